@@ -1,0 +1,1 @@
+//! The embedded rumqttd on loopback: start, ready, canary, stop.

@@ -1,0 +1,1 @@
+//! Pipeline state and journal position, saved together.

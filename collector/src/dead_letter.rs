@@ -1,0 +1,1 @@
+//! Refused payloads kept whole, with reason and origin.

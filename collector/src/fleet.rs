@@ -1,0 +1,1 @@
+//! Site, area, asset, shaft, measurement point, channel: one validated model.

@@ -1,0 +1,35 @@
+//! The plant's collector: commits what arrives, cuts the streams into event-time windows, and says
+//! which machine is failing and which part of it.
+//!
+//! ```text
+//! gateway ==mutual TLS==> door -> broker -> ingest -> journal (fsync) --ack--> gateway
+//!                                                        |
+//!                  reader -> pipeline: ledger, window -> features -> detection -> advisory
+//!                                                        |
+//!                                       state (SQLite) -> api, page, metrics
+//! ```
+//!
+//! The journal is the truth: everything right of it is a function of a journal prefix alone, and the
+//! same code runs live, after a restart and in a replay.
+
+pub mod advisory;
+pub mod api;
+pub mod bearing;
+pub mod broker;
+pub mod checkpoint;
+pub mod config;
+pub mod dead_letter;
+pub mod detection;
+pub mod door;
+pub mod features;
+pub mod fleet;
+pub mod ingest;
+pub mod journal;
+pub mod ledger;
+pub mod metrics;
+pub mod page;
+pub mod pipeline;
+pub mod pki;
+pub mod state;
+pub mod watermark;
+pub mod window;

@@ -1,0 +1,171 @@
+//! The collector's counters, defined in one place.
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use std::sync::Arc;
+
+/// A reason out of a closed list; never text from outside.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct Reason {
+    /// The list's label.
+    pub reason: &'static str,
+}
+
+/// Every figure on `/metrics`. Cloning shares the figures.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    /// Connections let through the door.
+    pub door_admitted: Counter,
+    /// Connections and clients refused or cut at the door.
+    pub door_refused: Family<Reason, Counter>,
+    /// Sessions open at the door.
+    pub door_sessions: Gauge,
+    /// Times the embedded broker was restarted.
+    pub broker_restarts: Counter,
+    /// Blocks committed to the journal.
+    pub blocks_committed: Counter,
+    /// Bytes of blocks committed to the journal.
+    pub bytes_committed: Counter,
+    /// Blocks that came again and were recognised.
+    pub blocks_duplicated: Counter,
+    /// Messages refused before the journal.
+    pub messages_rejected: Family<Reason, Counter>,
+    /// Frames that came again and were recognised.
+    pub frames_duplicated: Counter,
+    /// Frames, blocks or payloads kept as dead letters.
+    pub dead_letters: Family<Reason, Counter>,
+    /// Samples placed in event time.
+    pub samples_stored: Counter,
+    /// Windows fired.
+    pub windows_fired: Counter,
+    /// Windows fired with too little coverage to decide on.
+    pub windows_undecided: Counter,
+    /// Samples that came after their window had gone.
+    pub samples_late: Counter,
+    /// Advisories raised.
+    pub advisories_raised: Counter,
+    /// Advisories cleared.
+    pub advisories_cleared: Counter,
+    /// Samples whose whereabouts nobody can explain; anything but 0 is an alarm.
+    pub samples_unexplained: Gauge,
+    /// Seconds from a window's end (event time) to its published features.
+    pub feature_latency: Histogram,
+    /// Seconds one journal commit took, fsync included.
+    pub commit_duration: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("trunnion_collector");
+        let latency = || {
+            Histogram::new([
+                0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 5.0, 10.0, 60.0,
+            ])
+        };
+        let durations = || {
+            Histogram::new([
+                0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+            ])
+        };
+        macro_rules! register {
+            ($metric:expr, $name:literal, $help:literal) => {{
+                let metric = $metric;
+                registry.register($name, $help, metric.clone());
+                metric
+            }};
+            ($metric:expr, $name:literal, $help:literal, $unit:expr) => {{
+                let metric = $metric;
+                registry.register_with_unit($name, $help, $unit, metric.clone());
+                metric
+            }};
+        }
+        Self {
+            door_admitted: register!(
+                Counter::default(),
+                "door_admitted",
+                "Connections let through the door"
+            ),
+            door_refused: register!(
+                Family::default(),
+                "door_refused",
+                "Clients refused or cut at the door"
+            ),
+            door_sessions: register!(Gauge::default(), "door_sessions", "Sessions open at the door"),
+            broker_restarts: register!(
+                Counter::default(),
+                "broker_restarts",
+                "Restarts of the embedded broker"
+            ),
+            blocks_committed: register!(
+                Counter::default(),
+                "blocks_committed",
+                "Blocks committed to the journal"
+            ),
+            bytes_committed: register!(
+                Counter::default(),
+                "committed",
+                "Bytes of blocks committed to the journal",
+                Unit::Bytes
+            ),
+            blocks_duplicated: register!(Counter::default(), "blocks_duplicated", "Blocks that came again"),
+            messages_rejected: register!(
+                Family::default(),
+                "messages_rejected",
+                "Messages refused before the journal"
+            ),
+            frames_duplicated: register!(Counter::default(), "frames_duplicated", "Frames that came again"),
+            dead_letters: register!(Family::default(), "dead_letters", "Payloads kept as dead letters"),
+            samples_stored: register!(
+                Counter::default(),
+                "samples_stored",
+                "Samples placed in event time"
+            ),
+            windows_fired: register!(Counter::default(), "windows_fired", "Windows fired"),
+            windows_undecided: register!(
+                Counter::default(),
+                "windows_undecided",
+                "Windows with too little coverage"
+            ),
+            samples_late: register!(
+                Counter::default(),
+                "samples_late",
+                "Samples that came after their window had gone"
+            ),
+            advisories_raised: register!(Counter::default(), "advisories_raised", "Advisories raised"),
+            advisories_cleared: register!(Counter::default(), "advisories_cleared", "Advisories cleared"),
+            samples_unexplained: register!(
+                Gauge::default(),
+                "samples_unexplained",
+                "Samples whose whereabouts nobody can explain"
+            ),
+            feature_latency: register!(
+                latency(),
+                "feature_latency",
+                "From a window's end to its published features",
+                Unit::Seconds
+            ),
+            commit_duration: register!(
+                durations(),
+                "commit_duration",
+                "One journal commit, fsync included",
+                Unit::Seconds
+            ),
+            registry: Arc::new(registry),
+        }
+    }
+}
+
+impl Metrics {
+    /// The OpenMetrics text.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = text::encode(&mut text, &self.registry);
+        text
+    }
+}

@@ -1,0 +1,1 @@
+//! One plain status page; uses only the public API.

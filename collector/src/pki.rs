@@ -1,0 +1,1 @@
+//! The plant's own certificate authority: server and gateway certificates, revocation.

@@ -1,0 +1,1 @@
+//! Progress of event time per source. Pure.

@@ -1,0 +1,1 @@
+//! Event-time windows: assign, accumulate, fire. Pure.

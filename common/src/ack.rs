@@ -1,0 +1,62 @@
+//! The application's own acknowledgement: what is durable at the collector, by sequence set.
+//!
+//! A PUBACK promises nothing (it only opens the next window of flow). The agent deletes a block when
+//! an [`Ack`] covers it, or when it is evicted with a flushed tombstone; nothing else frees a block.
+
+use crate::id::{Epoch, JournalId};
+use crate::sequence::{RANGES_MAX, Ranges, SequenceSet};
+use crate::time::EventTime;
+use heapless::Vec;
+use serde::{Deserialize, Serialize};
+
+/// What an acknowledgement survives. Appended to, never reordered.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AckLevel {
+    /// The collector's process, operating system and power: its fsync has returned.
+    Local,
+    /// Also the loss of the machine.
+    Replicated,
+}
+
+/// Collector to agent: these blocks of an epoch are durable.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Ack {
+    /// Whose sequence.
+    pub epoch: Epoch,
+    /// Everything durable.
+    pub received: SequenceSet,
+    /// Bytes the gateway may have unacknowledged, over all its epochs.
+    pub credit_bytes: u32,
+    /// The collector's clock: moves the agent's persisted clock floor.
+    pub utc: EventTime,
+    /// The journal that holds them.
+    pub journal: JournalId,
+    /// What the acknowledgement survives.
+    pub level: AckLevel,
+}
+
+/// Most epochs that an agent can hold: one per start that left something behind.
+pub const EPOCHS_MAX: usize = 64;
+
+/// Agent to collector, once per connection after SUBACK of the ack topic: every epoch still held.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Hello {
+    /// The epochs; one no longer listed is closed.
+    pub epochs: Vec<HeldEpoch, EPOCHS_MAX>,
+}
+
+/// One epoch of a [`Hello`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HeldEpoch {
+    /// Which.
+    pub epoch: Epoch,
+    /// The sequence that its next block will have.
+    pub next: u64,
+    /// Sequences held, pending tombstones included; at most the [`RANGES_MAX`] lowest.
+    pub held: Ranges,
+    /// The journal whose acknowledgement freed blocks of this epoch, if any did.
+    pub freed_by: Option<JournalId>,
+}
+
+const _: () = assert!(RANGES_MAX == 16, "wire.md: at most 16 ranges");

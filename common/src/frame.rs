@@ -1,0 +1,503 @@
+//! The unit sent over the node line: a header and a payload.
+//!
+//! A frame is `header | payload | crc32c` (the CRC four bytes little-endian over both), at most
+//! [`FRAME_MAX`] bytes, byte-stuffed and zero-terminated on the line by [`crate::codec`]. Header and
+//! payload are postcard. A reader ignores bytes after the payload it knows: that is where a later
+//! version puts optional fields.
+//!
+//! Frames *from* a node count their sequence per boot and [`Class`] from 0 without gaps, and stay in
+//! the node's outbox until a [`Poll`] acknowledges them. Frames *to* a node name the node and boot
+//! meant; a node ignores those for another boot. Their sequence counts the agent's frames on that
+//! line and is not acknowledged; their ticks are 0.
+
+use crate::codec::{self, CRC_BYTES};
+use crate::feature::FeatureKind;
+use crate::id::{BootId, CHANNELS_MAX, ChannelId, LineAddress, MasterId, NodeId};
+use crate::quantity::Unit;
+use crate::reject::RejectReason;
+use crate::sample::{LossCause, Reading};
+use crate::sequence::Range;
+use crate::time::NodeTicks;
+use crate::version;
+use heapless::Vec;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Most bytes of a frame before byte stuffing, checksum included.
+pub const FRAME_MAX: usize = 1_024;
+
+/// Which of two ways a frame takes through outbox and spool.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum Class {
+    /// Everything but waveforms.
+    Essential = 0,
+    /// Waveforms: the bulk, and the first to be given up.
+    Waveform = 1,
+}
+
+impl Class {
+    /// Both, in the order of their numbers.
+    pub const ALL: [Self; 2] = [Self::Essential, Self::Waveform];
+
+    /// As an index into a pair of per-class things.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl Serialize for Class {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(*self as u8)
+    }
+}
+
+impl<'de> Deserialize<'de> for Class {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u8::deserialize(deserializer)? {
+            0 => Ok(Self::Essential),
+            1 => Ok(Self::Waveform),
+            _ => Err(serde::de::Error::custom("unknown class")),
+        }
+    }
+}
+
+/// Who sent it, and where it stands in its stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Header {
+    /// Wire version of the frame.
+    pub version: u8,
+    /// Line address of the node.
+    pub address: LineAddress,
+    /// The node that sent it, or is meant.
+    pub node: NodeId,
+    /// Which life of the node.
+    pub boot: BootId,
+    /// Which way it takes.
+    pub class: Class,
+    /// Position among the frames of this boot and class.
+    pub sequence: u64,
+    /// When the first sample or event in it happened.
+    pub ticks: NodeTicks,
+}
+
+/// What a frame says. Appended to, never reordered.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "lives on the stack of one encoder or decoder; no allocation to box it"
+)]
+pub enum Payload<'a> {
+    /// Node: its channel table.
+    Describe(Describe),
+    /// Node: consecutive samples of a fast channel.
+    #[serde(borrow)]
+    Waveform(Waveform<'a>),
+    /// Node: consecutive readings of a slow channel.
+    Scalar(Scalar),
+    /// Node: features it computed itself.
+    Feature(FeatureReport),
+    /// Node: something happened.
+    Event(Event),
+    /// Node, each second: what it has produced, dropped and still holds.
+    Status(Status),
+    /// Node: answer to a [`TimeRequest`].
+    TimeReply(TimeReply),
+    /// Node: what became of [`Settings`].
+    SettingsResult(SettingsResult),
+    /// Agent: you may send, and this much is safe.
+    Poll(Poll),
+    /// Agent, to all: who has no address?
+    Discover,
+    /// Agent: take this line address.
+    Assign(LineAddress),
+    /// Agent: what time is it with you?
+    TimeRequest(TimeRequest),
+    /// Agent: sample like this from now on.
+    Settings(Settings),
+    /// Agent: blink for this many seconds.
+    Identify(u8),
+    /// Agent: send this many samples of a channel now.
+    Capture(Capture),
+}
+
+/// The channel table: the channel's number is its position. Sample payloads carry its `revision` and
+/// wait for it at the collector.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Describe {
+    /// Counted up by the node whenever the table changes.
+    pub revision: u16,
+    /// One descriptor per channel.
+    pub channels: Vec<ChannelDescriptor, CHANNELS_MAX>,
+}
+
+/// How to read a channel's numbers.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ChannelDescriptor {
+    /// Unit of the scaled value (it implies the quantity).
+    pub unit: Unit,
+    /// Value of one least significant bit, in `unit`.
+    pub scale: f32,
+    /// Sample rate in millihertz, measured.
+    pub rate_mhz: u32,
+    /// Full scale: values lie within plus and minus this, in `unit`.
+    pub range: f32,
+    /// Lower edge of the band the sensor is usable in, Hz.
+    pub band_low_hz: f32,
+    /// Upper edge of the band the sensor is usable in, Hz.
+    pub band_high_hz: f32,
+}
+
+/// Consecutive samples of a fast channel.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Waveform<'a> {
+    /// Which [`Describe`] explains it.
+    pub revision: u16,
+    /// Which channel.
+    pub channel: ChannelId,
+    /// Index of the first sample, counted since boot, dropped samples included.
+    pub first_sample: u64,
+    /// How many samples.
+    pub count: u16,
+    /// How `data` is written.
+    pub packing: Packing,
+    /// The samples, in least significant bits of the channel's scale.
+    pub data: &'a [u8],
+}
+
+impl Waveform<'_> {
+    /// The samples in least significant bits, if `data` holds exactly `count` of them.
+    pub fn samples(&self) -> Result<impl ExactSizeIterator<Item = i16> + '_, RejectReason> {
+        match self.packing {
+            Packing::I16 if self.data.len() == 2 * usize::from(self.count) => Ok(self
+                .data
+                .chunks_exact(2)
+                .map(|pair| i16::from_le_bytes([pair[0], pair[1]]))),
+            Packing::I16 => Err(RejectReason::Payload),
+        }
+    }
+}
+
+/// How a waveform's samples are written. Appended to, never reordered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Packing {
+    /// Two bytes each, little-endian, two's complement.
+    I16,
+}
+
+/// Most readings in one [`Scalar`].
+pub const READINGS_MAX: usize = 32;
+
+/// Consecutive readings of a slow channel, at the rate its descriptor declares.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Scalar {
+    /// Which [`Describe`] explains it.
+    pub revision: u16,
+    /// Which channel.
+    pub channel: ChannelId,
+    /// Index of the first reading, counted since boot, dropped ones included.
+    pub first_sample: u64,
+    /// The readings, in the channel's unit.
+    pub readings: Vec<Reading, READINGS_MAX>,
+}
+
+/// Most features in one report.
+pub const FEATURES_MAX: usize = 16;
+
+/// Features that the node computed over a stretch of a channel.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct FeatureReport {
+    /// Which [`Describe`] explains it.
+    pub revision: u16,
+    /// Which channel.
+    pub channel: ChannelId,
+    /// Index of the first sample that went in.
+    pub first_sample: u64,
+    /// How many samples went in.
+    pub count: u32,
+    /// The features.
+    pub features: Vec<(FeatureKind, f32), FEATURES_MAX>,
+}
+
+/// How much an event matters.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Severity {
+    /// For the record.
+    Info,
+    /// Somebody should look when there.
+    Warning,
+    /// Never dropped; coalesced per channel and kind.
+    Alarm,
+}
+
+/// What happened at a node. Appended to, never reordered.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum EventKind {
+    /// The node started.
+    Boot,
+    /// A sensor stopped answering.
+    SensorLost,
+    /// A sensor answers again.
+    SensorBack,
+    /// A channel crossed its limit.
+    LimitExceeded,
+    /// A channel is back within its limit.
+    LimitCleared,
+    /// The previous boot ended in a panic.
+    Panicked,
+    /// The supply voltage was low.
+    BrownOut,
+    /// A second master polled this node.
+    SecondMaster,
+}
+
+/// Something happened at a node.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Event {
+    /// How much it matters.
+    pub severity: Severity,
+    /// What it was.
+    pub kind: EventKind,
+    /// On which channel, if on one.
+    pub channel: Option<ChannelId>,
+    /// How often since the header's ticks: repeats are folded into one.
+    pub repeats: u32,
+    /// The kind's own number: a limit's value, an error code.
+    pub value: f32,
+}
+
+/// Most causes a node counts per channel.
+pub const DROP_CAUSES_MAX: usize = 4;
+
+/// Most ranges of held sequences that fit a status, per class.
+pub const HELD_RANGES_MAX: usize = 4;
+
+/// What a node has produced, dropped and still holds, as of the header's ticks.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// One entry per channel of the table.
+    pub channels: Vec<ChannelStatus, CHANNELS_MAX>,
+    /// Per class: sequences still held unacknowledged, this status not counted. Everything below the
+    /// header's sequence (for the other class: `next`) that is not in it is acknowledged or gone.
+    pub held: [Vec<Range, HELD_RANGES_MAX>; 2],
+    /// Per class: the sequence that the next frame will have.
+    pub next: [u64; 2],
+    /// Bytes held in the outbox.
+    pub outbox_used: u32,
+    /// Bytes the outbox can hold.
+    pub outbox_capacity: u32,
+    /// Why the node last started.
+    pub reset: ResetCause,
+}
+
+/// One channel's part of a [`Status`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ChannelStatus {
+    /// Samples produced since boot: the highest index plus one.
+    pub produced: u64,
+    /// Lowest sample index still held unacknowledged or not yet framed; `produced` when none is.
+    pub held_from: u64,
+    /// Samples dropped since boot, by cause.
+    pub drops: Vec<(LossCause, u64), DROP_CAUSES_MAX>,
+}
+
+/// Why a node last started. Appended to, never reordered.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum ResetCause {
+    /// Power came on.
+    PowerOn,
+    /// The reset pin.
+    Pin,
+    /// The supply voltage fell too low.
+    BrownOut,
+    /// The watchdog bit.
+    Watchdog,
+    /// The firmware asked for it.
+    Software,
+    /// The hardware does not say.
+    Unknown,
+}
+
+/// Answer to a [`TimeRequest`]: the node's two of the four time stamps (RFC 5905, section 8).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TimeReply {
+    /// Which request.
+    pub request: u32,
+    /// When the request arrived.
+    pub received: NodeTicks,
+    /// When this reply was handed to the line.
+    pub sent: NodeTicks,
+}
+
+/// What became of [`Settings`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SettingsResult {
+    /// Which command.
+    pub command: u32,
+    /// What became of it.
+    pub outcome: SettingsOutcome,
+}
+
+/// Whether a node took its settings. Appended to, never reordered.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum SettingsOutcome {
+    /// In force, and kept across resets.
+    Applied,
+    /// Already in force.
+    Unchanged,
+    /// The node has no such channel.
+    UnknownChannel,
+    /// The plan needs more of the line than it may take.
+    LineTooSlow,
+    /// The settings could not be stored.
+    NotStored,
+}
+
+/// You may send up to `credit` bytes, and everything below `upto` is safe.
+///
+/// *Safe* means flushed to the agent's disk. The node obeys one master until it has been silent for
+/// 10 s, and reports another as [`EventKind::SecondMaster`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Poll {
+    /// The line address polled.
+    pub address: LineAddress,
+    /// The agent start that polls.
+    pub master: MasterId,
+    /// Per class: every sequence below this is acknowledged (exclusive).
+    pub upto: [u64; 2],
+    /// Bytes the node may have under way on the line until the next poll.
+    pub credit: u32,
+}
+
+/// What time is it with you? Every request of a master has its own number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TimeRequest {
+    /// Number of the request.
+    pub request: u32,
+}
+
+/// Sample like this from now on.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Settings {
+    /// Number of the command, named in the result.
+    pub command: u32,
+    /// One plan per channel of the table.
+    pub plans: Vec<ChannelPlan, CHANNELS_MAX>,
+}
+
+/// What to send of a channel. Appended to, never reordered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ChannelPlan {
+    /// Nothing.
+    Off,
+    /// Every sample.
+    Raw,
+    /// Features only, over this many samples each.
+    Features {
+        /// Samples per report.
+        window: u32,
+    },
+    /// Features, and a waveform now and then.
+    Scheduled {
+        /// Samples per feature report.
+        window: u32,
+        /// Samples per waveform.
+        samples: u32,
+        /// Seconds from one waveform to the next.
+        every_s: u32,
+    },
+}
+
+/// Send this many samples of a channel now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Capture {
+    /// Number of the command.
+    pub command: u32,
+    /// Which channel.
+    pub channel: ChannelId,
+    /// How many samples.
+    pub samples: u32,
+}
+
+/// The frame does not fit the buffer or [`FRAME_MAX`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FrameTooLong;
+
+impl core::fmt::Display for FrameTooLong {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("the frame does not fit 1024 bytes or the buffer given")
+    }
+}
+
+impl core::error::Error for FrameTooLong {}
+
+/// Writes header, payload and checksum to `out`; returns the part written.
+pub fn encode<'b>(
+    header: &Header,
+    payload: &Payload<'_>,
+    out: &'b mut [u8],
+) -> Result<&'b [u8], FrameTooLong> {
+    let limit = out.len().min(FRAME_MAX);
+    let out = &mut out[..limit];
+    let head = postcard::to_slice(header, out).map_err(|_| FrameTooLong)?.len();
+    let body = postcard::to_slice(payload, &mut out[head..])
+        .map_err(|_| FrameTooLong)?
+        .len();
+    let end = head + body;
+    let crc = codec::crc32c(&out[..end]);
+    out.get_mut(end..end + CRC_BYTES)
+        .ok_or(FrameTooLong)?
+        .copy_from_slice(&crc.to_le_bytes());
+    Ok(&out[..end + CRC_BYTES])
+}
+
+/// A frame whose checksum was right and whose header decodes; the payload may still be of a kind
+/// this build does not know.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct RawFrame<'a> {
+    bytes: &'a [u8],
+    header: Header,
+    payload_at: usize,
+}
+
+impl<'a> RawFrame<'a> {
+    /// Checks `bytes` (header, payload, checksum; no byte stuffing).
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, RejectReason> {
+        if bytes.len() > FRAME_MAX {
+            return Err(RejectReason::TooLong);
+        }
+        let end = bytes.len().checked_sub(CRC_BYTES).ok_or(RejectReason::TooShort)?;
+        let (content, crc) = bytes.split_at(end);
+        if codec::crc32c(content).to_le_bytes() != crc {
+            return Err(RejectReason::BadCrc);
+        }
+        let version = *content.first().ok_or(RejectReason::TooShort)?;
+        if !version::accepts_frame(version) {
+            return Err(RejectReason::FrameVersion);
+        }
+        let (header, rest) =
+            postcard::take_from_bytes::<Header>(content).map_err(|_| RejectReason::FrameHeader)?;
+        Ok(Self {
+            bytes,
+            header,
+            payload_at: content.len() - rest.len(),
+        })
+    }
+
+    /// Who sent it, and where it stands.
+    pub const fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Header, payload and checksum, verbatim.
+    pub const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// What it says.
+    pub fn payload(&self) -> Result<Payload<'a>, RejectReason> {
+        let payload = &self.bytes[self.payload_at..self.bytes.len() - CRC_BYTES];
+        postcard::take_from_bytes(payload)
+            .map(|(payload, _)| payload)
+            .map_err(|_| RejectReason::FramePayload)
+    }
+}
