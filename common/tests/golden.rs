@@ -1,0 +1,538 @@
+//! Golden bytes of wire version 1: one line `name = hex` per message in `golden/wire_v1.txt`.
+//!
+//! These bytes are the compatibility promise. A line that has been released is never edited; a change
+//! of meaning is a new wire version with a file of its own. New messages are appended with
+//! `TRUNNION_GOLDEN=append cargo test -p trunnion-common --test golden`, which refuses to change a line.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test: what is unwrapped was written a few lines above"
+)]
+
+use heapless::Vec as Bounded;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use trunnion_common::ack::{Ack, AckLevel, HeldEpoch, Hello};
+use trunnion_common::block::*;
+use trunnion_common::codec::{Decoder, LINE_FRAME_MAX, stuff};
+use trunnion_common::feature::FeatureKind;
+use trunnion_common::frame::*;
+use trunnion_common::id::*;
+use trunnion_common::message::{
+    self, Action, Command, CommandOutcome, CommandResult, GatewayStatus, MESSAGE_MAX, Phase,
+};
+use trunnion_common::quantity::Unit;
+use trunnion_common::reject::{Reject, RejectReason};
+use trunnion_common::sample::{LossCause, NoData};
+use trunnion_common::sequence::{Range, SequenceSet};
+use trunnion_common::time::{ClockFix, ClockQuality, EventTime, NodeTicks};
+
+fn node() -> NodeId {
+    NodeId::new(0x0011_2233_4455_6677).unwrap()
+}
+
+fn boot() -> BootId {
+    BootId::new(3, 0xdead_beef)
+}
+
+fn channel(n: u16) -> ChannelId {
+    ChannelId::new(n).unwrap()
+}
+
+fn range(first: u64, end: u64) -> Range {
+    Range::new(first, end).unwrap()
+}
+
+fn list<T: Clone, const N: usize>(items: &[T]) -> Bounded<T, N> {
+    Bounded::from_slice(items).ok().unwrap()
+}
+
+fn utc() -> EventTime {
+    EventTime(1_790_000_000_123_456_789)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Every payload of the node line, by name.
+fn payloads() -> Vec<(&'static str, Payload<'static>)> {
+    let descriptor = ChannelDescriptor {
+        unit: Unit::StandardGravity,
+        scale: 16.0 / 32_768.0,
+        rate_mhz: 12_000_000,
+        range: 16.0,
+        band_low_hz: 2.0,
+        band_high_hz: 5_000.0,
+    };
+    vec![
+        (
+            "frame.describe",
+            Payload::Describe(Describe {
+                revision: 1,
+                channels: list(&[descriptor]),
+            }),
+        ),
+        (
+            "frame.waveform",
+            Payload::Waveform(Waveform {
+                revision: 1,
+                channel: channel(0),
+                first_sample: 4_800,
+                count: 3,
+                packing: Packing::I16,
+                data: &[1, 0, 0xff, 0xff, 0, 0x80],
+            }),
+        ),
+        (
+            "frame.scalar",
+            Payload::Scalar(Scalar {
+                revision: 1,
+                channel: channel(1),
+                first_sample: 7,
+                readings: list(&[Ok(41.5), Err(NoData::BusError)]),
+            }),
+        ),
+        (
+            "frame.feature",
+            Payload::Feature(FeatureReport {
+                revision: 1,
+                channel: channel(0),
+                first_sample: 0,
+                count: 12_000,
+                features: list(&[(FeatureKind::Rms, 0.5), (FeatureKind::KurtosisExcess, 3.25)]),
+            }),
+        ),
+        (
+            "frame.event",
+            Payload::Event(Event {
+                severity: Severity::Alarm,
+                kind: EventKind::LimitExceeded,
+                channel: Some(channel(1)),
+                repeats: 2,
+                value: 85.0,
+            }),
+        ),
+        (
+            "frame.status",
+            Payload::Status(Status {
+                channels: list(&[ChannelStatus {
+                    produced: 12_000,
+                    held_from: 11_040,
+                    drops: list(&[(LossCause::OutboxFull, 480)]),
+                }]),
+                held: [list(&[range(5, 7)]), list(&[range(23, 25)])],
+                next: [8, 25],
+                outbox_used: 2_048,
+                outbox_capacity: 65_536,
+                reset: ResetCause::PowerOn,
+            }),
+        ),
+        (
+            "frame.time_reply",
+            Payload::TimeReply(TimeReply {
+                request: 9,
+                received: NodeTicks(1_000_100),
+                sent: NodeTicks(1_000_160),
+            }),
+        ),
+        (
+            "frame.settings_result",
+            Payload::SettingsResult(SettingsResult {
+                command: 4,
+                outcome: SettingsOutcome::Applied,
+            }),
+        ),
+        (
+            "frame.poll",
+            Payload::Poll(Poll {
+                address: LineAddress(1),
+                master: MasterId(0x0102_0304_0506_0708),
+                upto: [8, 23],
+                credit: 65_536,
+            }),
+        ),
+        ("frame.discover", Payload::Discover),
+        ("frame.assign", Payload::Assign(LineAddress(12))),
+        (
+            "frame.time_request",
+            Payload::TimeRequest(TimeRequest { request: 9 }),
+        ),
+        (
+            "frame.settings",
+            Payload::Settings(Settings {
+                command: 4,
+                plans: list(&[
+                    ChannelPlan::Raw,
+                    ChannelPlan::Features { window: 12_000 },
+                    ChannelPlan::Scheduled {
+                        window: 12_000,
+                        samples: 24_000,
+                        every_s: 3_600,
+                    },
+                    ChannelPlan::Off,
+                ]),
+            }),
+        ),
+        ("frame.identify", Payload::Identify(10)),
+        (
+            "frame.capture",
+            Payload::Capture(Capture {
+                command: 5,
+                channel: channel(0),
+                samples: 24_000,
+            }),
+        ),
+    ]
+}
+
+fn header(class: Class) -> Header {
+    Header {
+        version: 1,
+        address: LineAddress(1),
+        node: node(),
+        boot: boot(),
+        class,
+        sequence: 24,
+        ticks: NodeTicks(1_000_000),
+    }
+}
+
+/// The bytes of each body, by kind.
+fn bodies() -> Vec<(&'static str, Kind, Vec<u8>)> {
+    fn body<T: serde::Serialize>(value: &T) -> Vec<u8> {
+        let mut bytes = vec![0; 4_096];
+        let used = postcard::to_slice(value, &mut bytes).unwrap().len();
+        bytes.truncate(used);
+        bytes
+    }
+    let mut raw = [0; FRAME_MAX];
+    let frame = encode(&header(Class::Essential), &Payload::Identify(1), &mut raw).unwrap();
+    let record = FrameRecord {
+        arrival: utc(),
+        fix: 2,
+        frame,
+    };
+    let holding = Holding {
+        node: node(),
+        boot: boot(),
+        channels: list(&[ChannelHolding {
+            channel: channel(0),
+            produced: 12_000,
+            at_node: 11_520,
+            at_agent: Some(range(9_600, 11_520)),
+        }]),
+    };
+    vec![
+        (
+            "block.frames",
+            Kind::Frames,
+            [body(&record), body(&record)].concat(),
+        ),
+        (
+            "block.readings",
+            Kind::Readings,
+            body(&Readings {
+                node: node(),
+                boot: boot(),
+                sequence: 1,
+                channel: channel(2),
+                unit: Unit::Ampere,
+                first_sample: 60,
+                fix: 0,
+                readings: list(&[(NodeTicks(5), Ok(1.5)), (NodeTicks(6), Err(NoData::CableOff))]),
+            }),
+        ),
+        (
+            "block.clock_fix",
+            Kind::ClockFix,
+            body(&ClockFix {
+                node: node(),
+                boot: boot(),
+                number: 2,
+                ticks: NodeTicks(1_000_130),
+                utc: utc(),
+                error_ns: 250_000,
+                quality: ClockQuality::Synchronised,
+            }),
+        ),
+        (
+            "block.gap",
+            Kind::Gap,
+            body(&Gap {
+                node: node(),
+                boot: boot(),
+                class: Class::Waveform,
+                ranges: list(&[range(3, 9)]),
+                cause: LossCause::OutboxFull,
+            }),
+        ),
+        (
+            "block.tombstone",
+            Kind::Tombstone,
+            body(&Tombstone {
+                epoch: Epoch(0x1112_1314_1516_1718),
+                blocks: range(4, 6),
+                cause: LossCause::SpoolEvicted,
+                frames: list(&[(node(), boot(), Class::Waveform, list(&[range(100, 160)]))]),
+                samples: list(&[(node(), boot(), channel(0), 28_800)]),
+            }),
+        ),
+        (
+            "block.derived",
+            Kind::Derived,
+            body(&Derived {
+                node: node(),
+                boot: boot(),
+                channel: channel(0),
+                first_sample: 0,
+                count: 12_000,
+                features: list(&[(FeatureKind::Rms, 0.5)]),
+            }),
+        ),
+        (
+            "block.advisory",
+            Kind::Advisory,
+            body(&LocalAdvisory {
+                node: node(),
+                boot: boot(),
+                channel: channel(0),
+                raised: utc(),
+                evidence: list(&[(FeatureKind::EnvelopeInnerRace, 4.5)]),
+            }),
+        ),
+        (
+            "block.describe",
+            Kind::Describe,
+            body(&GatewayDescribe {
+                agent_version: "0.1.0".try_into().unwrap(),
+                started: utc(),
+            }),
+        ),
+        ("block.status", Kind::Status, body(&holding)),
+    ]
+}
+
+fn messages() -> Vec<(&'static str, Vec<u8>)> {
+    fn bytes<T>(value: T) -> Vec<u8>
+    where
+        T: serde::Serialize + for<'de> serde::Deserialize<'de> + PartialEq + Debug,
+    {
+        let mut room = vec![0; MESSAGE_MAX];
+        let bytes = message::encode(&value, &mut room).unwrap().to_vec();
+        assert_eq!(message::decode::<T>(&bytes).unwrap(), value);
+        let mut longer = bytes.clone();
+        longer.push(7);
+        assert_eq!(
+            message::decode::<T>(&longer).unwrap(),
+            value,
+            "fields of a later version are ignored"
+        );
+        bytes
+    }
+    let epoch = Epoch(0x1112_1314_1516_1718);
+    let journal = JournalId(0x2122_2324_2526_2728);
+    vec![
+        (
+            "ack",
+            bytes(Ack {
+                epoch,
+                received: SequenceSet::from_parts(10, &[range(12, 14)]).unwrap(),
+                credit_bytes: 4 << 20,
+                utc: utc(),
+                journal,
+                level: AckLevel::Local,
+            }),
+        ),
+        (
+            "hello",
+            bytes(Hello {
+                epochs: list(&[HeldEpoch {
+                    epoch,
+                    next: 14,
+                    held: list(&[range(10, 12)]),
+                    freed_by: Some(journal),
+                }]),
+            }),
+        ),
+        (
+            "reject",
+            bytes(Reject {
+                crc: 0x1234_5678,
+                reason: RejectReason::LengthMismatch,
+            }),
+        ),
+        (
+            "status",
+            bytes(GatewayStatus {
+                phase: Phase::Heartbeat,
+                agent_version: "0.1.0".try_into().unwrap(),
+                utc: utc(),
+                nodes: 2,
+                spool_blocks: 3,
+                spool_bytes: 190_000,
+            }),
+        ),
+        (
+            "command",
+            bytes(Command {
+                number: 7,
+                node: node(),
+                boot: boot(),
+                action: Action::Identify(5),
+            }),
+        ),
+        (
+            "result",
+            bytes(CommandResult {
+                number: 7,
+                outcome: CommandOutcome::Done,
+            }),
+        ),
+    ]
+}
+
+/// All golden bytes, by name; every one is decoded again on the way and compared.
+fn current() -> BTreeMap<String, String> {
+    let mut golden = BTreeMap::new();
+    for (name, payload) in payloads() {
+        let class = if matches!(payload, Payload::Waveform(_)) {
+            Class::Waveform
+        } else {
+            Class::Essential
+        };
+        let (mut raw, mut line, mut buffer) = ([0; FRAME_MAX], [0; LINE_FRAME_MAX], [0; LINE_FRAME_MAX]);
+        let raw = encode(&header(class), &payload, &mut raw).unwrap();
+        let line = stuff(raw, &mut line).unwrap();
+        let mut decoder = Decoder::new(&mut buffer);
+        let decoded = decoder.feed(line).frame.unwrap().unwrap();
+        assert_eq!(decoded.header(), &header(class));
+        assert_eq!(decoded.payload().unwrap(), payload, "{name}");
+        golden.insert(name.to_owned(), hex(line));
+    }
+    for (name, kind, body) in bodies() {
+        let envelope = Envelope::new(Epoch(0x1112_1314_1516_1718), 5, Lane::Live, kind);
+        let bytes = [&envelope.encode(&body)[..], &body].concat();
+        let block = Block::parse(&bytes).unwrap();
+        assert_eq!(block.envelope, envelope);
+        assert_eq!(block.lane(), Lane::Live);
+        match block.decode().unwrap() {
+            Body::Frames(records) => assert_eq!(records.map(Result::unwrap).count(), 2),
+            Body::Status(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
+            _ => {}
+        }
+        golden.insert(name.to_owned(), hex(&bytes));
+    }
+    for (name, bytes) in messages() {
+        golden.insert(format!("message.{name}"), hex(&bytes));
+    }
+    golden
+}
+
+fn committed() -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(path()).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.split_once(" = "))
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .collect()
+}
+
+fn path() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/wire_v1.txt")
+}
+
+#[test]
+fn every_message_has_the_bytes_of_its_version() {
+    let (current, mut committed) = (current(), committed());
+    for (name, bytes) in &committed {
+        assert_eq!(
+            current.get(name),
+            Some(bytes),
+            "{name} is a promise and may not change"
+        );
+    }
+    if std::env::var("TRUNNION_GOLDEN").as_deref() == Ok("append") {
+        committed.extend(current.clone());
+        let lines: String = committed
+            .iter()
+            .map(|(name, bytes)| format!("{name} = {bytes}\n"))
+            .collect();
+        std::fs::write(path(), lines).unwrap();
+    }
+    let missing: Vec<_> = current
+        .keys()
+        .filter(|name| !committed.contains_key(*name))
+        .collect();
+    assert!(missing.is_empty(), "no golden bytes yet for {missing:?}");
+}
+
+#[test]
+fn a_flipped_bit_anywhere_in_a_block_is_noticed() {
+    for (name, kind, body) in bodies() {
+        let envelope = Envelope::new(Epoch(1), 5, Lane::Live, kind);
+        let mut bytes = [&envelope.encode(&body)[..], &body].concat();
+        for bit in 0..8 * bytes.len() {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(Block::parse(&bytes).is_err(), "{name}, bit {bit}");
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+        for cut in 0..bytes.len() {
+            assert!(Block::parse(&bytes[..cut]).is_err(), "{name}, cut to {cut}");
+        }
+    }
+}
+
+#[test]
+fn a_body_of_a_later_version_is_still_a_block() {
+    let mut envelope = Envelope::new(Epoch(1), 0, Lane::Live, Kind::Frames);
+    for (version, kind, codec, reason) in [
+        (2, Kind::Frames as u8, 0, RejectReason::BodyVersion),
+        (1, 99, 0, RejectReason::BodyKind),
+        (1, Kind::Frames as u8, 9, RejectReason::BodyCodec),
+    ] {
+        (envelope.body_version, envelope.kind, envelope.codec) = (version, kind, codec);
+        let bytes = [&envelope.encode(b"future")[..], b"future"].concat();
+        let block = Block::parse(&bytes).expect("the envelope is frozen");
+        assert_eq!(block.decode(), Err(reason));
+    }
+}
+
+proptest::proptest! {
+    /// Whatever arrives, a decoder answers with a value or a reason.
+    #[test]
+    fn no_bytes_make_a_decoder_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..600)) {
+        if let Ok(frame) = RawFrame::parse(&bytes) {
+            let _ = frame.payload();
+        }
+        // The same bytes behind a right checksum reach the postcard decoders.
+        let crc = trunnion_common::codec::crc32c(&bytes).to_le_bytes();
+        if let Ok(frame) = RawFrame::parse(&[&bytes[..], &crc].concat()) {
+            let _ = frame.payload();
+        }
+        let mut raw = [0; FRAME_MAX];
+        let head = postcard::to_slice(&header(Class::Essential), &mut raw).unwrap();
+        let mut framed = [&head[..], &bytes].concat();
+        let crc = trunnion_common::codec::crc32c(&framed).to_le_bytes();
+        framed.extend(crc);
+        if let Ok(Payload::Waveform(waveform)) = RawFrame::parse(&framed).and_then(|frame| frame.payload()) {
+            let _ = waveform.samples().map(Iterator::count);
+        }
+        for kind in Kind::ALL {
+            let envelope = Envelope::new(Epoch(1), 0, Lane::Live, kind);
+            let block = [&envelope.encode(&bytes)[..], &bytes].concat();
+            match Block::parse(&block).unwrap().decode() {
+                Ok(Body::Frames(records)) => records.flatten().for_each(|record| {
+ let _ = RawFrame::parse(record.frame);
+ }),
+                Ok(Body::Status(records)) => drop(records.count()),
+                _ => {}
+            }
+        }
+        let message = [&[1][..], &bytes].concat();
+        let _ = message::decode::<Ack>(&message);
+        let _ = message::decode::<Hello>(&message);
+        let _ = message::decode::<Reject>(&message);
+        let _ = message::decode::<GatewayStatus>(&message);
+        let _ = message::decode::<Command>(&message);
+        let _ = message::decode::<CommandResult>(&message);
+    }
+}
