@@ -1,1 +1,9 @@
-//! tests
+//! The whole system under test: the simulated machine, the record loaders, the host node, and a plant
+//! of real processes on loopback for stories to play in.
+
+pub mod host_node;
+pub mod plant;
+pub mod process;
+pub mod record;
+pub mod sim_machine;
+pub mod story;

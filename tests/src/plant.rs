@@ -1,0 +1,289 @@
+//! A plant on loopback: the collector, one gateway and its nodes as real processes over real TLS, in a
+//! directory of their own and on free ports.
+
+use crate::process::{Process, await_some};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// How long a process may take to start, on a busy machine.
+pub const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a process may take to stop cleanly.
+pub const STOP_LIMIT: Duration = Duration::from_secs(20);
+
+/// The site that every plant of the tests is.
+pub const SITE: &str = "plant";
+
+/// Its gateway.
+pub const GATEWAY: &str = "gw-1";
+
+/// A founded plant: certificates, configuration and whatever of it is running.
+#[derive(Debug)]
+pub struct Plant {
+    dir: PathBuf,
+    door_port: u16,
+    http: Option<String>,
+    /// The collector, when it runs.
+    pub collector: Option<Process>,
+    /// The gateway's agent, when it runs.
+    pub agent: Option<Process>,
+    /// The nodes that were started, in that order.
+    pub nodes: Vec<Process>,
+}
+
+/// A node to start.
+#[derive(Clone, Debug)]
+pub struct NodeSpec {
+    /// Its id, sixteen hexadecimal digits.
+    pub id: String,
+    /// File of little-endian f32, in g.
+    pub samples: PathBuf,
+    /// Sample rate, Hz.
+    pub rate_hz: f64,
+    /// Full scale, g.
+    pub range_g: f32,
+    /// When the first sample is taken, Unix milliseconds.
+    pub start_at_ms: u64,
+}
+
+impl Plant {
+    /// Makes certificates, configuration and an enrolled gateway in `dir`, through the product's own commands.
+    pub fn found(dir: &Path, fleet: &str) -> Result<Self> {
+        std::fs::create_dir_all(dir.join("lines"))?;
+        let door_port = free_port()?;
+        let plant = Self {
+            dir: dir.to_owned(),
+            door_port,
+            http: None,
+            collector: None,
+            agent: None,
+            nodes: Vec::new(),
+        };
+        let listen = format!("127.0.0.1:{door_port}");
+        let collector = plant.collector_dir();
+        run(Command::new(binary("trunnion-collector")?)
+            .args(["init", "--site", SITE, "--host", "localhost", "--listen", &listen, "--dir"])
+            .arg(&collector))?;
+        std::fs::write(collector.join("fleet.toml"), fleet)?;
+        plant.edit_collector_config(|config| {
+            set(config, "http", "listen", "127.0.0.1:0");
+        })?;
+        plant.add_gateway(GATEWAY)?;
+        Ok(plant)
+    }
+
+    /// Where everything of this plant lies.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The collector's directory.
+    pub fn collector_dir(&self) -> PathBuf {
+        self.dir.join("collector")
+    }
+
+    /// The port of the collector's door.
+    pub fn door_port(&self) -> u16 {
+        self.door_port
+    }
+
+    /// The enrolment bundle of a gateway.
+    pub fn bundle(&self, gateway: &str) -> PathBuf {
+        self.dir.join(format!("{gateway}.toml"))
+    }
+
+    /// Enrols a gateway.
+    pub fn add_gateway(&self, gateway: &str) -> Result<PathBuf> {
+        let bundle = self.bundle(gateway);
+        run(Command::new(binary("trunnion-collector")?)
+            .args(["gateway", "add", gateway, "--endpoint", &format!("localhost:{}", self.door_port), "--config"])
+            .arg(self.collector_dir().join("collector.toml"))
+            .arg("--out")
+            .arg(&bundle))?;
+        Ok(bundle)
+    }
+
+    /// Changes the collector's configuration file.
+    pub fn edit_collector_config(&self, edit: impl FnOnce(&mut toml::Table)) -> Result<()> {
+        let path = self.collector_dir().join("collector.toml");
+        let mut config: toml::Table = std::fs::read_to_string(&path)?.parse()?;
+        edit(&mut config);
+        std::fs::write(&path, toml::to_string(&config)?)?;
+        Ok(())
+    }
+
+    /// Starts the collector and waits until it is ready.
+    pub fn start_collector(&mut self) -> Result<()> {
+        let mut command = Command::new(binary("trunnion-collector")?);
+        command.args(["run", "--config"]).arg(self.collector_dir().join("collector.toml"));
+        let mut process = Process::start("collector", command, &self.dir.join("collector.log"))?;
+        let ready = process.await_line(START_LIMIT, |line| {
+            serde_json::from_str::<Value>(line).ok().filter(|event| event["event"] == "ready")
+        })?;
+        self.http = ready["http"].as_str().map(str::to_owned);
+        self.collector = Some(process);
+        Ok(())
+    }
+
+    /// Starts the gateway's agent over the lines of these nodes.
+    pub fn start_agent(&mut self, nodes: &[NodeSpec]) -> Result<()> {
+        let config = self.write_agent_config(nodes)?;
+        let mut command = Command::new(binary("trunnion-agent")?);
+        command.args(["run", "--config"]).arg(config);
+        self.agent = Some(Process::start("agent", command, &self.dir.join("agent.log"))?);
+        Ok(())
+    }
+
+    fn write_agent_config(&self, nodes: &[NodeSpec]) -> Result<PathBuf> {
+        let mut config = toml::Table::new();
+        config.insert("enrolment".into(), path_value(&self.bundle(GATEWAY)));
+        config.insert("state_dir".into(), path_value(&self.dir.join("agent")));
+        let ports = nodes.iter().map(|node| {
+            let mut port = toml::Table::new();
+            port.insert("path".into(), path_value(&self.line(&node.id)));
+            port.insert("baud".into(), toml::Value::Integer(921_600));
+            toml::Value::Table(port)
+        });
+        config.insert("port".into(), toml::Value::Array(ports.collect()));
+        let path = self.dir.join("agent.toml");
+        std::fs::write(&path, toml::to_string(&config)?)?;
+        Ok(path)
+    }
+
+    /// The serial line of a node, as the agent opens it.
+    pub fn line(&self, node: &str) -> PathBuf {
+        self.dir.join("lines").join(node)
+    }
+
+    /// Starts a node on a pseudo-terminal of its own and waits until its line is there.
+    pub fn start_node(&mut self, spec: &NodeSpec) -> Result<()> {
+        let line = self.line(&spec.id);
+        let mut command = Command::new(binary("trunnion-host-node")?);
+        command
+            .args(["--node", &spec.id])
+            .args(["--rate", &spec.rate_hz.to_string()])
+            .args(["--range", &spec.range_g.to_string()])
+            .args(["--start-at", &spec.start_at_ms.to_string()])
+            .arg("--file")
+            .arg(&spec.samples)
+            .arg("--link")
+            .arg(&line);
+        let log = self.dir.join(format!("node-{}.log", spec.id));
+        self.nodes.push(Process::start(&format!("node {}", spec.id), command, &log)?);
+        await_some(START_LIMIT, || line.exists().then_some(()))
+            .with_context(|| format!("node {} opened no line", spec.id))
+    }
+
+    /// SIGKILL to the collector, then a new one on the same data.
+    pub fn kill_and_restart_collector(&mut self) -> Result<()> {
+        self.collector.take().context("the collector is not running")?.kill()?;
+        self.start_collector()
+    }
+
+    /// SIGKILL to the agent, then a new one on the same spool and lines.
+    pub fn kill_and_restart_agent(&mut self, nodes: &[NodeSpec]) -> Result<()> {
+        self.agent.take().context("the agent is not running")?.kill()?;
+        self.start_agent(nodes)
+    }
+
+    /// The address of the collector's page and API.
+    pub fn url(&self, path: &str) -> Result<String> {
+        let http = self.http.as_deref().context("the collector has not been started")?;
+        Ok(format!("http://{http}{path}"))
+    }
+
+    /// What the API says.
+    pub fn get(&self, path: &str) -> Result<Value> {
+        let url = self.url(path)?;
+        let mut response = ureq::get(&url).call().with_context(|| format!("GET {path}"))?;
+        Ok(response.body_mut().read_json()?)
+    }
+
+    /// A figure on the collector's `/metrics`, all its labels added up; 0 when it has no line.
+    pub fn metric(&self, name: &str) -> Result<f64> {
+        let mut response = ureq::get(&self.url("/metrics")?).call()?;
+        let text = response.body_mut().read_to_string()?;
+        let values = text.lines().filter(|line| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{'))
+        });
+        Ok(values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+
+    /// Stops what runs, from the sensors to the collector, each cleanly.
+    pub fn stop(&mut self) -> Result<()> {
+        for node in self.nodes.drain(..) {
+            node.stop(STOP_LIMIT)?;
+        }
+        for (name, process) in [("agent", self.agent.take()), ("collector", self.collector.take())] {
+            if let Some(process) = process {
+                let status = process.stop(STOP_LIMIT)?;
+                if !status.success() {
+                    bail!("the {name} did not stop cleanly: {status}");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sets one value of a configuration.
+pub fn set(config: &mut toml::Table, table: &str, key: &str, value: impl Into<toml::Value>) {
+    let entry = config.entry(table).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    if let toml::Value::Table(entry) = entry {
+        entry.insert(key.to_owned(), value.into());
+    }
+}
+
+fn path_value(path: &Path) -> toml::Value {
+    toml::Value::String(path.display().to_string())
+}
+
+/// Runs a command to its end; its output is the error when it fails.
+pub fn run(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if !output.status.success() {
+        bail!("{command:?} failed ({}):\n{out}{err}", output.status);
+    }
+    Ok(out.into_owned())
+}
+
+/// A port of the loopback interface that was free just now.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// The path of one of the system's programs, built from the sources as they are.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    match built {
+        Ok(dir) => Ok(dir.join(name)),
+        Err(error) => bail!("the programs under test do not build: {error}"),
+    }
+}
+
+/// Builds all programs beside the running one (`target/<profile>/`, tests live one folder deeper).
+fn build() -> Result<PathBuf> {
+    let current = std::env::current_exe()?;
+    let parent = current.parent().context("a program lies in a folder")?;
+    let dir = if parent.ends_with("deps") { parent.parent().context("deps lies in a folder")? } else { parent };
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the crate lies in the workspace")?;
+    let mut command = Command::new(cargo);
+    command
+        .current_dir(root)
+        .args(["build", "--quiet", "--bins", "--workspace"])
+        .arg("--target-dir")
+        .arg(dir.parent().context("a profile lies in a target folder")?);
+    if dir.ends_with("release") {
+        command.arg("--release");
+    }
+    run(&mut command)?;
+    Ok(dir.to_owned())
+}

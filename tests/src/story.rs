@@ -1,0 +1,337 @@
+//! From sensor to alarm: cases are played on nodes of their own, and what the collector said is joined
+//! with what was played afterwards.
+//!
+//! Only the storyteller knows which record it plays where. The processes that decide see anonymous
+//! files, random node ids and asset numbers in shuffled order; speed, geometry and range, which a plant
+//! knows, stand in the fleet file.
+
+use crate::plant::{GATEWAY, NodeSpec, Plant, SITE};
+use crate::process::{Process, await_some};
+use crate::sim_machine::Rng;
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// One machine to play: what its sensor feels, and what a plant knows about it.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// What is played; never leaves the storyteller.
+    pub record: String,
+    /// Acceleration, g.
+    pub samples: Vec<f32>,
+    /// Sample rate, Hz.
+    pub rate_hz: f64,
+    /// Full scale of the sensor, g.
+    pub range_g: f32,
+    /// Shaft speed.
+    pub rpm: f64,
+    /// The bearing's designation in the catalogue, when it is known.
+    pub bearing: Option<String>,
+}
+
+impl Case {
+    /// How long it plays, seconds.
+    pub fn duration_s(&self) -> f64 {
+        self.samples.len() as f64 / self.rate_hz
+    }
+}
+
+/// What became of a story.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// Nodes that played.
+    pub nodes: usize,
+    /// Samples that the nodes produced, as they say.
+    pub samples_produced: u64,
+    /// Samples in the collector's journal, placed in event time.
+    pub samples_stored: u64,
+    /// Samples lost for good, all causes.
+    pub samples_lost: u64,
+    /// Samples counted twice: stored beyond what was produced.
+    pub samples_double_counted: u64,
+    /// Samples that the ledger cannot explain.
+    pub samples_unexplained: u64,
+    /// Blocks committed.
+    pub blocks_committed: u64,
+    /// Blocks that came again and were recognised.
+    pub blocks_duplicated: u64,
+    /// Processes killed in mid-run.
+    pub kills: Kills,
+    /// What was raised, joined with what was played.
+    pub advisories: Vec<Raised>,
+    /// Records for which nothing was raised.
+    pub silent: Vec<String>,
+    /// From a window's end to its published features.
+    pub latency_ms: Latency,
+}
+
+/// Processes killed in mid-run.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Kills {
+    /// Of the agent.
+    pub agent: u32,
+    /// Of the collector.
+    pub collector: u32,
+}
+
+/// An advisory, joined with the record played on its asset.
+#[derive(Clone, Debug, Serialize)]
+pub struct Raised {
+    /// The asset as the collector knows it.
+    pub asset: String,
+    /// What was played on it.
+    pub record: String,
+    /// The element named, or `undetermined`.
+    pub element: String,
+    /// The element's order as found.
+    pub order: f64,
+    /// Event time from the record's first sample to the advisory, seconds.
+    pub raised_after_s: f64,
+}
+
+/// Percentiles of a latency, milliseconds.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Latency {
+    /// Median.
+    pub p50: f64,
+    /// 99th percentile.
+    pub p99: f64,
+}
+
+/// A case with the identities it plays under.
+struct Part {
+    asset: String,
+    node: NodeSpec,
+    record: String,
+    duration: Duration,
+}
+
+/// How long after the last sample everything must have reached the collector's ledger.
+const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+
+/// Between the start of the processes and the first sample.
+const LEAD_IN: Duration = Duration::from_secs(3);
+
+/// Plays the cases on a plant in `dir`; with `kill`, the collector and the agent are killed once each
+/// in mid-run. `progress` hears a line now and then. The plant is returned running.
+pub fn play(dir: &Path, cases: Vec<Case>, kill: bool, mut progress: impl FnMut(&str)) -> Result<(Report, Plant)> {
+    let nodes = cases.len();
+    let seed = unix_time().as_nanos() as u64;
+    let fleet = fleet_file(&cases, &shuffled(nodes, seed));
+    progress("founding the plant: certificate authority, certificates, configuration, one gateway");
+    let mut plant = Plant::found(dir, &fleet)?;
+    let parts = lay_out(dir, cases, seed)?;
+    let specs: Vec<NodeSpec> = parts.iter().map(|part| part.node.clone()).collect();
+
+    plant.start_collector()?;
+    progress(&format!("collector ready: {}", plant.url("/")?));
+    // The clock starts when the processes have: late starters would begin in the middle of their record.
+    let start = unix_time() + LEAD_IN;
+    let mut specs_started = specs.clone();
+    for spec in &mut specs_started {
+        spec.start_at_ms = start.as_millis() as u64;
+        plant.start_node(spec)?;
+    }
+    plant.start_agent(&specs)?;
+    progress(&format!("{nodes} nodes on {nodes} lines, one agent"));
+
+    let longest = parts.iter().map(|part| part.duration).max().unwrap_or_default();
+    let mut kills = Kills::default();
+    if kill {
+        await_time(start + longest.mul_f64(0.4));
+        plant.kill_and_restart_collector()?;
+        kills.collector += 1;
+        progress("collector killed (SIGKILL) and started again");
+        await_time(start + longest.mul_f64(0.6));
+        plant.kill_and_restart_agent(&specs)?;
+        kills.agent += 1;
+        progress("agent killed (SIGKILL) and started again");
+    }
+    let mut told = 0;
+    while unix_time() < start + longest {
+        await_time((unix_time() + Duration::from_secs(1)).min(start + longest));
+        told = tell_news(&plant, &parts, told, &mut progress)?;
+    }
+
+    progress("all played; waiting until the last sample is acknowledged");
+    let mut produced = BTreeMap::new();
+    for (part, process) in parts.iter().zip(&mut plant.nodes) {
+        produced.insert(part.node.id.clone(), await_drained(process)?);
+    }
+    let report = settle(&plant, &parts, &produced, kills, start)?;
+    tell_news(&plant, &parts, told, &mut progress)?;
+    Ok((report, plant))
+}
+
+/// Tells of advisories not told yet; returns how many have been told in all.
+fn tell_news(plant: &Plant, parts: &[Part], told: usize, progress: &mut impl FnMut(&str)) -> Result<usize> {
+    let advisories = advisories(plant, parts, Duration::ZERO)?;
+    for raised in advisories.iter().skip(told) {
+        progress(&format!("advisory on {}: {} at order {:.3}", raised.asset, raised.element, raised.order));
+    }
+    Ok(advisories.len().max(told))
+}
+
+/// Waits until the ledger has placed every sample, then reads the closing figures.
+fn settle(
+    plant: &Plant,
+    parts: &[Part],
+    produced: &BTreeMap<String, u64>,
+    kills: Kills,
+    start: Duration,
+) -> Result<Report> {
+    let expected: u64 = produced.values().sum();
+    let settled = await_some(SETTLE_LIMIT, || {
+        let ledger = plant.get("/api/v1/ledger").ok()?;
+        let totals = &ledger["totals"];
+        let placed = number(totals, "stored") + number(totals, "lost");
+        let quiet = number(totals, "pending") == 0 && number(totals, "produced") == expected;
+        (quiet && placed >= expected && windows_have_fired(plant, parts)).then_some(ledger)
+    });
+    let ledger = match settled {
+        Some(ledger) => ledger,
+        None => bail!(
+            "the ledger did not settle within {SETTLE_LIMIT:?}: {expected} samples produced, the collector says {}",
+            plant.get("/api/v1/ledger")?["totals"]
+        ),
+    };
+    let totals = &ledger["totals"];
+    let latency = plant.get("/api/v1/latency")?;
+    let advisories = advisories(plant, parts, start)?;
+    let silent = parts.iter().filter(|part| !advisories.iter().any(|raised| raised.asset == part.asset));
+    Ok(Report {
+        nodes: parts.len(),
+        samples_produced: expected,
+        samples_stored: number(totals, "stored"),
+        samples_lost: number(totals, "lost"),
+        samples_double_counted: number(totals, "stored").saturating_sub(expected),
+        samples_unexplained: number(totals, "unexplained"),
+        blocks_committed: plant.metric("trunnion_collector_blocks_committed_total")? as u64,
+        blocks_duplicated: plant.metric("trunnion_collector_blocks_duplicated_total")? as u64,
+        kills,
+        silent: silent.map(|part| part.record.clone()).collect(),
+        advisories,
+        latency_ms: Latency {
+            p50: latency["p50_ms"].as_f64().unwrap_or(f64::NAN),
+            p99: latency["p99_ms"].as_f64().unwrap_or(f64::NAN),
+        },
+    })
+}
+
+/// Whether every asset's last whole window has been published.
+fn windows_have_fired(plant: &Plant, parts: &[Part]) -> bool {
+    parts.iter().all(|part| {
+        let query = format!("/api/v1/series?asset={}&feature=rms&limit=1000", part.asset);
+        let Ok(series) = plant.get(&query) else { return false };
+        let windows = series["values"].as_array().map_or(0, Vec::len);
+        // The record starts somewhere in its first window and ends somewhere in its last.
+        windows as f64 >= part.duration.as_secs_f64().floor() - 1.0
+    })
+}
+
+/// What the collector has raised so far, oldest first.
+fn advisories(plant: &Plant, parts: &[Part], start: Duration) -> Result<Vec<Raised>> {
+    let answer = plant.get("/api/v1/advisories")?;
+    let list = answer["advisories"].as_array().context("no list of advisories")?;
+    let mut raised = Vec::new();
+    for advisory in list {
+        let asset = advisory["asset"].as_str().context("an advisory names its asset")?;
+        let part = parts.iter().find(|part| part.asset == asset);
+        let part = part.with_context(|| format!("an advisory for {asset}, which does not exist"))?;
+        let raised_ns = advisory["raised_ns"].as_i64().context("an advisory says when it was raised")?;
+        raised.push((
+            raised_ns,
+            Raised {
+                asset: asset.to_owned(),
+                record: part.record.clone(),
+                element: advisory["element"].as_str().unwrap_or("undetermined").to_owned(),
+                order: advisory["evidence"]["order"].as_f64().unwrap_or(f64::NAN),
+                raised_after_s: raised_ns as f64 / 1e9 - start.as_secs_f64(),
+            },
+        ));
+    }
+    raised.sort_by_key(|(at, _)| *at);
+    Ok(raised.into_iter().map(|(_, raised)| raised).collect())
+}
+
+fn number(object: &Value, key: &str) -> u64 {
+    object[key].as_u64().unwrap_or(0)
+}
+
+/// Waits until a node says that all it produced is acknowledged; returns how many samples that were.
+fn await_drained(node: &mut Process) -> Result<u64> {
+    node.await_line(SETTLE_LIMIT, |line| {
+        let event: Value = serde_json::from_str(line).ok()?;
+        (event["event"] == "drained").then(|| event["produced"].as_u64()).flatten()
+    })
+}
+
+/// The order in which cases get their asset numbers.
+fn shuffled(count: usize, seed: u64) -> Vec<usize> {
+    let mut rng = Rng::new(seed);
+    let mut order: Vec<usize> = (0..count).collect();
+    for i in (1..count).rev() {
+        order.swap(i, (rng.next_u64() % (i as u64 + 1)) as usize);
+    }
+    order
+}
+
+fn asset_id(number: usize) -> String {
+    format!("asset-{:02}", number + 1)
+}
+
+fn node_id(number: usize, seed: u64) -> String {
+    // Random and not zero; the number keeps them apart.
+    format!("{:014x}{:02x}", Rng::new(seed ^ 0x5eed).next_u64() >> 8, number + 1)
+}
+
+/// Writes every case to an anonymous file and gives it its identities.
+fn lay_out(dir: &Path, cases: Vec<Case>, seed: u64) -> Result<Vec<Part>> {
+    let order = shuffled(cases.len(), seed);
+    let signals = dir.join("signals");
+    std::fs::create_dir_all(&signals)?;
+    let mut parts = Vec::new();
+    for (case, number) in cases.into_iter().zip(order) {
+        let asset = asset_id(number);
+        let samples = signals.join(format!("{asset}.f32"));
+        let bytes: Vec<u8> = case.samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+        std::fs::write(&samples, bytes).with_context(|| format!("cannot write {}", samples.display()))?;
+        let node = NodeSpec {
+            id: node_id(number, seed),
+            samples,
+            rate_hz: case.rate_hz,
+            range_g: case.range_g,
+            start_at_ms: 0,
+        };
+        parts.push(Part {
+            asset,
+            node,
+            duration: Duration::from_secs_f64(case.duration_s()),
+            record: case.record,
+        });
+    }
+    Ok(parts)
+}
+
+/// The fleet file: what a plant knows of its machines.
+fn fleet_file(cases: &[Case], order: &[usize]) -> String {
+    let mut text = format!("[site]\nid = \"{SITE}\"\nname = \"Loopback plant\"\n");
+    let _ = write!(text, "\n[[area]]\nid = \"hall-1\"\nname = \"Hall 1\"\n");
+    let _ = (cases, order, GATEWAY);
+    text
+}
+
+fn unix_time() -> Duration {
+    #[allow(clippy::disallowed_methods, reason = "the storyteller plays real processes in real time")]
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Waits until a moment of the real clock: the story is played in real time.
+fn await_time(at: Duration) {
+    let rest = at.saturating_sub(unix_time());
+    let _ = await_some::<()>(rest, || None);
+}

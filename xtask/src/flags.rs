@@ -1,0 +1,53 @@
+//! The commands; their doc comments are the help text.
+
+use std::path::PathBuf;
+
+/// Trunnion's automation.
+#[derive(clap::Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+pub struct Xtask {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(clap::Subcommand)]
+pub enum Verb {
+    /// Run the whole system on loopback: certificates, collector, agent and nodes as real processes;
+    /// a healthy machine, then a fault. Ends by itself with a table.
+    Demo(Demo),
+    /// Everything a change must pass short of the tests: format, lints, documentation, `no_std` build,
+    /// dependency rules.
+    Ci,
+    /// `ci`, then every test of the workspace.
+    Test,
+}
+
+/// Flags of `demo`.
+#[derive(clap::Args)]
+pub struct Demo {
+    /// Replay the real records found in this folder (MATLAB v5 `.mat`, `.f32le.gz`).
+    #[arg(long, value_name = "DIR", conflicts_with = "machine")]
+    pub data: Option<PathBuf>,
+    /// Which machines to run when no records are replayed; without this flag, records are taken from
+    /// `TRUNNION_DATA` when that is set.
+    #[arg(long, value_enum)]
+    pub machine: Option<Machine>,
+    /// SIGKILL the collector and the agent once each in mid-run, and start them again.
+    #[arg(long)]
+    pub kill: bool,
+    /// Write the closing table as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Leave the collector running at the end, and say where its page is, until Ctrl-C.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// Where signals come from.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum Machine {
+    /// Physics-based simulated machines.
+    Simulated,
+}
