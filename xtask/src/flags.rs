@@ -30,8 +30,7 @@ pub struct Demo {
     /// Replay the real records found in this folder (MATLAB v5 `.mat`, `.f32le.gz`).
     #[arg(long, value_name = "DIR", conflicts_with = "machine")]
     pub data: Option<PathBuf>,
-    /// Which machines to run when no records are replayed; without this flag, records are taken from
-    /// `TRUNNION_DATA` when that is set.
+    /// Which machines to run when no records are replayed; simulated ones are also the default.
     #[arg(long, value_enum)]
     pub machine: Option<Machine>,
     /// SIGKILL the collector and the agent once each in mid-run, and start them again.

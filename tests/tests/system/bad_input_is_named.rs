@@ -1,0 +1,94 @@
+//! Bad configuration, unreadable ports, broken frames and corrupt files end in a message that says what
+//! and where, never in a panic.
+
+use std::process::Command;
+use trunnion_tests::cases;
+use trunnion_tests::plant::{self, Plant, STOP_LIMIT, START_LIMIT, binary};
+use trunnion_tests::process::{Process, await_some};
+
+fn refusal(command: &mut Command) -> (i32, String) {
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(!text.contains("panicked"), "{text}");
+    (output.status.code().unwrap(), text)
+}
+
+#[test]
+fn a_bad_agent_configuration_is_refused_with_every_problem_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.toml");
+    std::fs::write(&path, "enrolment = \"missing.toml\"\nspool = 1\n\n[[port]]\nbaud = \"fast\"\n").unwrap();
+    let (code, text) = refusal(Command::new(binary("trunnion-agent").unwrap()).arg("check-config").arg(&path));
+    assert_eq!(code, 64, "{text}");
+    for place in ["agent.toml:2:", "agent.toml:5:"] {
+        assert!(text.contains(place), "no {place} in:\n{text}");
+    }
+}
+
+#[test]
+fn a_fleet_with_a_gap_is_refused_by_check_config() {
+    let dir = tempfile::tempdir().unwrap();
+    let fleet = cases::fleet_of_one().replace("bearing = \"6205\"", "bearing = \"no-such-bearing\"");
+    let plant = Plant::found(dir.path(), &fleet).unwrap();
+    let config = plant.collector_dir().join("collector.toml");
+    let (code, text) = refusal(Command::new(binary("trunnion-collector").unwrap()).arg("check-config").arg(config));
+    assert_eq!(code, 64, "{text}");
+    assert!(text.contains("fleet.toml:") && text.contains("no-such-bearing"), "{text}");
+}
+
+#[test]
+fn a_private_key_that_others_can_read_stops_both_programs() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let mut plant = Plant::found(dir.path(), &cases::fleet_of_one()).unwrap();
+    let open = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(plant.bundle(plant::GATEWAY), open.clone()).unwrap();
+    plant.start_agent(&[]).unwrap();
+    let mut agent = plant.agent.take().unwrap();
+    assert!(!agent.await_end(START_LIMIT).unwrap().success());
+    assert!(agent.log().contains("chmod 600"), "{}", agent.log());
+
+    let key = plant.collector_dir().join("pki/server.key");
+    std::fs::set_permissions(&key, open).unwrap();
+    let error = format!("{:#}", plant.start_collector().unwrap_err());
+    assert!(error.contains("server.key") && error.contains("chmod 600"), "{error}");
+}
+
+#[test]
+fn a_missing_port_is_named_and_the_agent_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut plant = Plant::found(dir.path(), &cases::fleet_of_one()).unwrap();
+    plant.start_collector().unwrap();
+    plant.start_agent(&[cases::node_of_one(dir.path())]).unwrap();
+    let agent = plant.agent.as_mut().unwrap();
+    let named = await_some(START_LIMIT, || agent.log().contains("lines/").then_some(()));
+    assert!(named.is_some(), "{}", agent.log());
+    assert!(agent.is_running());
+    plant.stop().unwrap();
+}
+
+#[test]
+fn a_corrupt_spool_is_set_aside_and_the_agent_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut plant = Plant::found(dir.path(), &cases::fleet_of_one()).unwrap();
+    plant.start_agent(&[]).unwrap();
+    let spool = dir.path().join("agent/spool");
+    let database = await_some(START_LIMIT, || {
+        let first = std::fs::read_dir(&spool).ok()?.flatten().next()?.path();
+        first.join("db").exists().then_some(first)
+    });
+    let database = database.expect("a spool database appears at the start");
+    plant.agent.take().unwrap().stop(STOP_LIMIT).unwrap();
+    for file in std::fs::read_dir(&database).unwrap().flatten() {
+        if file.path().is_file() {
+            let length = file.metadata().unwrap().len() as usize;
+            std::fs::write(file.path(), vec![0x5a; length.max(64)]).unwrap();
+        }
+    }
+    plant.start_agent(&[]).unwrap();
+    let agent: &mut Process = plant.agent.as_mut().unwrap();
+    let said = await_some(START_LIMIT, || agent.log().contains("quarantine").then_some(()));
+    assert!(said.is_some() && agent.is_running(), "{}", agent.log());
+    assert!(!agent.log().contains("panicked"), "{}", agent.log());
+    plant.stop().unwrap();
+}

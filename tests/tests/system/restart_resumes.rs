@@ -1,0 +1,34 @@
+//! A clean stop and a new start go on where the old process ended.
+
+use std::time::Duration;
+use trunnion_tests::cases;
+use trunnion_tests::plant::STOP_LIMIT;
+use trunnion_tests::process::await_some;
+use trunnion_tests::story::play;
+
+#[test]
+fn a_restarted_collector_serves_what_it_had_and_recomputes_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut short = cases::simulated();
+    for case in &mut short {
+        case.samples.truncate((6.0 * case.rate_hz) as usize);
+    }
+    let (report, mut plant) = play(dir.path(), short, false, |line| eprintln!("{line}")).unwrap();
+    assert_eq!(report.samples_lost, 0);
+    let paths = ["/api/v1/ledger", "/api/v1/series?asset=asset-01&feature=rms&limit=100", "/api/v1/advisories"];
+    let before: Vec<_> = paths.iter().map(|path| plant.get(path).unwrap()).collect();
+
+    let status = plant.collector.take().unwrap().stop(STOP_LIMIT).unwrap();
+    assert!(status.success(), "{status}");
+    plant.start_collector().unwrap();
+    let after: Vec<_> = paths.iter().map(|path| plant.get(path).unwrap()).collect();
+    assert_eq!(before, after);
+
+    // The agent finds the collector again by itself.
+    let back = await_some(Duration::from_secs(30), || {
+        let gateways = plant.get("/api/v1/gateways").ok()?;
+        (gateways["gateways"][0]["connected"] == true).then_some(())
+    });
+    assert!(back.is_some(), "the agent did not come back: {:?}", plant.get("/api/v1/gateways"));
+    plant.stop().unwrap();
+}
