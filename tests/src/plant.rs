@@ -51,6 +51,53 @@ pub struct NodeSpec {
     pub start_at_ms: u64,
 }
 
+/// The measurement point of every machine of the tests.
+pub const POINT: &str = "drive-end";
+
+/// Its one channel.
+pub const CHANNEL: &str = "v";
+
+/// What a plant knows of a machine.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Asset id.
+    pub asset: String,
+    /// The node on it, whose channel 0 is the vibration at the drive end.
+    pub node: String,
+    /// Shaft speed.
+    pub rpm: f64,
+    /// The bearing's designation, when it is known.
+    pub bearing: Option<String>,
+    /// Full scale of the sensor, g.
+    pub range_g: f32,
+    /// Upper edge of the sensor's usable band, Hz.
+    pub band_high_hz: f64,
+}
+
+/// The fleet file of a plant with these machines.
+pub fn fleet_text(machines: &[Machine]) -> String {
+    let mut text = format!("[[site]]\nid = \"{SITE}\"\n\n[[site.area]]\nid = \"hall-1\"\n");
+    for machine in machines {
+        let Machine { asset, node, rpm, bearing, range_g, band_high_hz } = machine;
+        text += &format!("\n[[site.area.asset]]\nid = \"{asset}\"\n");
+        text += &format!("\n[[site.area.asset.shaft]]\nid = \"shaft\"\nrpm = {rpm:?}\n");
+        if let Some(designation) = bearing {
+            let bearing = format!("id = \"bearing\"\ndesignation = \"{designation}\"\n");
+            text += &format!("\n[[site.area.asset.shaft.bearing]]\n{bearing}");
+        }
+        text += &format!("\n[[site.area.asset.point]]\nid = \"{POINT}\"\nshaft = \"shaft\"\n");
+        if bearing.is_some() {
+            text += "bearing = \"bearing\"\n";
+        }
+        text += &format!(
+            "\n[[site.area.asset.point.channel]]\nid = \"{CHANNEL}\"\nnode = \"{node}\"\nchannel = 0\n\
+             quantity = \"acceleration\"\nunit = \"g\"\naxis = \"+v\"\nrange = {range_g:?}\n\
+             band_hz = [1.0, {band_high_hz:?}]\n"
+        );
+    }
+    text
+}
+
 impl Plant {
     /// Makes certificates, configuration and an enrolled gateway in `dir`, through the product's own commands.
     pub fn found(dir: &Path, fleet: &str) -> Result<Self> {

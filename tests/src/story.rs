@@ -5,14 +5,13 @@
 //! files, random node ids and asset numbers in shuffled order; speed, geometry and range, which a plant
 //! knows, stand in the fleet file.
 
-use crate::plant::{GATEWAY, NodeSpec, Plant, SITE};
+use crate::plant::{CHANNEL, Machine, NodeSpec, POINT, Plant, fleet_text};
 use crate::process::{Process, await_some};
 use crate::sim_machine::Rng;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -108,6 +107,21 @@ struct Part {
     node: NodeSpec,
     record: String,
     duration: Duration,
+    rpm: f64,
+    bearing: Option<String>,
+}
+
+impl Part {
+    fn machine(&self) -> Machine {
+        Machine {
+            asset: self.asset.clone(),
+            node: self.node.id.clone(),
+            rpm: self.rpm,
+            bearing: self.bearing.clone(),
+            range_g: self.node.range_g,
+            band_high_hz: self.node.rate_hz / 2.56,
+        }
+    }
 }
 
 /// How long after the last sample everything must have reached the collector's ledger.
@@ -121,10 +135,9 @@ const LEAD_IN: Duration = Duration::from_secs(3);
 pub fn play(dir: &Path, cases: Vec<Case>, kill: bool, mut progress: impl FnMut(&str)) -> Result<(Report, Plant)> {
     let nodes = cases.len();
     let seed = unix_time().as_nanos() as u64;
-    let fleet = fleet_file(&cases, &shuffled(nodes, seed));
-    progress("founding the plant: certificate authority, certificates, configuration, one gateway");
-    let mut plant = Plant::found(dir, &fleet)?;
     let parts = lay_out(dir, cases, seed)?;
+    progress("founding the plant: certificate authority, certificates, configuration, one gateway");
+    let mut plant = Plant::found(dir, &fleet_file(&parts))?;
     let specs: Vec<NodeSpec> = parts.iter().map(|part| part.node.clone()).collect();
 
     plant.start_collector()?;
@@ -225,12 +238,16 @@ fn settle(
 /// Whether every asset's last whole window has been published.
 fn windows_have_fired(plant: &Plant, parts: &[Part]) -> bool {
     parts.iter().all(|part| {
-        let query = format!("/api/v1/series?asset={}&feature=rms&limit=1000", part.asset);
-        let Ok(series) = plant.get(&query) else { return false };
+        let Ok(series) = plant.get(&rms_series(&part.asset)) else { return false };
         let windows = series["values"].as_array().map_or(0, Vec::len);
         // The record starts somewhere in its first window and ends somewhere in its last.
         windows as f64 >= part.duration.as_secs_f64().floor() - 1.0
     })
+}
+
+/// Where the API has the RMS of an asset's one channel.
+pub fn rms_series(asset: &str) -> String {
+    format!("/api/v1/series?asset={asset}&point={POINT}&channel={CHANNEL}&feature=rms&limit=1000")
 }
 
 /// What the collector has raised so far, oldest first.
@@ -312,17 +329,19 @@ fn lay_out(dir: &Path, cases: Vec<Case>, seed: u64) -> Result<Vec<Part>> {
             node,
             duration: Duration::from_secs_f64(case.duration_s()),
             record: case.record,
+            rpm: case.rpm,
+            bearing: case.bearing,
         });
     }
     Ok(parts)
 }
 
-/// The fleet file: what a plant knows of its machines.
-fn fleet_file(cases: &[Case], order: &[usize]) -> String {
-    let mut text = format!("[site]\nid = \"{SITE}\"\nname = \"Loopback plant\"\n");
-    let _ = write!(text, "\n[[area]]\nid = \"hall-1\"\nname = \"Hall 1\"\n");
-    let _ = (cases, order, GATEWAY);
-    text
+/// The fleet file: what a plant knows of its machines, and of nothing else.
+fn fleet_file(parts: &[Part]) -> String {
+    let mut sorted: Vec<&Part> = parts.iter().collect();
+    sorted.sort_by(|a, b| a.asset.cmp(&b.asset));
+    let machines: Vec<Machine> = sorted.iter().map(|part| part.machine()).collect();
+    fleet_text(&machines)
 }
 
 fn unix_time() -> Duration {

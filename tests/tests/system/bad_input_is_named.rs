@@ -2,9 +2,22 @@
 //! and where, never in a panic.
 
 use std::process::Command;
-use trunnion_tests::cases;
-use trunnion_tests::plant::{self, Plant, STOP_LIMIT, START_LIMIT, binary};
+use trunnion_tests::plant::{self, Machine, NodeSpec, Plant, START_LIMIT, STOP_LIMIT, binary, fleet_text};
 use trunnion_tests::process::{Process, await_some};
+
+const NODE: &str = "00000000000000a1";
+
+/// A plant of one machine.
+fn fleet(bearing: &str) -> String {
+    fleet_text(&[Machine {
+        asset: "fan-1".to_owned(),
+        node: NODE.to_owned(),
+        rpm: 1_772.0,
+        bearing: Some(bearing.to_owned()),
+        range_g: 16.0,
+        band_high_hz: 4_000.0,
+    }])
+}
 
 fn refusal(command: &mut Command) -> (i32, String) {
     let output = command.output().unwrap();
@@ -28,8 +41,7 @@ fn a_bad_agent_configuration_is_refused_with_every_problem_at_once() {
 #[test]
 fn a_fleet_with_a_gap_is_refused_by_check_config() {
     let dir = tempfile::tempdir().unwrap();
-    let fleet = cases::fleet_of_one().replace("bearing = \"6205\"", "bearing = \"no-such-bearing\"");
-    let plant = Plant::found(dir.path(), &fleet).unwrap();
+    let plant = Plant::found(dir.path(), &fleet("no-such-bearing")).unwrap();
     let config = plant.collector_dir().join("collector.toml");
     let (code, text) = refusal(Command::new(binary("trunnion-collector").unwrap()).arg("check-config").arg(config));
     assert_eq!(code, 64, "{text}");
@@ -40,7 +52,7 @@ fn a_fleet_with_a_gap_is_refused_by_check_config() {
 fn a_private_key_that_others_can_read_stops_both_programs() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
-    let mut plant = Plant::found(dir.path(), &cases::fleet_of_one()).unwrap();
+    let mut plant = Plant::found(dir.path(), &fleet("6205")).unwrap();
     let open = std::fs::Permissions::from_mode(0o644);
     std::fs::set_permissions(plant.bundle(plant::GATEWAY), open.clone()).unwrap();
     plant.start_agent(&[]).unwrap();
@@ -57,9 +69,16 @@ fn a_private_key_that_others_can_read_stops_both_programs() {
 #[test]
 fn a_missing_port_is_named_and_the_agent_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    let mut plant = Plant::found(dir.path(), &cases::fleet_of_one()).unwrap();
+    let mut plant = Plant::found(dir.path(), &fleet("6205")).unwrap();
     plant.start_collector().unwrap();
-    plant.start_agent(&[cases::node_of_one(dir.path())]).unwrap();
+    let absent = NodeSpec {
+        id: NODE.to_owned(),
+        samples: dir.path().join("none"),
+        rate_hz: 12_000.0,
+        range_g: 16.0,
+        start_at_ms: 0,
+    };
+    plant.start_agent(&[absent]).unwrap();
     let agent = plant.agent.as_mut().unwrap();
     let named = await_some(START_LIMIT, || agent.log().contains("lines/").then_some(()));
     assert!(named.is_some(), "{}", agent.log());
@@ -70,7 +89,7 @@ fn a_missing_port_is_named_and_the_agent_goes_on() {
 #[test]
 fn a_corrupt_spool_is_set_aside_and_the_agent_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    let mut plant = Plant::found(dir.path(), &cases::fleet_of_one()).unwrap();
+    let mut plant = Plant::found(dir.path(), &fleet("6205")).unwrap();
     plant.start_agent(&[]).unwrap();
     let spool = dir.path().join("agent/spool");
     let database = await_some(START_LIMIT, || {

@@ -4,7 +4,7 @@ use std::time::Duration;
 use trunnion_tests::cases;
 use trunnion_tests::plant::STOP_LIMIT;
 use trunnion_tests::process::await_some;
-use trunnion_tests::story::play;
+use trunnion_tests::story::{play, rms_series};
 
 #[test]
 fn a_restarted_collector_serves_what_it_had_and_recomputes_the_same() {
@@ -15,7 +15,7 @@ fn a_restarted_collector_serves_what_it_had_and_recomputes_the_same() {
     }
     let (report, mut plant) = play(dir.path(), short, false, |line| eprintln!("{line}")).unwrap();
     assert_eq!(report.samples_lost, 0);
-    let paths = ["/api/v1/ledger", "/api/v1/series?asset=asset-01&feature=rms&limit=100", "/api/v1/advisories"];
+    let paths = ["/api/v1/ledger", &rms_series("asset-01"), "/api/v1/advisories"];
     let before: Vec<_> = paths.iter().map(|path| plant.get(path).unwrap()).collect();
 
     let status = plant.collector.take().unwrap().stop(STOP_LIMIT).unwrap();
