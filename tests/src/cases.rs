@@ -1,8 +1,10 @@
 //! The machines that stories play: simulated ones, and recorded ones found in a folder.
 
 use crate::record::{CwruRecord, FemtoSnapshot, Place, decimate_by_4};
+use crate::sim_machine::{MachineSpec, SimMachine};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
+use trunnion_collector::bearing::Element;
 
 pub use crate::story::Case;
 
@@ -14,6 +16,50 @@ const RANGE_G: f32 = 16.0;
 
 /// The FEMTO runs end at 20 g and beyond.
 const FEMTO_RANGE_G: f32 = 64.0;
+
+/// The simulated machine that stays healthy.
+pub const HEALTHY: &str = "simulated, healthy";
+
+/// The simulated machine that is healthy until its inner race spalls.
+pub const INNER_RACE_FAULT: &str = "simulated, inner race";
+
+/// The simulated machine that is healthy until its outer race spalls.
+pub const OUTER_RACE_FAULT: &str = "simulated, outer race";
+
+/// When the simulated faults appear, seconds from the first sample.
+pub const FAULT_ONSET_S: f64 = 10.0;
+
+/// How long the simulated machines run, seconds.
+const SIMULATED_S: f64 = 30.0;
+
+/// The rate of their sensors, Hz.
+const SIMULATED_RATE_HZ: f64 = 25_600.0;
+
+/// Three motors of a kind: one stays healthy, two begin to fail.
+pub fn simulated() -> Vec<Case> {
+    // Strikes at four times the noise: a small spall.
+    const SEVERITY_G: f64 = 0.2;
+    let faults =
+        [(HEALTHY, None), (INNER_RACE_FAULT, Some(Element::InnerRace)), (OUTER_RACE_FAULT, Some(Element::OuterRace))];
+    let case = |(seed, (record, fault)): (u64, (&str, Option<Element>))| {
+        let healthy = MachineSpec::motor(SIMULATED_RATE_HZ, seed);
+        let spec = match fault {
+            Some(element) => healthy.with_fault(element, SEVERITY_G, FAULT_ONSET_S),
+            None => healthy,
+        };
+        let mut samples = vec![0.0; (SIMULATED_S * SIMULATED_RATE_HZ) as usize];
+        SimMachine::new(spec).fill(&mut samples);
+        Case {
+            record: record.to_owned(),
+            samples,
+            rate_hz: SIMULATED_RATE_HZ,
+            range_g: RANGE_G,
+            rpm: 60.0 * spec.shaft_hz,
+            bearing: Some("6205".to_owned()),
+        }
+    };
+    (1..).zip(faults).map(case).collect()
+}
 
 /// Every record in `dir` and the folders in it, one case each, sorted by path. A record at 48 kHz is
 /// played as it is, and once more decimated to the 12 kHz of the others.

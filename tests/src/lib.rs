@@ -1,6 +1,7 @@
 //! The whole system under test: the simulated machine, the record loaders, the host node, and a plant
 //! of real processes on loopback for stories to play in.
 
+pub mod cases;
 pub mod host_node;
 pub mod plant;
 pub mod process;
