@@ -218,8 +218,8 @@ impl<'m> Node<'m> {
         let mut samples = [0; READ_SAMPLES];
         loop {
             let batch = sensor.read(now, &mut samples);
-            if batch.missed > 0 {
-                self.handle_missed(channel, batch.missed, batch.cause)?;
+            if let Some((count, cause)) = batch.missed {
+                self.handle_missed(channel, count, cause)?;
             }
             self.handle_samples(channel, batch.first, &samples[..batch.taken])?;
             if batch.taken < samples.len() {

@@ -15,10 +15,8 @@ pub trait Sensor {
 /// What one [`Sensor::read`] brought.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Batch {
-    /// Samples that can no longer be had, between the last batch and this one.
-    pub missed: u64,
-    /// Why they cannot.
-    pub cause: Missed,
+    /// How many samples between the last batch and this one can no longer be had, and why.
+    pub missed: Option<(u64, Missed)>,
     /// Samples written to the buffer. When they fill it, there may be more.
     pub taken: usize,
     /// When the first of them was taken.

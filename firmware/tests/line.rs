@@ -630,13 +630,13 @@ fn a_flood_of_requests_costs_no_samples() {
 struct Overrun {
     next: u64,
     left: usize,
-    missed: u64,
+    missed: Option<(u64, Missed)>,
 }
 
 impl Sensor for Overrun {
     fn read(&mut self, now: NodeTicks, out: &mut [i16]) -> Batch {
-        let missed = std::mem::take(&mut self.missed);
-        self.next += missed;
+        let missed = self.missed.take();
+        self.next += missed.map_or(0, |(count, _)| count);
         let taken = out.len().min(self.left);
         for (sample, index) in out[..taken].iter_mut().zip(self.next..) {
             *sample = value(VIBRATION, index);
@@ -645,7 +645,6 @@ impl Sensor for Overrun {
         self.left -= taken;
         Batch {
             missed,
-            cause: Missed::Overrun,
             taken,
             first: now,
         }
@@ -659,7 +658,7 @@ fn a_sensor_is_emptied_and_its_overrun_leaves_a_counted_gap() {
     let mut sensor = Overrun {
         next: 100,
         left: 1_000,
-        missed: 50,
+        missed: Some((50, Missed::Overrun)),
     };
     world.node.sample(NodeTicks(0), VIBRATION, &mut sensor).unwrap();
     world.drain();
