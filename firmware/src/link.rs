@@ -7,10 +7,12 @@
 //! time plus four times its variation, doubled at each failure, never measured on a frame that was sent
 //! twice), between [`TIMEOUT_MICROS_MIN`] and [`TIMEOUT_MICROS_MAX`].
 //!
-//! A node obeys one master until it has been silent for [`MASTER_SILENCE_MICROS`].
+//! A node obeys one master until it has been silent for [`MASTER_SILENCE_MICROS`]. Only a frame of the
+//! node can tell an agent whom to poll: it sends one when asked who is there and, on a line of its own,
+//! each [`ANNOUNCE_MICROS`] while it has no master.
 
 use crate::outbox::{Entry, Kind, Outbox};
-use trunnion_common::codec::{LINE_FRAME_MAX, stuff};
+use trunnion_common::codec::stuff;
 use trunnion_common::frame::{Class, FRAME_MAX, Header, Payload, Poll, RawFrame, encode};
 use trunnion_common::id::{BootId, LineAddress, MasterId, NodeId};
 use trunnion_common::time::NodeTicks;
@@ -23,17 +25,27 @@ pub const MASTER_SILENCE_MICROS: u64 = 10_000_000;
 /// an acknowledgement time of 0.25 s it lets 1 MB/s through.
 pub const WINDOW_BYTES: u64 = 256 * 1_024;
 
-/// Least time to wait for an acknowledgement: an agent gathers a block before it flushes.
-pub const TIMEOUT_MICROS_MIN: u64 = 500_000;
+/// Least time to wait for an acknowledgement: an agent gathers a block before it flushes, and a slow
+/// disk is no reason to send everything twice.
+pub const TIMEOUT_MICROS_MIN: u64 = 1_000_000;
 
 /// Most time to wait for an acknowledgement.
 pub const TIMEOUT_MICROS_MAX: u64 = 8_000_000;
 
 /// Time to wait before there has been any acknowledgement to measure.
-const TIMEOUT_MICROS_FIRST: u64 = 1_000_000;
+const TIMEOUT_MICROS_FIRST: u64 = 2_000_000;
 
-/// What a node may send unpolled when asked who is there: its table and an event.
-const ANNOUNCE_BYTES: u32 = 2 * LINE_FRAME_MAX as u32;
+/// From one announcement to the next, on a line of its own without a master.
+pub const ANNOUNCE_MICROS: u64 = 1_000_000;
+
+/// Who else is on the line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wiring {
+    /// Nobody: full duplex between this node and an agent. It may speak unasked.
+    Own,
+    /// Other nodes: it speaks only when polled or asked.
+    Shared,
+}
 
 /// What a poll meant to the node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,7 +67,11 @@ pub struct Link {
     node: NodeId,
     boot: BootId,
     address: LineAddress,
+    wiring: Wiring,
     master: Option<Master>,
+    announce_at: NodeTicks,
+    /// Whether one frame may go without credit.
+    is_announcing: bool,
     /// Bytes that may still be sent before the next poll.
     credit: u32,
     flights: [Flight; 2],
@@ -82,12 +98,15 @@ struct Flight {
 
 impl Link {
     /// A line on which nobody has been heard.
-    pub fn new(node: NodeId, boot: BootId, address: LineAddress) -> Self {
+    pub fn new(node: NodeId, boot: BootId, address: LineAddress, wiring: Wiring) -> Self {
         Self {
             node,
             boot,
             address,
+            wiring,
             master: None,
+            announce_at: NodeTicks(0),
+            is_announcing: false,
             credit: 0,
             flights: [Flight::default(), Flight::default()],
             acknowledgement: AcknowledgementTime::default(),
@@ -150,6 +169,7 @@ impl Link {
                 Verdict::NewMaster
             }
         };
+        self.is_announcing = false;
         self.credit = poll.credit;
         verdict
     }
@@ -193,16 +213,15 @@ impl Link {
         flight.deadline = None;
     }
 
-    /// Somebody asks who is there: the first frames may go unpolled, since only they can tell an agent
-    /// whom to poll.
-    pub fn handle_discover(&mut self, outbox: &mut Outbox<'_>) {
+    /// Lets the first unacknowledged essential frame go without credit.
+    pub fn announce(&mut self, outbox: &mut Outbox<'_>) {
         self.resend(Class::Essential, outbox);
-        self.credit = self.credit.max(ANNOUNCE_BYTES);
+        self.is_announcing = true;
     }
 
     /// Does what time alone demands: goes back when an acknowledgement is overdue, falls silent when
-    /// the master has.
-    pub fn handle_time(&mut self, now: NodeTicks, outbox: &mut Outbox<'_>) {
+    /// the master has. Returns whether it is time for an announcement.
+    pub fn handle_time(&mut self, now: NodeTicks, outbox: &mut Outbox<'_>) -> bool {
         if let Some(master) = &self.master
             && now.micros_since(master.heard) >= MASTER_SILENCE_MICROS
         {
@@ -216,11 +235,25 @@ impl Link {
                 self.acknowledgement.failures = self.acknowledgement.failures.saturating_add(1);
             }
         }
+        let is_due = self.next_announcement().is_some_and(|at| at <= now);
+        if is_due {
+            self.announce_at = now.plus_micros(ANNOUNCE_MICROS);
+        }
+        is_due
+    }
+
+    fn next_announcement(&self) -> Option<NodeTicks> {
+        (self.wiring == Wiring::Own && self.master.is_none()).then_some(self.announce_at)
     }
 
     /// When [`Self::handle_time`] next has something to do.
     pub fn poll_timeout(&self) -> Option<NodeTicks> {
-        self.flights.iter().filter_map(|flight| flight.deadline).min()
+        let silence = self
+            .master
+            .as_ref()
+            .map(|master| master.heard.plus_micros(MASTER_SILENCE_MICROS));
+        let overdue = self.flights.iter().filter_map(|flight| flight.deadline);
+        overdue.chain(silence).chain(self.next_announcement()).min()
     }
 
     /// Writes whole frames for the line to `out` and returns how many bytes; 0 when there is nothing to
@@ -229,6 +262,9 @@ impl Link {
         let mut frame = [0; FRAME_MAX];
         let mut written = 0;
         for class in Class::ALL {
+            if class == Class::Waveform {
+                self.is_announcing = false;
+            }
             while outbox.outstanding(class) < WINDOW_BYTES
                 && let Some((entry, mut length)) = outbox.unsent(class, &mut frame)
             {
@@ -239,10 +275,12 @@ impl Link {
                 let Ok(line) = stuff(&frame[..length], &mut out[written..]) else {
                     return written;
                 };
-                let Some(credit) = self.credit.checked_sub(line.len() as u32) else {
-                    return written;
-                };
-                self.credit = credit;
+                match self.credit.checked_sub(line.len() as u32) {
+                    Some(credit) => self.credit = credit,
+                    None if self.is_announcing => {}
+                    None => return written,
+                }
+                self.is_announcing = false;
                 written += line.len();
                 outbox.mark_sent(class);
                 self.on_sent(now, class, entry.sequence);

@@ -2,7 +2,7 @@
 
 use crate::channel::{Account, Channel, Forming};
 use crate::event_log::EventLog;
-use crate::link::{Link, Verdict};
+use crate::link::{Link, Verdict, Wiring};
 use crate::outbox::{Entry, Kind, NoRoom, Outbox};
 use crate::sensor::Sensor;
 use crate::settings;
@@ -34,6 +34,8 @@ pub struct Identity {
     pub boot: BootId,
     /// Where it is on the line, until it is assigned another place.
     pub address: LineAddress,
+    /// Who else is there.
+    pub wiring: Wiring,
     /// Why it started.
     pub reset: ResetCause,
 }
@@ -114,7 +116,7 @@ impl<'m> Node<'m> {
             revision: table.revision,
             channels,
             outbox: Outbox::new(memory.essential, memory.waveform).ok_or(NodeError::OutboxTooSmall)?,
-            link: Link::new(identity.node, identity.boot, identity.address),
+            link: Link::new(identity.node, identity.boot, identity.address, identity.wiring),
             decoder: Decoder::new(memory.line),
             events: EventLog::default(),
             describe_due: true,
@@ -242,7 +244,9 @@ impl<'m> Node<'m> {
                 self.queue_formed(channel_id(position));
             }
         }
-        self.link.handle_time(now, &mut self.outbox);
+        if self.link.handle_time(now, &mut self.outbox) {
+            self.announce(now);
+        }
         if self.link.may_send() {
             if self.describe_due {
                 self.queue_table(now);
@@ -298,8 +302,7 @@ impl<'m> Node<'m> {
         }
         if payload == Payload::Discover {
             // An agent that asks this cannot know the node yet, so it names nobody.
-            self.link.handle_discover(&mut self.outbox);
-            self.describe_due |= self.outbox.held(Class::Essential).next().is_none();
+            self.announce(now);
             return;
         }
         if !self.link.is_named(header) {
@@ -341,22 +344,9 @@ impl<'m> Node<'m> {
     }
 
     fn handle_poll(&mut self, now: NodeTicks, poll: &Poll) {
-        match self.link.handle_poll(now, poll) {
-            Verdict::Refused => return,
-            Verdict::Obeyed { rivals: 0 } => {}
-            // Reported when the old master goes on polling: a foreign poll alone may be its successor.
-            Verdict::Obeyed { rivals } => {
-                self.events
-                    .note(now, event(EventKind::SecondMaster, Severity::Warning, rivals));
-            }
-            Verdict::NewMaster => {
-                for class in Class::ALL {
-                    self.link.resend(class, &mut self.outbox);
-                }
-                // It may never have seen the table.
-                let mut held = self.outbox.held(Class::Essential);
-                self.describe_due |= !held.any(|entry| entry.kind == Kind::Describe);
-            }
+        let verdict = self.link.handle_poll(now, poll);
+        if verdict == Verdict::Refused {
+            return;
         }
         for class in Class::ALL {
             let upto = poll.upto[class.index()];
@@ -368,6 +358,30 @@ impl<'m> Node<'m> {
                     }
                 });
         }
+        match verdict {
+            Verdict::Refused | Verdict::Obeyed { rivals: 0 } => {}
+            // Reported when the old master goes on polling: a foreign poll alone may be its successor.
+            Verdict::Obeyed { rivals } => {
+                self.events
+                    .note(now, event(EventKind::SecondMaster, Severity::Warning, rivals));
+            }
+            Verdict::NewMaster => {
+                for class in Class::ALL {
+                    self.link.resend(class, &mut self.outbox);
+                }
+                // Its predecessor knew the table, it may not.
+                let mut held = self.outbox.held(Class::Essential);
+                self.describe_due |= !held.any(|entry| entry.kind == Kind::Describe);
+            }
+        }
+    }
+
+    /// Sends one frame unasked: the first that is held or, when all is acknowledged, the table.
+    fn announce(&mut self, now: NodeTicks) {
+        if self.outbox.held(Class::Essential).next().is_none() {
+            self.queue_table(now);
+        }
+        self.link.announce(&mut self.outbox);
     }
 
     /// Queues an answer; without room there is none, and the agent asks again.

@@ -14,6 +14,7 @@ use trunnion_common::sample::LossCause;
 use trunnion_common::time::NodeTicks;
 use trunnion_common::version;
 use trunnion_firmware::channel::{Forming, WAVEFORM_SAMPLES};
+use trunnion_firmware::link::Wiring;
 use trunnion_firmware::node::{Identity, Memory, Node};
 use trunnion_firmware::outbox::{ESSENTIAL_MIN, WAVEFORM_MIN};
 use trunnion_firmware::sensor::{Batch, Missed, Sensor};
@@ -55,10 +56,15 @@ fn table() -> Describe {
 
 /// Builds a node in leaked memory: a test process is short.
 fn node(essential: usize, waveform: usize) -> Node<'static> {
+    node_on(Wiring::Shared, essential, waveform)
+}
+
+fn node_on(wiring: Wiring, essential: usize, waveform: usize) -> Node<'static> {
     let identity = Identity {
         node: node_id(),
         boot: BOOT,
         address: LineAddress(1),
+        wiring,
         reset: ResetCause::PowerOn,
     };
     let forming: Vec<Forming> = vec![[0; 2 * WAVEFORM_SAMPLES]; 2];
@@ -381,7 +387,8 @@ proptest! {
         room in 0usize..60_000,
         seed in 1u64..,
     ) {
-        let mut world = World::new(node(ESSENTIAL_MIN + room / 8, WAVEFORM_MIN + room));
+        let wiring = if seed % 2 == 0 { Wiring::Own } else { Wiring::Shared };
+        let mut world = World::new(node_on(wiring, ESSENTIAL_MIN + room / 8, WAVEFORM_MIN + room));
         world.random = seed;
         let mut missed = 0;
         for step in steps {
@@ -452,12 +459,41 @@ fn a_node_is_silent_until_asked_and_then_says_what_it_is() {
         .node
         .handle_bytes(world.ticks(), &line_bytes(&discover, &Payload::Discover));
     world.carry();
-    let first: Vec<_> = world.agent.order[..2]
-        .iter()
-        .map(|(_, n, kind)| (*n, kind.as_str()))
-        .collect();
-    assert_eq!(first, [(0, "Describe"), (1, "Event")]);
+    assert_eq!(world.agent.order, [(Class::Essential, 0, "Describe".to_owned())]);
+    world.pass(100);
     assert_eq!(world.agent.events, [(EventKind::Boot, 1)]);
+}
+
+#[test]
+fn on_a_line_of_its_own_a_node_announces_itself_until_it_has_a_master() {
+    let mut world = World::new(node_on(Wiring::Own, ESSENTIAL_MIN, WAVEFORM_MIN));
+    world.master = None;
+    world.produce(2_000);
+    world.pass(3_010);
+    assert_eq!(
+        world.agent.order,
+        vec![(Class::Essential, 0, "Describe".to_owned()); 4]
+    );
+    world.master = Some(MasterId(1));
+    world.pass(3_000);
+    let describes = world.agent.order[4..]
+        .iter()
+        .filter(|(_, _, kind)| kind == "Describe");
+    assert_eq!(
+        describes.count(),
+        1,
+        "the first table is safe, its successor is for the new master"
+    );
+    // Everything is acknowledged when the master goes: after ten seconds there is a new table to show.
+    world.master = None;
+    world.pass(9_900);
+    let before = world.agent.order.len();
+    world.pass(1_200);
+    let announced: Vec<&str> = world.agent.order[before..]
+        .iter()
+        .map(|(_, _, kind)| kind.as_str())
+        .collect();
+    assert!(announced.len() <= 2 && !announced.is_empty(), "{announced:?}");
 }
 
 #[test]

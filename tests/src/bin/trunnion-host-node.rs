@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
 use trunnion_common::frame::ResetCause;
 use trunnion_common::id::{LineAddress, NodeId};
+use trunnion_firmware::link::Wiring;
 use trunnion_firmware::node::Identity;
 use trunnion_tests::host_node::{OUTBOX_BYTES, Options, Recording, next_boot, run};
 
@@ -72,6 +73,7 @@ fn main() -> anyhow::Result<()> {
             node: arguments.node,
             boot: next_boot(arguments.boot_counter.as_deref())?,
             address: LineAddress(arguments.address),
+            wiring: Wiring::Own,
             reset: ResetCause::PowerOn,
         },
         range_g: arguments.range,
