@@ -146,6 +146,11 @@ impl Link {
         self.credit > 0
     }
 
+    /// Whether the master has polled at `since` or later.
+    pub fn is_polled_since(&self, since: NodeTicks) -> bool {
+        self.master.as_ref().is_some_and(|master| master.heard >= since)
+    }
+
     /// Takes a poll. Its acknowledgement counts unless it is refused: [`Self::handle_acknowledgement`].
     pub fn handle_poll(&mut self, now: NodeTicks, poll: &Poll) -> Verdict {
         let verdict = match &mut self.master {

@@ -95,7 +95,7 @@ pub struct Node<'m> {
     decoder: Decoder<'m>,
     events: EventLog,
     describe_due: bool,
-    status_at: NodeTicks,
+    last_status: NodeTicks,
     identify_until: NodeTicks,
 }
 
@@ -120,7 +120,7 @@ impl<'m> Node<'m> {
             decoder: Decoder::new(memory.line),
             events: EventLog::default(),
             describe_due: true,
-            status_at: NodeTicks(STATUS_MICROS),
+            last_status: NodeTicks(0),
             identify_until: NodeTicks(0),
         };
         node.events
@@ -252,7 +252,7 @@ impl<'m> Node<'m> {
                 self.queue_table(now);
             }
             self.queue_events();
-            if self.status_at <= now && self.outbox.is_all_sent(Class::Essential) {
+            if self.next_status().is_some_and(|at| at <= now) {
                 self.queue_status(now);
             }
         }
@@ -262,10 +262,7 @@ impl<'m> Node<'m> {
     /// When to call [`Node::poll_transmit`] again if nothing else happens.
     pub fn poll_timeout(&self) -> Option<NodeTicks> {
         let forming = self.channels.iter().filter_map(Channel::deadline).min();
-        // A status is made when it can be sent, so that a silent line does not fill the outbox.
-        let status =
-            (self.link.may_send() && self.outbox.is_all_sent(Class::Essential)).then_some(self.status_at);
-        [forming, status, self.link.poll_timeout()]
+        [forming, self.next_status(), self.link.poll_timeout()]
             .into_iter()
             .flatten()
             .min()
@@ -414,7 +411,16 @@ impl<'m> Node<'m> {
         let status = Payload::Status(self.status());
         // Without room it waits for the next second, which will know better anyway.
         let _: Result<(), NoRoom> = self.queue_control(Kind::Status, now, &status);
-        self.status_at = now.plus_micros(STATUS_MICROS);
+        self.last_status = now;
+    }
+
+    /// When the next status is due, if it can be sent: one that waits for the line would be out of date,
+    /// and each that is replaced before it is heard leaves a hole in the numbers.
+    fn next_status(&self) -> Option<NodeTicks> {
+        let can_be_sent = self.link.may_send()
+            && self.link.is_polled_since(self.last_status)
+            && self.outbox.is_all_sent(Class::Essential);
+        can_be_sent.then(|| self.last_status.plus_micros(STATUS_MICROS))
     }
 
     /// The status, as of now; its own frame is not counted.

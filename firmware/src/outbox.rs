@@ -356,3 +356,136 @@ impl<'m> Store<'m> {
         self.memory[..after.len()].copy_from_slice(after);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    /// A frame that shows when a byte of it is out of place.
+    fn frame(sequence: u64, length: usize) -> Vec<u8> {
+        (0..length as u64)
+            .map(|place| (sequence * 31 + place * 7) as u8)
+            .collect()
+    }
+
+    fn samples(sequence: u64) -> Entry {
+        Entry {
+            kind: Kind::Samples,
+            channel: (sequence % 3) as u8,
+            samples: 1 + sequence as u32,
+            first_sample: sequence * 1_000,
+            sequence,
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Samples(usize),
+        Control(Kind, usize),
+        Acknowledge(u64),
+        RemoveStatus,
+        Send,
+        Rewind,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let kind = prop_oneof![Just(Kind::Notice), Just(Kind::Status), Just(Kind::TimeReply)];
+        prop_oneof![
+            6 => (20usize..=FRAME_MAX).prop_map(Step::Samples),
+            3 => (kind, 20usize..300).prop_map(|(kind, length)| Step::Control(kind, length)),
+            2 => (0u64..8).prop_map(Step::Acknowledge),
+            1 => Just(Step::RemoveStatus),
+            4 => Just(Step::Send),
+            1 => Just(Step::Rewind),
+        ]
+    }
+
+    /// A held frame of the model.
+    struct Held {
+        entry: Entry,
+        frame: Vec<u8>,
+        is_sent: bool,
+    }
+
+    fn room(model: &VecDeque<Held>, is_samples: bool) -> usize {
+        let of_kind = model
+            .iter()
+            .filter(|held| (held.entry.kind == Kind::Samples) == is_samples);
+        of_kind.map(|held| ENTRY_BYTES + held.frame.len()).sum()
+    }
+
+    proptest! {
+        /// Against a queue of whole frames: the same frames in the same order, the same next one to
+        /// send, the same ones dropped.
+        #[test]
+        fn it_is_a_bounded_queue(steps in prop::collection::vec(step(), 1..300), extra in 0usize..5_000) {
+            let class = Class::Essential;
+            let (mut essential, mut waveform) = (vec![0; ESSENTIAL_MIN + extra], vec![0; WAVEFORM_MIN]);
+            let mut outbox = Outbox::new(&mut essential, &mut waveform).unwrap();
+            let mut model: VecDeque<Held> = VecDeque::new();
+            for step in steps {
+                let sequence = outbox.next(class);
+                match step {
+                    Step::Samples(length) => {
+                        let (entry, frame) = (samples(sequence), frame(sequence, length));
+                        let mut dropped = Vec::new();
+                        let kept = outbox.push(class, entry, &frame, |entry| dropped.push(entry));
+                        prop_assert_eq!(kept, Ok(()));
+                        let mut expected = Vec::new();
+                        while room(&model, true) + ENTRY_BYTES + length > WAVEFORM_MIN + extra {
+                            let oldest = model.iter().position(|held| held.entry.kind == Kind::Samples);
+                            expected.push(model.remove(oldest.unwrap()).unwrap().entry);
+                        }
+                        prop_assert_eq!(dropped, expected);
+                        model.push_back(Held { entry, frame, is_sent: false });
+                    }
+                    Step::Control(kind, length) => {
+                        let (entry, frame) = (Entry::control(kind, sequence), frame(sequence, length));
+                        let fits = room(&model, false) + ENTRY_BYTES + length <= CONTROL_BYTES;
+                        let kept = outbox.push(class, entry, &frame, |_| panic!("drops nothing"));
+                        prop_assert_eq!(kept.is_ok(), fits);
+                        if fits {
+                            model.push_back(Held { entry, frame, is_sent: false });
+                        }
+                    }
+                    Step::Acknowledge(back) => {
+                        let upto = sequence.saturating_sub(back);
+                        let mut freed = Vec::new();
+                        outbox.acknowledge(class, upto, |entry| freed.push(entry));
+                        let mut expected = Vec::new();
+                        while model.front().is_some_and(|held| held.entry.sequence < upto) {
+                            expected.extend(model.pop_front().map(|held| held.entry));
+                        }
+                        prop_assert_eq!(freed, expected);
+                    }
+                    Step::RemoveStatus => {
+                        outbox.remove_status();
+                        if let Some(at) = model.iter().position(|held| held.entry.kind == Kind::Status) {
+                            model.remove(at);
+                        }
+                    }
+                    Step::Send => {
+                        let mut sent = [0; FRAME_MAX];
+                        let next = outbox.unsent(class, &mut sent);
+                        let expected = model.iter_mut().find(|held| !held.is_sent);
+                        prop_assert_eq!(next.is_some(), expected.is_some());
+                        if let (Some((entry, length)), Some(expected)) = (next, expected) {
+                            prop_assert_eq!((entry, &sent[..length]), (expected.entry, &expected.frame[..]));
+                            outbox.mark_sent(class);
+                            expected.is_sent = true;
+                        }
+                    }
+                    Step::Rewind => {
+                        outbox.rewind(class);
+                        model.iter_mut().for_each(|held| held.is_sent = false);
+                    }
+                }
+                prop_assert!(outbox.held(class).eq(model.iter().map(|held| held.entry)));
+                prop_assert_eq!(outbox.is_all_sent(class), model.iter().all(|held| held.is_sent));
+                prop_assert_eq!(outbox.used(), room(&model, true) + room(&model, false));
+            }
+        }
+    }
+}

@@ -29,7 +29,6 @@ const TEMPERATURE: ChannelId = match ChannelId::new(1) {
 };
 const BOOT: BootId = BootId::new(3, 77);
 const CREDIT: u32 = 64 * 1024;
-const FLUSH_MICROS: u64 = 200_000;
 
 fn node_id() -> NodeId {
     NodeId::new(0xAB).unwrap()
@@ -133,6 +132,8 @@ struct Agent {
     last_status: Option<Status>,
     flushing: VecDeque<(u64, [u64; 2])>,
     flushed: [u64; 2],
+    /// From a frame's arrival to its acknowledgement.
+    flush_micros: u64,
 }
 
 impl Agent {
@@ -177,7 +178,7 @@ impl Agent {
             let known = |n: &u64| self.received[class].contains(n) || self.gone[class].contains(n);
             (self.flushed[class]..).find(|n| !known(n)).unwrap()
         });
-        self.flushing.push_back((now + FLUSH_MICROS, upto));
+        self.flushing.push_back((now + self.flush_micros, upto));
     }
 
     fn take(&mut self, channel: ChannelId, index: u64, sample: i16) {
@@ -201,6 +202,8 @@ struct World {
     node: Node<'static>,
     agent: Agent,
     master: Option<MasterId>,
+    /// Bytes the node has sent since the last poll.
+    unpolled: u32,
     /// Out of 256, how many frames the line swallows and how many it carries twice.
     loss: u8,
     repetition: u8,
@@ -212,7 +215,11 @@ impl World {
         Self {
             now: 0,
             node,
-            agent: Agent::default(),
+            agent: Agent {
+                flush_micros: 200_000,
+                ..Agent::default()
+            },
+            unpolled: 0,
             master: Some(MasterId(1)),
             loss: 0,
             repetition: 0,
@@ -246,6 +253,7 @@ impl World {
             upto: self.agent.flushed,
             credit: CREDIT,
         };
+        self.unpolled = 0;
         self.tell(&Payload::Poll(poll));
     }
 
@@ -257,6 +265,7 @@ impl World {
             if length == 0 {
                 break;
             }
+            self.unpolled += length as u32;
             for frame in frames(&out[..length]) {
                 if self.chance(self.loss) {
                     continue;
@@ -266,6 +275,9 @@ impl World {
                     self.agent.handle(self.now, &frame);
                 }
             }
+        }
+        if self.master.is_some() {
+            assert!(self.unpolled <= CREDIT, "{} bytes in one poll", self.unpolled);
         }
         let wake = self.node.poll_timeout();
         assert!(
@@ -624,6 +636,33 @@ fn an_hour_without_an_agent_leaves_one_status_and_no_holes() {
         0
     );
     assert_eq!(world.delivered(TEMPERATURE), 3_600);
+}
+
+#[test]
+fn an_agent_that_never_acknowledges_is_asked_less_and_less_often() {
+    let mut world = World::new(node(ESSENTIAL_MIN, 1 << 20));
+    world.agent.flush_micros = u64::MAX / 2;
+    world.produce(500 * WAVEFORM_SAMPLES as u64);
+    let mut times = Vec::new();
+    for _ in 0..1_000 {
+        world.pass(20);
+        let heard = std::mem::take(&mut world.agent.order);
+        let waveforms = heard.iter().filter(|(class, ..)| *class == Class::Waveform);
+        let numbers: BTreeSet<u64> = waveforms.map(|(_, number, _)| *number).collect();
+        if numbers.contains(&0) {
+            times.push(world.now / 1_000);
+        }
+        assert!(
+            numbers.last().is_none_or(|number| *number < 270),
+            "the window is 256 KiB"
+        );
+    }
+    let waits: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(waits.len() >= 3 && waits.is_sorted(), "{times:?}");
+    assert!(
+        waits.iter().all(|wait| (2_000..=8_100).contains(wait)),
+        "{times:?}"
+    );
 }
 
 #[test]

@@ -40,7 +40,7 @@ use trunnion_firmware::sensor::{Batch, Sensor};
 /// How often the sensor is emptied, microseconds: half of a full frame at 12 kHz.
 pub const READ_MICROS: u64 = 20_000;
 
-/// Bytes of outbox unless told otherwise: 87 s of one channel at 48 kHz.
+/// Bytes of outbox unless told otherwise: more than a minute of one channel at 48 kHz.
 pub const OUTBOX_BYTES: usize = 8 << 20;
 
 /// The essential class's part of the outbox, as a divisor.
@@ -51,6 +51,9 @@ const TEMPERATURE: ChannelId = ChannelId::new(1).expect("1 is below CHANNELS_MAX
 
 /// One reading a second.
 const TEMPERATURE_RATE_MHZ: NonZeroU32 = NonZeroU32::new(1_000).expect("not 0");
+
+/// A node whose reports nobody takes has lost whoever started it, and stops.
+const UNHEARD: &str = "cannot write a report";
 
 /// Acceleration of a machine, sample by sample.
 pub trait SampleSource {
@@ -183,7 +186,7 @@ pub async fn run(
     options: &Options,
     source: &mut dyn SampleSource,
     shutdown: impl Future<Output = ()>,
-    mut report: impl FnMut(&Report),
+    mut report: impl FnMut(&Report) -> io::Result<()>,
 ) -> anyhow::Result<()> {
     let clock = Clock::start();
     let rate_mhz = millihertz(source.rate_hz() * options.speed)?;
@@ -218,7 +221,8 @@ pub async fn run(
         node: options.identity.node.to_string(),
         boot: options.identity.boot.to_string(),
         terminal: terminal.slave_path.clone(),
-    });
+    })
+    .context(UNHEARD)?;
 
     let mut shutdown = pin!(shutdown);
     let mut is_drained = false;
@@ -251,7 +255,8 @@ pub async fn run(
                     acknowledged: account.acknowledged,
                     dropped: account.dropped_total(),
                     clipped: replay.clipped,
-                });
+                })
+                .context(UNHEARD)?;
             }
         }
 
@@ -292,8 +297,8 @@ pub async fn run(
                 })
             })
             .collect(),
-    });
-    Ok(())
+    })
+    .context(UNHEARD)
 }
 
 /// The boot that follows the one counted in `state`, if there is such a file to count in.
@@ -366,6 +371,7 @@ struct Replay<'s> {
     produced: u64,
     clipped: u64,
     is_ended: bool,
+    values: Vec<f32>,
 }
 
 impl<'s> Replay<'s> {
@@ -377,15 +383,8 @@ impl<'s> Replay<'s> {
             produced: 0,
             clipped: 0,
             is_ended: false,
+            values: Vec::new(),
         }
-    }
-
-    fn quantise(&mut self, value: f32) -> i16 {
-        let bits = (value / self.scale).round();
-        if bits < f32::from(i16::MIN) || f32::from(i16::MAX) < bits {
-            self.clipped += 1;
-        }
-        bits as i16
     }
 }
 
@@ -394,15 +393,18 @@ impl Sensor for Replay<'_> {
         let first = self.schedule.ticks_of(self.produced);
         let due = self.schedule.due_by(now) - self.produced;
         let due = usize::try_from(due).unwrap_or(usize::MAX).min(out.len());
-        let mut values = vec![0.0; if self.is_ended { 0 } else { due }];
-        let taken = if values.is_empty() {
-            0
-        } else {
-            self.source.read(&mut values)
-        };
-        self.is_ended |= taken == 0 && !values.is_empty();
-        for (sample, value) in out.iter_mut().zip(&values[..taken]) {
-            *sample = self.quantise(*value);
+        self.values.resize(if self.is_ended { 0 } else { due }, 0.0);
+        let mut taken = 0;
+        if !self.values.is_empty() {
+            taken = self.source.read(&mut self.values);
+            self.is_ended = taken == 0;
+        }
+        for (sample, value) in out.iter_mut().zip(&self.values[..taken]) {
+            let bits = (value / self.scale).round();
+            let is_clipped = bits < f32::from(i16::MIN) || f32::from(i16::MAX) < bits;
+            self.clipped += u64::from(is_clipped);
+            // A conversion from float ends at the ends of the range.
+            *sample = bits as i16;
         }
         self.produced += taken as u64;
         Batch {

@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use clap::Parser;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
@@ -95,7 +96,7 @@ fn main() -> anyhow::Result<()> {
             }
         };
         run(&options, &mut source, shutdown, |report| {
-            println!("{}", serde_json::json!(report));
+            writeln!(io::stdout(), "{}", serde_json::json!(report))
         })
         .await
     })
