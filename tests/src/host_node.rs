@@ -8,24 +8,24 @@
 //! [`READ_MICROS`] to sample what has become due. Sampling never waits for the line: when nobody
 //! reads the terminal, frames stay in the outbox, whose rule says what goes when it is full.
 
+mod source;
+mod terminal;
+
+pub use source::{Recording, SampleSource};
+
 use anyhow::Context;
-use rustix::fs::OFlags;
-use rustix::io::Errno;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use serde::Serialize;
+use source::{Replay, scale_g};
 use std::collections::BTreeMap;
 use std::fs;
 use std::future::Future;
 use std::io::{self, Read};
 use std::num::NonZeroU32;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::{Duration, Instant};
+use terminal::Terminal;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use trunnion_common::codec::LINE_FRAME_MAX;
 use trunnion_common::frame::{ChannelDescriptor, Describe};
 use trunnion_common::id::{BootId, ChannelId};
@@ -35,7 +35,6 @@ use trunnion_firmware::channel::{Forming, WAVEFORM_SAMPLES};
 use trunnion_firmware::node::{Identity, Memory, Node};
 use trunnion_firmware::outbox::{ESSENTIAL_MIN, WAVEFORM_MIN};
 use trunnion_firmware::schedule::Schedule;
-use trunnion_firmware::sensor::{Batch, Sensor};
 
 /// How often the sensor is emptied, microseconds: half of a full frame at 12 kHz.
 pub const READ_MICROS: u64 = 20_000;
@@ -54,65 +53,6 @@ const TEMPERATURE_RATE_MHZ: NonZeroU32 = NonZeroU32::new(1_000).expect("not 0");
 
 /// A node whose reports nobody takes has lost whoever started it, and stops.
 const UNHEARD: &str = "cannot write a report";
-
-/// Acceleration of a machine, sample by sample.
-pub trait SampleSource {
-    /// Samples per second.
-    fn rate_hz(&self) -> f64;
-    /// Writes the next samples, in g, to `out` and returns how many; 0 is the end.
-    fn read(&mut self, out: &mut [f32]) -> usize;
-}
-
-/// A file of little-endian f32 values in g.
-#[derive(Debug)]
-pub struct Recording {
-    samples: Vec<f32>,
-    next: usize,
-    rate_hz: f64,
-    repeat: bool,
-}
-
-impl Recording {
-    /// Reads the whole file; with `repeat` it starts over for ever.
-    pub fn open(path: &Path, rate_hz: f64, repeat: bool) -> anyhow::Result<Self> {
-        let bytes =
-            fs::read(path).with_context(|| format!("cannot read the recording {}", path.display()))?;
-        let (values, rest) = bytes.as_chunks::<4>();
-        anyhow::ensure!(
-            !values.is_empty() && rest.is_empty(),
-            "the recording {} has {} bytes: f32 samples of 4 bytes each are expected",
-            path.display(),
-            bytes.len()
-        );
-        let samples: Vec<f32> = values.iter().map(|value| f32::from_le_bytes(*value)).collect();
-        if let Some(bad) = samples.iter().position(|sample| !sample.is_finite()) {
-            anyhow::bail!("sample {bad} of the recording {} is not a number", path.display());
-        }
-        Ok(Self {
-            samples,
-            next: 0,
-            rate_hz,
-            repeat,
-        })
-    }
-}
-
-impl SampleSource for Recording {
-    fn rate_hz(&self) -> f64 {
-        self.rate_hz
-    }
-
-    fn read(&mut self, out: &mut [f32]) -> usize {
-        if self.repeat && self.next == self.samples.len() {
-            self.next = 0;
-        }
-        let rest = &self.samples[self.next..];
-        let taken = rest.len().min(out.len());
-        out[..taken].copy_from_slice(&rest[..taken]);
-        self.next += taken;
-        taken
-    }
-}
 
 /// What a host node is told.
 #[derive(Clone, Debug)]
@@ -358,63 +298,6 @@ fn channel_table(rate_mhz: NonZeroU32, range_g: f32, temperature: bool) -> Descr
     }
 }
 
-/// Value of one least significant bit: the range spread over sixteen bits.
-fn scale_g(range_g: f32) -> f32 {
-    range_g / 32_768.0
-}
-
-/// Plays a source as a sensor: sample `i` exactly when the schedule says.
-struct Replay<'s> {
-    source: &'s mut dyn SampleSource,
-    schedule: Schedule,
-    scale: f32,
-    produced: u64,
-    clipped: u64,
-    is_ended: bool,
-    values: Vec<f32>,
-}
-
-impl<'s> Replay<'s> {
-    fn new(source: &'s mut dyn SampleSource, schedule: Schedule, range_g: f32) -> Self {
-        Self {
-            source,
-            schedule,
-            scale: scale_g(range_g),
-            produced: 0,
-            clipped: 0,
-            is_ended: false,
-            values: Vec::new(),
-        }
-    }
-}
-
-impl Sensor for Replay<'_> {
-    fn read(&mut self, now: NodeTicks, out: &mut [i16]) -> Batch {
-        let first = self.schedule.ticks_of(self.produced);
-        let due = self.schedule.due_by(now) - self.produced;
-        let due = usize::try_from(due).unwrap_or(usize::MAX).min(out.len());
-        self.values.resize(if self.is_ended { 0 } else { due }, 0.0);
-        let mut taken = 0;
-        if !self.values.is_empty() {
-            taken = self.source.read(&mut self.values);
-            self.is_ended = taken == 0;
-        }
-        for (sample, value) in out.iter_mut().zip(&self.values[..taken]) {
-            let bits = (value / self.scale).round();
-            let is_clipped = bits < f32::from(i16::MIN) || f32::from(i16::MAX) < bits;
-            self.clipped += u64::from(is_clipped);
-            // A conversion from float ends at the ends of the range.
-            *sample = bits as i16;
-        }
-        self.produced += taken as u64;
-        Batch {
-            missed: None,
-            taken,
-            first,
-        }
-    }
-}
-
 /// A housing that warms up: Newton's law, from 22 to 42 degrees with a time constant of 15 minutes.
 struct Thermometer {
     schedule: Schedule,
@@ -465,150 +348,9 @@ impl Clock {
     }
 }
 
-/// The node's side of a pseudo-terminal.
-struct Terminal {
-    master: AsyncFd<OwnedFd>,
-    /// Kept open, so that the line does not hang up while no agent has it.
-    _slave: OwnedFd,
-    slave_path: PathBuf,
-    link: PathBuf,
-    input: Vec<u8>,
-    output: Vec<u8>,
-    /// What of `output` the terminal has not taken yet.
-    unwritten: std::ops::Range<usize>,
-}
-
-impl Terminal {
-    fn open(link: &Path) -> anyhow::Result<Self> {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-        grantpt(&master)?;
-        unlockpt(&master)?;
-        let name = ptsname(&master, Vec::new())?.into_bytes();
-        let slave_path = PathBuf::from(std::ffi::OsString::from_vec(name));
-        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let slave = rustix::fs::open(&slave_path, flags, rustix::fs::Mode::empty())?;
-        // Raw before the first byte: a cooked terminal would echo the agent's own frames back to it.
-        let mut attributes = tcgetattr(&slave)?;
-        attributes.make_raw();
-        tcsetattr(&slave, OptionalActions::Now, &attributes)?;
-        rustix::fs::fcntl_setfl(&master, OFlags::RDWR | OFlags::NONBLOCK)?;
-
-        // A link left behind by a killed process may be replaced; a file is somebody's own.
-        if fs::symlink_metadata(link).is_ok_and(|found| found.is_symlink()) {
-            fs::remove_file(link)?;
-        }
-        std::os::unix::fs::symlink(&slave_path, link)?;
-        #[allow(
-            deprecated,
-            reason = "an OwnedFd keeps its descriptor, which is all that the unsafe successor demands"
-        )]
-        let master = AsyncFd::new(master)?;
-        Ok(Self {
-            master,
-            _slave: slave,
-            slave_path,
-            link: link.to_owned(),
-            input: vec![0; 4_096],
-            output: vec![0; 8 * LINE_FRAME_MAX],
-            unwritten: 0..0,
-        })
-    }
-
-    /// What has arrived, or nothing.
-    fn read(&mut self) -> io::Result<&[u8]> {
-        match rustix::io::read(self.master.get_ref(), &mut self.input[..]) {
-            Ok(length) => Ok(&self.input[..length]),
-            Err(Errno::AGAIN | Errno::INTR) => Ok(&[]),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Writes what `next` provides until it provides nothing; returns whether the terminal would take
-    /// no more.
-    fn write_all_of(&mut self, mut next: impl FnMut(&mut [u8]) -> usize) -> io::Result<bool> {
-        loop {
-            if self.unwritten.is_empty() {
-                self.unwritten = 0..next(&mut self.output);
-                if self.unwritten.is_empty() {
-                    return Ok(false);
-                }
-            }
-            match rustix::io::write(self.master.get_ref(), &self.output[self.unwritten.clone()]) {
-                Ok(0) | Err(Errno::AGAIN) => return Ok(true),
-                Ok(length) => self.unwritten.start += length,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        // Another node may have taken the name over.
-        if fs::read_link(&self.link).is_ok_and(|target| target == self.slave_path) {
-            let _: io::Result<()> = fs::remove_file(&self.link);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    struct Values(Vec<f32>);
-
-    impl SampleSource for Values {
-        fn rate_hz(&self) -> f64 {
-            1_000.0
-        }
-
-        fn read(&mut self, out: &mut [f32]) -> usize {
-            let taken = self.0.len().min(out.len());
-            for (place, value) in out.iter_mut().zip(self.0.drain(..taken)) {
-                *place = value;
-            }
-            taken
-        }
-    }
-
-    fn replay(values: &[f32], read: impl FnOnce(&mut Replay<'_>)) {
-        let mut source = Values(values.to_vec());
-        let schedule = Schedule::new(NodeTicks(5_000), millihertz(1_000.0).unwrap());
-        read(&mut Replay::new(&mut source, schedule, 16.0));
-    }
-
-    #[test]
-    fn a_sample_comes_when_it_is_due_and_not_before() {
-        replay(&[1.0; 10], |replay| {
-            let mut out = [0; 4];
-            assert_eq!(replay.read(NodeTicks(4_999), &mut out).taken, 0);
-            assert_eq!(replay.read(NodeTicks(6_000), &mut out).taken, 2);
-            let batch = replay.read(NodeTicks(60_000), &mut out);
-            assert_eq!((batch.taken, batch.first), (4, NodeTicks(7_000)));
-        });
-    }
-
-    #[test]
-    fn the_end_is_reached_once_the_last_sample_is_out() {
-        replay(&[1.0; 3], |replay| {
-            let mut out = [0; 4];
-            assert_eq!(replay.read(NodeTicks(7_000), &mut out).taken, 3);
-            assert!(!replay.is_ended);
-            assert_eq!(replay.read(NodeTicks(8_000), &mut out).taken, 0);
-            assert!(replay.is_ended);
-        });
-    }
-
-    #[test]
-    fn values_beyond_the_range_are_clipped_and_counted() {
-        replay(&[0.0, 1.0, -16.0, 15.999_5, 16.0, -17.0], |replay| {
-            let mut out = [0; 6];
-            replay.read(NodeTicks(60_000), &mut out);
-            assert_eq!(out, [0, 2_048, -32_768, 32_767, 32_767, -32_768]);
-            assert_eq!(replay.clipped, 2);
-        });
-    }
 
     #[test]
     fn boots_are_counted_in_their_file() {
