@@ -1,0 +1,561 @@
+//! The node state machine: bytes, samples and the time in; bytes to write and the next deadline out.
+
+use crate::channel::{Account, Channel, Forming};
+use crate::event_log::EventLog;
+use crate::link::{Link, Verdict, Wiring};
+use crate::outbox::{Entry, Kind, NoRoom, Outbox};
+use crate::sensor::Sensor;
+use crate::settings;
+use core::num::NonZeroU32;
+use heapless::Vec;
+use trunnion_common::codec::Decoder;
+use trunnion_common::frame::{
+    ChannelStatus, Class, Describe, Event, EventKind, FRAME_MAX, HELD_RANGES_MAX, Packing, Payload, Poll,
+    READINGS_MAX, RawFrame, ResetCause, Scalar, SettingsResult, Severity, Status, TimeReply, Waveform,
+    encode,
+};
+use trunnion_common::id::{BootId, CHANNELS_MAX, ChannelId, LineAddress, NodeId};
+use trunnion_common::sample::{LossCause, Reading};
+use trunnion_common::sequence::Range;
+use trunnion_common::time::NodeTicks;
+
+/// From one status to the next, microseconds.
+pub const STATUS_MICROS: u64 = 1_000_000;
+
+/// Samples taken from a sensor at a time.
+const READ_SAMPLES: usize = 256;
+
+/// Who this node is, in this life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// The microcontroller's own id.
+    pub node: NodeId,
+    /// This life.
+    pub boot: BootId,
+    /// Where it is on the line, until it is assigned another place.
+    pub address: LineAddress,
+    /// Who else is there.
+    pub wiring: Wiring,
+    /// Why it started.
+    pub reset: ResetCause,
+}
+
+/// The memory a node works in, supplied by its owner.
+#[derive(Debug)]
+pub struct Memory<'m> {
+    /// Unacknowledged frames of the essential class: at least [`crate::outbox::ESSENTIAL_MIN`].
+    pub essential: &'m mut [u8],
+    /// Unacknowledged frames of the waveform class: at least [`crate::outbox::WAVEFORM_MIN`].
+    pub waveform: &'m mut [u8],
+    /// One for each channel.
+    pub forming: &'m mut [Forming],
+    /// The frame being received: [`trunnion_common::codec::LINE_FRAME_MAX`] bytes take any.
+    pub line: &'m mut [u8],
+}
+
+/// Why a node cannot be built.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NodeError {
+    /// A part of the outbox cannot hold the least it must.
+    OutboxTooSmall,
+    /// Fewer forming frames than channels.
+    FormingTooFew,
+    /// This channel declares no sample rate.
+    NoRate(usize),
+}
+
+impl core::fmt::Display for NodeError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::OutboxTooSmall => f.write_str("the outbox has less memory than the least a node needs"),
+            Self::FormingTooFew => f.write_str("there are more channels than frames to form"),
+            Self::NoRate(channel) => write!(f, "channel {channel} declares a sample rate of 0"),
+        }
+    }
+}
+
+impl core::error::Error for NodeError {}
+
+/// The channel table has no such channel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnknownChannel;
+
+/// A sensor node.
+///
+/// Feed it with the `handle_*` methods in any order; then call [`Node::poll_transmit`] until it returns
+/// 0, then wait for more input or for [`Node::poll_timeout`], whichever comes first. Time is the node's
+/// ticks and must not run backwards.
+#[derive(Debug)]
+pub struct Node<'m> {
+    reset: ResetCause,
+    revision: u16,
+    channels: Vec<Channel<'m>, CHANNELS_MAX>,
+    outbox: Outbox<'m>,
+    link: Link,
+    decoder: Decoder<'m>,
+    events: EventLog,
+    describe_due: bool,
+    last_status: NodeTicks,
+    identify_until: NodeTicks,
+}
+
+impl<'m> Node<'m> {
+    /// A node at the beginning of its life, at tick 0: its table and the boot event are queued.
+    pub fn new(identity: Identity, table: &Describe, memory: Memory<'m>) -> Result<Self, NodeError> {
+        if memory.forming.len() < table.channels.len() {
+            return Err(NodeError::FormingTooFew);
+        }
+        let mut channels = Vec::new();
+        for (position, (descriptor, forming)) in table.channels.iter().zip(memory.forming).enumerate() {
+            let rate = NonZeroU32::new(descriptor.rate_mhz).ok_or(NodeError::NoRate(position))?;
+            let pushed = channels.push(Channel::new(*descriptor, rate, forming));
+            debug_assert!(pushed.is_ok(), "both tables have the same bound");
+        }
+        let mut node = Self {
+            reset: identity.reset,
+            revision: table.revision,
+            channels,
+            outbox: Outbox::new(memory.essential, memory.waveform).ok_or(NodeError::OutboxTooSmall)?,
+            link: Link::new(identity.node, identity.boot, identity.address, identity.wiring),
+            decoder: Decoder::new(memory.line),
+            events: EventLog::default(),
+            describe_due: true,
+            last_status: NodeTicks(0),
+            identify_until: NodeTicks(0),
+        };
+        node.events
+            .note(NodeTicks(0), event(EventKind::Boot, Severity::Info, 1));
+        node.queue_table(NodeTicks(0));
+        node.queue_events();
+        Ok(node)
+    }
+
+    /// Takes bytes from the line.
+    pub fn handle_bytes(&mut self, now: NodeTicks, bytes: &[u8]) {
+        // The decoder steps aside while its frame, which borrows from it, is handled.
+        let mut decoder = core::mem::replace(&mut self.decoder, Decoder::new(&mut []));
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let fed = decoder.feed(rest);
+            rest = &rest[fed.taken..];
+            // A damaged frame needs no answer: the agent repeats what it does not get answered.
+            if let Some(Ok(frame)) = fed.frame {
+                self.handle_frame(now, &frame);
+            }
+        }
+        self.decoder = decoder;
+    }
+
+    /// Takes consecutive samples of a channel, the first of them taken at `first`.
+    pub fn handle_samples(
+        &mut self,
+        channel: ChannelId,
+        first: NodeTicks,
+        samples: &[i16],
+    ) -> Result<(), UnknownChannel> {
+        let mut taken = 0;
+        while taken < samples.len() {
+            let state = self.channels.get_mut(channel.index()).ok_or(UnknownChannel)?;
+            taken += state.fill(state.ticks_after(first, taken), &samples[taken..]);
+            if state.is_full() {
+                self.queue_formed(channel);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes consecutive readings of a slow channel, the first of them made at `first`.
+    pub fn handle_readings(
+        &mut self,
+        channel: ChannelId,
+        first: NodeTicks,
+        readings: &[Reading],
+    ) -> Result<(), UnknownChannel> {
+        for (number, part) in readings.chunks(READINGS_MAX).enumerate() {
+            let state = self.channels.get_mut(channel.index()).ok_or(UnknownChannel)?;
+            let first_sample = state.produced;
+            state.produced += part.len() as u64;
+            let ticks = state.ticks_after(first, number * READINGS_MAX);
+            let payload = Payload::Scalar(Scalar {
+                revision: self.revision,
+                channel,
+                first_sample,
+                readings: part.iter().copied().collect(),
+            });
+            let mut frame = [0; FRAME_MAX];
+            let length = self.encode(Class::Essential, ticks, &payload, &mut frame);
+            self.keep_samples(
+                Class::Essential,
+                channel,
+                first_sample,
+                part.len(),
+                &frame[..length],
+            );
+        }
+        Ok(())
+    }
+
+    /// Books `count` samples that the channel should have had next and never will.
+    pub fn handle_missed(
+        &mut self,
+        channel: ChannelId,
+        count: u64,
+        cause: impl Into<LossCause>,
+    ) -> Result<(), UnknownChannel> {
+        // Samples on both sides of a gap do not share a frame.
+        self.queue_formed(channel);
+        let state = self.channels.get_mut(channel.index()).ok_or(UnknownChannel)?;
+        state.produced += count;
+        state.drop_samples(cause.into(), count);
+        Ok(())
+    }
+
+    /// Empties a sensor's queue into its channel.
+    pub fn sample(
+        &mut self,
+        now: NodeTicks,
+        channel: ChannelId,
+        sensor: &mut impl Sensor,
+    ) -> Result<(), UnknownChannel> {
+        let mut samples = [0; READ_SAMPLES];
+        loop {
+            let batch = sensor.read(now, &mut samples);
+            if let Some((count, cause)) = batch.missed {
+                self.handle_missed(channel, count, cause)?;
+            }
+            self.handle_samples(channel, batch.first, &samples[..batch.taken])?;
+            if batch.taken < samples.len() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes an event that the board or a driver noticed.
+    pub fn handle_event(&mut self, now: NodeTicks, event: Event) {
+        self.events.note(now, event);
+    }
+
+    /// Writes whole frames for the line to `out`, which has at least
+    /// [`trunnion_common::codec::LINE_FRAME_MAX`] bytes, and returns how many bytes; 0 when there is
+    /// nothing to send now. Call it right before the line can take them: time replies are stamped here.
+    pub fn poll_transmit(&mut self, now: NodeTicks, out: &mut [u8]) -> usize {
+        for position in 0..self.channels.len() {
+            if self.channels[position].deadline().is_some_and(|at| at <= now) {
+                self.queue_formed(channel_id(position));
+            }
+        }
+        if self.link.handle_time(now, &mut self.outbox) {
+            self.announce(now);
+        }
+        if self.link.may_send() {
+            if self.describe_due {
+                self.queue_table(now);
+            }
+            self.queue_events();
+            if self.next_status().is_some_and(|at| at <= now) {
+                self.queue_status(now);
+            }
+        }
+        self.link.poll_transmit(now, &mut self.outbox, out)
+    }
+
+    /// When to call [`Node::poll_transmit`] again if nothing else happens.
+    pub fn poll_timeout(&self) -> Option<NodeTicks> {
+        let forming = self.channels.iter().filter_map(Channel::deadline).min();
+        [forming, self.next_status(), self.link.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Whether somebody asked this node to show where it is: the board lights its lamp.
+    pub fn is_identifying(&self, now: NodeTicks) -> bool {
+        now < self.identify_until
+    }
+
+    /// Where the samples of a channel have gone.
+    pub fn account(&self, channel: ChannelId) -> Result<Account, UnknownChannel> {
+        let state = self.channels.get(channel.index()).ok_or(UnknownChannel)?;
+        let framed: u64 = Class::ALL
+            .into_iter()
+            .flat_map(|class| self.outbox.held(class))
+            .filter(|entry| entry.kind == Kind::Samples && usize::from(entry.channel) == channel.index())
+            .map(|entry| u64::from(entry.samples))
+            .sum();
+        let forming = state.formed().map_or(0, |(_, first, _)| state.produced - first);
+        Ok(Account {
+            produced: state.produced,
+            acknowledged: state.acknowledged,
+            held: framed + forming,
+            dropped: state.drops(),
+        })
+    }
+
+    fn handle_frame(&mut self, now: NodeTicks, frame: &RawFrame<'_>) {
+        let header = frame.header();
+        let Ok(payload) = frame.payload() else { return };
+        if !self.link.is_addressed(header) {
+            return;
+        }
+        if payload == Payload::Discover {
+            // An agent that asks this cannot know the node yet, so it names nobody.
+            self.announce(now);
+            return;
+        }
+        if !self.link.is_named(header) {
+            return;
+        }
+        match payload {
+            Payload::Poll(poll) => self.handle_poll(now, &poll),
+            Payload::Assign(address) => self.link.assign(address),
+            Payload::TimeRequest(request) => {
+                let reply = Payload::TimeReply(TimeReply {
+                    request: request.request,
+                    received: now,
+                    sent: now,
+                });
+                self.answer(now, Kind::TimeReply, &reply);
+            }
+            Payload::Settings(settings) => {
+                let result = Payload::SettingsResult(SettingsResult {
+                    command: settings.command,
+                    outcome: settings::judge(&settings, self.channels.len()),
+                });
+                self.answer(now, Kind::Notice, &result);
+            }
+            Payload::Identify(seconds) => {
+                self.identify_until = now.plus_micros(u64::from(seconds) * 1_000_000);
+            }
+            // A capture asks for raw samples, and they are all sent as it is.
+            Payload::Capture(_) | Payload::Discover => {}
+            // What nodes send: an echo of the line.
+            Payload::Describe(_)
+            | Payload::Waveform(_)
+            | Payload::Scalar(_)
+            | Payload::Feature(_)
+            | Payload::Event(_)
+            | Payload::Status(_)
+            | Payload::TimeReply(_)
+            | Payload::SettingsResult(_) => {}
+        }
+    }
+
+    fn handle_poll(&mut self, now: NodeTicks, poll: &Poll) {
+        let verdict = self.link.handle_poll(now, poll);
+        if verdict == Verdict::Refused {
+            return;
+        }
+        for class in Class::ALL {
+            let upto = poll.upto[class.index()];
+            let channels = &mut self.channels;
+            self.link
+                .handle_acknowledgement(now, class, upto, &mut self.outbox, |entry| {
+                    if let Some(channel) = channels.get_mut(usize::from(entry.channel)) {
+                        channel.acknowledged += u64::from(entry.samples);
+                    }
+                });
+        }
+        match verdict {
+            Verdict::Refused | Verdict::Obeyed { rivals: 0 } => {}
+            // Reported when the old master goes on polling: a foreign poll alone may be its successor.
+            Verdict::Obeyed { rivals } => {
+                self.events
+                    .note(now, event(EventKind::SecondMaster, Severity::Warning, rivals));
+            }
+            Verdict::NewMaster => {
+                for class in Class::ALL {
+                    self.link.resend(class, &mut self.outbox);
+                }
+                // Its predecessor knew the table, it may not.
+                let mut held = self.outbox.held(Class::Essential);
+                self.describe_due |= !held.any(|entry| entry.kind == Kind::Describe);
+            }
+        }
+    }
+
+    /// Sends one frame unasked: the first that is held or, when all is acknowledged, the table.
+    fn announce(&mut self, now: NodeTicks) {
+        if self.outbox.held(Class::Essential).next().is_none() {
+            self.queue_table(now);
+        }
+        self.link.announce(&mut self.outbox);
+    }
+
+    /// Queues an answer; without room there is none, and the agent asks again.
+    fn answer(&mut self, now: NodeTicks, kind: Kind, payload: &Payload<'_>) {
+        let _: Result<(), NoRoom> = self.queue_control(kind, now, payload);
+    }
+
+    fn queue_table(&mut self, now: NodeTicks) {
+        let table = Payload::Describe(Describe {
+            revision: self.revision,
+            channels: self.channels.iter().map(|channel| channel.descriptor).collect(),
+        });
+        self.describe_due = self.queue_control(Kind::Describe, now, &table).is_err();
+    }
+
+    fn queue_events(&mut self) {
+        while let Some((ticks, event)) = self.events.oldest() {
+            if self
+                .queue_control(Kind::Notice, ticks, &Payload::Event(event))
+                .is_err()
+            {
+                return;
+            }
+            self.events.remove_oldest();
+        }
+    }
+
+    fn queue_status(&mut self, now: NodeTicks) {
+        self.outbox.remove_status();
+        let status = Payload::Status(self.status());
+        // Without room it waits for the next second, which will know better anyway.
+        let _: Result<(), NoRoom> = self.queue_control(Kind::Status, now, &status);
+        self.last_status = now;
+    }
+
+    /// When the next status is due, if it can be sent: one that waits for the line would be out of date,
+    /// and each that is replaced before it is heard leaves a hole in the numbers.
+    fn next_status(&self) -> Option<NodeTicks> {
+        let can_be_sent = self.link.may_send()
+            && self.link.is_polled_since(self.last_status)
+            && self.outbox.is_all_sent(Class::Essential);
+        can_be_sent.then(|| self.last_status.plus_micros(STATUS_MICROS))
+    }
+
+    /// The status, as of now; its own frame is not counted.
+    fn status(&self) -> Status {
+        let mut held_from = [None; CHANNELS_MAX];
+        for entry in Class::ALL.into_iter().flat_map(|class| self.outbox.held(class)) {
+            if entry.kind == Kind::Samples {
+                held_from[usize::from(entry.channel)].get_or_insert(entry.first_sample);
+            }
+        }
+        let channels = self.channels.iter().zip(held_from).map(|(channel, framed)| {
+            let forming = channel.formed().map(|(_, first, _)| first);
+            ChannelStatus {
+                produced: channel.produced,
+                held_from: framed.or(forming).unwrap_or(channel.produced),
+                drops: channel.drops(),
+            }
+        });
+        Status {
+            channels: channels.collect(),
+            held: Class::ALL.map(|class| held_ranges(self.outbox.held(class))),
+            next: [
+                self.outbox.next(Class::Essential) + 1,
+                self.outbox.next(Class::Waveform),
+            ],
+            outbox_used: self.outbox.used() as u32,
+            outbox_capacity: self.outbox.capacity() as u32,
+            reset: self.reset,
+        }
+    }
+
+    /// Queues the channel's forming frame, if there is one.
+    fn queue_formed(&mut self, channel: ChannelId) {
+        let Some(state) = self.channels.get(channel.index()) else {
+            return;
+        };
+        let Some((ticks, first_sample, data)) = state.formed() else {
+            return;
+        };
+        let count = data.len() / 2;
+        let payload = Payload::Waveform(Waveform {
+            revision: self.revision,
+            channel,
+            first_sample,
+            count: count as u16,
+            packing: Packing::I16,
+            data,
+        });
+        let mut frame = [0; FRAME_MAX];
+        let length = self.encode(Class::Waveform, ticks, &payload, &mut frame);
+        self.channels[channel.index()].clear_formed();
+        self.keep_samples(Class::Waveform, channel, first_sample, count, &frame[..length]);
+    }
+
+    fn keep_samples(
+        &mut self,
+        class: Class,
+        channel: ChannelId,
+        first_sample: u64,
+        count: usize,
+        frame: &[u8],
+    ) {
+        let entry = Entry {
+            kind: Kind::Samples,
+            channel: channel.index() as u8,
+            samples: count as u32,
+            first_sample,
+            sequence: self.outbox.next(class),
+        };
+        let channels = &mut self.channels;
+        let mut drop_entry = |entry: Entry| {
+            channels[usize::from(entry.channel)]
+                .drop_samples(LossCause::OutboxFull, u64::from(entry.samples));
+        };
+        if self.outbox.push(class, entry, frame, &mut drop_entry).is_err() {
+            drop_entry(entry);
+        }
+    }
+
+    fn queue_control(&mut self, kind: Kind, ticks: NodeTicks, payload: &Payload<'_>) -> Result<(), NoRoom> {
+        let mut frame = [0; FRAME_MAX];
+        let length = self.encode(Class::Essential, ticks, payload, &mut frame);
+        let entry = Entry::control(kind, self.outbox.next(Class::Essential));
+        self.outbox
+            .push(Class::Essential, entry, &frame[..length], |_| {})
+    }
+
+    fn encode(
+        &self,
+        class: Class,
+        ticks: NodeTicks,
+        payload: &Payload<'_>,
+        frame: &mut [u8; FRAME_MAX],
+    ) -> usize {
+        let header = self.link.header(class, self.outbox.next(class), ticks);
+        // A waveform is cut to fit; the rest is bounded by its tables. The longest, a status of sixteen
+        // channels that all lose samples for three reasons, fits while counts stay below 2^49.
+        encode(&header, payload, frame)
+            .expect("every payload of a node fits a frame")
+            .len()
+    }
+}
+
+/// One event, `repeats` times.
+fn event(kind: EventKind, severity: Severity, repeats: u32) -> Event {
+    Event {
+        severity,
+        kind,
+        channel: None,
+        repeats,
+        value: 0.0,
+    }
+}
+
+fn channel_id(position: usize) -> ChannelId {
+    ChannelId::new(position as u16).expect("the table has at most CHANNELS_MAX channels")
+}
+
+/// The numbers of `entries` as ranges. When they need more than a status has room for, the last range
+/// runs over the holes behind it: too much is claimed as held, never too little, and the lowest holes
+/// are always exact, so the agent can close them and the next status shows the following ones.
+fn held_ranges(entries: impl Iterator<Item = Entry>) -> Vec<Range, HELD_RANGES_MAX> {
+    let mut ranges: Vec<Range, HELD_RANGES_MAX> = Vec::new();
+    for sequence in entries.map(|entry| entry.sequence) {
+        let full = ranges.is_full();
+        match ranges.last_mut() {
+            Some(last) if full || last.end() == sequence => {
+                let first = last.first();
+                *last = Range::new(first, sequence + 1).unwrap_or(*last);
+            }
+            _ => {
+                let pushed = Range::one(sequence).map(|range| ranges.push(range));
+                debug_assert!(matches!(pushed, Some(Ok(()))), "not full");
+            }
+        }
+    }
+    ranges
+}
