@@ -267,7 +267,9 @@ impl State {
         };
         let connection = Connection::open(path).map_err(open)?;
         connection.busy_timeout(BUSY_WAIT)?;
-        connection.pragma_update(None, "journal_mode", "wal").map_err(open)?;
+        connection
+            .pragma_update(None, "journal_mode", "wal")
+            .map_err(open)?;
         // The journal is the truth: what a power cut takes from this file, a replay brings back, and
         // WAL keeps the file whole. So one fsync per WAL checkpoint is enough.
         connection.pragma_update(None, "synchronous", "normal")?;
@@ -381,10 +383,15 @@ impl StateReader {
                 channels: Vec::new(),
             })
         }
-        let mut statement = self.connection.prepare_cached("SELECT asset, name, site, area FROM asset")?;
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT asset, name, site, area FROM asset")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            let summary = entry(&mut assets, row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?);
+            let summary = entry(
+                &mut assets,
+                row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?,
+            );
             (summary.name, summary.site, summary.area) = (row.get(1)?, row.get(2)?, row.get(3)?);
         }
         let mut statement = self
@@ -416,7 +423,9 @@ impl StateReader {
                 coverage: row.get::<_, f64>(6)? as f32,
                 decided: row.get(7)?,
                 values: values
-                    .query_map([channel, start], |row| Ok((row.get(0)?, row.get::<_, f64>(1)? as f32)))?
+                    .query_map([channel, start], |row| {
+                        Ok((row.get(0)?, row.get::<_, f64>(1)? as f32))
+                    })?
                     .collect::<Result<_, _>>()?,
             };
             entry(&mut assets, &asset).channels.push(summary);
@@ -493,9 +502,9 @@ impl StateReader {
 
     /// The loss ledger, by node, boot and channel.
     pub fn ledger(&self) -> Result<Vec<LedgerRow>, StateError> {
-        let mut losses = self
-            .connection
-            .prepare_cached("SELECT cause, samples FROM loss WHERE node = ?1 AND boot = ?2 AND channel = ?3")?;
+        let mut losses = self.connection.prepare_cached(
+            "SELECT cause, samples FROM loss WHERE node = ?1 AND boot = ?2 AND channel = ?3",
+        )?;
         let mut statement = self.connection.prepare_cached(
             "SELECT node, boot, channel, produced, stored, pending, unexplained, duplicated FROM ledger
              ORDER BY node, boot, channel",
@@ -572,7 +581,9 @@ impl StateReader {
 
     /// The pipeline's counters since the journal began, by label: windows and samples by verdict.
     pub fn counters(&self) -> Result<BTreeMap<String, u64>, StateError> {
-        let mut statement = self.connection.prepare_cached("SELECT label, value FROM counter")?;
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT label, value FROM counter")?;
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
@@ -581,9 +592,11 @@ impl StateReader {
     pub fn fleet_text(&self) -> Result<Option<(EventTime, String)>, StateError> {
         Ok(self
             .connection
-            .query_row("SELECT effective, text FROM fleet ORDER BY effective DESC LIMIT 1", [], |row| {
-                Ok((EventTime(row.get(0)?), row.get(1)?))
-            })
+            .query_row(
+                "SELECT effective, text FROM fleet ORDER BY effective DESC LIMIT 1",
+                [],
+                |row| Ok((EventTime(row.get(0)?), row.get(1)?)),
+            )
             .optional()?)
     }
 
@@ -605,11 +618,13 @@ impl StateReader {
             let rank = (share * latencies.len() as f64).ceil() as usize;
             latencies.get(rank.max(1) - 1).map(|ns| *ns as f64 / 1e6)
         };
-        Ok(rank(0.50).zip(rank(0.99)).map(|(p50_ms, p99_ms)| LatencyPercentiles {
-            windows: latencies.len() as u64,
-            p50_ms,
-            p99_ms,
-        }))
+        Ok(rank(0.50)
+            .zip(rank(0.99))
+            .map(|(p50_ms, p99_ms)| LatencyPercentiles {
+                windows: latencies.len() as u64,
+                p50_ms,
+                p99_ms,
+            }))
     }
 }
 
@@ -718,7 +733,13 @@ fn write_ledger(to: &Transaction<'_>, row: &LedgerRow) -> Result<(), StateError>
         to.prepare_cached(
             "INSERT INTO loss(node, boot, channel, cause, samples) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
-        .execute(params![node, boot, row.channel.get(), cause.label(), *samples as i64])?;
+        .execute(params![
+            node,
+            boot,
+            row.channel.get(),
+            cause.label(),
+            *samples as i64
+        ])?;
     }
     Ok(())
 }
