@@ -15,7 +15,7 @@
 //! certificate = "pki/server.crt"
 //! key = "pki/server.key"
 //! client_ca = "pki/ca.crt"
-//! crl = "pki/ca.crl"
+//! crl = "pki/crl.pem"
 //!
 //! [http]                        # API, status page, metrics, probes; loopback only
 //! listen = "127.0.0.1:8080"
@@ -279,7 +279,7 @@ fn read(
         keep("door.key", Purpose::Secret, &key);
         let client_ca = door.required("client_ca", "\"pki/ca.crt\"", path, problems);
         keep("door.client_ca", Purpose::Readable, &client_ca);
-        let crl = door.required("crl", "\"pki/ca.crl\"", path, problems);
+        let crl = door.required("crl", "\"pki/crl.pem\"", path, problems);
         keep("door.crl", Purpose::Readable, &crl);
         let handshake_timeout = milliseconds(&mut door, "handshake_timeout_ms", 100..60_001, problems);
         let sessions_max = number(&mut door, "sessions_max", 1..65_537, "sessions", problems);

@@ -11,7 +11,7 @@ listen = "0.0.0.0:8883"
 certificate = "pki/server.crt"
 key = "pki/server.key"
 client_ca = "pki/ca.crt"
-crl = "pki/ca.crl"
+crl = "pki/crl.pem"
 
 [http]
 listen = "127.0.0.1:8080"
@@ -397,7 +397,7 @@ fn plant() -> tempfile::TempDir {
         "pki/server.crt",
         "pki/server.key",
         "pki/ca.crt",
-        "pki/ca.crl",
+        "pki/crl.pem",
     ] {
         fs::write(dir.path().join(name), "").unwrap();
     }
@@ -445,9 +445,9 @@ fn a_data_directory_open_to_others_is_refused() {
 #[test]
 fn files_that_are_not_there_are_named() {
     let dir = plant();
-    fs::remove_file(dir.path().join("pki/ca.crl")).unwrap();
+    fs::remove_file(dir.path().join("pki/crl.pem")).unwrap();
     assert_eq!(load_problem(&dir, "door.crl is ").line, 10);
-    fs::create_dir(dir.path().join("pki/ca.crl")).unwrap();
+    fs::create_dir(dir.path().join("pki/crl.pem")).unwrap();
     load_problem(&dir, "which is no file");
 }
 
