@@ -161,6 +161,12 @@ impl Config {
         reading.finish()
     }
 
+    /// The directory of the plant's certificate authority: where gateways' certificates are trusted from,
+    /// they are issued from.
+    pub fn authority(&self) -> &Path {
+        self.door.client_ca.parent().unwrap_or(Path::new("."))
+    }
+
     /// Reads the text as if it stood in `file`. Touches no other file.
     pub fn parse(text: &str, file: &Path) -> Result<Self, Vec<Problem>> {
         Reading::new(file, text).finish()

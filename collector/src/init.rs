@@ -69,7 +69,9 @@ impl Plant<'_> {
         // Before anything is made: what `check-config` would refuse is not worth a certificate.
         let text = self.config();
         config::Config::parse(&text, &config).map_err(|problems| {
-            let found = problems.iter().map(|problem| format!("{}; {}", problem.what, problem.fix));
+            let found = problems
+                .iter()
+                .map(|problem| format!("{}; {}", problem.what, problem.fix));
             InitError::Unfit(found.collect::<Vec<_>>().join("; "))
         })?;
         make_directory(self.dir)?;
@@ -121,7 +123,11 @@ fn make_directory(path: &Path) -> Result<(), InitError> {
         path: path.to_owned(),
         source,
     };
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(cannot)
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(cannot)
 }
 
 fn make_file(path: &Path, text: &str) -> Result<(), InitError> {
@@ -129,9 +135,15 @@ fn make_file(path: &Path, text: &str) -> Result<(), InitError> {
         path: path.to_owned(),
         source,
     };
-    let open = OpenOptions::new().write(true).create_new(true).mode(0o640).open(path);
+    let open = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o640)
+        .open(path);
     let mut file = open.map_err(cannot)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(cannot)
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(cannot)
 }
 
 /// One machine, complete, to be replaced by the plant's own.

@@ -24,6 +24,7 @@ pub mod door;
 pub mod features;
 pub mod fleet;
 pub mod ingest;
+pub mod init;
 pub mod journal;
 pub mod ledger;
 pub mod metrics;

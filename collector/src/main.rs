@@ -150,9 +150,18 @@ fn init(arguments: &Init) -> Result<(), Failure> {
         http: arguments.http,
     };
     let config = plant.make(now()).context("the plant was not made")?;
-    println!("{}", json!({"event": "initialised", "site": arguments.site.as_str(), "config": config}));
-    eprintln!("next: describe the machines in {}", arguments.dir.join(init::FLEET_FILE).display());
-    eprintln!("      trunnion-collector gateway add NAME --config {} --out NAME.toml", config.display());
+    println!(
+        "{}",
+        json!({"event": "initialised", "site": arguments.site.as_str(), "config": config})
+    );
+    eprintln!(
+        "next: describe the machines in {}",
+        arguments.dir.join(init::FLEET_FILE).display()
+    );
+    eprintln!(
+        "      trunnion-collector gateway add NAME --config {} --out NAME.toml",
+        config.display()
+    );
     eprintln!("      trunnion-collector run --config {}", config.display());
     Ok(())
 }
@@ -224,7 +233,13 @@ fn enrol(arguments: &Enrolment, issue: Issue) -> Result<(), Failure> {
     for endpoint in &endpoints {
         config::check_endpoint(endpoint).map_err(|what| anyhow::anyhow!("--endpoint {what}"))?;
     }
-    let bundle = issue(config.authority(), &config.site, &arguments.name, &endpoints, now())?;
+    let bundle = issue(
+        config.authority(),
+        &config.site,
+        &arguments.name,
+        &endpoints,
+        now(),
+    )?;
     match &arguments.out {
         None => print!("{}", bundle.to_toml()),
         Some(out) => {
@@ -242,7 +257,10 @@ fn enrol(arguments: &Enrolment, issue: Issue) -> Result<(), Failure> {
 fn revoke(name: &Name, file: &Path) -> Result<(), Failure> {
     let config = Config::load(file).map_err(Failure::Configuration)?;
     let certificates = pki::gateway_revoke(config.authority(), &config.site, name, now())?;
-    println!("{}", json!({"event": "revoked", "gateway": name.as_str(), "certificates": certificates}));
+    println!(
+        "{}",
+        json!({"event": "revoked", "gateway": name.as_str(), "certificates": certificates})
+    );
     Ok(())
 }
 
