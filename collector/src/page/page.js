@@ -49,19 +49,21 @@ function instant(text) {
 }
 
 function number(value, digits) {
-  return Number.isFinite(value) ? value.toPrecision(digits) : "–";
+  return Number.isFinite(value) ? value.toLocaleString(undefined, { maximumSignificantDigits: digits }) : "–";
 }
 
 function gradeCell(grade) {
   return element("td", GRADES[grade] ?? grade, `grade ${Object.hasOwn(GRADES, grade) ? grade : "unknown"}`);
 }
 
-function highestRms(asset) {
-  const values = asset.points
-    .flatMap((point) => point.channels)
-    .map((channel) => channel.values.rms)
-    .filter(Number.isFinite);
-  return values.length === 0 ? "–" : number(Math.max(...values), 3);
+// Channels differ in quantity and unit, so no figure is taken over several of them.
+function rmsByChannel(asset) {
+  const values = asset.points.flatMap((point) =>
+    point.channels
+      .filter((channel) => Number.isFinite(channel.values.rms))
+      .map((channel) => `${point.point} ${channel.channel}: ${number(channel.values.rms, 3)}`),
+  );
+  return values.join(", ") || "–";
 }
 
 function showAssets(answer) {
@@ -71,7 +73,7 @@ function showAssets(answer) {
       gradeCell(asset.grade),
       [asset.site, asset.area].filter(Boolean).join(" / ") || "not in the fleet file",
       instant(asset.last_data),
-      highestRms(asset),
+      rmsByChannel(asset),
     ]),
   );
   if (rows.length === 0) rows.push(nothing(5, "No assets yet."));
