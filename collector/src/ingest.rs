@@ -1,6 +1,36 @@
 //! From the broker to the journal: identity, deduplication, durable commit, acknowledgement.
+//!
+//! One thread owns the journal. It drains what has arrived into a group, commits the group with one
+//! sync, and only then acknowledges:
+//!
+//! ```text
+//! BlockSource -> Admission (new? known? invalid?) -> Journal::append ... Journal::commit -> acks -> position
+//! ```
+//!
+//! Acknowledgements are written from the sets that the journal has committed, never from what has
+//! merely arrived, so a failed commit cannot acknowledge anything. While commits fail (a full disk, a
+//! broken one) the group in hand is tried again and nothing further is taken in: the broker's log
+//! overruns in the end, and the agents, which hold every block until it is acknowledged, send again.
 
-use std::time::Duration;
+mod admission;
+pub mod dedup;
+mod gateways;
+
+pub use gateways::{GATEWAYS_MAX, Gateway, Gateways};
+
+use crate::journal::{Entry, Journal, JournalError, Position};
+use crate::metrics::{Metrics, Reason};
+use admission::{Admission, Decision};
+use gateways::Word;
+use std::collections::BTreeSet;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use trunnion_common::ack::{Ack, AckLevel};
+use trunnion_common::id::{Epoch, GatewayId};
+use trunnion_common::message::{self, MESSAGE_MAX};
+use trunnion_common::time::EventTime;
+use trunnion_common::topic::{Kind, Topic};
 
 /// A message as it came from a gateway.
 #[derive(Clone, PartialEq, Debug)]
@@ -24,3 +54,341 @@ pub trait BlockSource: Send {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the source of blocks has closed")]
 pub struct SourceClosed;
+
+/// What others ask ingest to journal, since it alone writes.
+#[derive(Clone, PartialEq, Debug)]
+pub enum IngestCommand {
+    /// The fleet file changed.
+    Fleet {
+        /// The TOML text, at most [`FLEET_BYTES_MAX`].
+        text: String,
+        /// From when on.
+        effective: EventTime,
+    },
+}
+
+/// Longest fleet file that is journaled; one of ten thousand channels has about half of it.
+pub const FLEET_BYTES_MAX: usize = 4 << 20;
+
+/// Why ingest stopped before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// Nothing can arrive any more.
+    #[error(transparent)]
+    Source(#[from] SourceClosed),
+    /// It was told to stop while the last group could not be committed: the agents still hold it.
+    #[error("stopped without committing the last group, which the agents keep: {0}")]
+    Journal(#[from] JournalError),
+}
+
+/// Commands waiting; whoever sends one more is blocked until ingest has taken one.
+const COMMANDS_MAX: usize = 16;
+
+/// A group is committed at this size even when more has arrived. Large enough for a sync to cost
+/// little beside the writing, small enough to be read back in one piece.
+const GROUP_BYTES: usize = 4 << 20;
+
+/// A group is committed at this count even when more has arrived.
+const GROUP_ENTRIES: usize = 4_096;
+
+/// A group is committed when it is this old even when more keeps arriving, so that acknowledgements
+/// stay as prompt under load as without.
+const GROUP_NANOS: i64 = 5_000_000;
+
+/// The journal's clock moves at least this often.
+const TICK_NANOS: i64 = 1_000_000_000;
+
+/// How long to wait for a message before looking at commands, shutdown and the clock again.
+const POLL: Duration = Duration::from_millis(50);
+
+/// First and longest pause before a failed commit is tried again. Without jitter: nobody else
+/// competes for the journal.
+const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// What all gateways together may have on the way. The broker keeps its log in memory and drops
+/// silently what its reader has not taken in time, so this stays well below that log.
+const CREDIT_TOTAL: usize = 64 << 20;
+
+/// What one gateway may have on the way: at least two of its usual blocks, at most what fills a
+/// 100 Mbit/s line through a third of a second of delay.
+const CREDIT: (usize, usize) = (128 << 10, 4 << 20);
+
+/// The thread that journals and acknowledges.
+#[derive(Debug)]
+pub struct Ingest<S, C> {
+    journal: Journal,
+    source: S,
+    clock: C,
+    metrics: Metrics,
+    admission: Admission,
+    gateways: Gateways,
+    commands: mpsc::Receiver<IngestCommand>,
+    committed: watch::Sender<Position>,
+    group: Group,
+    /// The clock at the last commit, as it read then.
+    last_commit: EventTime,
+    ack_buffer: Vec<u8>,
+}
+
+/// What others hold of a running ingest.
+#[derive(Clone, Debug)]
+pub struct IngestHandle {
+    /// The journal's committed position: how far a reader may read.
+    pub committed: watch::Receiver<Position>,
+    /// What to journal beside blocks.
+    pub commands: mpsc::SyncSender<IngestCommand>,
+    /// What the gateways last said.
+    pub gateways: Gateways,
+}
+
+/// What the next commit settles.
+#[derive(Debug, Default)]
+struct Group {
+    blocks: u64,
+    bytes: u64,
+    /// Whom to acknowledge afterwards.
+    owed: BTreeSet<(GatewayId, Epoch)>,
+}
+
+impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
+    /// Takes over the journal. `clock` gives UTC; the journal turns it into one that never decreases.
+    pub fn new(journal: Journal, source: S, metrics: Metrics, clock: C) -> (Self, IngestHandle) {
+        let (committed, follow) = watch::channel(journal.end());
+        let (send, commands) = mpsc::sync_channel(COMMANDS_MAX);
+        let gateways = Gateways::default();
+        let handle = IngestHandle {
+            committed: follow,
+            commands: send,
+            gateways: gateways.clone(),
+        };
+        let ingest = Self {
+            admission: Admission::new(journal.id(), journal.sets().blocks.clone()),
+            journal,
+            source,
+            metrics,
+            gateways,
+            commands,
+            committed,
+            group: Group::default(),
+            last_commit: clock(),
+            clock,
+            ack_buffer: vec![0; MESSAGE_MAX],
+        };
+        (ingest, handle)
+    }
+
+    /// Runs on the calling thread until `shutdown` says true or its sender is gone, then commits and
+    /// acknowledges what is in hand.
+    pub fn run(mut self, shutdown: watch::Receiver<bool>) -> Result<(), IngestError> {
+        let stopping = || *shutdown.borrow() || shutdown.has_changed().is_err();
+        loop {
+            let last = stopping();
+            self.take_commands();
+            let open = if last { Ok(()) } else { self.collect() };
+            self.tick_if_due();
+            self.commit(&stopping)?;
+            self.acknowledge().and(open)?;
+            if last {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take_commands(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                IngestCommand::Fleet { text, effective } if text.len() <= FLEET_BYTES_MAX => {
+                    self.journal.append(&Entry::Fleet { effective, text });
+                }
+                IngestCommand::Fleet { text, .. } => {
+                    tracing::error!(
+                        bytes = text.len(),
+                        limit = FLEET_BYTES_MAX,
+                        "the fleet file is too long and not in force"
+                    );
+                    self.refused("fleet_too_long");
+                }
+            }
+        }
+    }
+
+    /// Takes in what has arrived, up to one group.
+    fn collect(&mut self) -> Result<(), SourceClosed> {
+        let Some(message) = self.source.receive(POLL)? else {
+            return Ok(());
+        };
+        let start = (self.clock)();
+        self.handle(&message, start)?;
+        while self.journal.pending_bytes() < GROUP_BYTES && self.journal.pending_entries() < GROUP_ENTRIES {
+            let now = (self.clock)();
+            if !(0..GROUP_NANOS).contains(&now.nanos_since(start)) {
+                break;
+            }
+            let Some(message) = self.source.receive(Duration::ZERO)? else {
+                break;
+            };
+            self.handle(&message, now)?;
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, message: &Message, now: EventTime) -> Result<(), SourceClosed> {
+        match self.admission.handle(message) {
+            Decision::Store {
+                gateway,
+                epoch,
+                entries,
+            } => {
+                self.group.blocks += 1;
+                self.group.bytes += message.payload.len() as u64;
+                self.append(&entries);
+                self.gateways.note(&gateway, Word::Something, now);
+                self.group.owed.insert((gateway, epoch));
+            }
+            Decision::Duplicate { gateway, epoch } => {
+                self.metrics.blocks_duplicated.inc();
+                self.gateways.note(&gateway, Word::Something, now);
+                self.group.owed.insert((gateway, epoch));
+            }
+            Decision::Greet {
+                gateway,
+                epochs,
+                entries,
+            } => {
+                self.append(&entries);
+                self.gateways.note(&gateway, Word::Something, now);
+                let owed = epochs.into_iter().map(|epoch| (gateway.clone(), epoch));
+                self.group.owed.extend(owed);
+            }
+            Decision::Note { gateway, word } => self.gateways.note(&gateway, word, now),
+            Decision::Reject { gateway, reject } => {
+                tracing::warn!(%gateway, reason = reject.reason.label(), crc = reject.crc, "rejected a block");
+                self.refused(reject.reason.label());
+                let kind = Kind::Reject;
+                if let Some(payload) = message::encode(&reject, &mut self.ack_buffer) {
+                    self.source
+                        .publish(&Topic { gateway, kind }.text(), payload.to_vec())?;
+                }
+            }
+            Decision::Refuse { label } => {
+                tracing::warn!(topic = message.topic, reason = label, "refused a message");
+                self.refused(label);
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            if let Entry::Lost {
+                gateway,
+                epoch,
+                blocks,
+                cause,
+            } = entry
+            {
+                tracing::error!(
+                    %gateway,
+                    %epoch,
+                    first = blocks.first(),
+                    end = blocks.end(),
+                    cause = cause.label(),
+                    "blocks are lost"
+                );
+            }
+            self.journal.append(entry);
+        }
+    }
+
+    /// Without traffic the journal's clock still has to move. A clock set back starts the second anew.
+    fn tick_if_due(&mut self) {
+        let quiet = (self.clock)().nanos_since(self.last_commit);
+        if self.journal.pending_entries() == 0 && !(0..TICK_NANOS).contains(&quiet) {
+            self.journal.append(&Entry::Tick);
+        }
+    }
+
+    /// Commits the group, for as long as it takes or until told to stop.
+    fn commit(&mut self, stopping: &impl Fn() -> bool) -> Result<(), JournalError> {
+        if self.journal.pending_entries() == 0 {
+            return Ok(());
+        }
+        let mut pause = RETRY.0;
+        loop {
+            let now = (self.clock)();
+            let watch = Stopwatch::start();
+            match self.journal.commit(now) {
+                Ok(position) => {
+                    self.metrics.commit_duration.observe(watch.seconds());
+                    self.metrics
+                        .blocks_committed
+                        .inc_by(std::mem::take(&mut self.group.blocks));
+                    self.metrics
+                        .bytes_committed
+                        .inc_by(std::mem::take(&mut self.group.bytes));
+                    self.last_commit = now;
+                    self.committed.send_replace(position);
+                    return Ok(());
+                }
+                Err(error) if stopping() => return Err(error),
+                Err(error) => {
+                    tracing::error!(%error, "cannot commit; nothing is acknowledged until it succeeds");
+                    std::thread::park_timeout(pause);
+                    pause = (2 * pause).min(RETRY.1);
+                }
+            }
+        }
+    }
+
+    /// Tells whoever is owed it what is durable.
+    fn acknowledge(&mut self) -> Result<(), SourceClosed> {
+        let utc = (self.clock)();
+        let received = &self.journal.sets().blocks;
+        let credit_bytes = credit(received.gateways());
+        for (gateway, epoch) in std::mem::take(&mut self.group.owed) {
+            let ack = Ack {
+                epoch,
+                received: received.received(&gateway, epoch),
+                credit_bytes,
+                utc,
+                journal: self.journal.id(),
+                level: AckLevel::Local,
+            };
+            let kind = Kind::Ack;
+            let payload = message::encode(&ack, &mut self.ack_buffer)
+                .expect("an acknowledgement of one epoch is far below MESSAGE_MAX");
+            self.source
+                .publish(&Topic { gateway, kind }.text(), payload.to_vec())?;
+        }
+        Ok(())
+    }
+
+    fn refused(&self, reason: &'static str) {
+        self.metrics
+            .messages_rejected
+            .get_or_create(&Reason { reason })
+            .inc();
+    }
+}
+
+/// Bytes that each of so many gateways may have on the way.
+fn credit(gateways: usize) -> u32 {
+    (CREDIT_TOTAL / gateways.max(1)).clamp(CREDIT.0, CREDIT.1) as u32
+}
+
+/// Times one commit, for the metric alone.
+struct Stopwatch(Instant);
+
+impl Stopwatch {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "measures the shell's own work; nothing is decided by it"
+    )]
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    fn seconds(&self) -> f64 {
+        self.0.elapsed().as_secs_f64()
+    }
+}

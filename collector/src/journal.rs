@@ -1,9 +1,469 @@
 //! The durable, replayable log: append, group commit, read from a position.
+//!
+//! It is the collector's only truth: everything else can be computed from it again. One thread of one
+//! process appends ([`Journal`]); any number of [`Reader`]s follow the committed position.
+//!
+//! - **What a commit promises.** When [`Journal::commit`] has returned, its entries survive the loss of
+//!   the process and of power. Nothing may be acknowledged before.
+//! - **After a failed write or sync** the file is never written again, since what a second sync
+//!   reports about the first one's pages is worthless (Rebello et al., "Can applications recover from
+//!   fsync failures?", USENIX ATC 2020): it is cut to its last synced length, and the same entries go
+//!   to a new segment with the next attempt.
+//! - **After a crash** whatever stands behind the last commit record is a torn tail, and cut off. Damage
+//!   in front of a commit record is skipped and counted, and costs at most the entry it hits.
+//!
+//! The layout of the files is in `segment.rs`.
 
-use trunnion_common::id::{Epoch, GatewayId};
+mod disk;
+mod reader;
+mod segment;
+
+pub use reader::Reader;
+pub use segment::Damage;
+
+pub(crate) use disk::{Disk, HostDisk};
+
+use crate::ingest::dedup::SequenceSets;
+use segment::{Group, Head, HeadFound, Seal, SegmentReader};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use trunnion_common::id::{Epoch, GatewayId, JournalId};
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::Range;
 use trunnion_common::time::EventTime;
+
+/// The only partition for now.
+const PARTITION: u32 = 0;
+
+/// How a journal is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// Bytes of groups after which a segment is sealed; it is exceeded by at most one group.
+    pub segment_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 64 << 20,
+        }
+    }
+}
+
+/// What [`Journal::open`] found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Recovered {
+    /// Whether the journal was there already.
+    pub existed: bool,
+    /// Bytes of the torn tail that was cut off: never acknowledged to anybody.
+    pub torn_bytes: u64,
+    /// What could not be read back in the segments that recovery read; a [`Reader`] finds it again.
+    pub damage: Damage,
+}
+
+/// Why the journal cannot do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each message says it")]
+pub enum JournalError {
+    #[error("cannot {operation} {path}: {source}")]
+    Io {
+        operation: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error("no room left on the disk of {path}: nothing is acknowledged until there is; free some space")]
+    DiskFull { path: PathBuf },
+    #[error("another process holds the journal ({path} is locked): stop it first")]
+    Locked { path: PathBuf },
+    #[error("{path} has format version {found}, and this build reads {FORMAT}: use the version that wrote it",
+        FORMAT = segment::FORMAT)]
+    Version { path: PathBuf, found: u32 },
+    #[error(
+        "both copies of what {path} starts with are damaged, and no earlier segment tells it: \
+        restore the journal from a backup, or move it away to start a new one"
+    )]
+    Unreadable { path: PathBuf },
+    #[error(
+        "{path} is missing, so the journal cannot be read from {position}: restore it from a backup, \
+        or remove the checkpoint to start with the oldest segment"
+    )]
+    NoSuchSegment { position: Position, path: PathBuf },
+    #[error(
+        "position {position} is past the journal's end {end}: it belongs to another journal or a \
+        later state of this one; restore both from the same backup"
+    )]
+    Ahead { position: Position, end: Position },
+    #[error("the system gives no random numbers for a new journal's id: {0}")]
+    Random(getrandom::Error),
+}
+
+impl JournalError {
+    fn io(operation: &'static str, path: &Path) -> impl Fn(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull { path: path.clone() }
+            }
+            _ => Self::Io {
+                operation,
+                path: path.clone(),
+                source,
+            },
+        }
+    }
+}
+
+/// The writing end. There is one per journal, and dropping it loses what was not committed.
+pub struct Journal {
+    directory: PathBuf,
+    options: Options,
+    disk: Box<dyn Disk>,
+    id: JournalId,
+    /// As of the last commit.
+    sets: SequenceSets,
+    time: EventTime,
+    segment: Segment,
+    /// The entries of the next commit, encoded and as they are.
+    group: Group,
+    entries: Vec<Entry>,
+    /// Holds the lock for as long as the journal lives.
+    _lock: File,
+}
+
+/// The last segment.
+#[derive(Debug)]
+struct Segment {
+    /// `None` after a failure: the next commit goes to a new segment.
+    file: Option<File>,
+    number: u64,
+    /// Where its first group stands.
+    start: u64,
+    /// Where its last commit ends.
+    end: u64,
+    /// Where the segment before ends.
+    before: (u64, u64),
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal")
+            .field("id", &self.id)
+            .field("directory", &self.directory)
+            .field("end", &self.end())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Journal {
+    /// Opens the journal in `dir` or starts a new one there. `now` is UTC; the journal's own clock
+    /// never runs behind what it has already written.
+    pub fn open(dir: &Path, options: Options, now: EventTime) -> Result<(Self, Recovered), JournalError> {
+        let id = || getrandom::u64().map(JournalId).map_err(JournalError::Random);
+        Self::open_on(Box::new(HostDisk), dir, options, now, id)
+    }
+
+    /// As [`Journal::open`], on a disk and with an id of the caller's choice.
+    pub(crate) fn open_on(
+        disk: Box<dyn Disk>,
+        dir: &Path,
+        options: Options,
+        now: EventTime,
+        new_id: impl FnOnce() -> Result<JournalId, JournalError>,
+    ) -> Result<(Self, Recovered), JournalError> {
+        let directory = partition_directory(dir);
+        fs::create_dir_all(&directory).map_err(JournalError::io("create", &directory))?;
+        let lock = lock(dir)?;
+        sync_directory(dir)?;
+        let mut journal = Self {
+            directory,
+            options,
+            disk,
+            id: JournalId(0),
+            sets: SequenceSets::default(),
+            time: EventTime(i64::MIN),
+            segment: Segment {
+                file: None,
+                number: 0,
+                start: 0,
+                end: 0,
+                before: (0, 0),
+            },
+            group: Group::default(),
+            entries: Vec::new(),
+            _lock: lock,
+        };
+        let numbers = list(&journal.directory)?;
+        let mut recovered = Recovered {
+            existed: !numbers.is_empty(),
+            ..Recovered::default()
+        };
+        if recovered.existed {
+            journal.recover(&numbers, &mut recovered)?;
+        } else {
+            journal.id = new_id()?;
+        }
+        if journal.segment.file.is_none() {
+            journal.start_segment(now)?;
+        }
+        Ok((journal, recovered))
+    }
+
+    /// Adds an entry to the next commit.
+    pub fn append(&mut self, entry: &Entry) {
+        self.group.append(entry);
+        self.entries.push(entry.clone());
+    }
+
+    /// Makes everything appended durable and returns the position after it.
+    ///
+    /// The commit's time is `now`, or the last commit's if that is later. On an error nothing of it is
+    /// durable, the entries stay appended, and the next call tries them again in a new segment.
+    pub fn commit(&mut self, now: EventTime) -> Result<Position, JournalError> {
+        if self.group.is_empty() {
+            return Ok(self.end());
+        }
+        if self.segment.end - self.segment.start >= self.options.segment_bytes {
+            self.segment.file = None;
+        }
+        if self.segment.file.is_none() {
+            self.start_segment(now)?;
+        }
+        let time = self.time.max(now);
+        let path = reader::segment_path(&self.directory, self.segment.number);
+        let Some(file) = &self.segment.file else {
+            unreachable!("a segment was started above, or this has returned its error");
+        };
+        let seal = Seal {
+            journal: self.id,
+            segment: self.segment.number,
+        };
+        let bytes = self.group.sealed(seal, self.segment.end, time);
+        let written = bytes.len() as u64;
+        let outcome = self
+            .disk
+            .write(file, self.segment.end, bytes)
+            .map_err(JournalError::io("write", &path))
+            .and_then(|()| self.disk.sync(file).map_err(JournalError::io("sync", &path)));
+        if let Err(error) = outcome {
+            self.group.unseal();
+            // Should this fail as well, readers and recovery still stop where the next segment's
+            // head says that this one ends.
+            if let Err(error) = self.disk.truncate(file, self.segment.end) {
+                tracing::warn!(path = %path.display(), %error, "cannot cut off a failed commit");
+            }
+            self.segment.file = None;
+            return Err(error);
+        }
+        self.segment.end += written;
+        self.time = time;
+        for entry in self.entries.drain(..) {
+            self.sets.apply(&entry);
+        }
+        self.group.clear();
+        Ok(self.end())
+    }
+
+    /// Which journal this is; drawn at random when it was created.
+    pub const fn id(&self) -> JournalId {
+        self.id
+    }
+
+    /// The committed position.
+    pub const fn end(&self) -> Position {
+        segment::position(PARTITION, self.segment.number, self.segment.end)
+    }
+
+    /// What has been received, as of the last commit.
+    pub const fn sets(&self) -> &SequenceSets {
+        &self.sets
+    }
+
+    /// Bytes appended and not committed yet.
+    pub fn pending_bytes(&self) -> usize {
+        self.group.bytes()
+    }
+
+    /// Entries appended and not committed yet.
+    pub fn pending_entries(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Finds out what is committed, from the last segment whose head and sets can be read.
+    fn recover(&mut self, numbers: &[u64], recovered: &mut Recovered) -> Result<(), JournalError> {
+        struct Found {
+            number: u64,
+            path: PathBuf,
+            file: File,
+            head: Option<Head>,
+        }
+        // Newest first, until one is found that needs none before it.
+        let mut found = Vec::new();
+        for &number in numbers.iter().rev() {
+            let path = reader::segment_path(&self.directory, number);
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .open(&path)
+                .map_err(JournalError::io("open", &path))?;
+            let io = JournalError::io("read", &path);
+            let head = match Head::read(&file, number).map_err(&io)? {
+                HeadFound::Good(head) => {
+                    recovered.damage += head.damage(&file).map_err(&io)?;
+                    Some(head)
+                }
+                HeadFound::Version(found) => return Err(JournalError::Version { path, found }),
+                HeadFound::Unreadable => None,
+            };
+            let sets = match &head {
+                // The first segment starts with nothing, whether that can be read or not.
+                Some(head) if head.before == (0, 0) => Some(SequenceSets::default()),
+                Some(head) => head.read_sets(&file).map_err(&io)?,
+                None => None,
+            };
+            let is_first = number == numbers[0];
+            found.push(Found {
+                number,
+                path: path.clone(),
+                file,
+                head,
+            });
+            if let Some(sets) = sets {
+                self.sets = sets;
+                break;
+            }
+            tracing::error!(path = %path.display(), "damaged at its start; read from the segment before on");
+            if is_first {
+                return Err(JournalError::Unreadable { path });
+            }
+        }
+        self.id = found
+            .iter()
+            .find_map(|found| found.head)
+            .map(|head| head.journal)
+            .ok_or_else(|| JournalError::Unreadable {
+                path: self.directory.clone(),
+            })?;
+
+        while let Some(Found {
+            number,
+            path,
+            file,
+            head,
+        }) = found.pop()
+        {
+            let io = JournalError::io("read", &path);
+            let length = file.metadata().map_err(&io)?.len();
+            let successor = found.last();
+            let limit = successor
+                .and_then(|next| next.head)
+                .filter(|next| next.before.0 == number)
+                .map_or(length, |next| next.before.1);
+            let start = head.map_or(0, |head| head.entries_at());
+            if let Some(head) = head {
+                self.time = self.time.max(head.created);
+            }
+            let seal = Seal {
+                journal: self.id,
+                segment: number,
+            };
+            let mut groups = SegmentReader::new(file.try_clone().map_err(&io)?, seal, start);
+            while let Some(group) = groups.next_group(limit).map_err(&io)? {
+                recovered.damage += group.damage;
+                self.time = self.time.max(group.time);
+                for (_, entry) in &group.entries {
+                    self.sets.apply(entry);
+                }
+            }
+            let end = groups.at();
+            if successor.is_some() {
+                continue;
+            }
+            self.segment = Segment {
+                file: None,
+                number,
+                start,
+                end,
+                before: head.map_or((0, 0), |head| head.before),
+            };
+            if head.is_none() {
+                // Nothing is appended to a file that does not tell what it is, nor is it replaced.
+                self.segment.end = length.max(1);
+                continue;
+            }
+            recovered.torn_bytes = length - end.min(length);
+            if recovered.torn_bytes > 0 {
+                tracing::warn!(
+                    path = %path.display(),
+                    bytes = recovered.torn_bytes,
+                    "cut off a torn tail; none of it was acknowledged"
+                );
+                self.disk
+                    .truncate(&file, end)
+                    .map_err(JournalError::io("truncate", &path))?;
+            }
+            // What an earlier process wrote may so far stand in the page cache alone.
+            self.disk.sync(&file).map_err(JournalError::io("sync", &path))?;
+            self.segment.file = Some(file);
+        }
+        if recovered.damage != Damage::default() {
+            tracing::error!(
+                entries = recovered.damage.entries,
+                bytes = recovered.damage.bytes,
+                "the journal is damaged; what can be read is used"
+            );
+        }
+        Ok(())
+    }
+
+    /// Creates the segment after the current one, or one in its place if that has no commit yet.
+    ///
+    /// Written aside, synced and renamed, so that a segment never exists without its head.
+    fn start_segment(&mut self, now: EventTime) -> Result<(), JournalError> {
+        let current = &self.segment;
+        let (number, before) = if current.end > current.start {
+            (current.number + 1, (current.number, current.end))
+        } else {
+            (current.number.max(1), current.before)
+        };
+        let time = self.time.max(now);
+        let (head, bytes) = segment::encode_start(self.id, number, PARTITION, time, before, &self.sets);
+        let aside = self.directory.join("next.tmp");
+        let path = reader::segment_path(&self.directory, number);
+        let created = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&aside)
+            .map_err(JournalError::io("create", &aside))
+            .and_then(|file| {
+                let disk = &mut self.disk;
+                disk.write(&file, 0, &bytes)
+                    .map_err(JournalError::io("write", &aside))?;
+                disk.sync(&file).map_err(JournalError::io("sync", &aside))?;
+                fs::rename(&aside, &path).map_err(JournalError::io("create", &path))?;
+                sync_directory(&self.directory)?;
+                Ok(file)
+            });
+        let file = match created {
+            Ok(file) => file,
+            Err(error) => {
+                // It may hold the very room that is missing. The next attempt replaces it anyway.
+                let _ = fs::remove_file(&aside);
+                return Err(error);
+            }
+        };
+        self.segment = Segment {
+            file: Some(file),
+            number,
+            start: head.entries_at(),
+            end: head.entries_at(),
+            before,
+        };
+        Ok(())
+    }
+}
 
 /// A place between two entries of the journal; ordered as the journal is.
 #[derive(
@@ -16,6 +476,12 @@ pub struct Position {
     pub segment: u64,
     /// Byte offset in the segment.
     pub offset: u64,
+}
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}/{}", self.partition, self.segment, self.offset)
+    }
 }
 
 /// What the journal records. Everything that outputs depend on is one of these.
@@ -66,4 +532,51 @@ pub struct Commit {
     pub entries: Vec<(Position, Entry)>,
     /// The position after the commit.
     pub end: Position,
+}
+
+/// Where a journal keeps its segments.
+fn partition_directory(dir: &Path) -> PathBuf {
+    dir.join(PARTITION.to_string())
+}
+
+/// The numbers of the segments, ascending. Whatever else stands there is left alone.
+fn list(directory: &Path) -> Result<Vec<u64>, JournalError> {
+    let io = JournalError::io("list", directory);
+    let mut numbers = Vec::new();
+    for file in fs::read_dir(directory).map_err(&io)? {
+        let name = file.map_err(&io)?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_suffix(".seg"));
+        if let Some(number) = number
+            && number.len() == 20
+            && let Ok(number) = number.parse::<u64>()
+            && number > 0
+        {
+            numbers.push(number);
+        }
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Takes the lock that keeps a second process out. The kernel gives it back however this one ends.
+fn lock(dir: &Path) -> Result<File, JournalError> {
+    let path = dir.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(JournalError::io("open", &path))?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(JournalError::Locked { path }),
+        Err(error) => Err(JournalError::io("lock", &path)(error.into())),
+    }
+}
+
+/// Makes the names in a directory durable.
+fn sync_directory(path: &Path) -> Result<(), JournalError> {
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(JournalError::io("sync", path))
 }
