@@ -26,6 +26,7 @@ mod readers;
 pub mod series;
 mod time;
 
+use crate::ingest::Gateway;
 use crate::metrics::Metrics;
 use crate::page;
 use crate::state::StateError;
@@ -33,9 +34,9 @@ use axum::Router;
 use axum::middleware;
 use axum::routing::get;
 use error::ApiError;
-use gateway::Gateway;
 use health::Check;
 use readers::Readers;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -43,6 +44,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use trunnion_common::id::GatewayId;
 use trunnion_common::time::EventTime;
 
 /// How long answers under way may take after the shutdown; then their connections are cut.
@@ -56,7 +58,7 @@ pub struct Api {
     /// Length of a window: how often data is expected.
     window: Duration,
     now: Arc<dyn Fn() -> EventTime + Send + Sync>,
-    gateways: Arc<dyn Fn() -> Vec<Gateway> + Send + Sync>,
+    gateways: Arc<dyn Fn() -> BTreeMap<GatewayId, Gateway> + Send + Sync>,
     checks: Arc<[Check]>,
 }
 
@@ -77,7 +79,7 @@ impl Api {
         metrics: Metrics,
         window: Duration,
         now: impl Fn() -> EventTime + Send + Sync + 'static,
-        gateways: impl Fn() -> Vec<Gateway> + Send + Sync + 'static,
+        gateways: impl Fn() -> BTreeMap<GatewayId, Gateway> + Send + Sync + 'static,
         checks: Vec<Check>,
     ) -> Result<Self, StateError> {
         Ok(Self {

@@ -6,32 +6,19 @@
 //!   "spool_blocks": 0, "spool_bytes": 0}]}
 //! ```
 //!
-//! What an agent says of itself (`agent_version` to `spool_bytes`) is null until its first status.
+//! Gateways are listed once they have been heard since the collector's start. What an agent says of
+//! itself (`agent_version` to `spool_bytes`) is null until its first status.
 
 use super::time::rfc3339;
 use super::{Api, clip};
+use crate::ingest::Gateway;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use trunnion_common::id::GatewayId;
-use trunnion_common::message::GatewayStatus;
-use trunnion_common::time::EventTime;
 
 /// Most gateways in one answer.
 pub const GATEWAYS_MAX: usize = 1_000;
-
-/// What the collector knows of a gateway.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Gateway {
-    /// Which.
-    pub gateway: GatewayId,
-    /// Whether it has a session at the door.
-    pub connected: bool,
-    /// When its last message came; none before the first since the collector's start.
-    pub last_heard: Option<EventTime>,
-    /// What it last said of itself.
-    pub status: Option<GatewayStatus>,
-}
 
 /// The body of the answer.
 #[derive(Serialize)]
@@ -44,8 +31,8 @@ pub(super) struct Gateways {
 struct Entry {
     gateway: String,
     connected: bool,
-    last_heard: Option<String>,
-    last_heard_ns: Option<i64>,
+    last_heard: String,
+    last_heard_ns: i64,
     agent_version: Option<String>,
     nodes: Option<u16>,
     spool_blocks: Option<u64>,
@@ -53,19 +40,19 @@ struct Entry {
 }
 
 pub(super) async fn list(State(api): State<Api>) -> Json<Gateways> {
-    let mut gateways = (api.gateways)();
+    let mut gateways = Vec::from_iter((api.gateways)());
     let truncated = clip(&mut gateways, GATEWAYS_MAX);
     let gateways = gateways.into_iter().map(entry).collect();
     Json(Gateways { truncated, gateways })
 }
 
-fn entry(gateway: Gateway) -> Entry {
+fn entry((id, gateway): (GatewayId, Gateway)) -> Entry {
     let status = gateway.status.as_ref();
     Entry {
-        gateway: gateway.gateway.to_string(),
+        gateway: id.to_string(),
         connected: gateway.connected,
-        last_heard: gateway.last_heard.map(rfc3339),
-        last_heard_ns: gateway.last_heard.map(|at| at.0),
+        last_heard: rfc3339(gateway.heard),
+        last_heard_ns: gateway.heard.0,
         agent_version: status.map(|status| status.agent_version.as_str().to_owned()),
         nodes: status.map(|status| status.nodes),
         spool_blocks: status.map(|status| status.spool_blocks),

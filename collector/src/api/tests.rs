@@ -140,16 +140,19 @@ impl Served {
                 spool_blocks: 4,
                 spool_bytes: 5,
             };
-            let gateway = |urn, status| Gateway {
-                gateway: GatewayId::from_urn(urn).unwrap(),
-                connected: true,
-                last_heard: Some(NOON),
-                status,
+            let gateway = |urn, status| {
+                let said = Gateway {
+                    heard: NOON,
+                    connected: true,
+                    status,
+                    result: None,
+                };
+                (GatewayId::from_urn(urn).unwrap(), said)
             };
-            vec![
+            BTreeMap::from([
                 gateway("urn:trunnion:bremen:gw-1", Some(status)),
                 gateway("urn:trunnion:bremen:gw-2", None),
-            ]
+            ])
         };
         let window = Duration::from_secs(1);
         let api = Api::new(&path, Metrics::default(), window, || NOON, gateways, vec![check]).unwrap();
