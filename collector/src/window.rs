@@ -131,8 +131,8 @@ pub struct Fired {
     pub end: EventTime,
     /// Sample rate, Hz; 0 when samples had times of their own.
     pub rate_hz: f64,
-    /// The samples by index, as many as the rate makes of the length; the mean stands where one is
-    /// missing, which adds no energy. Empty when undecided.
+    /// The samples by index, as many as the rate makes of the length; not a number where one is
+    /// missing. Empty when undecided.
     pub samples: Vec<f32>,
     /// How many values there really were.
     pub placed: u64,
@@ -325,19 +325,15 @@ impl Open {
 
     /// The samples by index from the first one on, `wanted` of them (all there are, when 0).
     fn lay_out(&self, wanted: usize) -> Vec<f32> {
-        let values = || self.runs.values().flatten().copied().filter(|value| !value.is_nan());
         if wanted == 0 {
-            return values().collect();
+            return self.runs.values().flatten().copied().collect();
         }
-        let mean = values().map(f64::from).sum::<f64>() / self.placed.max(1) as f64;
-        let mut laid = vec![mean as f32; wanted];
+        let mut laid = vec![f32::NAN; wanted];
         let base = self.runs.keys().next().copied().unwrap_or(0);
         for (&first, run) in &self.runs {
             let at = ((first - base).min(wanted as u64)) as usize;
             for (slot, value) in laid[at..].iter_mut().zip(run) {
-                if !value.is_nan() {
-                    *slot = *value;
-                }
+                *slot = *value;
             }
         }
         laid
@@ -421,11 +417,14 @@ mod tests {
     }
 
     #[test]
-    fn the_mean_stands_where_a_sample_is_missing() {
+    fn samples_behind_a_gap_keep_their_place() {
         let mut windows = Windows::default();
-        let _ = windows.place(&run(0, 0, &[2.0; 40]), SECOND, &settings(), EventTime(0));
-        let _ = windows.place(&run(0, 42, &[2.0; 58]), SECOND, &settings(), EventTime(0));
-        assert_eq!(fire(&mut windows, SECOND)[0].samples, [2.0; 100]);
+        let _ = place(&mut windows, 0, 0, 40);
+        let _ = place(&mut windows, 0, 42, 100);
+        let samples = fire(&mut windows, SECOND).remove(0).samples;
+        assert_eq!(samples[..40], indexes(0, 40));
+        assert!(samples[40].is_nan() && samples[41].is_nan());
+        assert_eq!(samples[42..], indexes(42, 100));
     }
 
     #[test]
