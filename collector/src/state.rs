@@ -120,7 +120,9 @@ pub struct ChannelSummary {
     pub point: String,
     /// Channel id.
     pub channel: String,
-    /// End of the latest window.
+    /// Start of the latest window.
+    pub window_start: EventTime,
+    /// Its end.
     pub window_end: EventTime,
     /// Its coverage, 0 to 1.
     pub coverage: f32,
@@ -419,6 +421,7 @@ impl StateReader {
             let summary = ChannelSummary {
                 point: row.get(1)?,
                 channel: row.get(2)?,
+                window_start: EventTime(start),
                 window_end: EventTime(row.get(5)?),
                 coverage: row.get::<_, f64>(6)? as f32,
                 decided: row.get(7)?,
