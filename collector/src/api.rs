@@ -55,8 +55,6 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub struct Api {
     readers: Readers,
     metrics: Metrics,
-    /// Length of a window: how often data is expected.
-    window: Duration,
     now: Arc<dyn Fn() -> EventTime + Send + Sync>,
     gateways: Arc<dyn Fn() -> BTreeMap<GatewayId, Gateway> + Send + Sync>,
     checks: Arc<[Check]>,
@@ -71,13 +69,11 @@ impl fmt::Debug for Api {
 }
 
 impl Api {
-    /// Answers from the state database at `path`, which has to be there. `window` is the length of a
-    /// window, `now` the wall clock, `gateways` what is known of the gateways, `checks` what has to
+    /// Answers from the state database at `path`, which has to be there. `now` is the wall clock, `gateways` what is known of the gateways, `checks` what has to
     /// hold for the collector to be ready.
     pub fn new(
         path: &Path,
         metrics: Metrics,
-        window: Duration,
         now: impl Fn() -> EventTime + Send + Sync + 'static,
         gateways: impl Fn() -> BTreeMap<GatewayId, Gateway> + Send + Sync + 'static,
         checks: Vec<Check>,
@@ -85,7 +81,6 @@ impl Api {
         Ok(Self {
             readers: Readers::open(path)?,
             metrics,
-            window,
             now: Arc::new(now),
             gateways: Arc::new(gateways),
             checks: checks.into(),

@@ -17,12 +17,15 @@
 //! client_ca = "pki/ca.crt"
 //! crl = "pki/crl.pem"
 //!
+//! [door.limits]
+//! connections_max = 4096
+//!
 //! [http]                        # API, status page, metrics, probes; loopback only
 //! listen = "127.0.0.1:8080"
 //!
 //! [window]
 //! size_ms = 1000
-//! out_of_order_ms = 500
+//! trail_ms = 5000
 //!
 //! [journal]
 //! segment_mib = 64
@@ -30,9 +33,12 @@
 
 mod document;
 
-pub use document::Problem;
+pub use crate::fleet::Problem;
 
+use crate::door::{CONNECTIONS_MAX, DoorConfig, Limits, Rate};
+use crate::journal;
 use document::{Fault, Placed, Problems, Section};
+use crate::window::WindowSettings;
 use std::fs;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -40,47 +46,19 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::de::DeValue;
-use trunnion_common::block::{BODY_MAX, ENVELOPE_BYTES};
 use trunnion_common::id::Name;
 
 /// All interfaces, at IANA's port for MQTT over TLS (`secure-mqtt`).
 pub const DOOR_LISTEN: &str = "0.0.0.0:8883";
 
-/// How long a client has from the TCP connection to the end of CONNECT. Two round trips over a
-/// 500 ms link take 2 s; ten leave room for loss, and an idle socket costs one slot for that long.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Sessions at once: one for each gateway of a large plant; more are refused, not queued.
-pub const SESSIONS_MAX: u64 = 1_024;
-
-/// Bytes a second from one session. A gateway with 16 channels of 51.2 kHz sends 1.6 MB/s; the rest
-/// is for draining what it kept during an outage.
-pub const SESSION_BYTES_PER_SECOND: u64 = 64 << 20;
-
-/// Packets a second from one session. Blocks close at 200 ms or 64 KiB: a drain at the byte rate
-/// above makes a thousand of them, and a flood of empty packets is cut.
-pub const SESSION_PACKETS_PER_SECOND: u64 = 10_000;
-
-/// The largest packet read: the largest block, its topic and MQTT's own fields.
-pub const PACKET_BYTES_MAX: u64 = (BODY_MAX + ENVELOPE_BYTES + 1_024) as u64;
-
 /// The API's address.
 pub const HTTP_LISTEN: &str = "127.0.0.1:8080";
-
-/// One second: about 30 turns of a shaft at 1,800 rpm, and 1 Hz of resolution in its spectrum.
-pub const WINDOW_SIZE: Duration = Duration::from_secs(1);
-
-/// How far samples of one source may come out of order: a block's 200 ms, and one resend beside it.
-pub const WINDOW_OUT_OF_ORDER: Duration = Duration::from_millis(500);
-
-/// Large enough that headers cost nothing, small enough to copy, check and expire one by one.
-pub const JOURNAL_SEGMENT_MIB: u64 = 64;
 
 /// Longest configuration file read; a longer one is some other file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// What a collector runs by. Valid: made by [`Config::parse`] only.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// What a collector runs by. Valid: made by [`Config::load`] and [`Config::parse`] only.
+#[derive(Clone, Debug)]
 pub struct Config {
     /// The file it came from.
     pub file: PathBuf,
@@ -90,41 +68,17 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The fleet file.
     pub fleet: PathBuf,
-    /// Where gateways connect.
-    pub door: DoorSettings,
+    /// Where gateways connect; default address [`DOOR_LISTEN`], default limits those of
+    /// [`Limits::default`].
+    pub door: DoorConfig,
+    /// `host:port` by which gateways reach the door: what an enrolment bundle names.
+    pub endpoint: Option<String>,
     /// API, page, metrics and probes.
     pub http: HttpSettings,
-    /// Event-time windows.
+    /// How streams are cut into windows; defaults are those of [`WindowSettings::default`].
     pub window: WindowSettings,
-    /// The journal.
-    pub journal: JournalSettings,
-}
-
-/// Where gateways connect, and how much they may ask for.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct DoorSettings {
-    /// Address to listen at; default [`DOOR_LISTEN`].
-    pub listen: SocketAddr,
-    /// `host:port` by which gateways reach it: what an enrolment bundle names.
-    pub endpoint: Option<String>,
-    /// The server's certificate chain, PEM.
-    pub certificate: PathBuf,
-    /// Its private key, PEM, readable by the collector's user alone.
-    pub key: PathBuf,
-    /// The authority that gateways' certificates come from, PEM.
-    pub client_ca: PathBuf,
-    /// Revoked gateways, PEM.
-    pub crl: PathBuf,
-    /// From TCP connection to CONNECT; default [`HANDSHAKE_TIMEOUT`].
-    pub handshake_timeout: Duration,
-    /// Sessions at once; default [`SESSIONS_MAX`].
-    pub sessions_max: usize,
-    /// Bytes a second from one session; default [`SESSION_BYTES_PER_SECOND`].
-    pub bytes_per_second: u64,
-    /// Packets a second from one session; default [`SESSION_PACKETS_PER_SECOND`].
-    pub packets_per_second: u64,
-    /// Largest packet; default [`PACKET_BYTES_MAX`].
-    pub packet_bytes_max: usize,
+    /// How the journal is kept; defaults are those of [`journal::Options::default`].
+    pub journal: journal::Options,
 }
 
 /// The API's socket.
@@ -133,22 +87,6 @@ pub struct HttpSettings {
     /// A loopback address; default [`HTTP_LISTEN`]. Anything else is refused: the API has neither users
     /// nor TLS of its own.
     pub listen: SocketAddr,
-}
-
-/// How streams are cut.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct WindowSettings {
-    /// Length of a window; default [`WINDOW_SIZE`].
-    pub size: Duration,
-    /// How far samples of one source may come out of order; default [`WINDOW_OUT_OF_ORDER`].
-    pub out_of_order: Duration,
-}
-
-/// How the journal is kept.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct JournalSettings {
-    /// A segment is sealed at this many bytes; default [`JOURNAL_SEGMENT_MIB`].
-    pub segment_bytes: u64,
 }
 
 impl Config {
@@ -176,7 +114,7 @@ impl Config {
 /// A text file that a person wrote, or why it cannot be read.
 pub fn read_text(file: &Path) -> Result<String, Problem> {
     let problem = |line, column, what: String, fix: &str| Problem {
-        file: file.to_path_buf(),
+        file: file.display().to_string(),
         line,
         column,
         what,
@@ -287,44 +225,17 @@ fn read(
         keep("door.client_ca", Purpose::Readable, &client_ca);
         let crl = door.required("crl", "\"pki/crl.pem\"", path, problems);
         keep("door.crl", Purpose::Readable, &crl);
-        let handshake_timeout = milliseconds(&mut door, "handshake_timeout_ms", 100..60_001, problems);
-        let sessions_max = number(&mut door, "sessions_max", 1..65_537, "sessions", problems);
-        let bytes_per_second = number(
-            &mut door,
-            "bytes_per_second",
-            65_536..(1 << 34),
-            "bytes a second",
-            problems,
-        );
-        let packets_per_second = number(
-            &mut door,
-            "packets_per_second",
-            10..1_000_001,
-            "packets a second",
-            problems,
-        );
-        // A smaller bound than the largest block would refuse what the contract allows, for ever.
-        let packet_bytes_max = number(
-            &mut door,
-            "packet_bytes_max",
-            PACKET_BYTES_MAX..(16 << 20) + 1,
-            "bytes",
-            problems,
-        );
+        let limits = limits(door.section("limits", problems), problems);
         door.finish(problems);
-        Some(DoorSettings {
+        let config = DoorConfig {
             listen: listen.map_or_else(|| default_address(DOOR_LISTEN), |listen| listen.value),
-            endpoint: endpoint.map(|endpoint| endpoint.value),
             certificate: certificate?.value,
             key: key?.value,
             client_ca: client_ca?.value,
-            crl: crl?.value,
-            handshake_timeout: handshake_timeout.unwrap_or(HANDSHAKE_TIMEOUT),
-            sessions_max: sessions_max.unwrap_or(SESSIONS_MAX) as usize,
-            bytes_per_second: bytes_per_second.unwrap_or(SESSION_BYTES_PER_SECOND),
-            packets_per_second: packets_per_second.unwrap_or(SESSION_PACKETS_PER_SECOND),
-            packet_bytes_max: packet_bytes_max.unwrap_or(PACKET_BYTES_MAX) as usize,
-        })
+            crl: Some(crl?.value),
+            limits,
+        };
+        Some((config, endpoint.map(|endpoint| endpoint.value)))
     });
 
     let mut http = root.section("http", problems);
@@ -335,7 +246,7 @@ fn read(
             .as_ref()
             .map_or_else(|| default_address(HTTP_LISTEN), |listen| listen.value),
     };
-    if let (Some(door), Some(listen)) = (&door, &http_listen)
+    if let (Some((door, _)), Some(listen)) = (&door, &http_listen)
         && clash(door.listen, http.listen)
     {
         let what = format!("http.listen is {}, where the door listens too", http.listen);
@@ -345,33 +256,67 @@ fn read(
         );
     }
 
-    let mut window = root.section("window", problems);
-    let size = milliseconds(&mut window, "size_ms", 100..60_001, problems);
-    let out_of_order = milliseconds(&mut window, "out_of_order_ms", 0..60_001, problems);
-    window.finish(problems);
-    let window = WindowSettings {
-        size: size.unwrap_or(WINDOW_SIZE),
-        out_of_order: out_of_order.unwrap_or(WINDOW_OUT_OF_ORDER),
-    };
+    let mut section = root.section("window", problems);
+    let mut window = WindowSettings::default();
+    for (key, bounds, setting) in [
+        ("size_ms", 100..60_001, &mut window.size_ns),
+        ("scalar_size_ms", 100..3_600_001, &mut window.scalar_size_ns),
+        ("trail_ms", 0..60_001, &mut window.trail_ns),
+        ("idle_ms", 1_000..3_600_001, &mut window.idle_ns),
+        ("lead_ms", 1_000..3_600_001, &mut window.lead_ns),
+    ] {
+        if let Some(ms) = number(&mut section, key, bounds, "milliseconds", problems) {
+            *setting = ms as i64 * 1_000_000;
+        }
+    }
+    section.finish(problems);
 
-    let mut journal = root.section("journal", problems);
-    let segment_mib = number(&mut journal, "segment_mib", 4..4_097, "MiB", problems);
-    journal.finish(problems);
-    let journal = JournalSettings {
-        segment_bytes: segment_mib.unwrap_or(JOURNAL_SEGMENT_MIB) << 20,
-    };
+    let mut section = root.section("journal", problems);
+    let segment_mib = number(&mut section, "segment_mib", 4..4_097, "MiB", problems);
+    section.finish(problems);
+    let journal = segment_mib.map_or_else(journal::Options::default, |mib| journal::Options {
+        segment_bytes: mib << 20,
+    });
 
     root.finish(problems);
+    let (door, endpoint) = door?;
     Some(Config {
         file: file.to_path_buf(),
         site: site?.value,
         data_dir: data_dir?.value,
         fleet: fleet?.value,
-        door: door?,
+        door,
+        endpoint,
         http,
         window,
         journal,
     })
+}
+
+/// The limits that an operator may have reason to change; the others follow from the protocol.
+fn limits(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Limits {
+    let mut limits = Limits::default();
+    let connections = number(&mut section, "connections_max", 1..CONNECTIONS_MAX as u64 + 1, "connections", problems);
+    limits.connections_max = connections.map_or(limits.connections_max, |most| most as usize);
+    let handshakes = number(&mut section, "handshakes_max", 1..65_537, "handshakes", problems);
+    limits.handshakes_max = handshakes.map_or(limits.handshakes_max, |most| most as usize);
+    let timeout = milliseconds(&mut section, "handshake_timeout_ms", 100..60_001, problems);
+    limits.handshake_timeout = timeout.unwrap_or(limits.handshake_timeout);
+    let packets = number(&mut section, "packets_per_second", 10..1_000_001, "packets a second", problems);
+    limits.packets = packets.map_or(limits.packets, rate);
+    // Below this a single block of the largest body would take more than a quarter of a minute.
+    let bytes = number(&mut section, "bytes_per_second", 65_536..(1 << 34), "bytes a second", problems);
+    limits.bytes = bytes.map_or(limits.bytes, rate);
+    section.finish(problems);
+    limits
+}
+
+/// Two seconds' worth may come at once, as with the defaults.
+fn rate(per_second: u64) -> Rate {
+    Rate {
+        per_second: per_second as f64,
+        burst: 2.0 * per_second as f64,
+    }
 }
 
 fn name(value: &DeValue<'_>) -> Result<Name, Fault> {

@@ -175,7 +175,7 @@ fn load(file: &Path) -> Result<Config, Failure> {
 
 fn fleet(config: &Config) -> Result<Fleet, Failure> {
     let text = config::read_text(&config.fleet).map_err(|problem| Failure::Configuration(vec![problem]))?;
-    Fleet::parse(&text, &config.fleet).map_err(Failure::Configuration)
+    Fleet::parse(&text, &config.fleet.display().to_string()).map_err(Failure::Configuration)
 }
 
 fn check_config(file: &Path) -> Result<(), Failure> {
@@ -222,7 +222,7 @@ type Issue = fn(&Path, &Name, &Name, &[String], OffsetDateTime) -> Result<pki::B
 fn enrol(arguments: &Enrolment, issue: Issue) -> Result<(), Failure> {
     let config = Config::load(&arguments.config).map_err(Failure::Configuration)?;
     let endpoints = if arguments.endpoints.is_empty() {
-        Vec::from_iter(config.door.endpoint.clone())
+        Vec::from_iter(config.endpoint.clone())
     } else {
         arguments.endpoints.clone()
     };

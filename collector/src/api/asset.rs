@@ -20,7 +20,6 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::time::Duration;
 use trunnion_common::time::EventTime;
 
 /// Most assets in one answer.
@@ -28,7 +27,7 @@ pub const ASSETS_MAX: usize = 1_000;
 
 /// An asset is unknown when its data is older than this many windows: one that was cut short by the
 /// end of a block, one on its way, and one for a resend.
-const STALE_WINDOWS: u32 = 3;
+const STALE_WINDOWS: i64 = 3;
 
 /// How an asset is, in one word.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -42,12 +41,14 @@ pub enum Grade {
     Unknown,
 }
 
-/// Grades an asset at `now` when windows of `window` are expected one after another.
-pub fn grade(asset: &AssetSummary, now: EventTime, window: Duration) -> Grade {
-    let oldest = i64::try_from(window.as_nanos())
-        .unwrap_or(i64::MAX)
-        .saturating_mul(i64::from(STALE_WINDOWS));
-    let fresh = |channel: &ChannelSummary| channel.decided && now.nanos_since(channel.window_end) <= oldest;
+/// Grades an asset at `now`. Windows of a channel follow one another, so each says when to expect the
+/// next.
+pub fn grade(asset: &AssetSummary, now: EventTime) -> Grade {
+    let fresh = |channel: &ChannelSummary| {
+        let interval = channel.window_end.nanos_since(channel.window_start);
+        let age = now.nanos_since(channel.window_end);
+        channel.decided && age <= interval.saturating_mul(STALE_WINDOWS)
+    };
     if asset.active_advisories > 0 {
         Grade::Fault
     } else if asset.channels.iter().any(fresh) {
@@ -99,10 +100,7 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Assets>, ApiErro
     let mut assets = api.readers.read(|state| state.assets()).await?;
     let now = (api.now)();
     let truncated = clip(&mut assets, ASSETS_MAX);
-    let assets = assets
-        .into_iter()
-        .map(|asset| tree(asset, now, api.window))
-        .collect();
+    let assets = assets.into_iter().map(|asset| tree(asset, now)).collect();
     Ok(Json(Assets {
         now: rfc3339(now),
         now_ns: now.0,
@@ -112,8 +110,8 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Assets>, ApiErro
 }
 
 /// Channels gathered under their points.
-fn tree(asset: AssetSummary, now: EventTime, window: Duration) -> Asset {
-    let grade = grade(&asset, now, window);
+fn tree(asset: AssetSummary, now: EventTime) -> Asset {
+    let grade = grade(&asset, now);
     let last_data = asset.channels.iter().map(|channel| channel.window_end).max();
     let mut points: BTreeMap<String, Vec<Channel>> = BTreeMap::new();
     for channel in asset.channels {
@@ -146,15 +144,17 @@ fn tree(asset: AssetSummary, now: EventTime, window: Duration) -> Asset {
 mod tests {
     use super::*;
 
-    /// An asset whose only window ended `age_ms` ago.
-    fn check(active_advisories: u64, windows: &[(i64, bool)], expected: Grade) {
+    /// An asset with windows of a length, that ended some time ago, decided or not.
+    fn check(active_advisories: u64, windows: &[(i64, i64, bool)], expected: Grade) {
+        const MILLISECOND: i64 = 1_000_000;
         let now = EventTime(1_000_000_000_000);
         let channels = windows
             .iter()
-            .map(|(age_ms, decided)| ChannelSummary {
+            .map(|(length_ms, age_ms, decided)| ChannelSummary {
                 point: "p".into(),
                 channel: "c".into(),
-                window_end: now.plus_nanos(-age_ms * 1_000_000),
+                window_start: now.plus_nanos(-(age_ms + length_ms) * MILLISECOND),
+                window_end: now.plus_nanos(-age_ms * MILLISECOND),
                 coverage: 1.0,
                 decided: *decided,
                 values: BTreeMap::new(),
@@ -168,27 +168,24 @@ mod tests {
             active_advisories,
             channels,
         };
-        let found = grade(&asset, now, Duration::from_secs(1));
-        assert_eq!(
-            found, expected,
-            "{active_advisories} advisories, windows {windows:?}"
-        );
+        assert_eq!(grade(&asset, now), expected, "{active_advisories} advisories, windows {windows:?}");
     }
 
     #[test]
     fn an_asset_is_healthy_only_on_fresh_and_sufficient_data() {
         check(0, &[], Grade::Unknown);
-        check(0, &[(3_000, true)], Grade::Healthy);
-        check(0, &[(3_001, true)], Grade::Unknown);
-        check(0, &[(500, false)], Grade::Unknown);
-        check(0, &[(9_000, true), (500, true)], Grade::Healthy);
-        check(0, &[(-200, true)], Grade::Healthy);
+        check(0, &[(1_000, 3_000, true)], Grade::Healthy);
+        check(0, &[(1_000, 3_001, true)], Grade::Unknown);
+        check(0, &[(10_000, 30_000, true)], Grade::Healthy);
+        check(0, &[(1_000, 500, false)], Grade::Unknown);
+        check(0, &[(1_000, 9_000, true), (1_000, 500, true)], Grade::Healthy);
+        check(0, &[(1_000, -200, true)], Grade::Healthy);
     }
 
     #[test]
     fn a_standing_advisory_outlives_the_data() {
         check(1, &[], Grade::Fault);
-        check(2, &[(500, true)], Grade::Fault);
-        check(1, &[(60_000, true)], Grade::Fault);
+        check(2, &[(1_000, 500, true)], Grade::Fault);
+        check(1, &[(1_000, 60_000, true)], Grade::Fault);
     }
 }

@@ -154,8 +154,7 @@ impl Served {
                 gateway("urn:trunnion:bremen:gw-2", None),
             ])
         };
-        let window = Duration::from_secs(1);
-        let api = Api::new(&path, Metrics::default(), window, || NOON, gateways, vec![check]).unwrap();
+        let api = Api::new(&path, Metrics::default(), || NOON, gateways, vec![check]).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();

@@ -1,40 +1,10 @@
 //! A TOML text read field by field, so that every problem is found in one go and each has its place.
 
-use std::fmt;
+use crate::fleet::Problem;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
-
-/// Something wrong in a file that a person wrote: where, what, and what to do about it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Problem {
-    /// The file.
-    pub file: PathBuf,
-    /// Line, from 1.
-    pub line: usize,
-    /// Column in characters, from 1.
-    pub column: usize,
-    /// What is wrong.
-    pub what: String,
-    /// What to do about it.
-    pub fix: String,
-}
-
-/// `file:line:column: what; fix`, which editors and terminals turn into a link.
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}:{}: {}; {}",
-            self.file.display(),
-            self.line,
-            self.column,
-            self.what,
-            self.fix
-        )
-    }
-}
 
 /// Why a value is refused, before its place is known.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -94,7 +64,7 @@ impl<'t> Problems<'t> {
             return;
         }
         self.found.push(Problem {
-            file: self.file.to_path_buf(),
+            file: self.file.display().to_string(),
             line,
             column,
             what: fault.what,

@@ -52,9 +52,9 @@ fn the_good_file_becomes_absolute_paths_and_defaults() {
     let config = parse(GOOD).unwrap();
     assert_eq!(config.site.as_str(), "bremen");
     assert_eq!(config.door.key, Path::new("/etc/trunnion/pki/server.key"));
-    assert_eq!(config.door.handshake_timeout, HANDSHAKE_TIMEOUT);
-    assert_eq!(config.window.size, Duration::from_secs(1));
-    assert_eq!(config.window.out_of_order, WINDOW_OUT_OF_ORDER);
+    assert_eq!(config.door.crl.as_deref(), Some(Path::new("/etc/trunnion/pki/crl.pem")));
+    assert_eq!(config.door.limits, Limits::default());
+    assert_eq!(config.window, WindowSettings::default());
     assert_eq!(config.journal.segment_bytes, 64 << 20);
 }
 
@@ -69,12 +69,12 @@ fn the_file_in_the_documentation_is_a_good_one() {
         .map(|line| format!("{}\n", line.trim_start_matches("//!").trim_start()))
         .collect();
     let config = parse(&example).unwrap();
-    assert_eq!(config.door.endpoint.as_deref(), Some("collector.plant:8883"));
+    assert_eq!(config.endpoint.as_deref(), Some("collector.plant:8883"));
     assert_eq!(config.door.listen, default_address(DOOR_LISTEN));
     assert_eq!(config.http.listen, default_address(HTTP_LISTEN));
-    assert_eq!(config.window.size, WINDOW_SIZE);
-    assert_eq!(config.window.out_of_order, WINDOW_OUT_OF_ORDER);
-    assert_eq!(config.journal.segment_bytes, JOURNAL_SEGMENT_MIB << 20);
+    assert_eq!(config.window, WindowSettings::default());
+    assert_eq!(config.journal, journal::Options::default());
+    assert_eq!(config.door.limits, Limits::default());
 }
 
 #[test]
@@ -300,9 +300,9 @@ fn numbers_out_of_bounds_are_refused() {
     check(16, "size_ms = 99999999999999999999999", (16, 11), "out of bounds");
     check(
         17,
-        "out_of_order_ms = 70000",
-        (17, 19),
-        "window.out_of_order_ms is 70000",
+        "trail_ms = 70000",
+        (17, 12),
+        "window.trail_ms is 70000",
     );
     check(
         19,
@@ -312,26 +312,17 @@ fn numbers_out_of_bounds_are_refused() {
     );
     check(19, "segment_mib = 0xffff", (19, 15), "journal.segment_mib is 0x");
     check(19, "segment_mib = inf", (19, 15), "not a whole number");
-    check(
-        11,
-        "handshake_timeout_ms = 99",
-        (11, 24),
-        "door.handshake_timeout_ms is 99",
-    );
-    check(11, "sessions_max = 0", (11, 16), "door.sessions_max is 0");
-    check(11, "bytes_per_second = 1", (11, 20), "door.bytes_per_second is 1");
-    check(
-        11,
-        "packets_per_second = 9",
-        (11, 22),
-        "door.packets_per_second is 9",
-    );
-    check(
-        11,
-        "packet_bytes_max = 1024",
-        (11, 20),
-        "door.packet_bytes_max is 1024",
-    );
+    for (field, column, words) in [
+        ("handshake_timeout_ms = 99", 24, "choose from 100 to 60000 milliseconds"),
+        ("connections_max = 0", 19, "choose from 1 to 4096 connections"),
+        ("connections_max = 5000", 19, "door.limits.connections_max is 5000"),
+        ("handshakes_max = -3", 18, "door.limits.handshakes_max is -3"),
+        ("bytes_per_second = 1", 20, "door.limits.bytes_per_second is 1"),
+        ("packets_per_second = 9", 22, "door.limits.packets_per_second is 9"),
+        ("packets_max = 9", 1, "door.limits.packets_max is no field of this file"),
+    ] {
+        check(11, &format!("[door.limits]\n{field}"), (12, column), words);
+    }
 }
 
 #[test]
