@@ -76,7 +76,7 @@ impl Plant<'_> {
         })?;
         make_directory(self.dir)?;
         pki::init(&self.dir.join(AUTHORITY), self.site, self.hosts, now)?;
-        make_file(&fleet, EXAMPLE_FLEET)?;
+        make_file(&fleet, &EXAMPLE_FLEET.replace("SITE", self.site.as_str()))?;
         make_file(&config, &text)?;
         Ok(config)
     }
@@ -146,5 +146,5 @@ fn make_file(path: &Path, text: &str) -> Result<(), InitError> {
         .map_err(cannot)
 }
 
-/// One machine, complete, to be replaced by the plant's own.
+/// One machine, complete, to be replaced by the plant's own; `SITE` stands for the site.
 const EXAMPLE_FLEET: &str = include_str!("init/fleet.toml");

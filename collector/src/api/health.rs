@@ -4,7 +4,7 @@
 //!
 //! ```json
 //! {"ready": false, "checks": [{"name": "broker", "ok": true, "reason": null},
-//!   {"name": "pipeline", "ok": false, "reason": "41.2 s behind the journal; 30 s are allowed"}]}
+//!   {"name": "pipeline", "ok": false, "reason": "41.2 s behind the clock; 30 s are allowed"}]}
 //! ```
 //!
 //! `/api/v1/latency?since=...` answers milliseconds from a live window's end to its published
@@ -18,6 +18,7 @@
 use super::Api;
 use super::error::{ApiError, Parameters};
 use super::time::{parse, rfc3339};
+use crate::state::Progress;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -25,9 +26,14 @@ use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::fmt;
+use trunnion_common::time::EventTime;
 
 /// Windows looked at for the latency unless `since` says otherwise: those of the last hour.
 const LATENCY_SPAN_NS: i64 = 3_600_000_000_000;
+
+/// How far the outputs may be behind the clock. The journal ticks each second, so without trouble it is
+/// little more than that; an outage's backlog takes longer, and its readers should know.
+const LAG_MAX_NS: i64 = 30_000_000_000;
 
 /// One condition of being ready.
 pub struct Check {
@@ -62,16 +68,20 @@ pub(super) async fn live() -> Json<serde_json::Value> {
 }
 
 pub(super) async fn ready(State(api): State<Api>) -> impl IntoResponse {
+    let progress = api.readers.read(|state| state.position()).await;
+    let lag = match progress {
+        Ok(progress) => lag(progress, (api.now)()),
+        Err(error) => Err(format!("the state cannot be read: {error}")),
+    };
     let checks: Vec<Outcome> = api
         .checks
         .iter()
-        .map(|check| {
-            let reason = (check.check)().err();
-            Outcome {
-                name: check.name,
-                ok: reason.is_none(),
-                reason,
-            }
+        .map(|check| (check.name, (check.check)()))
+        .chain([("pipeline", lag)])
+        .map(|(name, outcome)| Outcome {
+            name,
+            ok: outcome.is_ok(),
+            reason: outcome.err(),
         })
         .collect();
     let ready = checks.iter().all(|check| check.ok);
@@ -81,6 +91,22 @@ pub(super) async fn ready(State(api): State<Api>) -> impl IntoResponse {
         StatusCode::SERVICE_UNAVAILABLE
     };
     (status, Json(Readiness { ready, checks }))
+}
+
+/// Whether the outputs are up to date, or how far they are behind.
+fn lag(progress: Option<Progress>, now: EventTime) -> Result<(), String> {
+    let Some(progress) = progress else {
+        return Err("nothing of the journal has been read yet".into());
+    };
+    let behind = now.nanos_since(progress.now);
+    if behind <= LAG_MAX_NS {
+        return Ok(());
+    }
+    Err(format!(
+        "{:.1} s behind the clock; {} s are allowed",
+        behind as f64 / 1e9,
+        LAG_MAX_NS / 1_000_000_000
+    ))
 }
 
 pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {

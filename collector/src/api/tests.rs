@@ -456,16 +456,31 @@ async fn gateways_show_what_they_said_of_themselves() {
 
 #[tokio::test]
 async fn readiness_follows_its_checks_and_liveness_does_not() {
-    let served = Served::with(Batch::default()).await;
+    let reached = |now| Batch {
+        now,
+        ..Batch::default()
+    };
+    let served = Served::with(reached(NOON.plus_nanos(-SECOND))).await;
     assert_eq!(served.json("/readyz").await["ready"], true);
     served.broker_ok.store(false, Ordering::Relaxed);
     let answer = served.get("/readyz").await;
     assert_eq!(answer.status, 503);
     assert_eq!(
-        answer.json()["checks"],
-        json!([{"name": "broker", "ok": false, "reason": "the canary got no answer for 12 s"}])
+        answer.json()["checks"][0],
+        json!({"name": "broker", "ok": false, "reason": "the canary got no answer for 12 s"})
     );
     assert_eq!(served.json("/healthz").await["live"], true);
+
+    served.broker_ok.store(true, Ordering::Relaxed);
+    assert_eq!(served.get("/readyz").await.status, 200);
+    let behind = reached(NOON.plus_nanos(-40 * SECOND));
+    served.state.lock().unwrap().write(&behind).unwrap();
+    let answer = served.get("/readyz").await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(
+        answer.json()["checks"][1],
+        json!({"name": "pipeline", "ok": false, "reason": "40.0 s behind the clock; 30 s are allowed"})
+    );
 }
 
 #[tokio::test]
