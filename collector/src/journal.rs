@@ -16,6 +16,7 @@
 
 mod disk;
 mod reader;
+mod recovery;
 mod segment;
 
 pub use reader::Reader;
@@ -27,7 +28,8 @@ use disk::{Disk, HostDisk};
 pub(crate) use disk::faults;
 
 use crate::ingest::dedup::SequenceSets;
-use segment::{Group, Head, HeadFound, Seal, SegmentReader};
+use recovery::State;
+use segment::{Group, Seal};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -176,7 +178,7 @@ impl Journal {
 
     /// As [`Journal::open`], on a disk and with an id of the caller's choice.
     pub(crate) fn open_on(
-        disk: Box<dyn Disk>,
+        mut disk: Box<dyn Disk>,
         dir: &Path,
         options: Options,
         now: EventTime,
@@ -185,41 +187,36 @@ impl Journal {
         let directory = partition_directory(dir);
         fs::create_dir_all(&directory).map_err(JournalError::io("create", &directory))?;
         let lock = lock(dir)?;
-        sync_directory(dir)?;
+        let numbers = list(&directory)?;
+        let state = if numbers.is_empty() {
+            // The names of the new directories must last as long as what is committed in them.
+            sync_directory(dir)?;
+            let resolved = fs::canonicalize(dir).map_err(JournalError::io("resolve", dir))?;
+            if let Some(parent) = resolved.parent() {
+                sync_directory(parent)?;
+            }
+            State::new(new_id()?)
+        } else {
+            recovery::recover(&directory, &numbers, disk.as_mut())?
+        };
         let mut journal = Self {
             directory,
             options,
             disk,
-            id: JournalId(0),
-            sets: SequenceSets::default(),
-            time: EventTime(i64::MIN),
+            id: state.id,
+            sets: state.sets,
+            time: state.time,
             end: Position::default(),
-            segment: Segment {
-                file: None,
-                number: 0,
-                start: 0,
-                end: 0,
-                before: (0, 0),
-            },
+            segment: state.segment,
             group: Group::default(),
             entries: Vec::new(),
             _lock: lock,
         };
-        let numbers = list(&journal.directory)?;
-        let mut recovered = Recovered {
-            existed: !numbers.is_empty(),
-            ..Recovered::default()
-        };
-        if recovered.existed {
-            journal.recover(&numbers, &mut recovered)?;
-        } else {
-            journal.id = new_id()?;
-        }
         if journal.segment.file.is_none() {
             journal.start_segment(now)?;
         }
         journal.end = journal.segment.end();
-        Ok((journal, recovered))
+        Ok((journal, state.recovered))
     }
 
     /// Adds an entry to the next commit.
@@ -301,133 +298,6 @@ impl Journal {
     /// Entries appended and not committed yet.
     pub fn pending_entries(&self) -> usize {
         self.entries.len()
-    }
-
-    /// Finds out what is committed, from the last segment whose head and sets can be read.
-    fn recover(&mut self, numbers: &[u64], recovered: &mut Recovered) -> Result<(), JournalError> {
-        struct Found {
-            number: u64,
-            path: PathBuf,
-            file: File,
-            head: Option<Head>,
-        }
-        // Newest first, until one is found that needs none before it.
-        let mut found = Vec::new();
-        for &number in numbers.iter().rev() {
-            let path = reader::segment_path(&self.directory, number);
-            let file = File::options()
-                .read(true)
-                .write(true)
-                .open(&path)
-                .map_err(JournalError::io("open", &path))?;
-            let io = JournalError::io("read", &path);
-            let head = match Head::read(&file, number).map_err(&io)? {
-                HeadFound::Good(head) => {
-                    recovered.damage += head.damage(&file).map_err(&io)?;
-                    Some(head)
-                }
-                HeadFound::Version(found) => return Err(JournalError::Version { path, found }),
-                HeadFound::Unreadable => None,
-            };
-            let sets = match &head {
-                // The first segment starts with nothing, whether that can be read or not.
-                Some(head) if head.before == (0, 0) => Some(SequenceSets::default()),
-                Some(head) => head.read_sets(&file).map_err(&io)?,
-                None => None,
-            };
-            let is_first = number == numbers[0];
-            found.push(Found {
-                number,
-                path: path.clone(),
-                file,
-                head,
-            });
-            if let Some(sets) = sets {
-                self.sets = sets;
-                break;
-            }
-            tracing::error!(path = %path.display(), "damaged at its start; read from the segment before on");
-            if is_first {
-                return Err(JournalError::Unreadable { path });
-            }
-        }
-        self.id = found
-            .iter()
-            .find_map(|found| found.head)
-            .map(|head| head.journal)
-            .ok_or_else(|| JournalError::Unreadable {
-                path: self.directory.clone(),
-            })?;
-
-        while let Some(Found {
-            number,
-            path,
-            file,
-            head,
-        }) = found.pop()
-        {
-            let io = JournalError::io("read", &path);
-            let length = file.metadata().map_err(&io)?.len();
-            let successor = found.last();
-            let limit = successor
-                .and_then(|next| next.head)
-                .filter(|next| next.before.0 == number)
-                .map_or(length, |next| next.before.1);
-            let start = head.map_or(0, |head| head.entries_at());
-            if let Some(head) = head {
-                self.time = self.time.max(head.created);
-            }
-            let seal = Seal {
-                journal: self.id,
-                segment: number,
-            };
-            let mut groups = SegmentReader::new(file.try_clone().map_err(&io)?, seal, start);
-            while let Some(group) = groups.next_group(limit).map_err(&io)? {
-                recovered.damage += group.damage;
-                self.time = self.time.max(group.time);
-                for (_, entry) in &group.entries {
-                    self.sets.apply(entry);
-                }
-            }
-            let end = groups.at();
-            if successor.is_some() {
-                continue;
-            }
-            self.segment = Segment {
-                file: None,
-                number,
-                start,
-                end,
-                before: head.map_or((0, 0), |head| head.before),
-            };
-            if head.is_none() {
-                // Nothing is appended to a file that does not tell what it is, nor is it replaced.
-                self.segment.end = length.max(1);
-                continue;
-            }
-            recovered.torn_bytes = length - end.min(length);
-            if recovered.torn_bytes > 0 {
-                tracing::warn!(
-                    path = %path.display(),
-                    bytes = recovered.torn_bytes,
-                    "cut off a torn tail; none of it was acknowledged"
-                );
-                self.disk
-                    .truncate(&file, end)
-                    .map_err(JournalError::io("truncate", &path))?;
-            }
-            // What an earlier process wrote may so far stand in the page cache alone.
-            self.disk.sync(&file).map_err(JournalError::io("sync", &path))?;
-            self.segment.file = Some(file);
-        }
-        if recovered.damage != Damage::default() {
-            tracing::error!(
-                entries = recovered.damage.entries,
-                bytes = recovered.damage.bytes,
-                "the journal is damaged; what can be read is used"
-            );
-        }
-        Ok(())
     }
 
     /// Creates the segment after the current one, or one in its place if that has no commit yet.
@@ -625,7 +495,13 @@ mod tests {
         dir: &Path,
         segment_bytes: u64,
     ) -> Result<(Journal, Recovered), JournalError> {
-        Journal::open_on(Box::new(disk.clone()), dir, Options { segment_bytes }, NOW, || Ok(ID))
+        Journal::open_on(
+            Box::new(disk.clone()),
+            dir,
+            Options { segment_bytes },
+            NOW,
+            || Ok(ID),
+        )
     }
 
     fn read(dir: &Path, upto: Position) -> Vec<Vec<Entry>> {
@@ -676,12 +552,15 @@ mod tests {
                     };
                     let (groups, failures) = fill(&mut journal);
                     assert!(at < 2 || failures > 0);
-                    assert_eq!(read(dir.path(), journal.end()), groups, "call {at}, {length} failures");
+                    assert_eq!(
+                        read(dir.path(), journal.end()),
+                        groups,
+                        "call {at}, {length} failures"
+                    );
                     let end = journal.end();
                     let sets = journal.sets().clone();
                     drop(journal);
-                    let (reopened, recovered) =
-                        Journal::open(dir.path(), Options::default(), NOW).unwrap();
+                    let (reopened, recovered) = Journal::open(dir.path(), Options::default(), NOW).unwrap();
                     assert_eq!(reopened.end(), end);
                     assert_eq!(reopened.sets(), &sets);
                     assert_eq!(recovered.damage, Damage::default());
@@ -703,7 +582,10 @@ mod tests {
         journal.append(&block(1));
         assert!(matches!(
             journal.commit(NOW),
-            Err(JournalError::Io { operation: "sync", .. })
+            Err(JournalError::Io {
+                operation: "sync",
+                ..
+            })
         ));
         let path = reader::segment_path(&journal.directory, 1);
         assert_eq!(fs::metadata(&path).unwrap().len(), first.offset);

@@ -1,4 +1,8 @@
 //! Fill a journal, stop at an awkward moment or damage it, reopen, and see what is left.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failed step fails the test; the lint's exemption for tests does not reach their helpers"
+)]
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -9,7 +13,7 @@ use trunnion_collector::journal::{
     Commit, Damage, Entry, Journal, JournalError, Options, Position, Reader, Recovered,
 };
 use trunnion_common::block::{Envelope, Kind, Lane};
-use trunnion_common::id::{Epoch, GatewayId, Name};
+use trunnion_common::id::{Epoch, GatewayId, JournalId, Name};
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::Range;
 use trunnion_common::time::EventTime;
@@ -206,7 +210,10 @@ fn a_block_that_carries_a_journal_inside_is_never_mistaken_for_one() {
     drop(journal);
     let path = segment(dir.path(), 1);
     let mut bytes = fs::read(&path).unwrap();
-    let at = bytes.windows(inner.len()).position(|window| window == inner).unwrap();
+    let at = bytes
+        .windows(inner.len())
+        .position(|window| window == inner)
+        .unwrap();
     // The head of the block that carries it stands right before gateway and envelope.
     for byte in &mut bytes[at - 33 - 12 - 16..at] {
         *byte = !*byte;
@@ -215,6 +222,33 @@ fn a_block_that_carries_a_journal_inside_is_never_mistaken_for_one() {
     let (commits, damage) = read(dir.path(), Position::default(), end);
     assert_eq!(entries(&commits), [vec![], vec![block(1, b"next")]]);
     assert_eq!(damage.entries, 1);
+}
+
+#[test]
+fn the_journal_of_every_released_version_can_be_read() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("0")).unwrap();
+    for number in [1, 2] {
+        let from = golden.join(format!("journal-1-{number}.seg"));
+        fs::copy(from, segment(dir.path(), number)).unwrap();
+    }
+    let (journal, recovered) = open(dir.path());
+    assert_eq!((recovered.torn_bytes, recovered.damage), (0, Damage::default()));
+    assert_eq!(journal.id(), JournalId(0x0123_4567_89ab_cdef));
+    // The epoch was closed at block 3.
+    assert_eq!(journal.sets().blocks.received(&gateway(), Epoch(1)).upto(), 3);
+    let (commits, damage) = read(dir.path(), Position::default(), journal.end());
+    assert_eq!(damage, Damage::default());
+    assert_eq!(
+        commits
+            .iter()
+            .map(|commit| commit.entries.len())
+            .collect::<Vec<_>>(),
+        [3, 3]
+    );
+    assert_eq!(commits[0].entries[0].1, block(0, b""));
+    assert_eq!(commits[0].time, NOW);
 }
 
 /// Ten segments of one group each.
@@ -262,10 +296,7 @@ fn the_oldest_segments_may_be_gone() {
         fs::remove_file(segment(dir.path(), number)).unwrap();
     }
     let (journal, _) = open(dir.path());
-    assert_eq!(
-        journal.sets().blocks.received(&gateway(), Epoch(1)).upto(),
-        10
-    );
+    assert_eq!(journal.sets().blocks.received(&gateway(), Epoch(1)).upto(), 10);
     assert_eq!(read(dir.path(), Position::default(), ends[9]).0.len(), 6);
     assert!(matches!(
         Reader::open(dir.path(), ends[2]).unwrap().next_commit(ends[9]),
@@ -370,7 +401,9 @@ fn an_empty_commit_writes_nothing() {
 #[test]
 fn a_reader_follows_a_writer_on_another_thread() {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options { segment_bytes: 20_000 };
+    let options = Options {
+        segment_bytes: 20_000,
+    };
     let (mut journal, _) = Journal::open(dir.path(), options, NOW).unwrap();
     let (send, mut committed) = tokio::sync::watch::channel(journal.end());
     let writer = std::thread::spawn(move || {
@@ -409,7 +442,11 @@ fn a_group_longer_than_one_read_is_read_whole() {
     let dir = tempfile::tempdir().unwrap();
     let (mut journal, _) = open(dir.path());
     let groups: Vec<Vec<Entry>> = (0..3)
-        .map(|n| (0..30).map(|part| block(30 * n + part, &vec![n as u8; 64 << 10])).collect())
+        .map(|n| {
+            (0..30)
+                .map(|part| block(30 * n + part, &vec![n as u8; 64 << 10]))
+                .collect()
+        })
         .collect();
     let end = *fill(&mut journal, &groups).last().unwrap();
     let (commits, damage) = read(dir.path(), Position::default(), end);
