@@ -133,6 +133,11 @@ pub struct BrokerAccess {
 }
 
 impl BrokerAccess {
+    /// Whether there is a router at the moment that answers its canary.
+    pub fn is_up(&self) -> bool {
+        self.address.borrow().is_some()
+    }
+
     /// Opens a clean session under `client_id`, with no will and no keep-alive of its own: the session
     /// lives as long as the stream, which the caller guards.
     ///
