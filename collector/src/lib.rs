@@ -31,6 +31,9 @@ pub mod metrics;
 pub mod page;
 pub mod pipeline;
 pub mod pki;
+mod service;
 pub mod state;
 pub mod watermark;
 pub mod window;
+
+pub use service::{Addresses, RunError, run};
