@@ -16,15 +16,20 @@
 
 mod disk;
 mod reader;
+mod recovery;
 mod segment;
 
 pub use reader::Reader;
 pub use segment::Damage;
 
-pub(crate) use disk::{Disk, HostDisk};
+use disk::{Disk, HostDisk};
+
+#[cfg(test)]
+pub(crate) use disk::faults;
 
 use crate::ingest::dedup::SequenceSets;
-use segment::{Group, Head, HeadFound, Seal, SegmentReader};
+use recovery::State;
+use segment::{Group, Seal};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -123,6 +128,8 @@ pub struct Journal {
     /// As of the last commit.
     sets: SequenceSets,
     time: EventTime,
+    /// The committed position. It stays in its segment until a commit in the next one has succeeded.
+    end: Position,
     segment: Segment,
     /// The entries of the next commit, encoded and as they are.
     group: Group,
@@ -145,12 +152,18 @@ struct Segment {
     before: (u64, u64),
 }
 
+impl Segment {
+    const fn end(&self) -> Position {
+        segment::position(PARTITION, self.number, self.end)
+    }
+}
+
 impl std::fmt::Debug for Journal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Journal")
             .field("id", &self.id)
             .field("directory", &self.directory)
-            .field("end", &self.end())
+            .field("end", &self.end)
             .finish_non_exhaustive()
     }
 }
@@ -165,7 +178,7 @@ impl Journal {
 
     /// As [`Journal::open`], on a disk and with an id of the caller's choice.
     pub(crate) fn open_on(
-        disk: Box<dyn Disk>,
+        mut disk: Box<dyn Disk>,
         dir: &Path,
         options: Options,
         now: EventTime,
@@ -174,39 +187,36 @@ impl Journal {
         let directory = partition_directory(dir);
         fs::create_dir_all(&directory).map_err(JournalError::io("create", &directory))?;
         let lock = lock(dir)?;
-        sync_directory(dir)?;
+        let numbers = list(&directory)?;
+        let state = if numbers.is_empty() {
+            // The names of the new directories must last as long as what is committed in them.
+            sync_directory(dir)?;
+            let resolved = fs::canonicalize(dir).map_err(JournalError::io("resolve", dir))?;
+            if let Some(parent) = resolved.parent() {
+                sync_directory(parent)?;
+            }
+            State::new(new_id()?)
+        } else {
+            recovery::recover(&directory, &numbers, disk.as_mut())?
+        };
         let mut journal = Self {
             directory,
             options,
             disk,
-            id: JournalId(0),
-            sets: SequenceSets::default(),
-            time: EventTime(i64::MIN),
-            segment: Segment {
-                file: None,
-                number: 0,
-                start: 0,
-                end: 0,
-                before: (0, 0),
-            },
+            id: state.id,
+            sets: state.sets,
+            time: state.time,
+            end: Position::default(),
+            segment: state.segment,
             group: Group::default(),
             entries: Vec::new(),
             _lock: lock,
         };
-        let numbers = list(&journal.directory)?;
-        let mut recovered = Recovered {
-            existed: !numbers.is_empty(),
-            ..Recovered::default()
-        };
-        if recovered.existed {
-            journal.recover(&numbers, &mut recovered)?;
-        } else {
-            journal.id = new_id()?;
-        }
         if journal.segment.file.is_none() {
             journal.start_segment(now)?;
         }
-        Ok((journal, recovered))
+        journal.end = journal.segment.end();
+        Ok((journal, state.recovered))
     }
 
     /// Adds an entry to the next commit.
@@ -221,7 +231,7 @@ impl Journal {
     /// durable, the entries stay appended, and the next call tries them again in a new segment.
     pub fn commit(&mut self, now: EventTime) -> Result<Position, JournalError> {
         if self.group.is_empty() {
-            return Ok(self.end());
+            return Ok(self.end);
         }
         if self.segment.end - self.segment.start >= self.options.segment_bytes {
             self.segment.file = None;
@@ -261,7 +271,8 @@ impl Journal {
             self.sets.apply(&entry);
         }
         self.group.clear();
-        Ok(self.end())
+        self.end = self.segment.end();
+        Ok(self.end)
     }
 
     /// Which journal this is; drawn at random when it was created.
@@ -271,7 +282,7 @@ impl Journal {
 
     /// The committed position.
     pub const fn end(&self) -> Position {
-        segment::position(PARTITION, self.segment.number, self.segment.end)
+        self.end
     }
 
     /// What has been received, as of the last commit.
@@ -287,133 +298,6 @@ impl Journal {
     /// Entries appended and not committed yet.
     pub fn pending_entries(&self) -> usize {
         self.entries.len()
-    }
-
-    /// Finds out what is committed, from the last segment whose head and sets can be read.
-    fn recover(&mut self, numbers: &[u64], recovered: &mut Recovered) -> Result<(), JournalError> {
-        struct Found {
-            number: u64,
-            path: PathBuf,
-            file: File,
-            head: Option<Head>,
-        }
-        // Newest first, until one is found that needs none before it.
-        let mut found = Vec::new();
-        for &number in numbers.iter().rev() {
-            let path = reader::segment_path(&self.directory, number);
-            let file = File::options()
-                .read(true)
-                .write(true)
-                .open(&path)
-                .map_err(JournalError::io("open", &path))?;
-            let io = JournalError::io("read", &path);
-            let head = match Head::read(&file, number).map_err(&io)? {
-                HeadFound::Good(head) => {
-                    recovered.damage += head.damage(&file).map_err(&io)?;
-                    Some(head)
-                }
-                HeadFound::Version(found) => return Err(JournalError::Version { path, found }),
-                HeadFound::Unreadable => None,
-            };
-            let sets = match &head {
-                // The first segment starts with nothing, whether that can be read or not.
-                Some(head) if head.before == (0, 0) => Some(SequenceSets::default()),
-                Some(head) => head.read_sets(&file).map_err(&io)?,
-                None => None,
-            };
-            let is_first = number == numbers[0];
-            found.push(Found {
-                number,
-                path: path.clone(),
-                file,
-                head,
-            });
-            if let Some(sets) = sets {
-                self.sets = sets;
-                break;
-            }
-            tracing::error!(path = %path.display(), "damaged at its start; read from the segment before on");
-            if is_first {
-                return Err(JournalError::Unreadable { path });
-            }
-        }
-        self.id = found
-            .iter()
-            .find_map(|found| found.head)
-            .map(|head| head.journal)
-            .ok_or_else(|| JournalError::Unreadable {
-                path: self.directory.clone(),
-            })?;
-
-        while let Some(Found {
-            number,
-            path,
-            file,
-            head,
-        }) = found.pop()
-        {
-            let io = JournalError::io("read", &path);
-            let length = file.metadata().map_err(&io)?.len();
-            let successor = found.last();
-            let limit = successor
-                .and_then(|next| next.head)
-                .filter(|next| next.before.0 == number)
-                .map_or(length, |next| next.before.1);
-            let start = head.map_or(0, |head| head.entries_at());
-            if let Some(head) = head {
-                self.time = self.time.max(head.created);
-            }
-            let seal = Seal {
-                journal: self.id,
-                segment: number,
-            };
-            let mut groups = SegmentReader::new(file.try_clone().map_err(&io)?, seal, start);
-            while let Some(group) = groups.next_group(limit).map_err(&io)? {
-                recovered.damage += group.damage;
-                self.time = self.time.max(group.time);
-                for (_, entry) in &group.entries {
-                    self.sets.apply(entry);
-                }
-            }
-            let end = groups.at();
-            if successor.is_some() {
-                continue;
-            }
-            self.segment = Segment {
-                file: None,
-                number,
-                start,
-                end,
-                before: head.map_or((0, 0), |head| head.before),
-            };
-            if head.is_none() {
-                // Nothing is appended to a file that does not tell what it is, nor is it replaced.
-                self.segment.end = length.max(1);
-                continue;
-            }
-            recovered.torn_bytes = length - end.min(length);
-            if recovered.torn_bytes > 0 {
-                tracing::warn!(
-                    path = %path.display(),
-                    bytes = recovered.torn_bytes,
-                    "cut off a torn tail; none of it was acknowledged"
-                );
-                self.disk
-                    .truncate(&file, end)
-                    .map_err(JournalError::io("truncate", &path))?;
-            }
-            // What an earlier process wrote may so far stand in the page cache alone.
-            self.disk.sync(&file).map_err(JournalError::io("sync", &path))?;
-            self.segment.file = Some(file);
-        }
-        if recovered.damage != Damage::default() {
-            tracing::error!(
-                entries = recovered.damage.entries,
-                bytes = recovered.damage.bytes,
-                "the journal is damaged; what can be read is used"
-            );
-        }
-        Ok(())
     }
 
     /// Creates the segment after the current one, or one in its place if that has no commit yet.
@@ -579,4 +463,234 @@ fn sync_directory(path: &Path) -> Result<(), JournalError> {
     File::open(path)
         .and_then(|directory| directory.sync_all())
         .map_err(JournalError::io("sync", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::faults::{Call, FaultyDisk};
+    use super::*;
+    use trunnion_common::block::{Envelope, Kind, Lane};
+    use trunnion_common::id::Name;
+
+    const NOW: EventTime = EventTime(1_800_000_000_000_000_000);
+    const ID: JournalId = JournalId(0x0123_4567_89ab_cdef);
+
+    fn gateway() -> GatewayId {
+        GatewayId {
+            site: Name::new("bremen").unwrap(),
+            gateway: Name::new("gw-1").unwrap(),
+        }
+    }
+
+    fn block(sequence: u64) -> Entry {
+        let envelope = Envelope::new(Epoch(1), sequence, Lane::Live, Kind::Frames);
+        Entry::Block {
+            gateway: gateway(),
+            bytes: envelope.encode(&[]).to_vec().into(),
+        }
+    }
+
+    fn open_on(
+        disk: &FaultyDisk,
+        dir: &Path,
+        segment_bytes: u64,
+    ) -> Result<(Journal, Recovered), JournalError> {
+        Journal::open_on(
+            Box::new(disk.clone()),
+            dir,
+            Options { segment_bytes },
+            NOW,
+            || Ok(ID),
+        )
+    }
+
+    fn read(dir: &Path, upto: Position) -> Vec<Vec<Entry>> {
+        let mut reader = Reader::open(dir, Position::default()).unwrap();
+        let mut groups = Vec::new();
+        while let Some(commit) = reader.next_commit(upto).unwrap() {
+            groups.push(commit.entries.into_iter().map(|(_, entry)| entry).collect());
+        }
+        assert_eq!(reader.damage(), Damage::default());
+        groups
+    }
+
+    /// Six groups of two blocks, each commit repeated until it succeeds; how often one failed.
+    fn fill(journal: &mut Journal) -> (Vec<Vec<Entry>>, usize) {
+        let mut failures = 0;
+        let mut groups = Vec::new();
+        for n in 0..6 {
+            let group = vec![block(2 * n), block(2 * n + 1)];
+            for entry in &group {
+                journal.append(entry);
+            }
+            let before = journal.end();
+            while journal.commit(NOW).is_err() {
+                assert_eq!(journal.end(), before);
+                assert_eq!(journal.sets().blocks.received(&gateway(), Epoch(1)).upto(), 2 * n);
+                failures += 1;
+            }
+            groups.push(group);
+        }
+        (groups, failures)
+    }
+
+    #[test]
+    fn a_failure_at_any_call_loses_nothing_and_doubles_nothing() {
+        for segment_bytes in [1, 400, 1 << 20] {
+            let healthy = FaultyDisk::default();
+            let dir = tempfile::tempdir().unwrap();
+            fill(&mut open_on(&healthy, dir.path(), segment_bytes).unwrap().0);
+            let calls = healthy.plan().calls.len();
+            for at in 0..calls {
+                for length in [1, 2, 3, 7] {
+                    let disk = FaultyDisk::failing(at..at + length, io::ErrorKind::Other);
+                    let dir = tempfile::tempdir().unwrap();
+                    let Some((mut journal, _)) =
+                        (0..=length).find_map(|_| open_on(&disk, dir.path(), segment_bytes).ok())
+                    else {
+                        panic!("still fails after {length} failures");
+                    };
+                    let (groups, failures) = fill(&mut journal);
+                    assert!(at < 2 || failures > 0);
+                    assert_eq!(
+                        read(dir.path(), journal.end()),
+                        groups,
+                        "call {at}, {length} failures"
+                    );
+                    let end = journal.end();
+                    let sets = journal.sets().clone();
+                    drop(journal);
+                    let (reopened, recovered) = Journal::open(dir.path(), Options::default(), NOW).unwrap();
+                    assert_eq!(reopened.end(), end);
+                    assert_eq!(reopened.sets(), &sets);
+                    assert_eq!(recovered.damage, Damage::default());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_is_not_written_again_after_a_failed_sync() {
+        let disk = FaultyDisk::default();
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open_on(&disk, dir.path(), 1 << 20).unwrap();
+        journal.append(&block(0));
+        let first = journal.commit(NOW).unwrap();
+        let sync = disk.plan().calls.len() + 1;
+        disk.plan().fail = sync..sync + 1;
+        disk.plan().error = Some(io::ErrorKind::Other);
+        journal.append(&block(1));
+        assert!(matches!(
+            journal.commit(NOW),
+            Err(JournalError::Io {
+                operation: "sync",
+                ..
+            })
+        ));
+        let path = reader::segment_path(&journal.directory, 1);
+        assert_eq!(fs::metadata(&path).unwrap().len(), first.offset);
+        let second = journal.commit(NOW).unwrap();
+        assert_eq!((first.segment, second.segment), (1, 2));
+        assert_eq!(fs::metadata(&path).unwrap().len(), first.offset);
+    }
+
+    #[test]
+    fn what_a_failed_commit_left_behind_is_not_read() {
+        // Write done, sync failed, cutting failed: the group stands in the file, whole.
+        let disk = FaultyDisk::default();
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open_on(&disk, dir.path(), 1 << 20).unwrap();
+        journal.append(&block(0));
+        journal.commit(NOW).unwrap();
+        let sync = disk.plan().calls.len() + 1;
+        disk.plan().fail = sync..sync + 2;
+        disk.plan().error = Some(io::ErrorKind::Other);
+        journal.append(&block(1));
+        journal.commit(NOW).unwrap_err();
+        assert_eq!(disk.plan().calls.last(), Some(&(Call::Truncate, false)));
+        let end = journal.commit(NOW).unwrap();
+        assert_eq!(read(dir.path(), end), [[block(0)], [block(1)]]);
+        drop(journal);
+        let (journal, _) = Journal::open(dir.path(), Options::default(), NOW).unwrap();
+        assert_eq!(journal.end(), end);
+    }
+
+    #[test]
+    fn a_full_disk_is_named_and_passes() {
+        let disk = FaultyDisk::default();
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open_on(&disk, dir.path(), 1 << 20).unwrap();
+        let calls = disk.plan().calls.len();
+        disk.plan().fail = calls..calls + 1_000;
+        disk.plan().error = Some(io::ErrorKind::StorageFull);
+        journal.append(&block(0));
+        for _ in 0..100 {
+            assert!(matches!(journal.commit(NOW), Err(JournalError::DiskFull { .. })));
+        }
+        disk.plan().error = None;
+        let end = journal.commit(NOW).unwrap();
+        assert_eq!(read(dir.path(), end), [[block(0)]]);
+        assert_eq!(list(&journal.directory).unwrap(), [1], "no segment per attempt");
+    }
+
+    /// The bytes of format version 1 never change: a difference here means a new version.
+    #[test]
+    fn version_1_is_written_as_it_always_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open_on(&FaultyDisk::default(), dir.path(), 1).unwrap();
+        let groups = [
+            vec![
+                block(0),
+                block(2),
+                Entry::Fleet {
+                    effective: NOW.plus_nanos(-5),
+                    text: "site = \"bremen\"".to_owned(),
+                },
+            ],
+            vec![
+                Entry::Lost {
+                    gateway: gateway(),
+                    epoch: Epoch(1),
+                    blocks: Range::new(1, 2).unwrap(),
+                    cause: LossCause::NotHeld,
+                },
+                Entry::EpochClosed {
+                    gateway: gateway(),
+                    epoch: Epoch(1),
+                },
+                Entry::Tick,
+            ],
+        ];
+        let mut end = journal.end();
+        for (n, group) in groups.iter().enumerate() {
+            group.iter().for_each(|entry| journal.append(entry));
+            end = journal.commit(NOW.plus_nanos(n as i64)).unwrap();
+        }
+        assert_eq!(read(dir.path(), end), groups);
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+        for number in [1, 2] {
+            let written = fs::read(reader::segment_path(&journal.directory, number)).unwrap();
+            let path = golden.join(format!("journal-1-{number}.seg"));
+            if !path.exists() {
+                fs::write(&path, &written).unwrap();
+                panic!("{} was missing and is written now; look at it", path.display());
+            }
+            assert!(written == fs::read(&path).unwrap(), "{} differs", path.display());
+        }
+    }
+
+    #[test]
+    fn a_later_format_is_refused_in_plain_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, _) = open_on(&FaultyDisk::default(), dir.path(), 1).unwrap();
+        let path = reader::segment_path(&journal.directory, 1);
+        drop(journal);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[4] = 2;
+        let crc = trunnion_common::codec::crc32c(&bytes[..60]);
+        bytes[60..64].copy_from_slice(&crc.to_le_bytes());
+        fs::write(&path, &bytes).unwrap();
+        let error = Journal::open(dir.path(), Options::default(), NOW).unwrap_err();
+        assert!(matches!(error, JournalError::Version { found: 2, .. }), "{error}");
+    }
 }

@@ -38,7 +38,7 @@ pub const BOOTS_MAX: usize = 64;
 /// Forgotten boots per node that are still known as such.
 pub const BOOTS_FORGOTTEN_MAX: usize = 1_024;
 
-/// Nodes told apart. A full table of full nodes takes about 170 MB; one boot each, about 3 MB.
+/// Nodes told apart. A full table of full nodes takes about 150 MB; one boot each, about 2 MB.
 pub const NODES_MAX: usize = 4_096;
 
 /// Everything received so far.

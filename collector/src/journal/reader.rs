@@ -71,7 +71,6 @@ impl Reader {
                     let (open, damage) = open_segment(&self.directory, self.position)?;
                     self.damage += damage;
                     self.position = place(&open);
-                    // A position in a head may have moved to the first group, past nothing.
                     self.segment.insert(open)
                 }
             };
