@@ -21,6 +21,8 @@ pub enum DeadReason {
     NoDescriptor,
     /// A fleet file that does not hold together.
     Fleet,
+    /// It comes from one node more than are told apart.
+    TooManyNodes,
 }
 
 impl DeadReason {
@@ -31,6 +33,7 @@ impl DeadReason {
             Self::NoClockFix => "no_clock_fix",
             Self::NoDescriptor => "no_descriptor",
             Self::Fleet => "fleet",
+            Self::TooManyNodes => "too_many_nodes",
         }
     }
 }

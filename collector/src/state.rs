@@ -102,7 +102,7 @@ pub struct Batch {
     /// The fleet, if it changed.
     pub fleet: Option<FleetRow>,
     /// The pipeline's counters as they are now, by label.
-    pub counters: Vec<(&'static str, u64)>,
+    pub counters: Vec<(String, u64)>,
     /// The journal position that all of this reaches.
     pub position: Position,
     /// The journal's time there.
