@@ -92,18 +92,30 @@ impl Broker {
         handover.offer(link);
         let (announce, access) = watch::channel(Some(generation.address.clone()));
         let (stop, stopped) = mpsc::channel();
-        let supervisor = Supervisor { handover: handover.clone(), announce, metrics, interval, stopped };
+        let supervisor = Supervisor {
+            handover: handover.clone(),
+            announce,
+            metrics,
+            interval,
+            stopped,
+        };
         let supervisor = thread::Builder::new()
             .name("broker-canary".into())
             .spawn(move || supervisor.run(generation))
             .map_err(BrokerError::Start)?;
-        let broker = Self { stop: Some(stop), supervisor: Some(supervisor), access };
+        let broker = Self {
+            stop: Some(stop),
+            supervisor: Some(supervisor),
+            access,
+        };
         Ok((broker, BrokerLink { handover, link: None }))
     }
 
     /// The way in, for the door alone.
     pub fn access(&self) -> BrokerAccess {
-        BrokerAccess { address: self.access.clone() }
+        BrokerAccess {
+            address: self.access.clone(),
+        }
     }
 
     /// Stops the broker: sessions end, and the link reports that its source has closed.
@@ -148,7 +160,9 @@ impl BrokerAccess {
         let opening = async {
             let mut stream = tokio::net::TcpStream::connect(address.socket).await?;
             stream.set_nodelay(true)?;
-            stream.write_all(&connect_packet(client_id, &address.secret)).await?;
+            stream
+                .write_all(&connect_packet(client_id, &address.secret))
+                .await?;
             // Awaited before anything else: rumqttd leaks the id of a client that left too early.
             let mut answer = [0; 4];
             stream.read_exact(&mut answer).await?;
@@ -188,7 +202,10 @@ impl BrokerLink {
             if self.link.is_some() {
                 return Ok(self.link.as_mut());
             }
-            let Some(remaining) = deadline.checked_duration_since(now()).filter(|left| !left.is_zero()) else {
+            let Some(remaining) = deadline
+                .checked_duration_since(now())
+                .filter(|left| !left.is_zero())
+            else {
                 return Ok(None);
             };
             slot = match self.handover.changed.wait_timeout(slot, remaining) {
@@ -209,7 +226,12 @@ impl BlockSource for BrokerLink {
             let alive = match link.rx.recv_deadline(deadline) {
                 Ok(Some(Notification::Forward(forward))) => {
                     match String::from_utf8(forward.publish.topic.to_vec()) {
-                        Ok(topic) => return Ok(Some(Message { topic, payload: forward.publish.payload })),
+                        Ok(topic) => {
+                            return Ok(Some(Message {
+                                topic,
+                                payload: forward.publish.payload,
+                            }));
+                        }
                         Err(error) => {
                             tracing::error!(%error, "a topic that is no text came past the door");
                             true
@@ -340,7 +362,9 @@ impl Generation {
         let address = Arc::new(Address { socket, secret });
         let router = Router::new(0, router_config()).spawn();
         // Subscribed before the door is told of the router, so that no message finds nobody listening.
-        let (mut tx, rx, _) = LinkBuilder::new("ingest", router.clone()).build().map_err(io::Error::other)?;
+        let (mut tx, rx, _) = LinkBuilder::new("ingest", router.clone())
+            .build()
+            .map_err(io::Error::other)?;
         tx.subscribe(UPLINK_FILTER).map_err(io::Error::other)?;
         let mut server = Server::new(server_settings(address.clone()), router, V4);
         let (stop, stopped) = oneshot::channel::<()>();
@@ -379,7 +403,10 @@ fn router_config() -> RouterConfig {
         max_segment_count: UPLINK_SEGMENTS,
         custom_segment: Some(HashMap::from([(
             DOWNLINK_FILTERS.to_owned(),
-            SegmentConfig { max_segment_size: DOWNLINK_SEGMENT_BYTES, max_segment_count: DOWNLINK_SEGMENTS },
+            SegmentConfig {
+                max_segment_size: DOWNLINK_SEGMENT_BYTES,
+                max_segment_count: DOWNLINK_SEGMENTS,
+            },
         )])),
         ..RouterConfig::default()
     }
@@ -447,7 +474,11 @@ impl Secret {
 
     /// Takes as long whether the first character differs or the last.
     fn is(&self, other: &str) -> bool {
-        let differing = self.0.bytes().zip(other.bytes()).fold(0, |seen, (a, b)| seen | (a ^ b));
+        let differing = self
+            .0
+            .bytes()
+            .zip(other.bytes())
+            .fold(0, |seen, (a, b)| seen | (a ^ b));
         self.0.len() == other.len() && differing == 0
     }
 }
@@ -475,11 +506,17 @@ fn connect_packet(client_id: &str, secret: &Secret) -> Vec<u8> {
 fn check_connack(answer: [u8; 4]) -> io::Result<()> {
     match answer {
         [0x20, 2, _, 0] => Ok(()),
-        _ => Err(io::Error::new(io::ErrorKind::ConnectionRefused, "the broker refused the connection")),
+        _ => Err(io::Error::new(
+            io::ErrorKind::ConnectionRefused,
+            "the broker refused the connection",
+        )),
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "paces the canary and bounds waiting; nothing is decided by it")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "paces the canary and bounds waiting; nothing is decided by it"
+)]
 fn now() -> Instant {
     Instant::now()
 }
@@ -546,10 +583,17 @@ mod tests {
         // More than the queue of the link and less than the log: both the pause and the resumption are met.
         let count = 3_000_u32;
         for number in 0..count {
-            publish(&mut stream, "trunnion/up/plant/gw-1/data", &[&number.to_be_bytes()[..], &[0; 4_096]].concat());
+            publish(
+                &mut stream,
+                "trunnion/up/plant/gw-1/data",
+                &[&number.to_be_bytes()[..], &[0; 4_096]].concat(),
+            );
         }
         for number in 0..count {
-            let message = link.receive(SOON).unwrap().expect("every message within the log arrives");
+            let message = link
+                .receive(SOON)
+                .unwrap()
+                .expect("every message within the log arrives");
             assert_eq!(message.payload[..4], number.to_be_bytes());
         }
     }
@@ -577,7 +621,10 @@ mod tests {
         first.tx.publish(vec![0xff], "").unwrap();
         first.rx.ready().unwrap();
         while metrics.broker_restarts.get() == 0 {
-            assert!(now() < deadline, "the router survived, or its death was not noticed");
+            assert!(
+                now() < deadline,
+                "the router survived, or its death was not noticed"
+            );
             thread::park_timeout(Duration::from_millis(5));
         }
         let mut access = broker.access.clone();
@@ -600,7 +647,10 @@ mod tests {
         let address = address(&broker);
         broker.stop();
         assert_eq!(link.receive(SOON), Err(SourceClosed));
-        assert_eq!(link.publish("trunnion/down/plant/gw-1/ack", vec![]), Err(SourceClosed));
+        assert_eq!(
+            link.publish("trunnion/down/plant/gw-1/ack", vec![]),
+            Err(SourceClosed)
+        );
         let deadline = now() + SOON;
         while TcpStream::connect(address.socket).is_ok() {
             assert!(now() < deadline, "the listener outlived the broker");

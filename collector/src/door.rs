@@ -60,13 +60,25 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Attempts of one address: a thousand gateways behind one router come back at once after an outage,
 /// and what goes on beyond that is an attack or a fault.
-pub const ATTEMPTS: Rate = Rate { per_second: 50.0, burst: 1_500.0 };
+pub const ATTEMPTS: Rate = Rate {
+    per_second: 50.0,
+    burst: 1_500.0,
+};
 /// Sessions begun by one gateway; more means that two machines share its certificate.
-pub const GATEWAY_ATTEMPTS: Rate = Rate { per_second: 1.0, burst: 20.0 };
+pub const GATEWAY_ATTEMPTS: Rate = Rate {
+    per_second: 1.0,
+    burst: 20.0,
+};
 /// Packets of one session. A gateway with 64 channels sends some hundred blocks a second at most.
-pub const PACKETS: Rate = Rate { per_second: 20_000.0, burst: 40_000.0 };
+pub const PACKETS: Rate = Rate {
+    per_second: 20_000.0,
+    burst: 40_000.0,
+};
 /// Bytes of one session: above what a gateway's network carries, so that only a broken one meets it.
-pub const BYTES: Rate = Rate { per_second: 128e6, burst: 256e6 };
+pub const BYTES: Rate = Rate {
+    per_second: 128e6,
+    burst: 256e6,
+};
 /// How often certificate files are read again. A revocation takes effect within this and a moment.
 pub const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -175,11 +187,26 @@ impl Reload {
 impl Door {
     /// Reads the certificates and takes the address.
     pub async fn bind(config: DoorConfig, access: BrokerAccess, metrics: Metrics) -> Result<Self, DoorError> {
-        let DoorConfig { listen, certificate, key, client_ca, crl, limits } = config;
-        let files = Files { certificate, key, client_ca, crl };
+        let DoorConfig {
+            listen,
+            certificate,
+            key,
+            client_ca,
+            crl,
+            limits,
+        } = config;
+        let files = Files {
+            certificate,
+            key,
+            client_ca,
+            crl,
+        };
         let contents = files.read()?;
         let credentials = files.build(&contents)?;
-        let refused = |source| DoorError::Listen { address: listen, source };
+        let refused = |source| DoorError::Listen {
+            address: listen,
+            source,
+        };
         let listener = TcpListener::bind(listen).await.map_err(refused)?;
         Ok(Self {
             address: listener.local_addr().map_err(refused)?,
@@ -211,7 +238,15 @@ impl Door {
 
     /// Admits and serves until `shutdown` turns true (or its sender is gone); then lets sessions end.
     pub async fn run(self, shutdown: watch::Receiver<bool>) {
-        let Self { listener, address, files, contents, credentials, asked, gate } = self;
+        let Self {
+            listener,
+            address,
+            files,
+            contents,
+            credentials,
+            asked,
+            gate,
+        } = self;
         tracing::info!(%address, "the door is open");
         let mut connections = JoinSet::new();
         let announced = credentials.subscribe();
@@ -238,16 +273,27 @@ impl Door {
                 }
                 // Ends only with the runtime.
                 () = &mut follow => break,
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = stopped(&mut stop) => break,
             }
         }
         drop(listener);
-        let drained = timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
+        let drained = timeout(DRAIN_TIMEOUT, async {
+            while connections.join_next().await.is_some() {}
+        })
+        .await;
         if drained.is_err() {
-            tracing::warn!(sessions = connections.len(), "sessions did not end in time and are cut");
+            tracing::warn!(
+                sessions = connections.len(),
+                "sessions did not end in time and are cut"
+            );
         }
         tracing::info!(%address, "the door is closed");
     }
+}
+
+/// Returns when the collector stops; a sender that is gone says the same as one that says so.
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
 /// What all connections share.
@@ -264,14 +310,26 @@ impl Gate {
     /// Decides by the address alone.
     fn receive(gate: &Arc<Self>, peer: SocketAddr) -> Option<Visit> {
         let Ok(place) = gate.places.clone().try_acquire_owned() else {
-            gate.refuse(peer, None, &Refusal::new(RefusalReason::ConnectionsFull, "no place left"));
+            gate.refuse(
+                peer,
+                None,
+                &Refusal::new(RefusalReason::ConnectionsFull, "no place left"),
+            );
             return None;
         };
         let begun = gate.peers().begin(peer.ip(), Instant::now().into_std());
         match begun {
             Ok(key) => {
-                let handshake = Handshake { gate: gate.clone(), key };
-                Some(Visit { gate: gate.clone(), peer, _place: place, handshake })
+                let handshake = Handshake {
+                    gate: gate.clone(),
+                    key,
+                };
+                Some(Visit {
+                    gate: gate.clone(),
+                    peer,
+                    _place: place,
+                    handshake,
+                })
             }
             Err(PeerRefusal::Handshakes) => {
                 let detail = "too many unfinished handshakes from this address";
@@ -311,7 +369,12 @@ impl Gate {
     }
 
     fn count(&self, reason: RefusalReason) {
-        self.metrics.door_refused.get_or_create(&Reason { reason: reason.label() }).inc();
+        self.metrics
+            .door_refused
+            .get_or_create(&Reason {
+                reason: reason.label(),
+            })
+            .inc();
     }
 }
 
@@ -351,7 +414,12 @@ impl Visit {
         credentials: watch::Receiver<Arc<Credentials>>,
         mut shutdown: watch::Receiver<bool>,
     ) {
-        let Self { gate, peer, _place, handshake } = self;
+        let Self {
+            gate,
+            peer,
+            _place,
+            handshake,
+        } = self;
         let mut gateway = None;
         let served = async {
             let mut credentials = credentials;
@@ -365,15 +433,28 @@ impl Visit {
                     Ok(Err(error)) => return Err(Refusal::handshake(&error)),
                     Err(_) => return Err(Refusal::new(RefusalReason::HandshakeTimeout, "no TLS handshake")),
                 },
-                _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
+                () = stopped(&mut shutdown) => return Ok(()),
             };
             drop(handshake);
-            let chain: Vec<_> = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
-            let certificate =
-                chain.first().ok_or_else(|| Refusal::tls(&rustls::Error::NoCertificatesPresented))?;
+            let chain: Vec<_> = stream
+                .get_ref()
+                .1
+                .peer_certificates()
+                .unwrap_or_default()
+                .to_vec();
+            let certificate = chain
+                .first()
+                .ok_or_else(|| Refusal::tls(&rustls::Error::NoCertificatesPresented))?;
             let identity = Identity::of(certificate)?;
             gateway = Some(identity.gateway.clone());
-            let session = Session { gate: gate.clone(), peer, identity, chain, credentials, shutdown };
+            let session = Session {
+                gate: gate.clone(),
+                peer,
+                identity,
+                chain,
+                credentials,
+                shutdown,
+            };
             session.run(stream).await
         };
         if let Err(refusal) = served.await {

@@ -56,7 +56,9 @@ pub enum PkiError {
         reason: String,
     },
     /// The directory belongs to another site.
-    #[error("the authority in {directory} is of site {found}, not {wanted}; name that site or another directory")]
+    #[error(
+        "the authority in {directory} is of site {found}, not {wanted}; name that site or another directory"
+    )]
     Site {
         /// The authority's directory.
         directory: String,
@@ -136,7 +138,14 @@ pub fn server_name(site: &Name) -> String {
 pub fn init(dir: &Path, site: &Name, host_names: &[String], now: OffsetDateTime) -> Result<(), PkiError> {
     file::create_private_directory(dir)?;
     let _lock = file::lock(dir)?;
-    for name in [CA_CERTIFICATE, CA_KEY, SERVER_CERTIFICATE, SERVER_KEY, CRL, REGISTER] {
+    for name in [
+        CA_CERTIFICATE,
+        CA_KEY,
+        SERVER_CERTIFICATE,
+        SERVER_KEY,
+        CRL,
+        REGISTER,
+    ] {
         let path = dir.join(name);
         if path.exists() {
             return Err(FileError::Exists { path }.into());
@@ -146,7 +155,9 @@ pub fn init(dir: &Path, site: &Name, host_names: &[String], now: OffsetDateTime)
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = KeyPair::generate().map_err(certificate("the authority's key"))?;
-    let ca = params.self_signed(&key).map_err(certificate("the authority's certificate"))?;
+    let ca = params
+        .self_signed(&key)
+        .map_err(certificate("the authority's certificate"))?;
     let authority = Authority {
         key_pem: key.serialize_pem(),
         certificate_pem: ca.pem(),
@@ -160,10 +171,18 @@ pub fn init(dir: &Path, site: &Name, host_names: &[String], now: OffsetDateTime)
     let server = authority.server(&mut register, now)?;
     let crl = authority.crl(&register, now)?;
     file::create(&dir.join(CRL), crl.as_bytes(), file::PUBLIC)?;
-    file::create(&dir.join(SERVER_CERTIFICATE), server.certificate.as_bytes(), file::PUBLIC)?;
+    file::create(
+        &dir.join(SERVER_CERTIFICATE),
+        server.certificate.as_bytes(),
+        file::PUBLIC,
+    )?;
     file::create(&dir.join(SERVER_KEY), server.key.as_bytes(), file::PRIVATE)?;
     register.save(dir)?;
-    file::create(&dir.join(CA_CERTIFICATE), authority.certificate_pem.as_bytes(), file::PUBLIC)?;
+    file::create(
+        &dir.join(CA_CERTIFICATE),
+        authority.certificate_pem.as_bytes(),
+        file::PUBLIC,
+    )?;
     file::create(&dir.join(CA_KEY), authority.key_pem.as_bytes(), file::PRIVATE)?;
     Ok(())
 }
@@ -178,7 +197,11 @@ pub fn gateway_add(
     now: OffsetDateTime,
 ) -> Result<Bundle, PkiError> {
     issue(dir, site, gateway, endpoints, now, |enrolled, gateway| {
-        if enrolled { Err(PkiError::Enrolled(gateway)) } else { Ok(()) }
+        if enrolled {
+            Err(PkiError::Enrolled(gateway))
+        } else {
+            Ok(())
+        }
     })
 }
 
@@ -191,20 +214,36 @@ pub fn gateway_renew(
     now: OffsetDateTime,
 ) -> Result<Bundle, PkiError> {
     issue(dir, site, gateway, endpoints, now, |enrolled, gateway| {
-        if enrolled { Ok(()) } else { Err(PkiError::NotEnrolled(gateway)) }
+        if enrolled {
+            Ok(())
+        } else {
+            Err(PkiError::NotEnrolled(gateway))
+        }
     })
 }
 
 /// Revokes every valid certificate of a gateway and makes the revocation list anew; the door cuts its
 /// live session when it sees the list. Returns how many certificates were revoked.
-pub fn gateway_revoke(dir: &Path, site: &Name, gateway: &Name, now: OffsetDateTime) -> Result<usize, PkiError> {
+pub fn gateway_revoke(
+    dir: &Path,
+    site: &Name,
+    gateway: &Name,
+    now: OffsetDateTime,
+) -> Result<usize, PkiError> {
     let _lock = file::lock(dir)?;
     let mut register = Register::load(dir, site)?;
     let authority = Authority::load(dir)?;
-    let id = GatewayId { site: site.clone(), gateway: gateway.clone() };
+    let id = GatewayId {
+        site: site.clone(),
+        gateway: gateway.clone(),
+    };
     let subject = urn(&id);
     let mut revoked = 0;
-    for issued in register.certificate.iter_mut().filter(|issued| issued.is_valid_for(&subject, now)) {
+    for issued in register
+        .certificate
+        .iter_mut()
+        .filter(|issued| issued.is_valid_for(&subject, now))
+    {
         issued.revoked = Some(now);
         revoked += 1;
     }
@@ -226,7 +265,11 @@ pub fn server_renew(dir: &Path, site: &Name, now: OffsetDateTime) -> Result<(), 
     register.save(dir)?;
     // Between these two the door sees a pair that does not match and keeps the old one.
     file::replace(&dir.join(SERVER_KEY), server.key.as_bytes(), file::PRIVATE)?;
-    file::replace(&dir.join(SERVER_CERTIFICATE), server.certificate.as_bytes(), file::PUBLIC)?;
+    file::replace(
+        &dir.join(SERVER_CERTIFICATE),
+        server.certificate.as_bytes(),
+        file::PUBLIC,
+    )?;
     Ok(())
 }
 
@@ -240,9 +283,15 @@ fn issue(
 ) -> Result<Bundle, PkiError> {
     let _lock = file::lock(dir)?;
     let mut register = Register::load(dir, site)?;
-    let id = GatewayId { site: site.clone(), gateway: gateway.clone() };
+    let id = GatewayId {
+        site: site.clone(),
+        gateway: gateway.clone(),
+    };
     let subject = urn(&id);
-    let enrolled = register.certificate.iter().any(|issued| issued.is_valid_for(&subject, now));
+    let enrolled = register
+        .certificate
+        .iter()
+        .any(|issued| issued.is_valid_for(&subject, now));
     allow(enrolled, id)?;
     let authority = Authority::load(dir)?;
     let signed = authority.gateway(&mut register, &subject, now)?;
@@ -278,9 +327,13 @@ impl Authority {
         let certificate_pem = String::from_utf8_lossy(&file::read(&certificate_path)?).into_owned();
         let key_pem = String::from_utf8_lossy(&file::read_private(&key_path)?).into_owned();
         let key = KeyPair::from_pem(&key_pem).map_err(certificate(key_path.display()))?;
-        let issuer =
-            Issuer::from_ca_cert_pem(&certificate_pem, key).map_err(certificate(certificate_path.display()))?;
-        Ok(Self { certificate_pem, key_pem, issuer })
+        let issuer = Issuer::from_ca_cert_pem(&certificate_pem, key)
+            .map_err(certificate(certificate_path.display()))?;
+        Ok(Self {
+            certificate_pem,
+            key_pem,
+            issuer,
+        })
     }
 
     fn server(&self, register: &mut Register, now: OffsetDateTime) -> Result<Signed, PkiError> {
@@ -313,15 +366,26 @@ impl Authority {
         params.extended_key_usages = vec![usage];
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate().map_err(certificate(subject))?;
-        let signed = params.signed_by(&key, &self.issuer).map_err(certificate(subject))?;
-        let serial = params.serial_number.expect("params() always draws a serial number");
+        let signed = params
+            .signed_by(&key, &self.issuer)
+            .map_err(certificate(subject))?;
+        let serial = params
+            .serial_number
+            .expect("params() always draws a serial number");
         register.certificate.push(Issued {
-            serial: serial.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect(),
+            serial: serial
+                .to_bytes()
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect(),
             subject: subject.to_owned(),
             not_after: params.not_after,
             revoked: None,
         });
-        Ok(Signed { certificate: signed.pem(), key: key.serialize_pem() })
+        Ok(Signed {
+            certificate: signed.pem(),
+            key: key.serialize_pem(),
+        })
     }
 
     fn crl(&self, register: &Register, now: OffsetDateTime) -> Result<String, PkiError> {
@@ -380,10 +444,17 @@ impl Register {
     fn load(dir: &Path, site: &Name) -> Result<Self, PkiError> {
         let path = dir.join(REGISTER);
         let text = String::from_utf8_lossy(&file::read_private(&path)?).into_owned();
-        let broken = |reason: String| PkiError::Register { path: path.display().to_string(), reason };
+        let broken = |reason: String| PkiError::Register {
+            path: path.display().to_string(),
+            reason,
+        };
         let register: Self = toml::from_str(&text).map_err(|error| broken(error.to_string()))?;
         // Checked here, since a revocation that could not be read would silently not happen.
-        if let Some(issued) = register.certificate.iter().find(|issued| issued.serial_bytes().is_none()) {
+        if let Some(issued) = register
+            .certificate
+            .iter()
+            .find(|issued| issued.serial_bytes().is_none())
+        {
             return Err(broken(format!("serial {:?} is not hexadecimal", issued.serial)));
         }
         if register.site != *site {
@@ -398,7 +469,11 @@ impl Register {
 
     fn save(&self, dir: &Path) -> Result<(), PkiError> {
         let text = toml::to_string_pretty(self).expect("strings, lists and tables have a TOML form");
-        Ok(file::replace(&dir.join(REGISTER), text.as_bytes(), file::PRIVATE)?)
+        Ok(file::replace(
+            &dir.join(REGISTER),
+            text.as_bytes(),
+            file::PRIVATE,
+        )?)
     }
 }
 
@@ -421,7 +496,9 @@ impl Issued {
 
 fn urn(gateway: &GatewayId) -> String {
     let mut urn = String::new();
-    gateway.write_urn(&mut urn).expect("writing to a String cannot fail");
+    gateway
+        .write_urn(&mut urn)
+        .expect("writing to a String cannot fail");
     urn
 }
 
@@ -440,7 +517,10 @@ fn params(name: &str, now: OffsetDateTime, validity: Duration) -> Result<Certifi
 }
 
 fn certificate(what: impl ToString) -> impl FnOnce(rcgen::Error) -> PkiError {
-    move |source| PkiError::Certificate { what: what.to_string(), source }
+    move |source| PkiError::Certificate {
+        what: what.to_string(),
+        source,
+    }
 }
 
 mod rfc3339 {
@@ -451,7 +531,9 @@ mod rfc3339 {
         serializer.serialize_str(&at.format(&Rfc3339).map_err(ser::Error::custom)?)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OffsetDateTime, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<OffsetDateTime, D::Error> {
         OffsetDateTime::parse(&String::deserialize(deserializer)?, &Rfc3339).map_err(de::Error::custom)
     }
 }
@@ -494,12 +576,24 @@ mod tests {
     fn authority() -> (tempfile::TempDir, std::path::PathBuf) {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("pki");
-        init(&dir, &name("plant"), &["localhost".into(), "127.0.0.1".into()], NOW).unwrap();
+        init(
+            &dir,
+            &name("plant"),
+            &["localhost".into(), "127.0.0.1".into()],
+            NOW,
+        )
+        .unwrap();
         (root, dir)
     }
 
     fn add(dir: &Path, gateway: &str) -> Result<Bundle, PkiError> {
-        gateway_add(dir, &name("plant"), &name(gateway), &["127.0.0.1:8883".into()], NOW)
+        gateway_add(
+            dir,
+            &name("plant"),
+            &name(gateway),
+            &["127.0.0.1:8883".into()],
+            NOW,
+        )
     }
 
     #[test]
@@ -512,7 +606,10 @@ mod tests {
         }
         let before = std::fs::read(dir.join(CA_KEY)).unwrap();
         let again = init(&dir, &name("plant"), &[], NOW).unwrap_err();
-        assert!(matches!(again, PkiError::File(FileError::Exists { .. })), "{again}");
+        assert!(
+            matches!(again, PkiError::File(FileError::Exists { .. })),
+            "{again}"
+        );
         assert_eq!(std::fs::read(dir.join(CA_KEY)).unwrap(), before);
     }
 
@@ -523,11 +620,20 @@ mod tests {
         let (_, pem) = parse_x509_pem(bundle.certificate.as_bytes()).unwrap();
         let x509 = pem.parse_x509().unwrap();
         let san = x509.subject_alternative_name().unwrap().unwrap();
-        assert_eq!(san.value.general_names, [GeneralName::URI("urn:trunnion:plant:gw-1")]);
+        assert_eq!(
+            san.value.general_names,
+            [GeneralName::URI("urn:trunnion:plant:gw-1")]
+        );
         let usage = x509.extended_key_usage().unwrap().unwrap().value;
         assert!(usage.client_auth && !usage.server_auth);
-        assert_eq!(x509.validity().not_before.timestamp(), (NOW - BACKDATE).unix_timestamp());
-        assert_eq!(x509.validity().not_after.timestamp(), (NOW + GATEWAY_VALIDITY).unix_timestamp());
+        assert_eq!(
+            x509.validity().not_before.timestamp(),
+            (NOW - BACKDATE).unix_timestamp()
+        );
+        assert_eq!(
+            x509.validity().not_after.timestamp(),
+            (NOW + GATEWAY_VALIDITY).unix_timestamp()
+        );
         assert_eq!(bundle.server_name, "collector.plant");
         assert!(!format!("{bundle:?}").contains("PRIVATE"));
     }
@@ -553,7 +659,10 @@ mod tests {
         assert!(matches!(add(&dir, "gw-1"), Err(PkiError::Enrolled(_))));
         renew().unwrap();
         assert_eq!(gateway_revoke(&dir, &plant, &gateway, NOW).unwrap(), 2);
-        assert!(matches!(gateway_revoke(&dir, &plant, &gateway, NOW), Err(PkiError::NotEnrolled(_))));
+        assert!(matches!(
+            gateway_revoke(&dir, &plant, &gateway, NOW),
+            Err(PkiError::NotEnrolled(_))
+        ));
         add(&dir, "gw-1").unwrap();
     }
 
@@ -573,8 +682,12 @@ mod tests {
             }
         }
         let (_, pem) = parse_x509_pem(&std::fs::read(dir.join(CRL)).unwrap()).unwrap();
-        let (_, crl) = x509_parser::revocation_list::CertificateRevocationList::from_der(&pem.contents).unwrap();
-        let listed: Vec<_> = crl.iter_revoked_certificates().map(|entry| entry.serial().clone()).collect();
+        let (_, crl) =
+            x509_parser::revocation_list::CertificateRevocationList::from_der(&pem.contents).unwrap();
+        let listed: Vec<_> = crl
+            .iter_revoked_certificates()
+            .map(|entry| entry.serial().clone())
+            .collect();
         assert_eq!(listed, revoked);
     }
 
@@ -584,10 +697,20 @@ mod tests {
         let names = || {
             let (_, pem) = parse_x509_pem(&std::fs::read(dir.join(SERVER_CERTIFICATE)).unwrap()).unwrap();
             let x509 = pem.parse_x509().unwrap();
-            format!("{:?}", x509.subject_alternative_name().unwrap().unwrap().value.general_names)
+            format!(
+                "{:?}",
+                x509.subject_alternative_name()
+                    .unwrap()
+                    .unwrap()
+                    .value
+                    .general_names
+            )
         };
         let (before, key) = (names(), std::fs::read(dir.join(SERVER_KEY)).unwrap());
-        assert!(before.contains("collector.plant") && before.contains("localhost"), "{before}");
+        assert!(
+            before.contains("collector.plant") && before.contains("localhost"),
+            "{before}"
+        );
         server_renew(&dir, &name("plant"), NOW + Duration::days(600)).unwrap();
         assert_eq!(names(), before);
         assert_ne!(std::fs::read(dir.join(SERVER_KEY)).unwrap(), key);
@@ -601,12 +724,20 @@ mod tests {
         let key = dir.join(CA_KEY);
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
         let exposed = add(&dir, "gw-1").unwrap_err().to_string();
-        assert!(exposed.contains("ca.key") && exposed.contains("chmod 600"), "{exposed}");
+        assert!(
+            exposed.contains("ca.key") && exposed.contains("chmod 600"),
+            "{exposed}"
+        );
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
         let register = dir.join(REGISTER);
-        let damaged = std::fs::read_to_string(&register).unwrap().replacen("serial = \"", "serial = \"x", 1);
+        let damaged = std::fs::read_to_string(&register)
+            .unwrap()
+            .replacen("serial = \"", "serial = \"x", 1);
         std::fs::write(&register, damaged).unwrap();
         let message = add(&dir, "gw-1").unwrap_err().to_string();
-        assert!(message.contains("issued.toml") && message.contains("hexadecimal"), "{message}");
+        assert!(
+            message.contains("issued.toml") && message.contains("hexadecimal"),
+            "{message}"
+        );
     }
 }

@@ -71,7 +71,10 @@ impl Files {
                 .collect::<Result<_, _>>()
                 .map_err(|error| content(path, error))?;
             if lists.is_empty() {
-                return Err(content(path, "holds no revocation list in PEM; make one, or leave `crl` out"));
+                return Err(content(
+                    path,
+                    "holds no revocation list in PEM; make one, or leave `crl` out",
+                ));
             }
             verifier = verifier.with_crls(lists);
         }
@@ -85,11 +88,19 @@ impl Files {
             .map_err(|error| content(&self.certificate, error))?
             .with_client_cert_verifier(verifier.clone())
             .with_single_cert(chain, key)
-            .map_err(|error| content(&self.certificate, format!("does not go with {}: {error}", self.key.display())))?;
+            .map_err(|error| {
+                content(
+                    &self.certificate,
+                    format!("does not go with {}: {error}", self.key.display()),
+                )
+            })?;
         // A resumed session would not show its certificate again, which may have expired since.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Credentials { acceptor: TlsAcceptor::from(Arc::new(config)), verifier })
+        Ok(Credentials {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            verifier,
+        })
     }
 
     /// Reads the files again every `interval` and when asked to, and announces what has changed. Bad
@@ -149,8 +160,9 @@ pub(crate) struct Credentials {
 impl Credentials {
     /// Judges the certificate of a client that is already connected.
     pub(crate) fn judge(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Refusal> {
-        let (certificate, intermediates) =
-            chain.split_first().ok_or_else(|| Refusal::tls(&rustls::Error::NoCertificatesPresented))?;
+        let (certificate, intermediates) = chain
+            .split_first()
+            .ok_or_else(|| Refusal::tls(&rustls::Error::NoCertificatesPresented))?;
         match self.verifier.verify_client_cert(certificate, intermediates, now) {
             Ok(_) => Ok(()),
             Err(error) => Err(Refusal::tls(&error)),
@@ -175,5 +187,8 @@ fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
 }
 
 fn content(path: &Path, reason: impl ToString) -> CredentialsError {
-    CredentialsError::Content { path: path.to_owned(), reason: reason.to_string() }
+    CredentialsError::Content {
+        path: path.to_owned(),
+        reason: reason.to_string(),
+    }
 }

@@ -78,7 +78,11 @@ pub(crate) struct Connect {
 
 impl Filter {
     pub(crate) fn new(gateway: GatewayId) -> Self {
-        Self { gateway, phase: Phase::Fresh, buffer: BytesMut::new() }
+        Self {
+            gateway,
+            phase: Phase::Fresh,
+            buffer: BytesMut::new(),
+        }
     }
 
     /// Where bytes from the client go.
@@ -156,7 +160,11 @@ impl Filter {
             if remaining < least {
                 return Err(malformed(format!("{kind:?} of {remaining} bytes")));
             }
-            return Ok(Some(Header { kind, bytes: 2 + at, remaining }));
+            return Ok(Some(Header {
+                kind,
+                bytes: 2 + at,
+                remaining,
+            }));
         }
         if rest.len() >= FIXED_HEADER_MAX - 1 {
             return Err(malformed("a length of more than four bytes"));
@@ -168,7 +176,10 @@ impl Filter {
         let mut body = Fields(body);
         let (name, version) = (body.string()?, body.byte()?);
         if (name, version) != (b"MQTT", 4) {
-            let detail = format!("protocol \"{}\" version {version}", name[..name.len().min(16)].escape_ascii());
+            let detail = format!(
+                "protocol \"{}\" version {version}",
+                name[..name.len().min(16)].escape_ascii()
+            );
             return Err(Refusal::new(RefusalReason::ProtocolVersion, detail));
         }
         let flags = body.byte()?;
@@ -177,10 +188,16 @@ impl Filter {
             return Err(malformed(format!("CONNECT flags {flags:08b}")));
         }
         if flags & 0b1100_0000 != 0 {
-            return Err(Refusal::new(RefusalReason::Credentials, "the certificate is the only credential"));
+            return Err(Refusal::new(
+                RefusalReason::Credentials,
+                "the certificate is the only credential",
+            ));
         }
         if flags & 0b10 == 0 {
-            return Err(Refusal::new(RefusalReason::PersistentSession, "clean session is required"));
+            return Err(Refusal::new(
+                RefusalReason::PersistentSession,
+                "clean session is required",
+            ));
         }
         match flags >> 3 & 3 {
             0 | 1 => {}
@@ -192,7 +209,10 @@ impl Filter {
         }
         let keep_alive = body.number()?;
         if keep_alive == 0 {
-            return Err(Refusal::new(RefusalReason::KeepAliveZero, "a keep-alive is required"));
+            return Err(Refusal::new(
+                RefusalReason::KeepAliveZero,
+                "a keep-alive is required",
+            ));
         }
         let id = body.string()?;
         if id != client_id(&self.gateway).as_bytes() {
@@ -208,7 +228,10 @@ impl Filter {
             None
         };
         body.end()?;
-        Ok(Connect { keep_alive: Duration::from_secs(keep_alive.into()), will })
+        Ok(Connect {
+            keep_alive: Duration::from_secs(keep_alive.into()),
+            will,
+        })
     }
 
     fn check_publish(&self, first: u8, body: &[u8]) -> Result<(), Refusal> {
@@ -220,9 +243,16 @@ impl Filter {
         if first & 0b110 != 0 {
             check_packet_id(body.number()?)?;
         }
-        let most = if self.owns(topic, |kind| kind == Kind::Data) { ENVELOPE_BYTES + BODY_MAX } else { MESSAGE_MAX };
+        let most = if self.owns(topic, |kind| kind == Kind::Data) {
+            ENVELOPE_BYTES + BODY_MAX
+        } else {
+            MESSAGE_MAX
+        };
         if body.0.len() > most {
-            let detail = format!("a message of {} bytes, {most} is the most on this topic", body.0.len());
+            let detail = format!(
+                "a message of {} bytes, {most} is the most on this topic",
+                body.0.len()
+            );
             return Err(Refusal::new(RefusalReason::Oversized, detail));
         }
         Ok(())
@@ -289,7 +319,9 @@ impl Legal {
         let refuse = |reason, detail: &str| Err(Refusal::new(reason, format!("{detail} ({first:#04x})")));
         match (phase, first) {
             (Phase::Fresh, 0x10) => return Ok(Self::Connect),
-            (Phase::Fresh, _) => return refuse(RefusalReason::NotConnected, "the first packet is not CONNECT"),
+            (Phase::Fresh, _) => {
+                return refuse(RefusalReason::NotConnected, "the first packet is not CONNECT");
+            }
             _ => {}
         }
         match (first >> 4, first & 0xf) {
@@ -301,14 +333,20 @@ impl Legal {
                 0 if flags & 8 != 0 => refuse(RefusalReason::Malformed, "a repeated PUBLISH of QoS 0"),
                 _ => Ok(Self::Publish),
             },
-            (4, 0) => refuse(RefusalReason::Unsolicited, "PUBACK, and nothing was sent that wants one"),
+            (4, 0) => refuse(
+                RefusalReason::Unsolicited,
+                "PUBACK, and nothing was sent that wants one",
+            ),
             (5 | 7, 0) | (6, 2) => refuse(RefusalReason::Qos2, "a packet of QoS 2's handshake"),
             (8, 2) => Ok(Self::Subscribe),
             (10, 2) => Ok(Self::Unsubscribe),
             (12, 0) => Ok(Self::PingReq),
             (14, 0) => Ok(Self::Disconnect),
             (2 | 9 | 11 | 13, _) => refuse(RefusalReason::ServerPacket, "a packet that only servers send"),
-            _ => refuse(RefusalReason::Malformed, "a packet kind or flags that do not exist"),
+            _ => refuse(
+                RefusalReason::Malformed,
+                "a packet kind or flags that do not exist",
+            ),
         }
     }
 
@@ -329,23 +367,33 @@ struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
     fn byte(&mut self) -> Result<u8, Refusal> {
-        self.0.try_get_u8().map_err(|_| malformed("a packet that ends within a field"))
+        self.0
+            .try_get_u8()
+            .map_err(|_| malformed("a packet that ends within a field"))
     }
 
     fn number(&mut self) -> Result<u16, Refusal> {
-        self.0.try_get_u16().map_err(|_| malformed("a packet that ends within a field"))
+        self.0
+            .try_get_u16()
+            .map_err(|_| malformed("a packet that ends within a field"))
     }
 
     fn string(&mut self) -> Result<&'a [u8], Refusal> {
         let length = usize::from(self.number()?);
-        let (string, rest) =
-            self.0.split_at_checked(length).ok_or_else(|| malformed("a string longer than its packet"))?;
+        let (string, rest) = self
+            .0
+            .split_at_checked(length)
+            .ok_or_else(|| malformed("a string longer than its packet"))?;
         self.0 = rest;
         Ok(string)
     }
 
     fn end(&self) -> Result<(), Refusal> {
-        if self.0.is_empty() { Ok(()) } else { Err(malformed("bytes after the last field")) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(malformed("bytes after the last field"))
+        }
     }
 }
 
@@ -451,7 +499,11 @@ mod tests {
                 assert_eq!(events[1..], [Event::Packet(Bytes::copy_from_slice(passed))]);
             }
             Err(reason) => {
-                assert_eq!(refusal.map(|refusal| refusal.reason), Some(reason), "{packet:02x?}");
+                assert_eq!(
+                    refusal.map(|refusal| refusal.reason),
+                    Some(reason),
+                    "{packet:02x?}"
+                );
                 assert_eq!(events.len(), 1, "nothing goes on");
             }
         }
@@ -469,22 +521,70 @@ mod tests {
             (connect_with(0b00, 30, &[id()]), Reason::PersistentSession),
             (connect_with(0b11, 30, &[id()]), Reason::Malformed),
             (connect_with(0b1010, 30, &[id()]), Reason::Malformed),
-            (connect_with(0b1000_0010, 30, &[id(), string("door")]), Reason::Credentials),
-            (connect_with(0b1100_0010, 30, &[id(), string("door"), string("x")]), Reason::Credentials),
+            (
+                connect_with(0b1000_0010, 30, &[id(), string("door")]),
+                Reason::Credentials,
+            ),
+            (
+                connect_with(0b1100_0010, 30, &[id(), string("door"), string("x")]),
+                Reason::Credentials,
+            ),
             (connect_with(0b10, 30, &[string("")]), Reason::ClientId),
-            (connect_with(0b10, 30, &[string("trunnion-plant-gw-2")]), Reason::ClientId),
-            (connect_with(0b10, 30, &[string("trunnion-plant-gw-1\0")]), Reason::ClientId),
+            (
+                connect_with(0b10, 30, &[string("trunnion-plant-gw-2")]),
+                Reason::ClientId,
+            ),
+            (
+                connect_with(0b10, 30, &[string("trunnion-plant-gw-1\0")]),
+                Reason::ClientId,
+            ),
             (connect_with(0b10, 30, &[string("canary")]), Reason::ClientId),
             (connect_with(0b10, 30, &[id(), string("more")]), Reason::Malformed),
-            (connect_with(0b110, 30, &[id(), string("trunnion/up/plant/gw-1/data"), string("")]), Reason::Will),
-            (connect_with(0b110, 30, &[id(), string("trunnion/up/plant/gw-2/status"), string("")]), Reason::Will),
-            (connect_with(0b110, 30, &[id(), string("trunnion/up/plant/+/status"), string("")]), Reason::Will),
-            (connect_with(0b10_0110, 30, &[id(), status(), string("")]), Reason::Retain),
-            (connect_with(0b1_0110, 30, &[id(), status(), string("")]), Reason::Qos2),
-            (connect_with(0b1_1110, 30, &[id(), status(), string("")]), Reason::Malformed),
+            (
+                connect_with(
+                    0b110,
+                    30,
+                    &[id(), string("trunnion/up/plant/gw-1/data"), string("")],
+                ),
+                Reason::Will,
+            ),
+            (
+                connect_with(
+                    0b110,
+                    30,
+                    &[id(), string("trunnion/up/plant/gw-2/status"), string("")],
+                ),
+                Reason::Will,
+            ),
+            (
+                connect_with(
+                    0b110,
+                    30,
+                    &[id(), string("trunnion/up/plant/+/status"), string("")],
+                ),
+                Reason::Will,
+            ),
+            (
+                connect_with(0b10_0110, 30, &[id(), status(), string("")]),
+                Reason::Retain,
+            ),
+            (
+                connect_with(0b1_0110, 30, &[id(), status(), string("")]),
+                Reason::Qos2,
+            ),
+            (
+                connect_with(0b1_1110, 30, &[id(), status(), string("")]),
+                Reason::Malformed,
+            ),
             (connect_with(0b110, 30, &[id(), status()]), Reason::Malformed),
-            (packet(0x10, &[&string("MQTT")[..], &[5, 2, 0, 30, 0], &id()].concat()), Reason::ProtocolVersion),
-            (packet(0x10, &[&string("MQIsdp")[..], &[3, 2, 0, 30], &id()].concat()), Reason::ProtocolVersion),
+            (
+                packet(0x10, &[&string("MQTT")[..], &[5, 2, 0, 30, 0], &id()].concat()),
+                Reason::ProtocolVersion,
+            ),
+            (
+                packet(0x10, &[&string("MQIsdp")[..], &[3, 2, 0, 30], &id()].concat()),
+                Reason::ProtocolVersion,
+            ),
             (packet(0x10, &[0; 11]), Reason::Malformed),
             (packet(0x11, &[0; 20]), Reason::NotConnected),
             (packet(0x10, &vec![0; CONNECT_MAX + 1]), Reason::Oversized),
@@ -497,17 +597,29 @@ mod tests {
     #[test]
     fn the_will_becomes_a_publish_of_the_own_status() {
         let topic = "trunnion/up/plant/gw-1/status";
-        let packet = connect_with(0b110, 30, &[string("trunnion-plant-gw-1"), string(topic), string(vec![7; 300])]);
+        let packet = connect_with(
+            0b110,
+            30,
+            &[string("trunnion-plant-gw-1"), string(topic), string(vec![7; 300])],
+        );
         let (events, _) = run([&packet[..]]);
-        let [Event::Connect(connect)] = &events[..] else { panic!("{events:?}") };
+        let [Event::Connect(connect)] = &events[..] else {
+            panic!("{events:?}")
+        };
         assert_eq!(connect.keep_alive, Duration::from_secs(30));
-        assert_eq!(connect.will.as_deref(), Some(&publishing(0x30, topic, &[7; 300])[..]));
+        assert_eq!(
+            connect.will.as_deref(),
+            Some(&publishing(0x30, topic, &[7; 300])[..])
+        );
     }
 
     #[test]
     fn every_packet_kind_and_flag_before_connect_is_refused() {
         for first in (0..=u8::MAX).filter(|&first| first != 0x10) {
-            assert_eq!(run([&[first][..]]).1.map(|refusal| refusal.reason), Some(Reason::NotConnected));
+            assert_eq!(
+                run([&[first][..]]).1.map(|refusal| refusal.reason),
+                Some(Reason::NotConnected)
+            );
         }
     }
 
@@ -565,16 +677,33 @@ mod tests {
             check(&publishing(0x30, topic, b""), Err(Reason::Topic));
         }
         check(&packet(0x30, &[0, 2, 0xff, 0xfe]), Err(Reason::Topic));
-        check(&packet(0x32, &[&string("trunnion/up/plant/gw-1/data")[..], &[0, 0]].concat()), Err(Reason::PacketId));
-        check(&packet(0x32, &string("trunnion/up/plant/gw-1/data")), Err(Reason::Malformed));
+        check(
+            &packet(
+                0x32,
+                &[&string("trunnion/up/plant/gw-1/data")[..], &[0, 0]].concat(),
+            ),
+            Err(Reason::PacketId),
+        );
+        check(
+            &packet(0x32, &string("trunnion/up/plant/gw-1/data")),
+            Err(Reason::Malformed),
+        );
         check(&packet(0x30, &[0xff, 0xff, b'a']), Err(Reason::Malformed));
     }
 
     #[test]
     fn sizes_are_bounded_by_topic_and_declarations_by_their_first_bytes() {
-        let largest = publishing(0x32, "trunnion/up/plant/gw-1/data", &vec![0; ENVELOPE_BYTES + BODY_MAX]);
+        let largest = publishing(
+            0x32,
+            "trunnion/up/plant/gw-1/data",
+            &vec![0; ENVELOPE_BYTES + BODY_MAX],
+        );
         check(&largest, Ok(&largest));
-        let over = publishing(0x32, "trunnion/up/plant/gw-1/data", &vec![0; ENVELOPE_BYTES + BODY_MAX + 1]);
+        let over = publishing(
+            0x32,
+            "trunnion/up/plant/gw-1/data",
+            &vec![0; ENVELOPE_BYTES + BODY_MAX + 1],
+        );
         check(&over, Err(Reason::Oversized));
         let hello = publishing(0x32, "trunnion/up/plant/gw-1/hello", &vec![0; MESSAGE_MAX + 1]);
         check(&hello, Err(Reason::Oversized));
@@ -596,7 +725,11 @@ mod tests {
             }
             packet(0x82, &body)
         };
-        let own = ["trunnion/down/plant/gw-1/ack", "trunnion/down/plant/gw-1/reject", "trunnion/down/plant/gw-1/command"];
+        let own = [
+            "trunnion/down/plant/gw-1/ack",
+            "trunnion/down/plant/gw-1/reject",
+            "trunnion/down/plant/gw-1/command",
+        ];
         for qos in 0..3 {
             check(&filters(qos, &own), Ok(&filters(0, &own)));
         }
@@ -615,7 +748,10 @@ mod tests {
             "trunnion/up/plant/gw-1/data",
         ] {
             check(&filters(0, &[own[0], name]), Err(Reason::Filter));
-            check(&packet(0xa2, &[&[0, 9][..], &string(name)].concat()), Err(Reason::Filter));
+            check(
+                &packet(0xa2, &[&[0, 9][..], &string(name)].concat()),
+                Err(Reason::Filter),
+            );
         }
         let unsubscribe = packet(0xa2, &[&[0, 9][..], &string(own[0])].concat());
         check(&unsubscribe, Ok(&unsubscribe));
@@ -626,10 +762,18 @@ mod tests {
 
     #[test]
     fn after_a_disconnect_nothing_is_read() {
-        let stream = [&connect()[..], &[0xe0, 0], &publishing(0x30, "trunnion/up/plant/gw-1/data", b"")].concat();
+        let stream = [
+            &connect()[..],
+            &[0xe0, 0],
+            &publishing(0x30, "trunnion/up/plant/gw-1/data", b""),
+        ]
+        .concat();
         let (events, refusal) = run([&stream[..]]);
         assert_eq!(refusal, None);
-        assert!(matches!(events[..], [Event::Connect(_), Event::Disconnect]), "{events:?}");
+        assert!(
+            matches!(events[..], [Event::Connect(_), Event::Disconnect]),
+            "{events:?}"
+        );
     }
 
     /// Mostly legal streams with an odd packet among them.
@@ -637,7 +781,10 @@ mod tests {
         let legal = prop::sample::select(vec![
             publishing(0x30, "trunnion/up/plant/gw-1/data", b"0123456789"),
             publishing(0x32, "trunnion/up/plant/gw-1/hello", &[0; 300]),
-            packet(0x82, &[&[0, 9][..], &string("trunnion/down/plant/gw-1/ack"), &[1]].concat()),
+            packet(
+                0x82,
+                &[&[0, 9][..], &string("trunnion/down/plant/gw-1/ack"), &[1]].concat(),
+            ),
             vec![0xc0, 0],
         ]);
         let odd = prop_oneof![

@@ -24,7 +24,11 @@ pub(crate) struct Bucket {
 
 impl Bucket {
     pub(crate) fn new(rate: Rate, now: Instant) -> Self {
-        Self { rate, tokens: rate.burst, filled: now }
+        Self {
+            rate,
+            tokens: rate.burst,
+            filled: now,
+        }
     }
 
     /// Takes `amount`, and says how long to wait before taking more.
@@ -94,7 +98,11 @@ struct Peer {
 
 impl Peers {
     pub(crate) fn new(attempts: Rate, handshakes_max: usize) -> Self {
-        Self { attempts, handshakes_max, peers: HashMap::new() }
+        Self {
+            attempts,
+            handshakes_max,
+            peers: HashMap::new(),
+        }
     }
 
     /// Whether a connection from `address` may begin its handshake; the key given is for
@@ -102,7 +110,8 @@ impl Peers {
     pub(crate) fn begin(&mut self, address: IpAddr, now: Instant) -> Result<IpAddr, PeerRefusal> {
         let mut key = subscriber(address);
         if !self.peers.contains_key(&key) && self.peers.len() >= PEERS_MAX {
-            self.peers.retain(|_, peer| peer.handshakes > 0 || !peer.attempts.is_full(now));
+            self.peers
+                .retain(|_, peer| peer.handshakes > 0 || !peer.attempts.is_full(now));
             if self.peers.len() >= PEERS_MAX {
                 key = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
             }
@@ -114,7 +123,9 @@ impl Peers {
             refusing: false,
         });
         if !peer.attempts.admit(now) {
-            return Err(PeerRefusal::Attempts { first: !std::mem::replace(&mut peer.refusing, true) });
+            return Err(PeerRefusal::Attempts {
+                first: !std::mem::replace(&mut peer.refusing, true),
+            });
         }
         peer.refusing = false;
         if peer.handshakes >= self.handshakes_max {
@@ -148,7 +159,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const RATE: Rate = Rate { per_second: 10.0, burst: 5.0 };
+    const RATE: Rate = Rate {
+        per_second: 10.0,
+        burst: 5.0,
+    };
 
     #[allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
     fn start() -> Instant {
@@ -163,7 +177,10 @@ mod tests {
             assert_eq!(bucket.charge(1.0, start), Duration::ZERO);
         }
         assert_eq!(bucket.charge(1.0, start), Duration::from_millis(100));
-        assert_eq!(bucket.charge(0.0, start + Duration::from_millis(100)), Duration::ZERO);
+        assert_eq!(
+            bucket.charge(0.0, start + Duration::from_millis(100)),
+            Duration::ZERO
+        );
     }
 
     #[test]
@@ -224,9 +241,18 @@ mod tests {
 
     #[test]
     fn neighbours_within_a_64_are_one_subscriber_and_mapped_addresses_are_v4() {
-        assert_eq!(subscriber("2001:db8::1".parse().unwrap()), subscriber("2001:db8::2".parse().unwrap()));
-        assert_ne!(subscriber("2001:db8::1".parse().unwrap()), subscriber("2001:db8:0:1::1".parse().unwrap()));
-        assert_eq!(subscriber("::ffff:10.0.0.1".parse().unwrap()), IpAddr::from([10, 0, 0, 1]));
+        assert_eq!(
+            subscriber("2001:db8::1".parse().unwrap()),
+            subscriber("2001:db8::2".parse().unwrap())
+        );
+        assert_ne!(
+            subscriber("2001:db8::1".parse().unwrap()),
+            subscriber("2001:db8:0:1::1".parse().unwrap())
+        );
+        assert_eq!(
+            subscriber("::ffff:10.0.0.1".parse().unwrap()),
+            IpAddr::from([10, 0, 0, 1])
+        );
     }
 
     proptest! {

@@ -132,7 +132,10 @@ const QUOTE_MAX: usize = 96;
 
 impl Refusal {
     pub(crate) fn new(reason: RefusalReason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
+        Self {
+            reason,
+            detail: detail.into(),
+        }
     }
 
     /// With bytes from outside, made safe to log.
@@ -200,6 +203,11 @@ mod tests {
     fn text_from_outside_cannot_forge_a_log_line() {
         let refusal = Refusal::quoting(RefusalReason::Topic, "topic", b"a\nINFO admitted \x1b[2J");
         assert_eq!(refusal.detail, "topic \"a\\nINFO admitted \\x1b[2J\"");
-        assert!(Refusal::quoting(RefusalReason::Topic, "topic", &[b'a'; 1 << 16]).detail.len() < 200);
+        assert!(
+            Refusal::quoting(RefusalReason::Topic, "topic", &[b'a'; 1 << 16])
+                .detail
+                .len()
+                < 200
+        );
     }
 }

@@ -6,7 +6,7 @@ use super::identity::Identity;
 use super::limit::Bucket;
 use super::refusal::{Refusal, RefusalReason};
 use super::turn::Turn;
-use super::{Gate, Limits};
+use super::{Gate, Limits, stopped};
 use crate::broker::BrokerAccess;
 use bytes::{Buf, BytesMut};
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -60,10 +60,13 @@ impl Session {
         let mut shutdown = self.shutdown.clone();
         let greeted = tokio::select! {
             greeted = self.greet(&mut reader, &mut filter) => greeted,
-            _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
+            () = stopped(&mut shutdown) => return Ok(()),
         };
         let opened = match greeted {
-            Ok(connect) => self.open().await.map(|(turn, access, broker)| (connect, turn, access, broker)),
+            Ok(connect) => self
+                .open()
+                .await
+                .map(|(turn, access, broker)| (connect, turn, access, broker)),
             Err(refusal) => Err(refusal),
         };
         let (connect, turn, access, broker) = match opened {
@@ -77,16 +80,26 @@ impl Session {
             }
         };
         let _open = self.gate.opened(self.peer, &self.identity.gateway);
-        self.shuttle(connect, turn, access, broker, reader, writer, filter).await
+        self.shuttle(connect, turn, access, broker, reader, writer, filter)
+            .await
     }
 
     /// Waits for the CONNECT.
-    async fn greet(&self, reader: &mut ReadHalf<TlsStream<TcpStream>>, filter: &mut Filter) -> Result<Connect, Refusal> {
+    async fn greet(
+        &self,
+        reader: &mut ReadHalf<TlsStream<TcpStream>>,
+        filter: &mut Filter,
+    ) -> Result<Connect, Refusal> {
         let greeting = async {
             loop {
                 match filter.poll()? {
                     Some(Event::Connect(connect)) => return Ok(connect),
-                    Some(_) => return Err(Refusal::new(RefusalReason::NotConnected, "a packet before CONNECT")),
+                    Some(_) => {
+                        return Err(Refusal::new(
+                            RefusalReason::NotConnected,
+                            "a packet before CONNECT",
+                        ));
+                    }
                     None => {}
                 }
                 filter.buffer().reserve(CHUNK);
@@ -106,7 +119,11 @@ impl Session {
 
     /// Takes the gateway's place at the broker.
     async fn open(&self) -> Result<(Turn, BrokerAccess, TcpStream), Refusal> {
-        let turn = self.gate.turns.claim(&self.identity.gateway, Instant::now().into_std()).await?;
+        let turn = self
+            .gate
+            .turns
+            .claim(&self.identity.gateway, Instant::now().into_std())
+            .await?;
         let mut access = self.gate.access.clone();
         // Not the client's own id, in which the hyphens of site and gateway could be mistaken for each
         // other: two gateways must never meet under one id at the broker.
@@ -118,7 +135,10 @@ impl Session {
         Ok((turn, access, broker))
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the parts of one connection, taken apart and used once")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the parts of one connection, taken apart and used once"
+    )]
     async fn shuttle(
         &mut self,
         connect: Connect,
@@ -135,15 +155,34 @@ impl Session {
         // nothing is ever cut within a packet.
         let mut outbox = BytesMut::new();
         let mut turn = turn;
-        let end = {
-            let upstream = upstream(limits, connect.keep_alive, &mut reader, &mut filter, &mut outbox, &mut to_broker);
-            let downstream = downstream(limits, &mut from_broker, &mut writer);
-            let watch = watch(&self.identity, &self.chain, &mut turn, access, &mut self.credentials, &mut self.shutdown);
-            tokio::select! {
-                end = upstream => end,
-                end = downstream => end,
-                end = watch => end,
+        // Before anything can end the session: a client that was admitted is told so.
+        let end = match timeout(PARTING_TIMEOUT, send(&mut writer, &[0x20, 2, 0, 0])).await {
+            Ok(Ok(())) => {
+                let upstream = upstream(
+                    limits,
+                    connect.keep_alive,
+                    &mut reader,
+                    &mut filter,
+                    &mut outbox,
+                    &mut to_broker,
+                );
+                let downstream = downstream(limits, &mut from_broker, &mut writer);
+                let watch = watch(
+                    &self.identity,
+                    &self.chain,
+                    &mut turn,
+                    access,
+                    &mut self.credentials,
+                    &mut self.shutdown,
+                );
+                tokio::select! {
+                    end = upstream => end,
+                    end = downstream => end,
+                    end = watch => end,
+                }
             }
+            Ok(Err(error)) => End::Lost(error.to_string()),
+            Err(_) => End::Lost("takes no CONNACK".to_owned()),
         };
         if let (End::Lost(_) | End::Cut(_), Some(will)) = (&end, &connect.will) {
             outbox.extend_from_slice(will);
@@ -154,7 +193,10 @@ impl Session {
             // rumqttd closes once the router has been told, so at the end of the stream the id is free.
             tokio::io::copy(&mut from_broker, &mut tokio::io::sink()).await
         };
-        let (left, _) = tokio::join!(timeout(PARTING_TIMEOUT, leave), timeout(PARTING_TIMEOUT, writer.shutdown()));
+        let (left, _) = tokio::join!(
+            timeout(PARTING_TIMEOUT, leave),
+            timeout(PARTING_TIMEOUT, writer.shutdown())
+        );
         if left.is_err() {
             tracing::warn!(gateway = %self.identity.gateway, "the broker was slow to let a session go");
         }
@@ -183,7 +225,10 @@ async fn upstream(
     broker: &mut (impl AsyncWrite + Unpin),
 ) -> End {
     let start = Instant::now().into_std();
-    let (mut packets, mut bytes) = (Bucket::new(limits.packets, start), Bucket::new(limits.bytes, start));
+    let (mut packets, mut bytes) = (
+        Bucket::new(limits.packets, start),
+        Bucket::new(limits.bytes, start),
+    );
     loop {
         let mut pause = Duration::ZERO;
         loop {
@@ -191,7 +236,9 @@ async fn upstream(
                 Ok(Some(Event::Packet(packet))) => {
                     outbox.extend_from_slice(&packet);
                     let now = Instant::now().into_std();
-                    pause = packets.charge(1.0, now).max(bytes.charge(packet.len() as f64, now));
+                    pause = packets
+                        .charge(1.0, now)
+                        .max(bytes.charge(packet.len() as f64, now));
                     if outbox.len() >= BATCH || !pause.is_zero() {
                         break;
                     }
@@ -199,7 +246,10 @@ async fn upstream(
                 Ok(Some(Event::Disconnect)) => return End::Disconnected,
                 // The filter admits one CONNECT, and it was taken; this arm is for the compiler.
                 Ok(Some(Event::Connect(_))) => {
-                    return End::Cut(Refusal::new(RefusalReason::SecondConnect, "CONNECT within a session"));
+                    return End::Cut(Refusal::new(
+                        RefusalReason::SecondConnect,
+                        "CONNECT within a session",
+                    ));
                 }
                 Ok(None) => break,
                 Err(refusal) => return End::Cut(refusal),
@@ -239,20 +289,19 @@ async fn downstream(
     broker: &mut (impl AsyncRead + Unpin),
     writer: &mut (impl AsyncWrite + Unpin),
 ) -> End {
-    // The answer to the CONNECT, which the broker gave to the door.
-    let mut buffer = BytesMut::from(&[0x20, 2, 0, 0][..]);
+    let mut buffer = BytesMut::new();
     loop {
-        match timeout(limits.stall_timeout, send(writer, &buffer)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return End::Lost(error.to_string()),
-            Err(_) => return End::Cut(Refusal::new(RefusalReason::Stalled, "the client takes nothing")),
-        }
         buffer.clear();
         buffer.reserve(CHUNK);
         match broker.read_buf(&mut buffer).await {
             Ok(0) => return broker_lost("the broker closed the session".to_owned()),
             Ok(_) => {}
             Err(error) => return broker_lost(error.to_string()),
+        }
+        match timeout(limits.stall_timeout, send(writer, &buffer)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return End::Lost(error.to_string()),
+            Err(_) => return End::Cut(Refusal::new(RefusalReason::Stalled, "the client takes nothing")),
         }
     }
 }
@@ -270,7 +319,7 @@ async fn watch(
         tokio::select! {
             refusal = turn.superseded() => return End::Cut(refusal),
             () = access.replaced() => return broker_lost("the broker was replaced".to_owned()),
-            _ = shutdown.wait_for(|stop| *stop) => return End::Shutdown,
+            () = stopped(shutdown) => return End::Shutdown,
             changed = credentials.changed() => {
                 if changed.is_err() {
                     return End::Shutdown;

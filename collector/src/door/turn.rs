@@ -34,7 +34,10 @@ pub(crate) struct Turn {
 
 impl Turns {
     pub(crate) fn new(rate: Rate) -> Self {
-        Self { rate, gateways: Mutex::default() }
+        Self {
+            rate,
+            gateways: Mutex::default(),
+        }
     }
 
     /// Ends the gateway's older session and waits until it has left the broker.
@@ -63,7 +66,11 @@ impl Turns {
                 return Err(Refusal::new(RefusalReason::BrokerUnavailable, detail));
             }
         };
-        Ok(Turn { number, newest, _place: place })
+        Ok(Turn {
+            number,
+            newest,
+            _place: place,
+        })
     }
 }
 
@@ -81,5 +88,8 @@ async fn superseded(newest: &mut watch::Receiver<u64>, number: u64) {
 }
 
 fn taken_over() -> Refusal {
-    Refusal::new(RefusalReason::TakenOver, "a newer connection of the same gateway took over")
+    Refusal::new(
+        RefusalReason::TakenOver,
+        "a newer connection of the same gateway took over",
+    )
 }

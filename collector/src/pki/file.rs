@@ -59,7 +59,10 @@ pub(crate) fn read_private(path: &Path) -> Result<Vec<u8>, FileError> {
     let metadata = file.metadata().map_err(FileError::io(path, "read"))?;
     let mode = metadata.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(FileError::Exposed { path: path.to_owned(), mode });
+        return Err(FileError::Exposed {
+            path: path.to_owned(),
+            mode,
+        });
     }
     let mut content = Vec::new();
     io::Read::read_to_end(&mut file, &mut content).map_err(FileError::io(path, "read"))?;
@@ -92,7 +95,9 @@ pub(crate) fn create(path: &Path, content: &[u8], mode: u32) -> Result<(), FileE
         .mode(mode)
         .open(path)
         .map_err(|source| match source.kind() {
-            io::ErrorKind::AlreadyExists => FileError::Exists { path: path.to_owned() },
+            io::ErrorKind::AlreadyExists => FileError::Exists {
+                path: path.to_owned(),
+            },
             _ => FileError::io(path, "create")(source),
         })?;
     file.write_all(content)
@@ -136,7 +141,10 @@ mod tests {
         for mode in [0o640, 0o604, 0o620, 0o601] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let message = read_private(&path).unwrap_err().to_string();
-            assert!(message.contains("a.key") && message.contains("chmod 600"), "{message}");
+            assert!(
+                message.contains("a.key") && message.contains("chmod 600"),
+                "{message}"
+            );
             assert!(message.contains(&format!("{mode:04o}")), "{message}");
         }
     }
@@ -151,6 +159,9 @@ mod tests {
             assert_eq!(read_private(&path).unwrap(), content);
         }
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-        assert!(matches!(create(&path, b"three", PRIVATE), Err(FileError::Exists { .. })));
+        assert!(matches!(
+            create(&path, b"three", PRIVATE),
+            Err(FileError::Exists { .. })
+        ));
     }
 }

@@ -1,6 +1,8 @@
 //! One gateway as another: nothing arrives, nothing leaks, and the other one notices nothing.
 
-use crate::plant::{Client, Plant, connect, connect_as, down, own_id, packet, publish, string, subscribe, up};
+use crate::plant::{
+    Client, Plant, connect, connect_as, down, own_id, packet, publish, string, subscribe, up,
+};
 use trunnion_collector::pki::Bundle;
 
 /// Topics and filters that are not the attacker's own.
@@ -31,7 +33,9 @@ fn names(attacker: &Bundle, victim: &Bundle) -> Vec<String> {
     ]
     .map(str::to_owned)
     .into();
-    for kind in ["data", "hello", "status", "result", "ack", "reject", "command", "+", "#", "\0", "$data", ""] {
+    for kind in [
+        "data", "hello", "status", "result", "ack", "reject", "command", "+", "#", "\0", "$data", "",
+    ] {
         names.push(up(victim, kind));
         names.push(down(victim, kind));
     }
@@ -55,7 +59,12 @@ fn names(attacker: &Bundle, victim: &Bundle) -> Vec<String> {
 fn attacks(attacker: &Bundle, victim: &Bundle) -> Vec<Vec<u8>> {
     let greeted = |packet: Vec<u8>| [connect(attacker), packet].concat();
     let will = |flags: u8, topic: &str| {
-        connect_as(own_id(attacker).as_bytes(), flags, 60, &[string(topic), string("escaped")].concat())
+        connect_as(
+            own_id(attacker).as_bytes(),
+            flags,
+            60,
+            &[string(topic), string("escaped")].concat(),
+        )
     };
     let mut attacks = Vec::new();
     for name in names(attacker, victim) {
@@ -75,7 +84,11 @@ fn attacks(attacker: &Bundle, victim: &Bundle) -> Vec<Vec<u8>> {
         attacks.push(greeted(publish(0x34, up(attacker, kind).as_bytes(), b"escaped")));
     }
     for kind in ["ack", "reject", "command"] {
-        attacks.push(greeted(publish(0x30, down(attacker, kind).as_bytes(), b"escaped")));
+        attacks.push(greeted(publish(
+            0x30,
+            down(attacker, kind).as_bytes(),
+            b"escaped",
+        )));
     }
     attacks.push(will(0b0010_0110, &up(attacker, "status")));
     attacks.push(will(0b0001_0110, &up(attacker, "status")));
@@ -123,13 +136,21 @@ async fn no_escape_reaches_ingest_or_another_gateway() {
         client.send(attack).await;
         let said = client.hung_up().await;
         // A CONNACK at most: no SUBACK, no PUBACK, no message.
-        assert!(said.is_empty() || (said.len() == 4 && said[0] == 0x20), "{attack:02x?} was answered {said:02x?}");
+        assert!(
+            said.is_empty() || (said.len() == 4 && said[0] == 0x20),
+            "{attack:02x?} was answered {said:02x?}"
+        );
     }
     // The bystander hears nothing before its own ping and its own message, and ingest nothing before that.
     bystander.ping().await;
-    bystander.send(&publish(0x30, up(&victim, "data").as_bytes(), b"mine")).await;
+    bystander
+        .send(&publish(0x30, up(&victim, "data").as_bytes(), b"mine"))
+        .await;
     let first = plant.receive();
-    assert_eq!((first.topic.as_str(), &first.payload[..]), (&*up(&victim, "data"), &b"mine"[..]));
+    assert_eq!(
+        (first.topic.as_str(), &first.payload[..]),
+        (&*up(&victim, "data"), &b"mine"[..])
+    );
     assert_eq!(plant.metrics.broker_restarts.get(), 0);
 }
 

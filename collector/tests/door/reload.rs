@@ -1,6 +1,6 @@
 //! Certificates and revocation lists change while the door is open.
 
-use crate::plant::{Client, Plant, await_until, dial_and_fail, bundle_tls, log, name, roomy, today};
+use crate::plant::{Client, Plant, await_until, bundle_tls, dial_and_fail, log, name, roomy, today};
 use std::time::Duration;
 use tokio::time::Instant;
 use trunnion_collector::door::{Limits, RefusalReason as Reason};
@@ -9,7 +9,11 @@ use trunnion_collector::pki;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_live_session_is_cut_and_the_others_stay() {
     // Without asking: the files are followed.
-    let plant = Plant::start_with(Limits { reload_interval: Duration::from_millis(50), ..roomy() }).await;
+    let plant = Plant::start_with(Limits {
+        reload_interval: Duration::from_millis(50),
+        ..roomy()
+    })
+    .await;
     let (bad, good) = (plant.enrol("gw-bad"), plant.enrol("gw-good"));
     let mut cut = Client::connected(&plant, &bad).await;
     let mut stays = Client::connected(&plant, &good).await;
@@ -49,19 +53,34 @@ async fn a_renewed_gateway_takes_over_from_itself_with_its_new_certificate() {
     let renewed = pki::gateway_renew(&plant.pki, &name("plant"), &name("gw-1"), &[], today()).unwrap();
     let mut after = Client::connected(&plant, &renewed).await;
     assert!(before.hung_up().await.is_empty());
-    after.send(&crate::plant::publish(0x30, crate::plant::up(&renewed, "data").as_bytes(), b"new")).await;
+    after
+        .send(&crate::plant::publish(
+            0x30,
+            crate::plant::up(&renewed, "data").as_bytes(),
+            b"new",
+        ))
+        .await;
     assert_eq!(&plant.receive().payload[..], b"new");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_new_files_are_logged_and_change_nothing() {
-    let plant = Plant::start_with(Limits { reload_interval: Duration::from_millis(20), ..roomy() }).await;
+    let plant = Plant::start_with(Limits {
+        reload_interval: Duration::from_millis(20),
+        ..roomy()
+    })
+    .await;
     let bundle = plant.enrol("gw-1");
     let mut client = Client::connected(&plant, &bundle).await;
     let path = plant.pki.join("crl.pem");
     std::fs::write(&path, "half a revocation li").unwrap();
     let path = path.display().to_string();
-    await_until("a complaint", || log().lines().any(|line| line.contains("ERROR") && line.contains(&path))).await;
+    await_until("a complaint", || {
+        log()
+            .lines()
+            .any(|line| line.contains("ERROR") && line.contains(&path))
+    })
+    .await;
     client.ping().await;
     Client::connected(&plant, &bundle).await.ping().await;
 }

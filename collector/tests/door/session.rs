@@ -3,7 +3,9 @@
 use crate::plant::{
     CONNACK, Client, Plant, SOON, bundle_tls, connect_as, down, log, own_id, publish, string, subscribe, up,
 };
-use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS, SubscribeReasonCode, TlsConfiguration, Transport};
+use rumqttc::{
+    AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS, SubscribeReasonCode, TlsConfiguration, Transport,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -14,7 +16,9 @@ fn good_client(plant: &Plant, bundle: &Bundle) -> (AsyncClient, EventLoop) {
     let mut options = MqttOptions::new(own_id(bundle), "127.0.0.1", plant.address.port());
     options.set_clean_session(true);
     options.set_max_packet_size(2 << 20, 2 << 20);
-    options.set_transport(Transport::Tls(TlsConfiguration::Rustls(Arc::new(bundle_tls(bundle)))));
+    options.set_transport(Transport::Tls(TlsConfiguration::Rustls(Arc::new(bundle_tls(
+        bundle,
+    )))));
     AsyncClient::new(options, 64)
 }
 
@@ -37,13 +41,23 @@ async fn a_good_client_is_served_both_ways() {
     let bundle = plant.enrol("gw-1");
     let (client, mut events) = good_client(&plant, &bundle);
     next(&mut events, |packet| matches!(packet, Packet::ConnAck(_))).await;
-    client.subscribe(down(&bundle, "ack"), QoS::AtLeastOnce).await.unwrap();
-    let Packet::SubAck(granted) = next(&mut events, |packet| matches!(packet, Packet::SubAck(_))).await else {
+    client
+        .subscribe(down(&bundle, "ack"), QoS::AtLeastOnce)
+        .await
+        .unwrap();
+    let Packet::SubAck(granted) = next(&mut events, |packet| matches!(packet, Packet::SubAck(_))).await
+    else {
         unreachable!("that is what was waited for");
     };
-    assert_eq!(granted.return_codes, [SubscribeReasonCode::Success(QoS::AtMostOnce)]);
+    assert_eq!(
+        granted.return_codes,
+        [SubscribeReasonCode::Success(QoS::AtMostOnce)]
+    );
     let block = vec![0x5a; 1 << 20];
-    client.publish(up(&bundle, "data"), QoS::AtLeastOnce, false, block.clone()).await.unwrap();
+    client
+        .publish(up(&bundle, "data"), QoS::AtLeastOnce, false, block.clone())
+        .await
+        .unwrap();
     next(&mut events, |packet| matches!(packet, Packet::PubAck(_))).await;
     let message = plant.receive();
     assert_eq!(message.topic, up(&bundle, "data"));
@@ -52,7 +66,10 @@ async fn a_good_client_is_served_both_ways() {
     let Packet::Publish(ack) = next(&mut events, |packet| matches!(packet, Packet::Publish(_))).await else {
         unreachable!("that is what was waited for");
     };
-    assert_eq!((ack.topic, &ack.payload[..]), (down(&bundle, "ack"), &b"durable"[..]));
+    assert_eq!(
+        (ack.topic, &ack.payload[..]),
+        (down(&bundle, "ack"), &b"durable"[..])
+    );
     assert_eq!(plant.metrics.door_admitted.get(), 1);
     assert_eq!(plant.metrics.door_sessions.get(), 1);
 }
@@ -65,7 +82,13 @@ async fn many_acknowledgements_pass_without_one_from_the_client() {
     // More than rumqttd keeps unacknowledged, and more than one link's queue.
     for number in 0..1_000_u16 {
         plant.publish(&down(&bundle, "ack"), &number.to_be_bytes());
-        client.expect(&publish(0x30, down(&bundle, "ack").as_bytes(), &number.to_be_bytes())).await;
+        client
+            .expect(&publish(
+                0x30,
+                down(&bundle, "ack").as_bytes(),
+                &number.to_be_bytes(),
+            ))
+            .await;
     }
 }
 
@@ -76,7 +99,9 @@ async fn what_is_sent_down_reaches_its_gateway_only() {
     let mut first = Client::subscribed(&plant, &one).await;
     let mut second = Client::subscribed(&plant, &two).await;
     plant.publish(&down(&one, "ack"), b"for one");
-    first.expect(&publish(0x30, down(&one, "ack").as_bytes(), b"for one")).await;
+    first
+        .expect(&publish(0x30, down(&one, "ack").as_bytes(), b"for one"))
+        .await;
     second.ping().await;
 }
 
@@ -90,7 +115,9 @@ async fn the_will_is_published_when_the_connection_breaks_and_only_then() {
         let mut client = Client::silent(&plant, &bundle).await;
         client.send(&connect).await;
         client.expect(&CONNACK).await;
-        client.send(&publish(0x30, up(&bundle, "data").as_bytes(), b"last words")).await;
+        client
+            .send(&publish(0x30, up(&bundle, "data").as_bytes(), b"last words"))
+            .await;
         if orderly {
             client.send(&[0xe0, 0]).await;
             client.hung_up().await;
@@ -99,7 +126,10 @@ async fn the_will_is_published_when_the_connection_breaks_and_only_then() {
         assert_eq!(&plant.receive().payload[..], b"last words");
     }
     let message = plant.receive();
-    assert_eq!((message.topic.as_str(), &message.payload[..]), (&*up(&bundle, "status"), &b"gone"[..]));
+    assert_eq!(
+        (message.topic.as_str(), &message.payload[..]),
+        (&*up(&bundle, "status"), &b"gone"[..])
+    );
     assert_eq!(plant.receive_within(Duration::from_millis(50)), None);
 }
 
@@ -129,10 +159,16 @@ async fn a_silent_client_is_cut_after_one_and_a_half_keep_alives() {
     let bundle = plant.enrol("gw-1");
     let mut client = Client::silent(&plant, &bundle).await;
     let start = Instant::now();
-    client.send(&connect_as(own_id(&bundle).as_bytes(), 0b10, 1, &[])).await;
+    client
+        .send(&connect_as(own_id(&bundle).as_bytes(), 0b10, 1, &[]))
+        .await;
     client.expect(&CONNACK).await;
     client.hung_up().await;
-    assert!(start.elapsed() >= Duration::from_millis(1_400), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() >= Duration::from_millis(1_400),
+        "{:?}",
+        start.elapsed()
+    );
     plant.await_refused(Reason::KeepAlive, 1).await;
 }
 
