@@ -4,11 +4,12 @@ use crate::api::Api;
 use crate::api::health::Check;
 use crate::broker::{Broker, BrokerError};
 use crate::config::{self, Config};
-use crate::door::{Door, DoorError, Reload};
+use crate::door::{Door, DoorError};
 use crate::fleet::Fleet;
 use crate::ingest::{Ingest, IngestCommand};
 use crate::journal::{Journal, JournalError, Position};
 use crate::metrics::Metrics;
+use crate::pipeline;
 use crate::state::{State, StateError, StateReader};
 use std::fmt::Display;
 use std::fs::DirBuilder;
@@ -52,6 +53,9 @@ pub enum RunError {
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The pipeline.
+    #[error(transparent)]
+    Pipeline(#[from] pipeline::RunError),
     /// The embedded broker.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -103,11 +107,17 @@ pub async fn run(
     let state = State::open(&state_file)?;
     let (journal, recovered) = Journal::open(&journal_dir, config.journal, utc())?;
     tracing::info!(?recovered, end = %journal.end(), "the journal is open");
+    let settings = pipeline::Settings {
+        windows: config.window,
+        ..pipeline::Settings::default()
+    };
+    let in_force = StateReader::open(&state_file)?.fleet_text()?;
+    let pipeline = pipeline::Runner::resume(&journal_dir, state, settings, metrics.clone())?;
     let (broker, link) = Broker::start(metrics.clone())?;
     let (ingest, handle) = Ingest::new(journal, link, metrics.clone(), utc);
     let mut fleet = FleetInForce {
         file: config.fleet.clone(),
-        text: StateReader::open(&state_file)?.fleet_text()?.map(|(_, text)| text),
+        text: in_force.map(|(_, text)| text),
         commands: handle.commands,
     };
     // Waits in ingest's queue and is journaled before the first block.
@@ -131,12 +141,14 @@ pub async fn run(
         }),
     };
     let checks = vec![broker_up, journal_check(handle.committed.clone())];
+    let committed = handle.committed;
     let gateways = handle.gateways;
     let api = Api::new(&state_file, metrics.clone(), utc, move || gateways.snapshot(), checks)?;
     let certificates = door.reload();
 
     let mut ingest = Running::thread("ingest", |stop| ingest.run(stop))?;
-    let mut pipeline = Running::thread("pipeline", |stop| Ok::<(), StateError>(()))?;
+    // Ends when ingest has gone and everything it committed is processed: nobody has to tell it.
+    let mut pipeline = Running::thread("pipeline", |_| pipeline.run(committed))?;
     let mut door = Running::task("door", async |stop| {
         door.run(stop).await;
         Ok::<(), DoorError>(())
