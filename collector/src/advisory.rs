@@ -1,13 +1,16 @@
 //! Raise, hold, clear: advisories with hysteresis. Pure.
 
 use crate::bearing::Element;
+use crate::detection::{Detection, Verdict};
 use crate::features::Finding;
+use serde::{Deserialize, Serialize};
+use trunnion_common::block::Lane;
 use trunnion_common::time::EventTime;
 
 /// What a person is told about an asset.
 #[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Advisory {
-    /// Stable id: `<asset>/<point>/<element>/<raised ns>`.
+    /// Stable id: `<asset>/<point>/<element>/<raised ns>`, with the element it was raised with.
     pub id: String,
     /// Asset id of the fleet file.
     pub asset: String,
@@ -38,4 +41,361 @@ pub enum AdvisoryChange {
     Updated(Advisory),
     /// Over.
     Cleared(Advisory),
+}
+
+/// The advisories of one measurement point: at most one for each element, as elements fail and are
+/// mended apart, and one without an element, which takes on the first that is confirmed.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Advisories {
+    asset: String,
+    point: String,
+    standing: Vec<Standing>,
+}
+
+impl Advisories {
+    /// Decided windows looked back on before an advisory is cleared, and how many of them may still
+    /// support it. Raised on 3 of 5 and cleared on 1 of 10, so that a fault on the verge of being seen
+    /// does not come and go; at windows of 1 s it clears 10 s after the last sign of it.
+    pub const CLEAR_WINDOWS: u32 = 10;
+    /// See [`Self::CLEAR_WINDOWS`].
+    pub const CLEAR_SUPPORT: u32 = 1;
+
+    /// While nothing else changes, the last sign of a fault is reported this often, in nanoseconds of
+    /// event time: a fault shows in every window, and nobody needs each of them told.
+    pub const REFRESH_NS: i64 = 60_000_000_000;
+
+    /// The evidence is replaced when a finding is stronger by this factor, for the same reason.
+    pub const STRONGER: f64 = 1.1;
+
+    /// A point without advisories.
+    pub fn new(asset: impl Into<String>, point: impl Into<String>) -> Self {
+        Self {
+            asset: asset.into(),
+            point: point.into(),
+            standing: Vec::new(),
+        }
+    }
+
+    /// The advisories that stand, oldest first.
+    pub fn standing(&self) -> impl Iterator<Item = &Advisory> {
+        self.standing.iter().map(|standing| &standing.advisory)
+    }
+
+    /// Takes the next window, in the order of event time: its end, what it says itself, and what it says
+    /// together with those before it.
+    ///
+    /// Returns at most one change for each advisory. An undecided window changes nothing: a machine that
+    /// is not observed is not mended.
+    pub fn handle_window(
+        &mut self,
+        end: EventTime,
+        verdict: &Verdict,
+        detection: &Detection,
+        lane: Lane,
+    ) -> Vec<AdvisoryChange> {
+        if !verdict.is_decided() {
+            return Vec::new();
+        }
+        let news = detection
+            .confirmed
+            .as_ref()
+            .and_then(|finding| self.confirm(end, finding, lane));
+        let mut changes = Vec::new();
+        for (index, standing) in self.standing.iter_mut().enumerate() {
+            let supported = verdict.supports(standing.advisory.element);
+            standing.remember(supported);
+            if supported {
+                standing.advisory.last_seen = end;
+            }
+            let refresh = supported && end.nanos_since(standing.told) >= Self::REFRESH_NS;
+            let change = match news {
+                Some((of, change)) if of == index => change,
+                _ if standing.is_over() => {
+                    standing.advisory.cleared = Some(end);
+                    AdvisoryChange::Cleared
+                }
+                _ if refresh => AdvisoryChange::Updated,
+                _ => continue,
+            };
+            standing.told = end;
+            changes.push(change(standing.advisory.clone()));
+        }
+        self.standing
+            .retain(|standing| standing.advisory.cleared.is_none());
+        changes
+    }
+
+    /// Raises, upgrades or strengthens an advisory with what is confirmed; says which, and the change.
+    fn confirm(&mut self, end: EventTime, finding: &Finding, lane: Lane) -> Option<(usize, Change)> {
+        let position = self
+            .standing
+            .iter()
+            .position(|standing| standing.advisory.element == finding.element)
+            .or_else(|| {
+                // Without an element the fault speaks for whatever stands; with one, it is what the
+                // advisory without an element was about.
+                self.standing
+                    .iter()
+                    .position(|standing| finding.element.is_none() || standing.advisory.element.is_none())
+            });
+        let Some(position) = position else {
+            let advisory = self.raise(end, finding, lane);
+            self.standing.push(Standing {
+                advisory,
+                decided: 0,
+                support: 0,
+                told: end,
+            });
+            return Some((self.standing.len() - 1, AdvisoryChange::Raised));
+        };
+        let advisory = &mut self.standing[position].advisory;
+        let upgrade = advisory.element.is_none() && finding.element.is_some();
+        let stronger =
+            advisory.element == finding.element && finding.score >= Self::STRONGER * advisory.evidence.score;
+        if !(upgrade || stronger) {
+            return None;
+        }
+        advisory.element = finding.element;
+        advisory.evidence = finding.clone();
+        advisory.recommendation = recommendation(finding.element).to_owned();
+        Some((position, AdvisoryChange::Updated))
+    }
+
+    fn raise(&self, end: EventTime, finding: &Finding, lane: Lane) -> Advisory {
+        let element = finding.element.map_or("undetermined", Element::label);
+        Advisory {
+            id: format!("{}/{}/{element}/{}", self.asset, self.point, end.0),
+            asset: self.asset.clone(),
+            point: self.point.clone(),
+            element: finding.element,
+            raised: end,
+            cleared: None,
+            last_seen: end,
+            evidence: finding.clone(),
+            recommendation: recommendation(finding.element).to_owned(),
+            backfill: lane == Lane::Backfill,
+        }
+    }
+}
+
+type Change = fn(Advisory) -> AdvisoryChange;
+
+impl AdvisoryChange {
+    /// The advisory as it is after the change.
+    pub const fn advisory(&self) -> &Advisory {
+        match self {
+            Self::Raised(advisory) | Self::Updated(advisory) | Self::Cleared(advisory) => advisory,
+        }
+    }
+}
+
+/// An advisory and the windows since that say whether it still holds.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+struct Standing {
+    advisory: Advisory,
+    /// Decided windows since it was raised, [`Advisories::CLEAR_WINDOWS`] at most.
+    decided: u32,
+    /// Which of them supported it, the newest in the lowest bit.
+    support: u32,
+    /// When it was last reported.
+    told: EventTime,
+}
+
+impl Standing {
+    fn remember(&mut self, supported: bool) {
+        let kept = (1 << Advisories::CLEAR_WINDOWS) - 1;
+        self.support = (self.support << 1 | u32::from(supported)) & kept;
+        self.decided = (self.decided + 1).min(Advisories::CLEAR_WINDOWS);
+    }
+
+    const fn is_over(&self) -> bool {
+        self.decided == Advisories::CLEAR_WINDOWS && self.support.count_ones() <= Advisories::CLEAR_SUPPORT
+    }
+}
+
+/// ISO 13379-1:2012 asks that a diagnosis come with the action to take; how long a seeded or spalled
+/// race lasts cannot be told from one finding, so none promises a time.
+const fn recommendation(element: Option<Element>) -> &'static str {
+    match element {
+        Some(Element::OuterRace) => {
+            "Check lubrication, load and fit of the outer ring; plan to replace the bearing and look for spalling in its load zone."
+        }
+        Some(Element::InnerRace) => {
+            "Check shaft fit and lubrication; plan to replace the bearing soon, as inner-race damage turns with the shaft and spreads."
+        }
+        Some(Element::Ball) => {
+            "Check the lubricant for particles and water; plan to replace the bearing, as a damaged ball marks both races."
+        }
+        Some(Element::Cage) => {
+            "Inspect the bearing at the next stop and replace it: a cage gives little further warning before it breaks."
+        }
+        None => {
+            "The bearing shows impacts of an element that is not yet clear: check lubrication and measure again, closer and longer."
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detection::Detector;
+
+    /// A point fed with windows of 1 s through the detector.
+    struct Point {
+        detector: Detector,
+        advisories: Advisories,
+        seconds: i64,
+    }
+
+    impl Point {
+        fn new() -> Self {
+            Self {
+                detector: Detector::default(),
+                advisories: Advisories::new("pump-1", "de"),
+                seconds: 0,
+            }
+        }
+
+        /// Windows by letter: `o` outer, `O` the same stronger, `i` inner, `u` without an element,
+        /// `.` healthy, `?` undecided. Says what changed, with the second.
+        fn feed(&mut self, windows: &str) -> Vec<String> {
+            windows.chars().flat_map(|window| self.window(window)).collect()
+        }
+
+        fn window(&mut self, window: char) -> Vec<String> {
+            self.seconds += 1;
+            let fault = |element, score| {
+                Verdict::Fault(Finding {
+                    element,
+                    order: 3.6,
+                    score,
+                    runner_up: 1.0,
+                    lines: Vec::new(),
+                    band_hz: (1.0, 5000.0),
+                })
+            };
+            let verdict = match window {
+                'o' => fault(Some(Element::OuterRace), 5.0),
+                'O' => fault(Some(Element::OuterRace), 8.0),
+                'i' => fault(Some(Element::InnerRace), 5.0),
+                'u' => fault(None, 5.0),
+                '.' => Verdict::Healthy,
+                _ => Verdict::Undecided { coverage: 0.5 },
+            };
+            let detection = self.detector.handle_window(verdict.clone());
+            let end = EventTime(self.seconds * 1_000_000_000);
+            self.advisories
+                .handle_window(end, &verdict, &detection, Lane::Live)
+                .into_iter()
+                .map(|change| {
+                    let word = match &change {
+                        AdvisoryChange::Raised(_) => "raised",
+                        AdvisoryChange::Updated(_) => "updated",
+                        AdvisoryChange::Cleared(_) => "cleared",
+                    };
+                    let element = change.advisory().element.map_or("undetermined", Element::label);
+                    format!("{} {word} {element}", self.seconds)
+                })
+                .collect()
+        }
+    }
+
+    fn check(windows: &str, expected: &[&str]) {
+        assert_eq!(Point::new().feed(windows), expected, "after {windows}");
+    }
+
+    #[test]
+    fn an_advisory_is_raised_once_and_held() {
+        check("oo", &[]);
+        check("ooooooo", &["3 raised outer_race"]);
+        check("ooo.o..o.o..o", &["3 raised outer_race"]);
+    }
+
+    #[test]
+    fn it_clears_when_one_of_ten_windows_supports_it_and_not_before() {
+        check("ooo.........", &["3 raised outer_race", "12 cleared outer_race"]);
+        check("ooo........o", &["3 raised outer_race"]);
+        check("ooo........o.", &["3 raised outer_race", "13 cleared outer_race"]);
+    }
+
+    #[test]
+    fn a_machine_that_is_not_observed_is_not_mended() {
+        check("ooo????????????????????????????", &["3 raised outer_race"]);
+        check("ooo..........", &["3 raised outer_race", "12 cleared outer_race"]);
+    }
+
+    #[test]
+    fn stronger_evidence_updates_it() {
+        check("oooOooo", &["3 raised outer_race", "4 updated outer_race"]);
+    }
+
+    #[test]
+    fn a_fault_that_stays_is_reported_once_a_minute() {
+        check(
+            &"o".repeat(130),
+            &[
+                "3 raised outer_race",
+                "63 updated outer_race",
+                "123 updated outer_race",
+            ],
+        );
+    }
+
+    #[test]
+    fn an_element_found_later_upgrades_the_same_advisory() {
+        let mut point = Point::new();
+        assert_eq!(point.feed("uuu"), ["3 raised undetermined"]);
+        let id = point.advisories.standing().next().unwrap().id.clone();
+        assert_eq!(id, "pump-1/de/undetermined/3000000000");
+        assert_eq!(point.feed("ooo"), ["6 updated outer_race"]);
+        let standing: Vec<_> = point.advisories.standing().collect();
+        assert_eq!((standing.len(), &standing[0].id), (1, &id));
+        assert_eq!(standing[0].element, Some(Element::OuterRace));
+    }
+
+    #[test]
+    fn a_fault_without_an_element_supports_the_one_that_stands() {
+        check("ooouuuuuuuuuuuuuuu", &["3 raised outer_race"]);
+    }
+
+    #[test]
+    fn two_elements_stand_and_clear_apart() {
+        check(
+            "oooiii.......",
+            &[
+                "3 raised outer_race",
+                "6 raised inner_race",
+                "12 cleared outer_race",
+            ],
+        );
+    }
+
+    #[test]
+    fn history_is_marked() {
+        let mut detector = Detector::default();
+        let mut advisories = Advisories::new("pump-1", "de");
+        let mut changes = Vec::new();
+        for second in 1..=3 {
+            let verdict = Verdict::Fault(Finding {
+                element: Some(Element::Cage),
+                order: 0.4,
+                score: 4.0,
+                runner_up: 0.0,
+                lines: Vec::new(),
+                band_hz: (1.0, 5000.0),
+            });
+            let detection = detector.handle_window(verdict.clone());
+            changes.extend(advisories.handle_window(EventTime(second), &verdict, &detection, Lane::Backfill));
+        }
+        assert!(matches!(changes.as_slice(), [AdvisoryChange::Raised(advisory)] if advisory.backfill));
+    }
+
+    #[test]
+    fn state_survives_a_checkpoint() {
+        let mut point = Point::new();
+        point.feed("ooo.....");
+        let saved = postcard::to_stdvec(&point.advisories).unwrap();
+        point.advisories = postcard::from_bytes(&saved).unwrap();
+        assert_eq!(point.feed("...."), ["12 cleared outer_race"]);
+    }
 }

@@ -1,5 +1,9 @@
 //! Rolling-element bearings: geometry to fault orders.
 
+use std::fmt;
+use std::str::FromStr;
+use thiserror::Error;
+
 /// A bearing's fault frequencies in orders (multiples of shaft speed), outer ring standing.
 #[derive(Clone, Copy, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct BearingOrders {
@@ -11,6 +15,125 @@ pub struct BearingOrders {
     pub ball: f64,
     /// Cage (FTF).
     pub cage: f64,
+}
+
+impl BearingOrders {
+    /// The order of one element.
+    pub const fn of(&self, element: Element) -> f64 {
+        match element {
+            Element::OuterRace => self.outer_race,
+            Element::InnerRace => self.inner_race,
+            Element::Ball => self.ball,
+            Element::Cage => self.cage,
+        }
+    }
+
+    /// Orders as declared, for a bearing whose maker gives them.
+    ///
+    /// Refused when they cannot belong to a bearing with its outer ring standing: the cage turns at
+    /// less than half the shaft's speed, and both ball-pass orders are whole multiples (the number of
+    /// balls) of what the cage turns relative to each ring, so that they stand to each other as those
+    /// two do. 1 % is left for a maker's rounding.
+    pub fn declared(outer_race: f64, inner_race: f64, ball: f64, cage: f64) -> Result<Self, BearingError> {
+        let orders = [outer_race, inner_race, ball, cage];
+        if !orders.iter().all(|order| order.is_finite() && *order > 0.0) {
+            return Err(BearingError::OrderNotPositive);
+        }
+        if cage >= 0.5 {
+            return Err(BearingError::CageTooFast { cage });
+        }
+        let expected = outer_race * (1.0 - cage) / cage;
+        if (inner_race / expected - 1.0).abs() > 0.01 {
+            return Err(BearingError::RacesDisagree { inner_race, expected });
+        }
+        Ok(Self {
+            outer_race,
+            inner_race,
+            ball,
+            cage,
+        })
+    }
+}
+
+impl FromStr for BearingOrders {
+    type Err = BearingError;
+
+    /// The orders of a catalogued designation; suffixes for seals, cage and clearance do not change
+    /// them (`6205-2RS JEM` is a 6205).
+    fn from_str(designation: &str) -> Result<Self, BearingError> {
+        let given = designation.trim();
+        let is = |name: &str| {
+            given
+                .get(..name.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(name))
+                && !given[name.len()..].starts_with(|next: char| next.is_ascii_digit())
+        };
+        CATALOGUE
+            .iter()
+            .find(|(name, _)| is(name))
+            .map(|(_, geometry)| geometry.orders())
+            .ok_or_else(|| BearingError::UnknownDesignation {
+                designation: designation.to_owned(),
+            })
+    }
+}
+
+/// The dimensions that decide the fault orders. Lengths in any one unit.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct BearingGeometry {
+    balls: u8,
+    ball_diameter: f64,
+    pitch_diameter: f64,
+    contact_angle_degrees: f64,
+}
+
+impl BearingGeometry {
+    /// Checked dimensions: 3 balls or more, that fit side by side on the pitch circle, at a contact
+    /// angle from 0 to below 90 degrees.
+    pub fn new(
+        balls: u8,
+        ball_diameter: f64,
+        pitch_diameter: f64,
+        contact_angle_degrees: f64,
+    ) -> Result<Self, BearingError> {
+        if !(ball_diameter > 0.0 && pitch_diameter.is_finite()) {
+            return Err(BearingError::DiameterNotPositive);
+        }
+        if balls < 3 || f64::from(balls) * ball_diameter > std::f64::consts::PI * pitch_diameter {
+            return Err(BearingError::BallsDoNotFit {
+                balls,
+                ball_diameter,
+                pitch_diameter,
+            });
+        }
+        if !(0.0..90.0).contains(&contact_angle_degrees) {
+            return Err(BearingError::ContactAngle {
+                degrees: contact_angle_degrees,
+            });
+        }
+        Ok(Self {
+            balls,
+            ball_diameter,
+            pitch_diameter,
+            contact_angle_degrees,
+        })
+    }
+
+    /// Fault orders of rolling without slip, outer ring standing (T. A. Harris and M. N. Kotzalas,
+    /// *Essential Concepts of Bearing Technology*, 5th ed. 2006, chapter 10; R. B. Randall and
+    /// J. Antoni, "Rolling element bearing diagnostics: a tutorial", *Mech. Syst. Signal Process.* 25,
+    /// 2011, equations 1 to 4).
+    pub fn orders(&self) -> BearingOrders {
+        let balls = f64::from(self.balls);
+        let diameters = self.ball_diameter / self.pitch_diameter;
+        let ratio = diameters * self.contact_angle_degrees.to_radians().cos();
+        BearingOrders {
+            outer_race: balls / 2.0 * (1.0 - ratio),
+            inner_race: balls / 2.0 * (1.0 + ratio),
+            ball: (1.0 - ratio * ratio) / diameters,
+            cage: (1.0 - ratio) / 2.0,
+        }
+    }
 }
 
 /// Part of a bearing.
@@ -25,4 +148,234 @@ pub enum Element {
     Ball,
     /// Cage.
     Cage,
+}
+
+impl Element {
+    /// Every element.
+    pub const ALL: [Self; 4] = [Self::OuterRace, Self::InnerRace, Self::Ball, Self::Cage];
+
+    /// The name in ids, the API and on the page.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::OuterRace => "outer_race",
+            Self::InnerRace => "inner_race",
+            Self::Ball => "ball",
+            Self::Cage => "cage",
+        }
+    }
+}
+
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// Why a bearing was refused.
+#[derive(Clone, PartialEq, Debug, Error)]
+pub enum BearingError {
+    /// Not in the catalogue.
+    #[error(
+        "bearing {designation:?} is not in the catalogue: give its geometry or its orders (catalogued: {})",
+        designations()
+    )]
+    UnknownDesignation {
+        /// As given.
+        designation: String,
+    },
+    /// A diameter is zero, negative or not a number.
+    #[error("ball and pitch diameter must be positive numbers in the same unit")]
+    DiameterNotPositive,
+    /// Too few balls, or more than the pitch circle holds.
+    #[error(
+        "{balls} balls of diameter {ball_diameter} do not make a bearing of pitch diameter {pitch_diameter}: \
+         3 or more must fit on the pitch circle"
+    )]
+    BallsDoNotFit {
+        /// Number of balls.
+        balls: u8,
+        /// Their diameter.
+        ball_diameter: f64,
+        /// Diameter of the circle of their centres.
+        pitch_diameter: f64,
+    },
+    /// Outside 0 to 90 degrees.
+    #[error("contact angle of {degrees} degrees: it must be from 0 to below 90")]
+    ContactAngle {
+        /// As given.
+        degrees: f64,
+    },
+    /// An order is zero, negative or not a number.
+    #[error("fault orders must be positive numbers (multiples of shaft speed)")]
+    OrderNotPositive,
+    /// A cage that is not slower than half the shaft.
+    #[error(
+        "cage order {cage}: with the outer ring standing it is below 0.5; is it in Hz, or the outer ring's?"
+    )]
+    CageTooFast {
+        /// As given.
+        cage: f64,
+    },
+    /// The orders of the races and the cage exclude each other.
+    #[error(
+        "inner-race order {inner_race} does not fit the outer race and the cage, which give {expected:.4}"
+    )]
+    RacesDisagree {
+        /// As given.
+        inner_race: f64,
+        /// What the other two imply.
+        expected: f64,
+    },
+}
+
+/// Catalogued designations and their geometry in millimetres.
+///
+/// The first two are the drive-end and fan-end bearings of the Case Western Reserve University rig,
+/// whose dimensions the Bearing Data Center publishes in inches; the third is the tapered bearing
+/// ZA-2115 of the rig at the University of Cincinnati (J. Lee et al., 2007), the fourth that of the
+/// PRONOSTIA platform (P. Nectoux et al., 2012).
+const CATALOGUE: &[(&str, BearingGeometry)] = &[
+    (
+        "6205",
+        BearingGeometry {
+            balls: 9,
+            ball_diameter: 7.94004,
+            pitch_diameter: 39.03980,
+            contact_angle_degrees: 0.0,
+        },
+    ),
+    (
+        "6203",
+        BearingGeometry {
+            balls: 8,
+            ball_diameter: 6.74624,
+            pitch_diameter: 28.49880,
+            contact_angle_degrees: 0.0,
+        },
+    ),
+    (
+        "ZA-2115",
+        BearingGeometry {
+            balls: 16,
+            ball_diameter: 8.4074,
+            pitch_diameter: 71.501,
+            contact_angle_degrees: 15.17,
+        },
+    ),
+    (
+        "6804",
+        BearingGeometry {
+            balls: 13,
+            ball_diameter: 3.5,
+            pitch_diameter: 25.6,
+            contact_angle_degrees: 0.0,
+        },
+    ),
+];
+
+fn designations() -> String {
+    CATALOGUE
+        .iter()
+        .map(|(name, _)| *name)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(found: BearingOrders, outer_race: f64, inner_race: f64, ball: f64, cage: f64) {
+        for (got, expected) in [
+            (found.outer_race, outer_race),
+            (found.inner_race, inner_race),
+            (found.ball, ball),
+            (found.cage, cage),
+        ] {
+            assert!((got / expected - 1.0).abs() < 5e-4, "{got} is not {expected}");
+        }
+    }
+
+    /// Published by the Case Western Reserve University Bearing Data Center.
+    #[test]
+    fn catalogued_bearings_have_their_published_orders() {
+        check("6205".parse().unwrap(), 3.5848, 5.4152, 4.7135, 0.39828);
+        check("6205-2RS JEM".parse().unwrap(), 3.5848, 5.4152, 4.7135, 0.39828);
+        check("6203-2RS".parse().unwrap(), 3.0530, 4.9469, 3.9874, 0.3817);
+    }
+
+    /// At 2000 rpm: BPFO 236.4, BPFI 296.9, BSF 139.9, FTF 14.8 Hz.
+    #[test]
+    fn a_contact_angle_counts() {
+        let hz = 2000.0 / 60.0;
+        check(
+            "za-2115".parse().unwrap(),
+            236.4 / hz,
+            296.9 / hz,
+            2.0 * 139.9 / hz,
+            14.775 / hz,
+        );
+    }
+
+    #[test]
+    fn an_unknown_designation_names_the_known_ones() {
+        let error = "NU999".parse::<BearingOrders>().unwrap_err();
+        assert!(error.to_string().contains("6205"), "{error}");
+        assert!("".parse::<BearingOrders>().is_err());
+        assert!(
+            "620".parse::<BearingOrders>().is_err(),
+            "a part is not a designation"
+        );
+        assert!(
+            "62051".parse::<BearingOrders>().is_err(),
+            "nor is a longer number"
+        );
+    }
+
+    #[test]
+    fn impossible_geometry_is_refused() {
+        assert!(BearingGeometry::new(9, 7.94, 39.04, 0.0).is_ok());
+        assert_eq!(
+            BearingGeometry::new(9, 0.0, 39.04, 0.0),
+            Err(BearingError::DiameterNotPositive)
+        );
+        assert_eq!(
+            BearingGeometry::new(9, 7.94, f64::NAN, 0.0),
+            Err(BearingError::DiameterNotPositive)
+        );
+        assert!(matches!(
+            BearingGeometry::new(2, 7.94, 39.04, 0.0),
+            Err(BearingError::BallsDoNotFit { .. })
+        ));
+        assert!(matches!(
+            BearingGeometry::new(16, 7.94, 39.04, 0.0),
+            Err(BearingError::BallsDoNotFit { .. })
+        ));
+        assert!(matches!(
+            BearingGeometry::new(9, 7.94, 39.04, 90.0),
+            Err(BearingError::ContactAngle { .. })
+        ));
+    }
+
+    #[test]
+    fn declared_orders_must_belong_to_one_bearing() {
+        assert!(BearingOrders::declared(3.5848, 5.4152, 4.7134, 0.3983).is_ok());
+        assert!(BearingOrders::declared(3.245, 4.755, 5.1092, 0.4056).is_ok());
+        assert!(matches!(
+            BearingOrders::declared(5.4152, 3.5848, 4.7134, 0.3983),
+            Err(BearingError::RacesDisagree { .. })
+        ));
+        assert!(matches!(
+            BearingOrders::declared(107.4, 162.2, 141.2, 11.9),
+            Err(BearingError::CageTooFast { .. })
+        ));
+        assert_eq!(
+            BearingOrders::declared(0.0, 5.4, 4.7, 0.4),
+            Err(BearingError::OrderNotPositive)
+        );
+        assert_eq!(
+            BearingOrders::declared(3.6, f64::NAN, 4.7, 0.4),
+            Err(BearingError::OrderNotPositive)
+        );
+    }
 }

@@ -1,1 +1,102 @@
 //! Pipeline state and journal position, saved together.
+//!
+//! A checkpoint is `magic, version (u16), crc32c (u32)`, little-endian, and then postcard: the build
+//! that wrote it, the settings, and the state with its position. One that is damaged, of another build
+//! or made under other settings is not used: the pipeline then starts from the one before, or from
+//! the journal's beginning, and arrives at the same outputs.
+
+use crate::pipeline::{Pipeline, PipelineState, Settings};
+use serde::{Deserialize, Serialize};
+use trunnion_common::codec::crc32c;
+
+const MAGIC: [u8; 4] = *b"TRCP";
+const VERSION: u16 = 1;
+const HEAD_BYTES: usize = 10;
+
+/// The state has no format of its own: a build reads what the same build wrote.
+const BUILD: &str = env!("CARGO_PKG_VERSION");
+
+#[derive(Serialize)]
+struct Written<'a> {
+    build: &'a str,
+    settings: &'a Settings,
+    state: &'a PipelineState,
+}
+
+#[derive(Deserialize)]
+struct Head<'a> {
+    build: &'a str,
+    settings: Settings,
+}
+
+/// Why a checkpoint is not used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// It is shorter than its head, or not a checkpoint.
+    #[error("it is not a checkpoint")]
+    NotOne,
+    /// Its format is of another version.
+    #[error("its format has version {found}, this build reads {VERSION}")]
+    Version {
+        /// The version found.
+        found: u16,
+    },
+    /// It is damaged.
+    #[error("its checksum does not match")]
+    Damaged,
+    /// Another build wrote it.
+    #[error("another build wrote it")]
+    OtherBuild,
+    /// It was made under other settings.
+    #[error("it was made under other settings")]
+    OtherSettings,
+    /// Its content does not decode.
+    #[error("its content does not decode")]
+    Content,
+}
+
+/// The bytes of a checkpoint of the pipeline.
+pub fn save(pipeline: &Pipeline) -> Vec<u8> {
+    let written = Written {
+        build: BUILD,
+        settings: pipeline.settings(),
+        state: pipeline.state(),
+    };
+    let content = postcard::to_stdvec(&written).expect("plain data in memory always encodes");
+    let mut bytes = Vec::with_capacity(HEAD_BYTES + content.len());
+    bytes.extend_from_slice(&MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&crc32c(&content).to_le_bytes());
+    bytes.extend(content);
+    bytes
+}
+
+/// The state in a checkpoint, if it can be used under these settings.
+pub fn load(bytes: &[u8], settings: &Settings) -> Result<PipelineState, CheckpointError> {
+    let (head, content) = bytes.split_at_checked(HEAD_BYTES).ok_or(CheckpointError::NotOne)?;
+    let &[m0, m1, m2, m3, v0, v1, c0, c1, c2, c3] = head else {
+        return Err(CheckpointError::NotOne);
+    };
+    if [m0, m1, m2, m3] != MAGIC {
+        return Err(CheckpointError::NotOne);
+    }
+    let found = u16::from_le_bytes([v0, v1]);
+    if found != VERSION {
+        return Err(CheckpointError::Version { found });
+    }
+    if u32::from_le_bytes([c0, c1, c2, c3]) != crc32c(content) {
+        return Err(CheckpointError::Damaged);
+    }
+    let (head, rest) =
+        postcard::take_from_bytes::<Head<'_>>(content).map_err(|_| CheckpointError::OtherBuild)?;
+    if head.build != BUILD {
+        return Err(CheckpointError::OtherBuild);
+    }
+    if head.settings != *settings {
+        return Err(CheckpointError::OtherSettings);
+    }
+    match postcard::take_from_bytes(rest) {
+        Ok((state, [])) => Ok(state),
+        _ => Err(CheckpointError::Content),
+    }
+}

@@ -1,1 +1,459 @@
 //! TOML text to a validated configuration.
+//!
+//! Nothing outside this file sees the text: [`Config`] holds addresses, durations and absolute paths.
+//! Relative paths in the file are relative to the file. Every problem is reported in one go, each with
+//! file, line, column and what to do about it.
+//!
+//! ```toml
+//! site = "bremen"               # the site in topics and certificates
+//! data_dir = "data"             # journal, state, dead letters; for the collector's user alone
+//! fleet = "fleet.toml"          # which asset has which channels
+//!
+//! [door]                        # where gateways connect, over mutual TLS
+//! listen = "0.0.0.0:8883"
+//! endpoint = "collector.plant:8883"
+//! certificate = "pki/server.crt"
+//! key = "pki/server.key"
+//! client_ca = "pki/ca.crt"
+//! crl = "pki/crl.pem"
+//!
+//! [door.limits]
+//! connections_max = 4096
+//!
+//! [http]                        # API, status page, metrics, probes; loopback only
+//! listen = "127.0.0.1:8080"
+//!
+//! [window]
+//! size_ms = 1000
+//! trail_ms = 5000
+//!
+//! [journal]
+//! segment_mib = 64
+//! ```
+
+mod document;
+
+pub use crate::fleet::Problem;
+
+use crate::door::{CONNECTIONS_MAX, DoorConfig, Limits, Rate};
+use crate::journal;
+use document::{Fault, Placed, Problems, Section};
+use crate::window::WindowSettings;
+use std::fs;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use toml::de::DeValue;
+use trunnion_common::id::Name;
+
+/// All interfaces, at IANA's port for MQTT over TLS (`secure-mqtt`).
+pub const DOOR_LISTEN: &str = "0.0.0.0:8883";
+
+/// The API's address.
+pub const HTTP_LISTEN: &str = "127.0.0.1:8080";
+
+/// Longest configuration file read; a longer one is some other file.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// What a collector runs by. Valid: made by [`Config::load`] and [`Config::parse`] only.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it came from.
+    pub file: PathBuf,
+    /// The site in topics and certificates.
+    pub site: Name,
+    /// Journal, state and dead letters live here.
+    pub data_dir: PathBuf,
+    /// The fleet file.
+    pub fleet: PathBuf,
+    /// Where gateways connect; default address [`DOOR_LISTEN`], default limits those of
+    /// [`Limits::default`].
+    pub door: DoorConfig,
+    /// `host:port` by which gateways reach the door: what an enrolment bundle names.
+    pub endpoint: Option<String>,
+    /// API, page, metrics and probes.
+    pub http: HttpSettings,
+    /// How streams are cut into windows; defaults are those of [`WindowSettings::default`].
+    pub window: WindowSettings,
+    /// How the journal is kept; defaults are those of [`journal::Options::default`].
+    pub journal: journal::Options,
+}
+
+/// The API's socket.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HttpSettings {
+    /// A loopback address; default [`HTTP_LISTEN`]. Anything else is refused: the API has neither users
+    /// nor TLS of its own.
+    pub listen: SocketAddr,
+}
+
+impl Config {
+    /// Reads the file and what it names: certificates and keys have to be there, with modes that fit
+    /// them. The fleet file is checked by its own parser.
+    pub fn load(file: &Path) -> Result<Self, Vec<Problem>> {
+        let text = read_text(file).map_err(|problem| vec![problem])?;
+        let mut reading = Reading::new(file, &text);
+        reading.check_paths();
+        reading.finish()
+    }
+
+    /// The directory of the plant's certificate authority: where gateways' certificates are trusted from,
+    /// they are issued from.
+    pub fn authority(&self) -> &Path {
+        self.door.client_ca.parent().unwrap_or(Path::new("."))
+    }
+
+    /// Reads the text as if it stood in `file`. Touches no other file.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, Vec<Problem>> {
+        Reading::new(file, text).finish()
+    }
+}
+
+/// A text file that a person wrote, or why it cannot be read.
+pub fn read_text(file: &Path) -> Result<String, Problem> {
+    let problem = |line, column, what: String, fix: &str| Problem {
+        file: file.display().to_string(),
+        line,
+        column,
+        what,
+        fix: fix.to_owned(),
+    };
+    let cannot = |error: std::io::Error| {
+        problem(
+            1,
+            1,
+            format!("cannot be read: {error}"),
+            "check the path and the file's mode",
+        )
+    };
+    if fs::metadata(file).map_err(cannot)?.len() > FILE_BYTES_MAX {
+        return Err(problem(
+            1,
+            1,
+            "is larger than 1 MiB".into(),
+            "name the right file",
+        ));
+    }
+    let bytes = fs::read(file).map_err(cannot)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(&error.as_bytes()[..valid]);
+        let (line, column) = document::position(&text, text.len());
+        problem(line, column, "is not UTF-8".into(), "save the file as UTF-8")
+    })
+}
+
+/// What a path is for decides what is checked about it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// A file that has to be there.
+    Readable,
+    /// As well, and nobody else may read it.
+    Secret,
+    /// A directory for the collector alone; made when it is not there.
+    PrivateDirectory,
+}
+
+/// A configuration on its way from text to [`Config`].
+struct Reading<'t> {
+    problems: Problems<'t>,
+    config: Option<Config>,
+    paths: Vec<(&'static str, Purpose, Placed<PathBuf>)>,
+}
+
+impl<'t> Reading<'t> {
+    fn new(file: &'t Path, text: &'t str) -> Self {
+        let (mut problems, table) = Problems::parse(file, text);
+        let mut paths = Vec::new();
+        let base = file.parent().unwrap_or(Path::new(""));
+        let config = read(file, base, Section::root(&table), &mut problems, &mut paths);
+        Self {
+            problems,
+            config,
+            paths,
+        }
+    }
+
+    fn check_paths(&mut self) {
+        for (name, purpose, path) in &self.paths {
+            if let Err(fault) = check_path(&path.value, *purpose) {
+                let what = format!("{name} {}", fault.what);
+                self.problems.add(path.place.clone(), Fault::new(what, fault.fix));
+            }
+        }
+    }
+
+    fn finish(self) -> Result<Config, Vec<Problem>> {
+        let found = self.problems.into_found();
+        match self.config {
+            Some(config) if found.is_empty() => Ok(config),
+            _ => Err(found),
+        }
+    }
+}
+
+/// The fields in the order of the file. `None` only when a problem was added.
+fn read(
+    file: &Path,
+    base: &Path,
+    mut root: Section<'_, '_>,
+    problems: &mut Problems<'_>,
+    paths: &mut Vec<(&'static str, Purpose, Placed<PathBuf>)>,
+) -> Option<Config> {
+    let path = |value: &DeValue<'_>| document::text(value).map(|text| base.join(text));
+    let mut keep = |name, purpose, path: &Option<Placed<PathBuf>>| {
+        paths.extend(path.clone().map(|path| (name, purpose, path)));
+    };
+
+    let site = root.required("site", "\"plant-1\"", name, problems);
+    let data_dir = root.required("data_dir", "\"data\"", path, problems);
+    keep("data_dir", Purpose::PrivateDirectory, &data_dir);
+    let fleet = root.required("fleet", "\"fleet.toml\"", path, problems);
+    keep("fleet", Purpose::Readable, &fleet);
+
+    let door = root.required_section("door", "certificate, key, client_ca and crl", problems);
+    let door = door.and_then(|mut door| {
+        let listen = door.optional("listen", address, problems);
+        let endpoint = door.optional("endpoint", endpoint, problems);
+        let certificate = door.required("certificate", "\"pki/server.crt\"", path, problems);
+        keep("door.certificate", Purpose::Readable, &certificate);
+        let key = door.required("key", "\"pki/server.key\"", path, problems);
+        keep("door.key", Purpose::Secret, &key);
+        let client_ca = door.required("client_ca", "\"pki/ca.crt\"", path, problems);
+        keep("door.client_ca", Purpose::Readable, &client_ca);
+        let crl = door.required("crl", "\"pki/crl.pem\"", path, problems);
+        keep("door.crl", Purpose::Readable, &crl);
+        let limits = limits(door.section("limits", problems), problems);
+        door.finish(problems);
+        let config = DoorConfig {
+            listen: listen.map_or_else(|| default_address(DOOR_LISTEN), |listen| listen.value),
+            certificate: certificate?.value,
+            key: key?.value,
+            client_ca: client_ca?.value,
+            crl: Some(crl?.value),
+            limits,
+        };
+        Some((config, endpoint.map(|endpoint| endpoint.value)))
+    });
+
+    let mut http = root.section("http", problems);
+    let http_listen = http.optional("listen", loopback, problems);
+    http.finish(problems);
+    let http = HttpSettings {
+        listen: http_listen
+            .as_ref()
+            .map_or_else(|| default_address(HTTP_LISTEN), |listen| listen.value),
+    };
+    if let (Some((door, _)), Some(listen)) = (&door, &http_listen)
+        && clash(door.listen, http.listen)
+    {
+        let what = format!("http.listen is {}, where the door listens too", http.listen);
+        problems.add(
+            listen.place.clone(),
+            Fault::new(what, "give the API a port of its own"),
+        );
+    }
+
+    let mut section = root.section("window", problems);
+    let mut window = WindowSettings::default();
+    for (key, bounds, setting) in [
+        ("size_ms", 100..60_001, &mut window.size_ns),
+        ("scalar_size_ms", 100..3_600_001, &mut window.scalar_size_ns),
+        ("trail_ms", 0..60_001, &mut window.trail_ns),
+        ("idle_ms", 1_000..3_600_001, &mut window.idle_ns),
+        ("lead_ms", 1_000..3_600_001, &mut window.lead_ns),
+    ] {
+        if let Some(ms) = number(&mut section, key, bounds, "milliseconds", problems) {
+            *setting = ms as i64 * 1_000_000;
+        }
+    }
+    section.finish(problems);
+
+    let mut section = root.section("journal", problems);
+    let segment_mib = number(&mut section, "segment_mib", 4..4_097, "MiB", problems);
+    section.finish(problems);
+    let journal = segment_mib.map_or_else(journal::Options::default, |mib| journal::Options {
+        segment_bytes: mib << 20,
+    });
+
+    root.finish(problems);
+    let (door, endpoint) = door?;
+    Some(Config {
+        file: file.to_path_buf(),
+        site: site?.value,
+        data_dir: data_dir?.value,
+        fleet: fleet?.value,
+        door,
+        endpoint,
+        http,
+        window,
+        journal,
+    })
+}
+
+/// The limits that an operator may have reason to change; the others follow from the protocol.
+fn limits(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Limits {
+    let mut limits = Limits::default();
+    let connections = number(&mut section, "connections_max", 1..CONNECTIONS_MAX as u64 + 1, "connections", problems);
+    limits.connections_max = connections.map_or(limits.connections_max, |most| most as usize);
+    let handshakes = number(&mut section, "handshakes_max", 1..65_537, "handshakes", problems);
+    limits.handshakes_max = handshakes.map_or(limits.handshakes_max, |most| most as usize);
+    let timeout = milliseconds(&mut section, "handshake_timeout_ms", 100..60_001, problems);
+    limits.handshake_timeout = timeout.unwrap_or(limits.handshake_timeout);
+    let packets = number(&mut section, "packets_per_second", 10..1_000_001, "packets a second", problems);
+    limits.packets = packets.map_or(limits.packets, rate);
+    // Below this a single block of the largest body would take more than a quarter of a minute.
+    let bytes = number(&mut section, "bytes_per_second", 65_536..(1 << 34), "bytes a second", problems);
+    limits.bytes = bytes.map_or(limits.bytes, rate);
+    section.finish(problems);
+    limits
+}
+
+/// Two seconds' worth may come at once, as with the defaults.
+fn rate(per_second: u64) -> Rate {
+    Rate {
+        per_second: per_second as f64,
+        burst: 2.0 * per_second as f64,
+    }
+}
+
+fn name(value: &DeValue<'_>) -> Result<Name, Fault> {
+    let text = document::text(value)?;
+    Name::new(text).map_err(|_| {
+        Fault::new(
+            format!("is {text:?}, which is no name"),
+            "use 1 to 32 of a-z, 0-9 and -: it stands in topics and certificates",
+        )
+    })
+}
+
+fn address(value: &DeValue<'_>) -> Result<SocketAddr, Fault> {
+    let text = document::text(value)?;
+    text.parse().map_err(|_| {
+        Fault::new(
+            format!("is {text:?}, which is no address"),
+            "write an IP address and a port, such as \"0.0.0.0:8883\" or \"[::]:8883\"",
+        )
+    })
+}
+
+fn loopback(value: &DeValue<'_>) -> Result<SocketAddr, Fault> {
+    let address = address(value)?;
+    if address.ip().is_loopback() {
+        return Ok(address);
+    }
+    Err(Fault::new(
+        format!("is {address}, which other machines can reach, and the API has neither users nor TLS"),
+        "listen at 127.0.0.1 or [::1] and let people in through a tunnel or a proxy that knows them",
+    ))
+}
+
+/// `host:port`, as a gateway dials it.
+fn endpoint(value: &DeValue<'_>) -> Result<String, Fault> {
+    let text = document::text(value)?;
+    check_endpoint(text).map(|()| text.to_owned()).map_err(|what| {
+        Fault::new(
+            what,
+            "write the host and the port as gateways dial them, such as \"collector.plant:8883\"",
+        )
+    })
+}
+
+/// Whether a text is `host:port` with a port that can be dialled; otherwise what is wrong with it.
+pub fn check_endpoint(text: &str) -> Result<(), String> {
+    let no = || format!("is {text:?}, which is no host and port");
+    let (host, port) = text.rsplit_once(':').ok_or_else(no)?;
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host_fits = match bracketed {
+        Some(ip) => ip.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            !host.is_empty()
+                && host.len() <= 253
+                && host
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
+        }
+    };
+    let port_fits = port.parse::<u16>().is_ok_and(|port| port != 0);
+    if host_fits && port_fits { Ok(()) } else { Err(no()) }
+}
+
+fn number(
+    section: &mut Section<'_, '_>,
+    key: &'static str,
+    bounds: Range<u64>,
+    unit: &str,
+    problems: &mut Problems<'_>,
+) -> Option<u64> {
+    let read = |value: &DeValue<'_>| document::whole(value, bounds.start, bounds.end - 1, unit);
+    section.optional(key, read, problems).map(|number| number.value)
+}
+
+fn milliseconds(
+    section: &mut Section<'_, '_>,
+    key: &'static str,
+    bounds: Range<u64>,
+    problems: &mut Problems<'_>,
+) -> Option<Duration> {
+    number(section, key, bounds, "milliseconds", problems).map(Duration::from_millis)
+}
+
+fn default_address(text: &str) -> SocketAddr {
+    text.parse().expect("the default addresses of this file parse")
+}
+
+/// Whether two listeners cannot both be had. Port 0 is a free port each.
+fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() == b.port()
+        && a.port() != 0
+        && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}
+
+fn check_path(path: &Path, purpose: Purpose) -> Result<(), Fault> {
+    let shown = path.display();
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error)
+            if error.kind() == std::io::ErrorKind::NotFound && purpose == Purpose::PrivateDirectory =>
+        {
+            return Ok(());
+        }
+        Err(error) => {
+            return Err(Fault::new(
+                format!("is {shown}, which cannot be read: {error}"),
+                "correct the path, or make the files with `trunnion-collector init`",
+            ));
+        }
+    };
+    let mode = metadata.permissions().mode() & 0o777;
+    match purpose {
+        Purpose::PrivateDirectory if !metadata.is_dir() => Err(Fault::new(
+            format!("is {shown}, which is no directory"),
+            "name a directory; it is made when it does not exist",
+        )),
+        Purpose::PrivateDirectory if mode & 0o077 != 0 => Err(Fault::new(
+            format!("is {shown}, which others may open (mode {mode:04o})"),
+            format!("chmod 700 {shown}"),
+        )),
+        Purpose::PrivateDirectory => Ok(()),
+        _ if !metadata.is_file() => Err(Fault::new(
+            format!("is {shown}, which is no file"),
+            "name the file itself",
+        )),
+        Purpose::Secret if mode & 0o077 != 0 => Err(Fault::new(
+            format!("is {shown}, a private key that others may read (mode {mode:04o})"),
+            format!("chmod 600 {shown}, and make a new key if others may have read it"),
+        )),
+        _ => fs::File::open(path).map(drop).map_err(|error| {
+            Fault::new(
+                format!("is {shown}, which cannot be read: {error}"),
+                "let the collector's user read it",
+            )
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,279 @@
 //! State detection: findings of single windows to a persistent one (k of n). Pure.
+//!
+//! One window may err; a fault does not go away. What is detected is what `required` of the last `of`
+//! windows say alike. A window that could not be decided on keeps its place and supports nothing, so
+//! that a fault is never confirmed out of scraps far apart.
+
+use crate::bearing::Element;
+use crate::features::Finding;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+/// Share of a window's samples that must be present for it to be decided on. The rest counts as the
+/// mean, and 5 % of that lower the lines of an envelope spectrum by as much, while 20 % bring up lines
+/// of their own.
+pub const MINIMUM_COVERAGE: f32 = 0.95;
+
+/// What one window says.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Verdict {
+    /// Too much was missing, or the machine did not run steadily.
+    Undecided {
+        /// Share of the samples that were present.
+        coverage: f32,
+    },
+    /// Looked at, and nothing found.
+    Healthy,
+    /// A claim.
+    Fault(Finding),
+}
+
+impl Verdict {
+    /// The verdict on a window with that share of its samples present.
+    pub fn new(coverage: f32, finding: Option<Finding>) -> Self {
+        // A coverage that is no number decides nothing either.
+        if !matches!(coverage.partial_cmp(&MINIMUM_COVERAGE), Some(order) if order.is_ge()) {
+            return Self::Undecided { coverage };
+        }
+        finding.map_or(Self::Healthy, Self::Fault)
+    }
+
+    /// Whether the window says anything.
+    pub const fn is_decided(&self) -> bool {
+        !matches!(self, Self::Undecided { .. })
+    }
+
+    /// Whether the window supports a fault of `element` (none: of whichever element). A fault whose
+    /// element did not show speaks for each.
+    pub fn supports(&self, element: Option<Element>) -> bool {
+        match self {
+            Self::Fault(finding) => {
+                finding.element.is_none() || element.is_none() || finding.element == element
+            }
+            Self::Undecided { .. } | Self::Healthy => false,
+        }
+    }
+}
+
+/// How many windows must agree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Persistence {
+    required: u8,
+    of: u8,
+}
+
+impl Persistence {
+    /// Windows looked back on at most: the state is kept in every checkpoint, and an advisory is cleared
+    /// on as many, so that what is still confirmed cannot be cleared.
+    pub const LONGEST: u8 = 10;
+
+    /// `required` of the last `of` windows; none unless it is a majority of at most
+    /// [`Self::LONGEST`], since otherwise two elements could both be confirmed.
+    pub const fn new(required: u8, of: u8) -> Option<Self> {
+        if of <= Self::LONGEST && required <= of && 2 * required > of {
+            Some(Self { required, of })
+        } else {
+            None
+        }
+    }
+}
+
+impl Default for Persistence {
+    /// 3 of 5: at a chance of 1 in 1000 for one window to be wrong, 1 in 10^8 for a detection, and at
+    /// windows of 1 s still a decision within 5 s.
+    fn default() -> Self {
+        Self { required: 3, of: 5 }
+    }
+}
+
+/// What the last windows of one measurement point say together.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Detection {
+    /// What is confirmed: the strongest of the findings that agree, with no element when windows agree
+    /// on a fault and not on the element.
+    pub confirmed: Option<Finding>,
+    /// Windows of those looked back on that claim a fault.
+    pub faulty: u8,
+    /// Windows of those looked back on that were decided.
+    pub decided: u8,
+}
+
+/// The windows of one measurement point that are looked back on.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Detector {
+    persistence: Persistence,
+    /// Oldest first, `persistence.of` at most.
+    recent: VecDeque<Verdict>,
+}
+
+impl Detector {
+    /// A detector that has seen nothing.
+    pub fn new(persistence: Persistence) -> Self {
+        Self {
+            persistence,
+            recent: VecDeque::with_capacity(persistence.of.into()),
+        }
+    }
+
+    /// Takes the next window's verdict, in the order of event time.
+    pub fn handle_window(&mut self, verdict: Verdict) -> Detection {
+        while self.recent.len() >= self.persistence.of.into() {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(verdict);
+        self.detection()
+    }
+
+    fn detection(&self) -> Detection {
+        let findings = || {
+            self.recent.iter().filter_map(|verdict| match verdict {
+                Verdict::Fault(finding) => Some(finding),
+                Verdict::Undecided { .. } | Verdict::Healthy => None,
+            })
+        };
+        let strongest = |element: Option<Element>| {
+            findings()
+                .filter(|finding| finding.element == element)
+                .max_by(|a, b| a.score.total_cmp(&b.score))
+                .cloned()
+        };
+        let required = usize::from(self.persistence.required);
+        let faulty = findings().count();
+        let element = Element::ALL.into_iter().find(|element| {
+            findings()
+                .filter(|finding| finding.element == Some(*element))
+                .count()
+                >= required
+        });
+        let confirmed = match element {
+            Some(element) => strongest(Some(element)),
+            None if faulty >= required => strongest(None).or_else(|| {
+                // Each window names an element, each another: the strongest lends its evidence.
+                let finding = findings().max_by(|a, b| a.score.total_cmp(&b.score))?;
+                Some(Finding {
+                    element: None,
+                    order: 0.0,
+                    ..finding.clone()
+                })
+            }),
+            None => None,
+        };
+        Detection {
+            confirmed,
+            faulty: faulty as u8,
+            decided: self.recent.iter().filter(|verdict| verdict.is_decided()).count() as u8,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(element: Option<Element>, score: f64) -> Finding {
+        Finding {
+            element,
+            order: 3.6,
+            score,
+            runner_up: 1.0,
+            lines: Vec::new(),
+            band_hz: (1.0, 5000.0),
+        }
+    }
+
+    /// Windows by letter: `o` outer, `i` inner, `b` ball, `u` fault without an element, `.` healthy,
+    /// `?` undecided. Says what stands confirmed after each, by the same letters.
+    fn confirmed_after(windows: &str) -> String {
+        let mut detector = Detector::default();
+        windows
+            .chars()
+            .map(|window| {
+                let fault = |element| Verdict::new(1.0, Some(finding(element, 5.0)));
+                let detection = detector.handle_window(match window {
+                    'o' => fault(Some(Element::OuterRace)),
+                    'i' => fault(Some(Element::InnerRace)),
+                    'b' => fault(Some(Element::Ball)),
+                    'u' => fault(None),
+                    '.' => Verdict::new(1.0, None),
+                    _ => Verdict::new(0.9, Some(finding(Some(Element::OuterRace), 9.0))),
+                });
+                match detection.confirmed.map(|finding| finding.element) {
+                    Some(Some(Element::OuterRace)) => 'o',
+                    Some(Some(Element::InnerRace)) => 'i',
+                    Some(Some(Element::Ball)) => 'b',
+                    Some(Some(Element::Cage)) => 'c',
+                    Some(None) => 'u',
+                    None => '.',
+                }
+            })
+            .collect()
+    }
+
+    fn check(windows: &str, confirmed: &str) {
+        assert_eq!(confirmed_after(windows), confirmed, "after {windows}");
+    }
+
+    #[test]
+    fn three_of_five_confirm_and_two_do_not() {
+        check("ooo", "..o");
+        check("o.o.o", "....o");
+        check("oo...o", "......");
+        check("ooo.....", "..ooo...");
+    }
+
+    #[test]
+    fn an_undecided_window_keeps_its_place_and_supports_nothing() {
+        check("???", "...");
+        check("oo?o", "...o");
+        check("oo???o", "......");
+    }
+
+    #[test]
+    fn windows_that_disagree_on_the_element_leave_it_undetermined() {
+        check("oib", "..u");
+        check("uuu", "..u");
+        check("oouo", "..uo");
+        check("oooiii", "..oooi");
+    }
+
+    #[test]
+    fn coverage_decides_whether_a_window_speaks() {
+        assert_eq!(Verdict::new(0.95, None), Verdict::Healthy);
+        assert_eq!(Verdict::new(0.949, None), Verdict::Undecided { coverage: 0.949 });
+        assert!(!Verdict::new(f32::NAN, None).is_decided());
+    }
+
+    #[test]
+    fn the_strongest_of_the_agreeing_windows_is_the_evidence() {
+        let mut detector = Detector::default();
+        let mut last = None;
+        for score in [5.0, 7.0, 6.0] {
+            last = detector
+                .handle_window(Verdict::Fault(finding(Some(Element::Ball), score)))
+                .confirmed;
+        }
+        assert_eq!(last.map(|finding| finding.score), Some(7.0));
+    }
+
+    #[test]
+    fn only_a_majority_is_a_persistence() {
+        assert!(Persistence::new(3, 5).is_some());
+        assert!(Persistence::new(1, 1).is_some());
+        assert!(Persistence::new(2, 4).is_none());
+        assert!(Persistence::new(6, 5).is_none());
+        assert!(Persistence::new(0, 0).is_none());
+        assert!(Persistence::new(6, 11).is_none());
+    }
+
+    #[test]
+    fn state_survives_a_checkpoint() {
+        let mut detector = Detector::default();
+        let fault = || Verdict::Fault(finding(Some(Element::Cage), 4.0));
+        detector.handle_window(fault());
+        detector.handle_window(fault());
+        let saved = postcard::to_stdvec(&detector).unwrap();
+        let mut restored: Detector = postcard::from_bytes(&saved).unwrap();
+        assert_eq!(restored, detector);
+        assert!(restored.handle_window(fault()).confirmed.is_some());
+    }
+}

@@ -1,1 +1,693 @@
 //! Site, area, asset, shaft, measurement point, channel: one validated model.
+//!
+//! The fleet file says what the plant is made of and which node's channel serves which measurement
+//! point; agents and nodes know only node and channel numbers, and a node that is replaced changes one
+//! line here. All ids are `[a-z0-9-]{1,32}`; asset ids are unique in the file, point ids within their
+//! asset, channel ids within their point.
+//!
+//! ```toml
+//! [[site]]
+//! id = "bremen"
+//! [[site.area]]
+//! id = "hall-1"
+//!
+//! [[site.area.asset]]
+//! id = "fan-3"
+//! name = "Exhaust fan 3"
+//! iso_group = 2               # ISO 20816-3: 1 above 300 kW, 2 above 15 kW; needs the next two
+//! power_kw = 75
+//! support = "rigid"           # or "flexible"
+//!
+//! [[site.area.asset.shaft]]
+//! id = "motor"
+//! rpm = 1772                  # or driven_by = "other-shaft" and ratio = its speed times this
+//! blades = 6                  # optional, as is teeth
+//! [[site.area.asset.shaft.bearing]]
+//! id = "drive-end"
+//! designation = "6205"        # or geometry = { balls, ball_mm, pitch_mm, angle_deg },
+//!                             # or orders = { outer_race, inner_race, ball, cage }
+//!
+//! [[site.area.asset.point]]
+//! id = "motor-de"
+//! shaft = "motor"
+//! bearing = "drive-end"       # optional: nothing is searched for without
+//! mounting_limit_hz = 7000    # optional: what the mount passes on
+//! [[site.area.asset.point.channel]]
+//! id = "v"                    # optional: else quantity and axis
+//! node = "00000000000000a1"
+//! channel = 0
+//! quantity = "acceleration"
+//! unit = "g"
+//! axis = "+v"                 # h, v or a (ISO 20816-1), with the sign of the sensor's positive direction
+//! range = 16                  # full scale, in the unit
+//! band_hz = [1, 5000]         # where the sensor can be used
+//! sensitivity = 1.0           # optional: true value over reported value, from its calibration
+//! ```
+
+mod section;
+
+use crate::bearing::{BearingGeometry, BearingOrders};
+use crate::features::PointContext;
+use crate::state::{AssetRow, SeriesKey, UNASSIGNED};
+use section::{At, Section, Source};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::Range;
+use toml::de::DeTable;
+use trunnion_common::id::{ChannelId, Name, NodeId};
+use trunnion_common::quantity::{Quantity, Unit};
+
+/// Something wrong with a fleet file, where, and what to do about it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem {
+    /// The file's name.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub what: String,
+    /// What to do.
+    pub fix: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            file,
+            line,
+            column,
+            what,
+            fix,
+        } = self;
+        write!(f, "{file}:{line}:{column}: {what}; {fix}")
+    }
+}
+
+/// The plant, as far as it is measured.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Fleet {
+    assets: Vec<Asset>,
+    channels: BTreeMap<(NodeId, ChannelId), ChannelSite>,
+}
+
+/// A machine.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Asset {
+    /// Asset id.
+    pub id: String,
+    /// Name for people; the id when none is given.
+    pub name: String,
+    /// Site id.
+    pub site: String,
+    /// Area id.
+    pub area: String,
+    /// How its vibration is judged, if by ISO 20816-3.
+    pub iso: Option<IsoClass>,
+}
+
+/// What decides the severity zones of ISO 20816-3.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct IsoClass {
+    /// Group 1 or 2.
+    pub group: u8,
+    /// Rated power, kW.
+    pub power_kw: f64,
+    /// How it stands.
+    pub support: Support,
+}
+
+/// How a machine stands (ISO 20816-3, 5.4: flexible if its lowest natural frequency with its support is
+/// not well above the main excitation).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Support {
+    /// Stiff against its main excitation.
+    Rigid,
+    /// Not.
+    Flexible,
+}
+
+/// What a node's channel measures, and where.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ChannelSite {
+    /// Asset, point and channel id.
+    pub series: SeriesKey,
+    /// Unit of the series.
+    pub unit: Unit,
+    /// Full scale, in the unit.
+    pub range: f64,
+    /// What reported values are multiplied with: sensitivity, and the axis' sign.
+    pub gain: f64,
+    /// Speed of the point's shaft, Hz.
+    pub shaft_hz: f64,
+    /// The bearing beside the sensor, if one is named.
+    pub bearing: Option<BearingOrders>,
+    /// Lower edge of the sensor's usable band, Hz.
+    pub band_low_hz: f64,
+    /// The lower of the sensor's upper edge and the mounting's limit, Hz.
+    pub band_high_hz: f64,
+}
+
+impl ChannelSite {
+    /// What the analysis needs to know, for samples at `rate_hz` of a sensor whose own descriptor ends its
+    /// band at `sensor_high_hz`.
+    pub fn context(&self, rate_hz: f64, sensor_high_hz: f64) -> PointContext {
+        PointContext {
+            shaft_hz: self.shaft_hz,
+            bearing: self.bearing,
+            band_high_hz: self.band_high_hz.min(sensor_high_hz).min(rate_hz / NYQUIST_MARGIN),
+        }
+    }
+}
+
+/// Sample rate over the highest usable frequency: the customary guard for an analyser's anti-alias filter.
+pub const NYQUIST_MARGIN: f64 = 2.56;
+
+impl Fleet {
+    /// Reads a fleet file, or says everything that is wrong with it, in the order of the file.
+    pub fn parse(text: &str, file_name: &str) -> Result<Self, Vec<Problem>> {
+        let source = Source {
+            file: file_name,
+            text,
+            problems: RefCell::default(),
+        };
+        let (root, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            let at = error.span().unwrap_or(0..0);
+            source.refuse(&at, format!("not TOML: {}", error.message()), "see https://toml.io");
+        }
+        let mut fleet = Self::default();
+        if source.problems.borrow().is_empty() {
+            fleet.read(&Section::new(&source, "fleet file", root.get_ref(), 0..0));
+        }
+        let mut problems = source.problems.into_inner();
+        if problems.is_empty() {
+            return Ok(fleet);
+        }
+        problems.sort_by_key(|problem| (problem.line, problem.column));
+        Err(problems)
+    }
+
+    /// The assets, in the order of the file.
+    pub fn assets(&self) -> &[Asset] {
+        &self.assets
+    }
+
+    /// The assets as the state keeps them.
+    pub fn asset_rows(&self) -> Vec<AssetRow> {
+        let row = |asset: &Asset| AssetRow {
+            asset: asset.id.clone(),
+            name: asset.name.clone(),
+            site: asset.site.clone(),
+            area: asset.area.clone(),
+        };
+        self.assets.iter().map(row).collect()
+    }
+
+    /// What a node's channel measures; none when the file does not name it.
+    pub fn channel(&self, node: NodeId, channel: ChannelId) -> Option<&ChannelSite> {
+        self.channels.get(&(node, channel))
+    }
+
+    /// All channels, by node and number.
+    pub fn channels(&self) -> impl Iterator<Item = (NodeId, ChannelId, &ChannelSite)> {
+        self.channels
+            .iter()
+            .map(|(&(node, channel), site)| (node, channel, site))
+    }
+
+    fn read(&mut self, root: &Section<'_>) {
+        let (mut sites, mut assets) = (Names::default(), Names::default());
+        for site in root.tables("site") {
+            let site_id = sites.claim(&site);
+            site.text("name");
+            let mut areas = Names::default();
+            for area in site.tables("area") {
+                let area_id = areas.claim(&area);
+                area.text("name");
+                for asset in area.tables("asset") {
+                    let id = assets.claim(&asset);
+                    if id == UNASSIGNED {
+                        let what = format!("the asset id {UNASSIGNED:?} is taken");
+                        root.source
+                            .refuse(&asset.at, what, "channels without an asset are shown under it");
+                    }
+                    let name = asset.text("name").map_or(id.clone(), |(name, _)| name.to_owned());
+                    self.assets.push(Asset {
+                        iso: read_iso(&asset),
+                        id: id.clone(),
+                        name,
+                        site: site_id.clone(),
+                        area: area_id.clone(),
+                    });
+                    self.read_points(&asset, &id);
+                }
+            }
+        }
+    }
+
+    fn read_points(&mut self, asset: &Section<'_>, asset_id: &str) {
+        let shafts = read_shafts(asset);
+        let mut points = Names::default();
+        for point in asset.tables("point") {
+            let point_id = points.claim(&point);
+            let mounting = point.positive("mounting_limit_hz");
+            let named = point.text("shaft");
+            let named = point.require("shaft", named, "name the shaft that it is measured at");
+            let shaft = named.and_then(|(name, at)| {
+                let found = shafts.get(name);
+                if found.is_none() {
+                    let known: Vec<_> = shafts.keys().map(String::as_str).collect();
+                    let fix = format!("name one of this asset's shafts: {}", known.join(", "));
+                    point
+                        .source
+                        .refuse(&at, format!("there is no shaft {name:?} here"), fix);
+                }
+                found
+            });
+            let bearing = point.text("bearing").and_then(|(name, at)| {
+                let found = shaft?.bearings.get(name);
+                if found.is_none() {
+                    let what = format!("its shaft has no bearing {name:?}");
+                    point
+                        .source
+                        .refuse(&at, what, "declare it with the shaft, or leave it out");
+                }
+                *found?
+            });
+            let mut channels = BTreeSet::new();
+            for channel in point.tables("channel") {
+                let Some((key, at, site)) = read_channel(&channel) else {
+                    continue;
+                };
+                let site = ChannelSite {
+                    series: SeriesKey {
+                        asset: asset_id.to_owned(),
+                        point: point_id.clone(),
+                        channel: site.series.channel,
+                    },
+                    shaft_hz: shaft.and_then(|shaft| shaft.hz).unwrap_or(0.0),
+                    bearing,
+                    band_high_hz: site.band_high_hz.min(mounting.as_ref().map_or(f64::MAX, |limit| limit.0)),
+                    ..site
+                };
+                if !channels.insert(site.series.channel.clone()) {
+                    let what = format!("this point has a channel {:?} already", site.series.channel);
+                    channel.source.refuse(&channel.at, what, "give each an id of its own");
+                }
+                if let Some(other) = self.channels.insert(key, site) {
+                    let SeriesKey { asset, point, channel: id } = other.series;
+                    let what = format!("channel {} of node {} serves {asset}/{point}/{id} already", key.1, key.0);
+                    channel.source.refuse(&at, what, "a channel measures at one place");
+                }
+            }
+        }
+    }
+}
+
+/// Ids claimed so far among siblings.
+#[derive(Default)]
+struct Names(BTreeSet<String>);
+
+impl Names {
+    /// The section's id; empty when it has none that will do, which is a problem noted.
+    fn claim(&mut self, section: &Section<'_>) -> String {
+        let id = section.text("id");
+        let Some((id, at)) = section.require("id", id, "give it one of [a-z0-9-]{1,32}") else {
+            return String::new();
+        };
+        if Name::new(id).is_err() {
+            section
+                .source
+                .refuse(&at, format!("{id:?} is no id"), "use 1 to 32 of a to z, 0 to 9 and -");
+        } else if !self.0.insert(id.to_owned()) {
+            let what = format!("another {} is called {id:?}", section.kind);
+            section.source.refuse(&at, what, "give each an id of its own");
+        }
+        id.to_owned()
+    }
+}
+
+fn read_iso(asset: &Section<'_>) -> Option<IsoClass> {
+    let power = asset.positive("power_kw");
+    let support = asset.text("support").and_then(|(support, at)| match support {
+        "rigid" => Some(Support::Rigid),
+        "flexible" => Some(Support::Flexible),
+        _ => {
+            let what = format!("a machine does not stand {support:?}");
+            asset.source.refuse(&at, what, "write \"rigid\" or \"flexible\"");
+            None
+        }
+    });
+    let (group, at) = asset.whole("iso_group", 2)?;
+    if group == 0 {
+        asset
+            .source
+            .refuse(&at, "ISO 20816-3 has no group 0", "write 1 or 2, or leave it out");
+    }
+    let why = "its ISO 20816-3 group cannot be judged without";
+    let power = asset.require("power_kw", power, why);
+    let support = asset.require("support", support, why);
+    Some(IsoClass {
+        group: group as u8,
+        power_kw: power?.0,
+        support: support?,
+    })
+}
+
+/// A shaft as far as the points need it. What is `None` was refused.
+struct Shaft {
+    hz: Option<f64>,
+    bearings: BTreeMap<String, Option<BearingOrders>>,
+}
+
+fn read_shafts(asset: &Section<'_>) -> BTreeMap<String, Shaft> {
+    /// The shaft that drives, where that is said, and the ratio.
+    type Drive<'t> = (At<&'t str>, Option<f64>);
+    let mut shafts: BTreeMap<String, Shaft> = BTreeMap::new();
+    let mut driven: Vec<(String, Drive<'_>)> = Vec::new();
+    let mut names = Names::default();
+    for shaft in asset.tables("shaft") {
+        let id = names.claim(&shaft);
+        for optional in ["teeth", "blades"] {
+            if let Some((0, at)) = shaft.whole(optional, 10_000) {
+                let what = format!("a shaft cannot have 0 {optional}");
+                shaft.source.refuse(&at, what, "leave it out if there are none");
+            }
+        }
+        let rpm = shaft.positive("rpm");
+        let ratio = shaft.positive("ratio");
+        let driver = shaft.text("driven_by");
+        match (shaft.has("rpm"), driver) {
+            (true, Some((_, at))) => shaft.source.refuse(
+                &at,
+                "this shaft has a speed and is driven as well",
+                "give rpm, or driven_by and ratio",
+            ),
+            (false, Some(driver)) => {
+                let ratio = shaft.require("ratio", ratio, "give its speed over that of the shaft that drives it");
+                driven.push((id.clone(), (driver, ratio.map(|ratio| ratio.0))));
+            }
+            (false, None) => {
+                shaft.require("rpm", rpm.clone(), "give rpm, or driven_by and ratio");
+            }
+            (true, None) => {}
+        }
+        let mut bearing_names = Names::default();
+        let bearings = shaft.tables("bearing");
+        let bearings = bearings
+            .iter()
+            .map(|bearing| (bearing_names.claim(bearing), read_bearing(bearing)))
+            .collect();
+        let hz = rpm.map(|(rpm, _)| rpm / 60.0);
+        shafts.insert(id, Shaft { hz, bearings });
+    }
+    // Each pass resolves at least one shaft, or what is left is a circle or hangs in the air.
+    while let Some(at) = driven
+        .iter()
+        .position(|(_, ((driver, _), _))| !driven.iter().any(|(id, _)| id == driver))
+    {
+        let (id, ((driver, place), ratio)) = driven.remove(at);
+        let Some(hz) = shafts.get(driver).map(|shaft| shaft.hz) else {
+            let what = format!("there is no shaft {driver:?} here");
+            asset.source.refuse(&place, what, "name another shaft of this asset");
+            continue;
+        };
+        if let Some(shaft) = shafts.get_mut(&id) {
+            shaft.hz = hz.zip(ratio).map(|(hz, ratio)| hz * ratio);
+        }
+    }
+    for (id, ((_, place), _)) in driven {
+        let what = format!("shaft {id:?} drives itself, in a circle");
+        asset.source.refuse(&place, what, "one shaft of the train needs an rpm");
+    }
+    shafts
+}
+
+fn read_bearing(bearing: &Section<'_>) -> Option<BearingOrders> {
+    let designation = bearing.text("designation");
+    let geometry = bearing.table("geometry", "geometry");
+    let orders = bearing.table("orders", "set of orders");
+    let given = ["designation", "geometry", "orders"]
+        .into_iter()
+        .filter(|key| bearing.has(key))
+        .count();
+    if given != 1 {
+        let what = "a bearing is told in one way, by designation, geometry or orders";
+        bearing
+            .source
+            .refuse(&bearing.at, format!("{what}, and this one in {given}"), "give exactly one");
+        return None;
+    }
+    let (found, at) = if let Some((designation, at)) = designation {
+        (designation.parse(), at)
+    } else if let Some(geometry) = geometry {
+        let number = |key| geometry.require(key, geometry.positive(key), "a bearing's orders follow from it");
+        let angle = geometry.number("angle_deg").map_or(0.0, |(angle, _)| angle);
+        let balls = geometry.whole("balls", u16::from(u8::MAX));
+        let balls = geometry.require("balls", balls, "a bearing's orders follow from it");
+        let (ball, pitch) = (number("ball_mm"), number("pitch_mm"));
+        let made = BearingGeometry::new(balls?.0 as u8, ball?.0, pitch?.0, angle);
+        (made.map(|made| made.orders()), geometry.at.clone())
+    } else {
+        let orders = orders?;
+        let number = |key| orders.require(key, orders.positive(key), "give all four, in multiples of shaft speed");
+        let (outer, inner) = (number("outer_race"), number("inner_race"));
+        let (ball, cage) = (number("ball"), number("cage"));
+        let declared = BearingOrders::declared(outer?.0, inner?.0, ball?.0, cage?.0);
+        (declared, orders.at.clone())
+    };
+    found
+        .map_err(|error| bearing.source.refuse(&at, error.to_string(), "correct the bearing"))
+        .ok()
+}
+
+/// What a channel section says by itself; asset, point, shaft and bearing are the caller's to fill in.
+fn read_channel(channel: &Section<'_>) -> Option<((NodeId, ChannelId), Range<usize>, ChannelSite)> {
+    let source = channel.source;
+    let node = channel.text("node");
+    let node = channel.require("node", node, "give the node's id, as printed on it");
+    let node = node.and_then(|(text, at)| match text.parse::<NodeId>() {
+        Ok(node) => Some((node, at)),
+        Err(error) => {
+            source.refuse(&at, format!("{text:?} is {error}"), "copy the id printed on the node");
+            None
+        }
+    });
+    let number = channel.whole("channel", trunnion_common::id::CHANNELS_MAX as u16 - 1);
+    let number = channel.require("channel", number, "give its number on the node, from 0");
+    let quantity = word::<Quantity>(channel, "quantity", "what it measures, such as \"acceleration\"");
+    let unit = word::<Unit>(channel, "unit", "the unit of its values, such as \"g\"");
+    if let (Some((quantity, _)), Some((unit, at))) = (&quantity, &unit)
+        && unit.quantity() != *quantity
+    {
+        let what = format!("{} is no unit of this channel's quantity", unit.symbol());
+        source.refuse(at, what, "make unit and quantity agree");
+    }
+    let gain = channel.positive("sensitivity").map_or(1.0, |(gain, _)| gain);
+    let vibration = matches!(
+        quantity,
+        Some((Quantity::Acceleration | Quantity::Velocity | Quantity::Displacement, _))
+    );
+    let axis = channel.text("axis");
+    let axis = match axis {
+        None if vibration => {
+            channel.require("axis", None, "write h, v or a, with the sign of its positive direction: \"+v\"")
+        }
+        None => None,
+        Some((text, at)) => {
+            let (sign, letter) = match text.split_at_checked(1) {
+                Some(("-", letter)) => (-1.0, letter),
+                Some(("+", letter)) => (1.0, letter),
+                _ => (1.0, text),
+            };
+            if !matches!(letter, "h" | "v" | "a") {
+                source.refuse(
+                    &at,
+                    format!("{text:?} is no axis"),
+                    "write h (horizontal), v (vertical) or a (axial), with its sign: \"+v\"",
+                );
+            }
+            Some((sign, letter))
+        }
+    };
+    let range = channel.positive("range");
+    let range = channel.require("range", range, "give the full scale, in its unit");
+    let band = channel.pair("band_hz");
+    let band = if vibration {
+        channel.require("band_hz", band, "give the edges of the band that the sensor can be used in")
+    } else {
+        Some(band.unwrap_or(((0.0, f64::MAX), channel.at.clone())))
+    };
+    if let Some(((low, high), at)) = &band
+        && !(0.0 <= *low && low < high)
+    {
+        let what = format!("a band from {low} to {high} Hz is none");
+        source.refuse(at, what, "give the lower edge first");
+    }
+    let quantity_name = channel.text("quantity").map_or("", |(name, _)| name);
+    let id = match channel.text("id") {
+        Some((id, at)) => {
+            if Name::new(id).is_err() {
+                source.refuse(&at, format!("{id:?} is no id"), "use 1 to 32 of a to z, 0 to 9 and -");
+            }
+            id.to_owned()
+        }
+        None => match axis {
+            Some((_, letter)) => format!("{quantity_name}-{letter}"),
+            None => quantity_name.to_owned(),
+        },
+    };
+    let (node, at) = node?;
+    let (unit, _) = unit?;
+    quantity?;
+    let ((band_low_hz, band_high_hz), _) = band?;
+    Some((
+        (node, ChannelId::new(number?.0)?),
+        at,
+        ChannelSite {
+            series: SeriesKey {
+                asset: String::new(),
+                point: String::new(),
+                channel: id,
+            },
+            unit,
+            range: range?.0,
+            gain: gain * axis.map_or(1.0, |(sign, _)| sign),
+            shaft_hz: 0.0,
+            bearing: None,
+            band_low_hz,
+            band_high_hz,
+        },
+    ))
+}
+
+/// A word out of a closed list, by its serde name.
+fn word<'t, T: serde::Deserialize<'t>>(section: &Section<'t>, key: &'static str, fix: &str) -> Option<At<T>> {
+    use serde::de::value::{BorrowedStrDeserializer, Error};
+    let text = section.text(key);
+    let (text, at) = section.require(key, text, fix)?;
+    match T::deserialize(BorrowedStrDeserializer::<Error>::new(text)) {
+        Ok(value) => Some((value, at)),
+        Err(error) => {
+            section
+                .source
+                .refuse(&at, format!("no {key} is called {text:?}"), error.to_string());
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The example of the module's documentation.
+    fn example() -> String {
+        let source = include_str!("fleet.rs");
+        let lines = source.lines().take_while(|line| line.starts_with("//!"));
+        lines
+            .skip_while(|line| *line != "//! ```toml")
+            .skip(1)
+            .take_while(|line| *line != "//! ```")
+            .map(|line| format!("{}\n", line.trim_start_matches("//!").trim_start_matches(' ')))
+            .collect()
+    }
+
+    /// The problems of the example after one replacement, as text.
+    fn refused(from: &str, to: &str) -> Vec<String> {
+        let text = example();
+        assert!(text.contains(from), "{from}");
+        let problems = Fleet::parse(&text.replacen(from, to, 1), "fleet.toml").unwrap_err();
+        problems.iter().map(ToString::to_string).collect()
+    }
+
+    fn check(from: &str, to: &str, wanted: &str) {
+        let problems = refused(from, to);
+        assert!(
+            problems.iter().any(|problem| problem.contains(wanted)),
+            "{from} -> {to}: {problems:#?}"
+        );
+    }
+
+    #[test]
+    fn the_example_of_the_documentation_is_a_fleet() {
+        let fleet = Fleet::parse(&example(), "fleet.toml").unwrap();
+        assert_eq!((fleet.assets()[0].id.as_str(), fleet.assets()[0].area.as_str()), ("fan-3", "hall-1"));
+        let site = fleet.channel("a1".parse().unwrap(), ChannelId::new(0).unwrap()).unwrap();
+        assert_eq!((site.series.point.as_str(), site.series.channel.as_str()), ("motor-de", "v"));
+        let context = site.context(48_000.0, 20_000.0);
+        assert!((context.shaft_hz - 1772.0 / 60.0).abs() < 1e-9);
+        assert!((context.bearing.unwrap().outer_race - 3.5848).abs() < 1e-3);
+        assert_eq!(context.band_high_hz, 5_000.0);
+        assert_eq!(site.context(2_560.0, 20_000.0).band_high_hz, 1_000.0);
+        assert!(fleet.channel("a1".parse().unwrap(), ChannelId::new(1).unwrap()).is_none());
+    }
+
+    #[test]
+    fn every_gap_is_refused_with_its_place_and_fix() {
+        check("id = \"fan-3\"", "id = \"Fan 3\"", "fleet.toml:7:6: \"Fan 3\" is no id");
+        check("power_kw = 75\n", "", "this asset has no power_kw; its ISO 20816-3 group");
+        check("support = \"rigid\"", "support = \"loose\"", "does not stand \"loose\"");
+        check("support = \"rigid\"", "", "this asset has no support");
+        check("rpm = 1772", "rpm = 0", "rpm = 0 of this shaft is not above 0");
+        check("rpm = 1772", "", "this shaft has no rpm");
+        check("rpm = 1772", "driven_by = \"motor\"\nratio = 2", "in a circle");
+        check("rpm = 1772", "driven_by = \"gear\"\nratio = 2", "there is no shaft \"gear\" here");
+        check("blades = 6", "blades = 0", "0 blades");
+        check("shaft = \"motor\"", "shaft = \"pump\"", "name one of this asset's shafts: motor");
+        check("shaft = \"motor\"", "", "this point has no shaft");
+        check("bearing = \"drive-end\"", "bearing = \"fan-end\"", "its shaft has no bearing \"fan-end\"");
+        check("designation = \"6205\"", "", "and this one in 0");
+        check("designation = \"6205\"", "designation = \"X1\"", "not in the catalogue");
+        check("designation = \"6205\"", "geometry = { balls = 2, ball_mm = 8, pitch_mm = 39 }", "2 balls");
+        check("designation = \"6205\"", "orders = { outer_race = 3.5 }", "has no cage");
+        check("unit = \"g\"", "unit = \"degC\"", "degC is no unit of this channel's quantity");
+        check("unit = \"g\"", "unit = \"furlong\"", "no unit is called \"furlong\"");
+        check("axis = \"+v\"", "axis = \"x\"", "\"x\" is no axis");
+        check("axis = \"+v\"", "", "this channel has no axis");
+        check("band_hz = [1, 5000]", "band_hz = [5000, 1]", "is none; give the lower edge first");
+        check("node = \"00000000000000a1\"", "node = \"0\"", "copy the id printed");
+        check("channel = 0", "channel = 16", "from 0 to 15");
+        check("channel = 0", "channel = \"0\"", "channel of this channel is string; give a number");
+        check("range = 16", "rnage = 16", "a channel has no rnage");
+        check("[[site]]", "[[site]", "not TOML");
+        check("id = \"fan-3\"", "id = \"unassigned\"", "is taken");
+    }
+
+    #[test]
+    fn every_problem_is_told_in_one_go() {
+        let text = example()
+            .replace("rpm = 1772", "rpm = -1")
+            .replace("unit = \"g\"", "unit = \"degC\"")
+            .replace("[1, 5000]", "[2, 1]");
+        assert_eq!(Fleet::parse(&text, "fleet.toml").unwrap_err().len(), 3);
+    }
+
+    #[test]
+    fn nothing_is_claimed_twice() {
+        let (head, asset) = {
+            let text = example();
+            let at = text.find("[[site.area.asset]]").unwrap();
+            (text[..at].to_owned(), text[at..].to_owned())
+        };
+        let twice = format!("{head}{asset}{asset}");
+        let problems: Vec<_> = Fleet::parse(&twice, "f").unwrap_err().iter().map(ToString::to_string).collect();
+        assert!(problems.iter().any(|problem| problem.contains("another asset is called \"fan-3\"")));
+        assert!(problems.iter().any(|problem| problem.contains("serves fan-3/motor-de/v already")), "{problems:#?}");
+    }
+
+    #[test]
+    fn a_driven_shaft_turns_by_its_ratio() {
+        let gear = "rpm = 1772\n[[site.area.asset.shaft]]\nid = \"gear\"\ndriven_by = \"motor\"\nratio = 0.25\n\
+                    [[site.area.asset.shaft]]\nid = \"fan\"\ndriven_by = \"gear\"\nratio = 2.0\n";
+        let text = example()
+            .replace("rpm = 1772", gear)
+            .replace("shaft = \"motor\"\n", "shaft = \"fan\"\n");
+        let fleet = Fleet::parse(&text, "fleet.toml").unwrap();
+        let (_, _, site) = fleet.channels().next().unwrap();
+        assert!((site.shaft_hz - 1772.0 / 60.0 / 2.0).abs() < 1e-9);
+    }
+}

@@ -24,12 +24,16 @@ pub mod door;
 pub mod features;
 pub mod fleet;
 pub mod ingest;
+pub mod init;
 pub mod journal;
 pub mod ledger;
 pub mod metrics;
 pub mod page;
 pub mod pipeline;
 pub mod pki;
+mod service;
 pub mod state;
 pub mod watermark;
 pub mod window;
+
+pub use service::{Addresses, RunError, run};

@@ -1,1 +1,273 @@
-fn main() {}
+//! `trunnion-collector`: arguments, tracing, signals, exit code.
+//!
+//! Facts for machines go to standard output, one JSON object a line; everything for people goes to
+//! standard error. Exit code 64 means that the configuration or the fleet file is at fault.
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use serde_json::json;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use time::OffsetDateTime;
+use tokio::signal::unix::{SignalKind, signal};
+use trunnion_collector::config::{self, Config, Problem};
+use trunnion_collector::fleet::Fleet;
+use trunnion_collector::{init, pki};
+use trunnion_common::id::Name;
+
+/// `EX_USAGE` of sysexits.h: what a supervisor must not answer with a restart.
+const BAD_CONFIGURATION: u8 = 64;
+
+/// Commits what gateways send, and says which machine is failing and which part of it.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a plant's certificate authority, server certificate, configuration and an example fleet file.
+    Init(Init),
+    /// Run the collector until SIGTERM or SIGINT; SIGHUP reads the fleet file and the certificates again.
+    Run {
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Check the configuration, the fleet file and what they name, and say everything that is wrong.
+    CheckConfig {
+        /// The configuration file.
+        config: PathBuf,
+    },
+    /// Enrol, renew or revoke gateways.
+    #[command(subcommand)]
+    Gateway(Gateway),
+}
+
+#[derive(Args)]
+struct Init {
+    /// Where to put it all; made if it does not exist.
+    #[arg(long)]
+    dir: PathBuf,
+    /// The site: 1 to 32 of a-z, 0-9 and -.
+    #[arg(long)]
+    site: Name,
+    /// A name or address by which gateways reach the collector; the first one goes into their bundles.
+    #[arg(long = "host", value_name = "NAME")]
+    hosts: Vec<String>,
+    /// Where gateways connect.
+    #[arg(long, default_value = config::DOOR_LISTEN)]
+    listen: SocketAddr,
+    /// Where the API listens; loopback only.
+    #[arg(long, default_value = config::HTTP_LISTEN)]
+    http: SocketAddr,
+}
+
+#[derive(Subcommand)]
+enum Gateway {
+    /// Enrol a gateway: make its key, certificate and address of the collector, as one bundle.
+    Add(Enrolment),
+    /// Give an enrolled gateway its next certificate.
+    Renew(Enrolment),
+    /// Revoke a gateway; its live session is cut.
+    Revoke {
+        /// The gateway's name.
+        name: Name,
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct Enrolment {
+    /// The gateway's name: 1 to 32 of a-z, 0-9 and -.
+    name: Name,
+    /// The configuration file.
+    #[arg(long)]
+    config: PathBuf,
+    /// `host:port` of the collector as the gateway dials it, in the order to try; door.endpoint of the
+    /// configuration when left out.
+    #[arg(long = "endpoint", value_name = "HOST:PORT")]
+    endpoints: Vec<String>,
+    /// The bundle's file, readable by its owner alone; standard output when left out.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// Why the command failed, by whose turn it is.
+enum Failure {
+    Configuration(Vec<Problem>),
+    Other(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let outcome = match cli.command {
+        Command::Init(arguments) => init(&arguments),
+        Command::Run { config } => run(&config),
+        Command::CheckConfig { config } => check_config(&config),
+        Command::Gateway(Gateway::Add(arguments)) => enrol(&arguments, pki::gateway_add),
+        Command::Gateway(Gateway::Renew(arguments)) => enrol(&arguments, pki::gateway_renew),
+        Command::Gateway(Gateway::Revoke { name, config }) => revoke(&name, &config),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Configuration(problems)) => {
+            for problem in &problems {
+                eprintln!("{problem}");
+            }
+            eprintln!("{} problem(s) found", problems.len());
+            ExitCode::from(BAD_CONFIGURATION)
+        }
+        Err(Failure::Other(error)) => {
+            eprintln!("trunnion-collector: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn init(arguments: &Init) -> Result<(), Failure> {
+    let plant = init::Plant {
+        dir: &arguments.dir,
+        site: &arguments.site,
+        hosts: &arguments.hosts,
+        listen: arguments.listen,
+        http: arguments.http,
+    };
+    let config = plant.make(now()).context("the plant was not made")?;
+    println!(
+        "{}",
+        json!({"event": "initialised", "site": arguments.site.as_str(), "config": config})
+    );
+    eprintln!(
+        "next: describe the machines in {}",
+        arguments.dir.join(init::FLEET_FILE).display()
+    );
+    eprintln!(
+        "      trunnion-collector gateway add NAME --config {} --out NAME.toml",
+        config.display()
+    );
+    eprintln!("      trunnion-collector run --config {}", config.display());
+    Ok(())
+}
+
+/// The configuration, and what it names, or every problem of both files.
+fn load(file: &Path) -> Result<Config, Failure> {
+    let config = Config::load(file).map_err(Failure::Configuration)?;
+    fleet(&config)?;
+    Ok(config)
+}
+
+fn fleet(config: &Config) -> Result<Fleet, Failure> {
+    let text = config::read_text(&config.fleet).map_err(|problem| Failure::Configuration(vec![problem]))?;
+    Fleet::parse(&text, &config.fleet.display().to_string()).map_err(Failure::Configuration)
+}
+
+fn check_config(file: &Path) -> Result<(), Failure> {
+    let config = load(file)?;
+    println!(
+        "{}",
+        json!({"event": "checked", "config": config.file, "fleet": config.fleet, "site": config.site.as_str()})
+    );
+    Ok(())
+}
+
+fn run(file: &Path) -> Result<(), Failure> {
+    let config = load(file)?;
+    let runtime = tokio::runtime::Runtime::new().context("no asynchronous runtime")?;
+    runtime.block_on(async {
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut hang_up = signal(SignalKind::hangup())?;
+        let (reload, reloads) = tokio::sync::mpsc::channel(1);
+        tokio::spawn(async move {
+            while hang_up.recv().await.is_some() {
+                // One that waits already will read everything that this one is about.
+                let _ = reload.try_send(());
+            }
+        });
+        let shutdown = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        let ready = |addresses: &trunnion_collector::Addresses| {
+            let (door, http) = (addresses.door.to_string(), addresses.http.to_string());
+            println!("{}", json!({"event": "ready", "door": door, "http": http}));
+        };
+        trunnion_collector::run(config, shutdown, reloads, ready).await?;
+        Ok(())
+    })
+}
+
+/// One of the authority's two ways to issue a gateway's certificate.
+type Issue = fn(&Path, &Name, &Name, &[String], OffsetDateTime) -> Result<pki::Bundle, pki::PkiError>;
+
+fn enrol(arguments: &Enrolment, issue: Issue) -> Result<(), Failure> {
+    let config = Config::load(&arguments.config).map_err(Failure::Configuration)?;
+    let endpoints = if arguments.endpoints.is_empty() {
+        Vec::from_iter(config.endpoint.clone())
+    } else {
+        arguments.endpoints.clone()
+    };
+    if endpoints.is_empty() {
+        let message = "no address for the bundle: give --endpoint HOST:PORT, or set door.endpoint";
+        return Err(anyhow::anyhow!(message).into());
+    }
+    for endpoint in &endpoints {
+        config::check_endpoint(endpoint).map_err(|what| anyhow::anyhow!("--endpoint {what}"))?;
+    }
+    let bundle = issue(
+        config.authority(),
+        &config.site,
+        &arguments.name,
+        &endpoints,
+        now(),
+    )?;
+    match &arguments.out {
+        None => print!("{}", bundle.to_toml()),
+        Some(out) => {
+            bundle.write(out)?;
+            let (site, gateway) = (config.site.as_str(), arguments.name.as_str());
+            println!(
+                "{}",
+                json!({"event": "enrolled", "site": site, "gateway": gateway, "endpoints": endpoints, "bundle": out})
+            );
+        }
+    }
+    Ok(())
+}
+
+fn revoke(name: &Name, file: &Path) -> Result<(), Failure> {
+    let config = Config::load(file).map_err(Failure::Configuration)?;
+    let certificates = pki::gateway_revoke(config.authority(), &config.site, name, now())?;
+    println!(
+        "{}",
+        json!({"event": "revoked", "gateway": name.as_str(), "certificates": certificates})
+    );
+    Ok(())
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a command's only look at the clock: validity of the certificates it makes"
+)]
+fn now() -> OffsetDateTime {
+    std::time::SystemTime::now().into()
+}

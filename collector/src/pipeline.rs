@@ -1,1 +1,913 @@
 //! The one place where the order of stages is written.
+//!
+//! ```text
+//! commit -> block -> frame -> known before? -> clock fix, channel table -> ledger
+//!                                                     |
+//!                    advisory <- detection <- features <- window <- samples in event time
+//! ```
+//!
+//! [`Pipeline::apply`] takes the journal's commits in order and returns what follows from them; the
+//! commit's time is its only clock. It runs the same live, after a restart from a checkpoint, and in
+//! a replay from the beginning, and gives the same outputs byte for byte. [`Runner`] is the thread
+//! around it.
+//!
+//! | memory | bound | what happens there |
+//! |---|---|---|
+//! | frames and readings that wait | [`Settings::waiting_bytes_max`] | the oldest becomes a dead letter |
+//! | clock fixes per boot | [`FIXES_MAX`] | the oldest but the first is forgotten |
+//! | channel tables per boot | [`TABLES_MAX`] | the oldest is forgotten |
+//! | boots per node | [`ledger::BOOTS_MAX`] | the oldest is forgotten |
+//! | fleet files | [`FLEETS_MAX`] | the oldest is forgotten |
+
+mod counters;
+mod runner;
+mod waiting;
+
+pub use counters::Counters;
+pub use runner::{RunError, Runner};
+
+use crate::advisory::{Advisories, AdvisoryChange};
+use crate::dead_letter::{DeadLetter, DeadReason};
+use crate::detection::{Detector, Verdict};
+use crate::features::{Analyzer, PointContext};
+use crate::fleet::{Fleet, NYQUIST_MARGIN};
+use crate::ingest::dedup::{FrameSets, FrameVerdict};
+use crate::journal::{Commit, Entry, Position};
+use crate::ledger::{self, AccountKey, Ledger, LedgerRow, Unnamed};
+use crate::state::{FeatureRow, FleetRow, SeriesKey, UNASSIGNED};
+use crate::watermark::Watermark;
+use crate::window::{Fired, Run, WindowSettings, Windows};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use trunnion_common::block::{BODY_MAX, Block, Body, Lane, Readings};
+use trunnion_common::feature::FeatureKind;
+use trunnion_common::frame::{ChannelDescriptor, Class, FRAME_MAX, Header, Payload, RawFrame};
+use trunnion_common::id::{BootId, ChannelId, GatewayId, NodeId};
+use trunnion_common::quantity::Unit;
+use trunnion_common::reject::RejectReason;
+use trunnion_common::sample::LossCause;
+use trunnion_common::sequence::Range;
+use trunnion_common::time::{ClockFix, EventTime};
+use waiting::{Content, Held, Origin, Waiting};
+
+/// Clock fixes kept per boot: at one in ten seconds, half a day of backlog.
+pub const FIXES_MAX: usize = 4_096;
+
+/// Channel tables kept per boot: a node re-measures its rates now and then.
+pub const TABLES_MAX: usize = 16;
+
+/// Fleet files kept: so many changes may lie between a sample and its arrival.
+pub const FLEETS_MAX: usize = 64;
+
+/// A sample takes two bytes at least on the wire.
+const SAMPLE_BYTES_MIN: u64 = 2;
+
+/// What outputs depend on beside the journal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Settings {
+    /// How windows are cut and when they fire.
+    pub windows: WindowSettings,
+    /// Most bytes of frames that wait for their clock fix or channel table.
+    pub waiting_bytes_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            windows: WindowSettings::default(),
+            // Over ten minutes of a channel at 25.6 kHz.
+            waiting_bytes_max: 32 << 20,
+        }
+    }
+}
+
+/// What follows from a commit.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Output {
+    /// A window fired.
+    Features(FeatureRow),
+    /// An advisory changed.
+    Advisory(AdvisoryChange),
+    /// A row of the ledger changed.
+    Ledger(LedgerRow),
+    /// Something could not be used.
+    DeadLetter(DeadLetter),
+    /// Another fleet file is in force.
+    Fleet(FleetRow),
+}
+
+/// From commits to outputs.
+pub struct Pipeline {
+    settings: Settings,
+    state: PipelineState,
+    /// The fleet files of the state, read.
+    fleets: BTreeMap<EventTime, Fleet>,
+    analyzer: Analyzer,
+    outputs: Vec<Output>,
+}
+
+impl fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pipeline").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+/// Everything the pipeline remembers: what a checkpoint holds.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct PipelineState {
+    position: Position,
+    now: EventTime,
+    frames: FrameSets,
+    boots: BTreeMap<(NodeId, BootId), Boot>,
+    waiting: Waiting,
+    ledger: Ledger,
+    channels: BTreeMap<ChannelKey, Channel>,
+    detectors: BTreeMap<SeriesKey, Detector>,
+    advisories: BTreeMap<(String, String), Advisories>,
+    fleets: BTreeMap<EventTime, String>,
+    counters: Counters,
+}
+
+/// A channel of a node, and whether its samples are history: live and backfill progress apart.
+type ChannelKey = (NodeId, ChannelId, bool);
+
+/// What explains a boot's samples.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+struct Boot {
+    fixes: BTreeMap<u32, ClockFix>,
+    tables: BTreeMap<u16, Vec<ChannelDescriptor>>,
+}
+
+/// A channel's samples in event time.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+struct Channel {
+    windows: Windows,
+    watermark: Watermark,
+    /// Of the samples that came last.
+    boot: BootId,
+    class: Class,
+    signal: Signal,
+}
+
+/// What a channel's numbers are, as its node says.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+struct Signal {
+    unit: Unit,
+    band_high_hz: f64,
+    /// Consecutive samples of a fast channel; otherwise readings.
+    waveform: bool,
+}
+
+/// Consecutive samples with everything that explains them.
+struct Samples {
+    origin: Origin,
+    account: AccountKey,
+    class: Class,
+    range: Range,
+    time: EventTime,
+    rate_mhz: u32,
+    values: Vec<f32>,
+    signal: Signal,
+}
+
+/// What samples wait for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Missing {
+    Fix,
+    Table,
+}
+
+impl Pipeline {
+    /// A pipeline before the journal's first entry.
+    pub fn new(settings: Settings) -> Self {
+        Self::resume(settings, PipelineState::default())
+    }
+
+    /// A pipeline that goes on from a checkpoint.
+    pub fn resume(settings: Settings, state: PipelineState) -> Self {
+        let read = |text: &String| Fleet::parse(text, FLEET_FILE).ok();
+        let fleets = state.fleets.iter().filter_map(|(at, text)| Some((*at, read(text)?)));
+        Self {
+            settings,
+            fleets: fleets.collect(),
+            state,
+            analyzer: Analyzer::new(),
+            outputs: Vec::new(),
+        }
+    }
+
+    /// Takes the next commit in; returns what follows from it, in a fixed order.
+    pub fn apply(&mut self, commit: &Commit) -> Vec<Output> {
+        self.state.now = self.state.now.max(commit.time);
+        for (position, entry) in &commit.entries {
+            self.handle_entry(*position, entry);
+        }
+        self.fire_idle();
+        self.state.position = commit.end;
+        let changes = self.state.ledger.poll_changes();
+        self.outputs.extend(changes.into_iter().map(Output::Ledger));
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// What a checkpoint holds.
+    pub const fn state(&self) -> &PipelineState {
+        &self.state
+    }
+
+    /// What outputs depend on beside the journal.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Counts since the journal began.
+    pub const fn counters(&self) -> &Counters {
+        &self.state.counters
+    }
+
+    /// Samples whose whereabouts nobody can explain; anything but 0 is an alarm.
+    pub fn unexplained(&self) -> u64 {
+        self.state.ledger.unexplained()
+    }
+
+    fn handle_entry(&mut self, position: Position, entry: &Entry) {
+        match entry {
+            Entry::Block { gateway, bytes } => self.handle_block(position, gateway, bytes),
+            Entry::Fleet { effective, text } => self.handle_fleet(position, *effective, text),
+            Entry::Lost {
+                gateway,
+                blocks,
+                cause,
+                ..
+            } => {
+                let bytes = blocks.count().saturating_mul(BODY_MAX as u64);
+                self.lose_unnamed(gateway, None, *cause, bytes);
+            }
+            Entry::EpochClosed { .. } | Entry::Tick => {}
+        }
+    }
+
+    fn handle_block(&mut self, position: Position, gateway: &GatewayId, bytes: &[u8]) {
+        let mut origin = Origin {
+            gateway: gateway.clone(),
+            position,
+            item: 0,
+            backfill: false,
+        };
+        let body = match Block::parse(bytes).and_then(|block| {
+            origin.backfill = block.lane() == Lane::Backfill;
+            block.decode()
+        }) {
+            Ok(body) => body,
+            Err(reason) => return self.refuse_unnamed(&origin, None, reason, bytes),
+        };
+        match body {
+            Body::Frames(records) => {
+                for (item, record) in records.enumerate() {
+                    origin.item = item as u32;
+                    match record {
+                        Ok(record) => self.handle_frame(&origin, record.fix, record.frame),
+                        Err(reason) => self.refuse_unnamed(&origin, None, reason, bytes),
+                    }
+                }
+            }
+            Body::Readings(readings) => self.handle_readings(&origin, readings),
+            Body::ClockFix(fix) => self.handle_fix(fix),
+            Body::Gap(gap) => {
+                self.fill_frames(gateway, (gap.node, gap.boot), gap.class, &gap.ranges);
+            }
+            Body::Tombstone(tombstone) => {
+                self.state.ledger.observe_tombstone(&tombstone);
+                for (node, boot, class, ranges) in &tombstone.frames {
+                    self.fill_frames(gateway, (*node, *boot), *class, ranges);
+                }
+            }
+            Body::Derived(_) | Body::Advisory(_) => self.state.counters.reports_kept += 1,
+            Body::Describe(_) => {}
+            Body::Status(records) => {
+                for (item, record) in records.enumerate() {
+                    origin.item = item as u32;
+                    match record {
+                        Ok(holding) => {
+                            self.state.ledger.observe_boot(holding.node, holding.boot);
+                            self.state.ledger.observe_holding(gateway, &holding, self.state.now);
+                        }
+                        Err(reason) => self.bury(&origin, DeadReason::Rejected(reason), bytes),
+                    }
+                }
+            }
+        }
+    }
+
+    fn handle_frame(&mut self, origin: &Origin, fix: u32, bytes: &[u8]) {
+        let frame = match RawFrame::parse(bytes) {
+            Ok(frame) => frame,
+            Err(reason) => return self.refuse_unnamed(origin, None, reason, bytes),
+        };
+        let header = frame.header();
+        let source = (header.node, header.boot);
+        let payload = frame.payload();
+        let samples = payload.as_ref().ok().and_then(|payload| sample_range(header, payload));
+        match self.admit(origin, source, header.class, header.sequence) {
+            FrameVerdict::New | FrameVerdict::Overflow { .. } => {}
+            FrameVerdict::Duplicate => {
+                if let Some((account, range)) = samples {
+                    self.state.ledger.repeat(account, range);
+                }
+                return;
+            }
+            FrameVerdict::ForgottenBoot => {
+                return self.bury(origin, DeadReason::Rejected(RejectReason::ForgottenBoot), bytes);
+            }
+            FrameVerdict::TooManyNodes => return self.bury(origin, DeadReason::TooManyNodes, bytes),
+        }
+        match payload {
+            Err(reason) => self.refuse_unnamed(origin, Some(source), reason, bytes),
+            Ok(Payload::Waveform(_) | Payload::Scalar(_)) => match samples {
+                Some((account, range)) => {
+                    if let Some(missing) = self.take_frame(origin, fix, bytes) {
+                        self.state.ledger.wait(account, range);
+                        let content = Content::Frame {
+                            fix,
+                            bytes: bytes.to_vec(),
+                        };
+                        self.hold(origin, source, content, missing);
+                    }
+                }
+                None => self.refuse_unnamed(origin, Some(source), RejectReason::Payload, bytes),
+            },
+            Ok(Payload::Describe(describe)) => {
+                let tables = &mut self.state.boots.entry(source).or_default().tables;
+                tables.insert(describe.revision, describe.channels.to_vec());
+                if tables.len() > TABLES_MAX {
+                    tables.pop_first();
+                }
+                self.release(source);
+            }
+            Ok(Payload::Status(status)) => {
+                self.state.ledger.observe_status(header.node, header.boot, &status);
+            }
+            Ok(Payload::Event(_)) => self.state.counters.node_events += 1,
+            Ok(Payload::Feature(_)) => self.state.counters.reports_kept += 1,
+            // Line traffic that an agent has no reason to forward.
+            Ok(
+                Payload::TimeReply(_)
+                | Payload::SettingsResult(_)
+                | Payload::Poll(_)
+                | Payload::Discover
+                | Payload::Assign(_)
+                | Payload::TimeRequest(_)
+                | Payload::Settings(_)
+                | Payload::Identify(_)
+                | Payload::Capture(_),
+            ) => {}
+        }
+        self.fire_node(header.node);
+    }
+
+    fn handle_readings(&mut self, origin: &Origin, readings: Readings) {
+        let source = (readings.node, readings.boot);
+        let account = (readings.node, readings.boot, readings.channel);
+        let Some(range) = end_of(readings.first_sample, readings.readings.len()) else {
+            return;
+        };
+        let bytes = || postcard::to_stdvec(&readings).unwrap_or_default();
+        match self.admit(origin, source, Class::Essential, readings.sequence) {
+            FrameVerdict::New | FrameVerdict::Overflow { .. } => {}
+            FrameVerdict::Duplicate => return self.state.ledger.repeat(account, range),
+            FrameVerdict::ForgottenBoot => {
+                return self.bury(origin, DeadReason::Rejected(RejectReason::ForgottenBoot), &bytes());
+            }
+            FrameVerdict::TooManyNodes => return self.bury(origin, DeadReason::TooManyNodes, &bytes()),
+        }
+        if let Some(missing) = self.take_readings(origin, &readings) {
+            self.state.ledger.wait(account, range);
+            self.hold(origin, source, Content::Readings(Box::new(readings)), missing);
+        }
+        self.fire_node(source.0);
+    }
+
+    fn handle_fix(&mut self, fix: ClockFix) {
+        let source = (fix.node, fix.boot);
+        self.note_boot(source);
+        let fixes = &mut self.state.boots.entry(source).or_default().fixes;
+        fixes.entry(fix.number).or_insert(fix);
+        if fixes.len() > FIXES_MAX {
+            // The first one stays: frames taken in before it name it by 0.
+            let oldest = fixes.keys().copied().find(|number| *number != 0);
+            oldest.and_then(|number| fixes.remove(&number));
+        }
+        self.release(source);
+        self.fire_node(fix.node);
+    }
+
+    fn handle_fleet(&mut self, position: Position, effective: EventTime, text: &str) {
+        let fleet = match Fleet::parse(text, FLEET_FILE) {
+            Ok(fleet) => fleet,
+            Err(_) => return self.bury_whole(position, None, 0, DeadReason::Fleet, text.as_bytes()),
+        };
+        self.outputs.push(Output::Fleet(FleetRow {
+            effective,
+            text: text.to_owned(),
+            assets: fleet.asset_rows(),
+        }));
+        self.fleets.insert(effective, fleet);
+        self.state.fleets.insert(effective, text.to_owned());
+        if self.state.fleets.len() > FLEETS_MAX {
+            self.state.fleets.pop_first();
+            self.fleets.pop_first();
+        }
+    }
+
+    /// Counts a frame as received, and books what that gave up.
+    fn admit(
+        &mut self,
+        origin: &Origin,
+        source: (NodeId, BootId),
+        class: Class,
+        sequence: u64,
+    ) -> FrameVerdict {
+        let verdict = self.state.frames.admit_frame(source.0, source.1, class, sequence);
+        match verdict {
+            FrameVerdict::New => self.note_boot(source),
+            FrameVerdict::Overflow { closed } => {
+                self.note_boot(source);
+                self.give_up_frames(&origin.gateway, source, closed);
+            }
+            FrameVerdict::Duplicate => self.state.counters.frames_duplicated += 1,
+            FrameVerdict::ForgottenBoot | FrameVerdict::TooManyNodes => {}
+        }
+        verdict
+    }
+
+    /// Counts frames as received that never will be.
+    fn fill_frames(&mut self, gateway: &GatewayId, source: (NodeId, BootId), class: Class, ranges: &[Range]) {
+        for closed in self.state.frames.fill(source.0, source.1, class, ranges) {
+            self.give_up_frames(gateway, source, closed);
+        }
+        self.fire_node(source.0);
+    }
+
+    fn give_up_frames(&mut self, gateway: &GatewayId, source: (NodeId, BootId), frames: Range) {
+        let bytes = frames.count().saturating_mul(FRAME_MAX as u64);
+        self.lose_unnamed(gateway, Some(source), LossCause::SetOverflow, bytes);
+    }
+
+    /// A node showed a sign of life under that boot.
+    fn note_boot(&mut self, source: (NodeId, BootId)) {
+        self.state.ledger.observe_boot(source.0, source.1);
+        let boots = &mut self.state.boots;
+        if boots.contains_key(&source) {
+            return;
+        }
+        boots.insert(source, Boot::default());
+        let mine = (source.0, BootId::from_u64(0))..=(source.0, BootId::from_u64(u64::MAX));
+        if boots.range(mine.clone()).count() > ledger::BOOTS_MAX
+            && let Some(oldest) = boots.range(mine).next().map(|(source, _)| *source)
+        {
+            boots.remove(&oldest);
+        }
+    }
+
+    /// Places a frame's samples; what it says if they have to wait.
+    fn take_frame(&mut self, origin: &Origin, fix: u32, bytes: &[u8]) -> Option<Missing> {
+        match self.explain_frame(origin, fix, bytes) {
+            Ok(Ok(samples)) => {
+                self.place(&samples);
+                None
+            }
+            Ok(Err(missing)) => Some(missing),
+            Err((reason, account, range)) => {
+                self.state.ledger.refuse(account, range);
+                self.bury(origin, DeadReason::Rejected(reason), bytes);
+                None
+            }
+        }
+    }
+
+    /// A frame's samples with their time and unit, or what they wait for, or why they are refused.
+    #[allow(clippy::type_complexity, reason = "three outcomes, told apart once by the caller")]
+    fn explain_frame(
+        &self,
+        origin: &Origin,
+        fix: u32,
+        bytes: &[u8],
+    ) -> Result<Result<Samples, Missing>, (RejectReason, AccountKey, Range)> {
+        let parsed = RawFrame::parse(bytes).ok();
+        let (header, payload) = parsed
+            .and_then(|frame| Some((*frame.header(), frame.payload().ok()?)))
+            .expect("the frame was parsed when it came, and has waited unchanged");
+        let (account, range) =
+            sample_range(&header, &payload).expect("its range was looked at when it came, and has not changed");
+        let refused = |reason| (reason, account, range);
+        let Some(boot) = self.state.boots.get(&(header.node, header.boot)) else {
+            return Ok(Err(Missing::Table));
+        };
+        let revision = match &payload {
+            Payload::Waveform(waveform) => waveform.revision,
+            Payload::Scalar(scalar) => scalar.revision,
+            _ => return Err(refused(RejectReason::Payload)),
+        };
+        let Some(table) = boot.tables.get(&revision) else {
+            return Ok(Err(Missing::Table));
+        };
+        let descriptor = table
+            .get(account.2.index())
+            .ok_or(refused(RejectReason::UnknownChannel))?;
+        if descriptor.rate_mhz == 0 {
+            return Err(refused(RejectReason::Payload));
+        }
+        let values = match &payload {
+            Payload::Waveform(waveform) => {
+                let raw = waveform.samples().map_err(refused)?;
+                raw.map(|raw| f32::from(raw) * descriptor.scale).collect()
+            }
+            Payload::Scalar(scalar) => scalar
+                .readings
+                .iter()
+                .map(|reading| reading.unwrap_or(f32::NAN))
+                .collect(),
+            _ => Vec::new(),
+        };
+        let Some(fix) = boot.fixes.get(&fix) else {
+            return Ok(Err(Missing::Fix));
+        };
+        Ok(Ok(Samples {
+            origin: origin.clone(),
+            account,
+            class: header.class,
+            range,
+            time: fix.event_time(header.ticks),
+            rate_mhz: descriptor.rate_mhz,
+            values,
+            signal: Signal {
+                unit: descriptor.unit,
+                band_high_hz: f64::from(descriptor.band_high_hz),
+                waveform: matches!(payload, Payload::Waveform(_)),
+            },
+        }))
+    }
+
+    /// Places readings, each at its own time; what it says if they have to wait.
+    fn take_readings(&mut self, origin: &Origin, readings: &Readings) -> Option<Missing> {
+        let source = (readings.node, readings.boot);
+        let fix = self.state.boots.get(&source).and_then(|boot| boot.fixes.get(&readings.fix).copied());
+        let Some(fix) = fix else {
+            return Some(Missing::Fix);
+        };
+        for (index, (ticks, reading)) in (readings.first_sample..).zip(&readings.readings) {
+            let Some(range) = Range::one(index) else {
+                break;
+            };
+            self.place(&Samples {
+                origin: origin.clone(),
+                account: (readings.node, readings.boot, readings.channel),
+                class: Class::Essential,
+                range,
+                time: fix.event_time(*ticks),
+                rate_mhz: 0,
+                values: vec![reading.unwrap_or(f32::NAN)],
+                signal: Signal {
+                    unit: readings.unit,
+                    band_high_hz: f64::MAX,
+                    waveform: false,
+                },
+            });
+        }
+        None
+    }
+
+    /// Samples whose time and unit are known: ledger, window, watermark.
+    fn place(&mut self, samples: &Samples) {
+        let new = self.state.ledger.store(samples.account, samples.range);
+        let (node, boot, channel_id) = samples.account;
+        let key = (node, channel_id, samples.origin.backfill);
+        let channel = self.state.channels.entry(key).or_insert_with(|| Channel {
+            windows: Windows::default(),
+            watermark: Watermark::default(),
+            boot,
+            class: samples.class,
+            signal: samples.signal,
+        });
+        (channel.boot, channel.class, channel.signal) = (boot, samples.class, samples.signal);
+        let settings = &self.settings.windows;
+        let size_ns = if samples.signal.waveform {
+            settings.size_ns
+        } else {
+            settings.scalar_size_ns
+        };
+        let whole = Run {
+            boot,
+            first: samples.range.first(),
+            time: samples.time,
+            rate_mhz: samples.rate_mhz,
+            values: &samples.values,
+            backfill: samples.origin.backfill,
+        };
+        let mut ahead = 0;
+        for part in new {
+            let skipped = part.first() - whole.first;
+            let at = skipped as usize;
+            let run = Run {
+                first: part.first(),
+                time: whole.time_after(skipped),
+                values: &samples.values[at..at + part.count() as usize],
+                ..whole
+            };
+            let misplaced = channel.windows.place(&run, size_ns, settings, self.state.now);
+            self.state.counters.samples_stored += part.count();
+            self.state.counters.samples_late += misplaced.late;
+            ahead += misplaced.ahead;
+        }
+        self.state.counters.samples_ahead += ahead;
+        if ahead == 0 {
+            let end = whole.time_after(samples.range.count());
+            channel.watermark.observe(end, self.state.now);
+        }
+    }
+
+    /// Lets samples wait for what is missing.
+    fn hold(&mut self, origin: &Origin, source: (NodeId, BootId), content: Content, missing: Missing) {
+        let held = Held {
+            origin: origin.clone(),
+            source,
+            content,
+        };
+        tracing::debug!(node = %source.0, boot = %source.1, ?missing, "samples wait");
+        for displaced in self.state.waiting.push(held, self.settings.waiting_bytes_max) {
+            self.give_up_held(&displaced);
+        }
+    }
+
+    /// What waited longest had to leave.
+    fn give_up_held(&mut self, held: &Held) {
+        match &held.content {
+            Content::Frame { fix, bytes } => {
+                let reason = match self.explain_frame(&held.origin, *fix, bytes) {
+                    Ok(Err(Missing::Fix)) => DeadReason::NoClockFix,
+                    _ => DeadReason::NoDescriptor,
+                };
+                let range = RawFrame::parse(bytes)
+                    .ok()
+                    .and_then(|frame| sample_range(frame.header(), &frame.payload().ok()?));
+                if let Some((account, range)) = range {
+                    self.state.ledger.refuse(account, range);
+                }
+                self.bury(&held.origin, reason, bytes);
+            }
+            Content::Readings(readings) => {
+                if let Some(range) = end_of(readings.first_sample, readings.readings.len()) {
+                    let account = (readings.node, readings.boot, readings.channel);
+                    self.state.ledger.refuse(account, range);
+                }
+                let bytes = postcard::to_stdvec(readings).unwrap_or_default();
+                self.bury(&held.origin, DeadReason::NoClockFix, &bytes);
+            }
+        }
+    }
+
+    /// Tries again what waited of a boot.
+    fn release(&mut self, source: (NodeId, BootId)) {
+        for held in self.state.waiting.take(source) {
+            let missing = match &held.content {
+                Content::Frame { fix, bytes } => self.take_frame(&held.origin, *fix, bytes),
+                Content::Readings(readings) => self.take_readings(&held.origin, readings),
+            };
+            if let Some(missing) = missing {
+                self.hold(&held.origin, source, held.content, missing);
+            }
+        }
+    }
+
+    /// Moves the watermarks of a node's channels on, and fires what they have passed.
+    fn fire_node(&mut self, node: NodeId) {
+        let mut fired = Vec::new();
+        let first = (node, FIRST_CHANNEL, false);
+        let channels = self.state.channels.range_mut(first..);
+        for (key, channel) in channels.take_while(|(key, _)| key.0 == node) {
+            if channel.windows.is_empty() {
+                continue;
+            }
+            let received = self.state.frames.received(node, channel.boot, channel.class);
+            let contiguous = received.ranges().is_empty() && !self.state.waiting.has((node, channel.boot));
+            let lane = if key.2 { Lane::Backfill } else { Lane::Live };
+            let settings = &self.settings.windows;
+            let reached = channel.watermark.advance(contiguous, lane, settings.trail_ns);
+            while let Some(window) = channel.windows.fire(reached, settings) {
+                fired.push((*key, channel.signal, window));
+            }
+        }
+        self.publish_all(fired);
+    }
+
+    /// Fires what is left of channels that fell silent.
+    fn fire_idle(&mut self) {
+        let (now, settings) = (self.state.now, &self.settings.windows);
+        let mut fired = Vec::new();
+        for (key, channel) in &mut self.state.channels {
+            if !channel.windows.is_empty() && channel.watermark.is_idle(now, settings.idle_ns) {
+                while let Some(window) = channel.windows.fire_idle(now, settings) {
+                    fired.push((*key, channel.signal, window));
+                }
+            }
+        }
+        self.publish_all(fired);
+    }
+
+    fn publish_all(&mut self, fired: Vec<(ChannelKey, Signal, Fired)>) {
+        for ((node, channel, _), signal, window) in fired {
+            self.publish(node, channel, signal, window);
+        }
+    }
+
+    /// A fired window: features, detection, advisory.
+    fn publish(&mut self, node: NodeId, channel: ChannelId, signal: Signal, mut window: Fired) {
+        let counters = &mut self.state.counters;
+        counters.windows_fired += 1;
+        counters.windows_undecided += u64::from(!window.decided);
+        let fleet = self.fleets.range(..=window.start).next_back().map(|(_, fleet)| fleet);
+        let site = fleet.and_then(|fleet| fleet.channel(node, channel));
+        let factor = site.and_then(|site| conversion(signal.unit, site.unit));
+        counters.windows_contradicted += u64::from(site.is_some() && factor.is_none());
+        let site = site.zip(factor);
+        let context = match site {
+            Some((site, factor)) => {
+                let gain = (site.gain * factor) as f32;
+                window.samples.iter_mut().for_each(|sample| *sample *= gain);
+                site.context(window.rate_hz, signal.band_high_hz)
+            }
+            None => PointContext {
+                shaft_hz: 0.0,
+                bearing: None,
+                band_high_hz: signal.band_high_hz.min(window.rate_hz / NYQUIST_MARGIN),
+            },
+        };
+        let series = site.map_or_else(
+            || SeriesKey {
+                asset: UNASSIGNED.to_owned(),
+                point: node.to_string(),
+                channel: channel.to_string(),
+            },
+            |(site, _)| site.series.clone(),
+        );
+        let (values, verdict) = if !window.decided {
+            let coverage = window.coverage;
+            (Vec::new(), Verdict::Undecided { coverage })
+        } else if signal.waveform {
+            let features = self.analyzer.analyze(&window.samples, window.rate_hz, &context);
+            let values = features.values.into_iter().map(|(kind, value)| (kind.label(), value));
+            (values.collect(), Verdict::new(window.coverage, features.finding))
+        } else {
+            (summarise(&window.samples), Verdict::Healthy)
+        };
+        if site.is_some() && signal.waveform {
+            self.detect(&series, &window, verdict);
+        }
+        self.outputs.push(Output::Features(FeatureRow {
+            series,
+            start: window.start,
+            end: window.end,
+            coverage: window.coverage,
+            decided: window.decided,
+            revision: 0,
+            backfill: window.backfill,
+            values,
+        }));
+    }
+
+    /// Windows of one channel are looked at together; a point's channels speak for the same bearing.
+    fn detect(&mut self, series: &SeriesKey, window: &Fired, verdict: Verdict) {
+        let detector = self.state.detectors.entry(series.clone()).or_default();
+        let detection = detector.handle_window(verdict.clone());
+        let point = (series.asset.clone(), series.point.clone());
+        let advisories = self
+            .state
+            .advisories
+            .entry(point)
+            .or_insert_with(|| Advisories::new(series.asset.as_str(), series.point.as_str()));
+        let lane = if window.backfill { Lane::Backfill } else { Lane::Live };
+        for change in advisories.handle_window(window.end, &verdict, &detection, lane) {
+            match &change {
+                AdvisoryChange::Raised(_) => self.state.counters.advisories_raised += 1,
+                AdvisoryChange::Cleared(_) => self.state.counters.advisories_cleared += 1,
+                AdvisoryChange::Updated(_) => {}
+            }
+            self.outputs.push(Output::Advisory(change));
+        }
+    }
+
+    /// A dead letter whose samples, if it held any, are not known by index.
+    fn refuse_unnamed(
+        &mut self,
+        origin: &Origin,
+        source: Option<(NodeId, BootId)>,
+        reason: RejectReason,
+        payload: &[u8],
+    ) {
+        self.lose_unnamed(&origin.gateway, source, LossCause::Refused, payload.len() as u64);
+        self.bury(origin, DeadReason::Rejected(reason), payload);
+    }
+
+    fn lose_unnamed(
+        &mut self,
+        gateway: &GatewayId,
+        boot: Option<(NodeId, BootId)>,
+        cause: LossCause,
+        bytes: u64,
+    ) {
+        self.state.ledger.observe_unnamed(Unnamed {
+            gateway: gateway.clone(),
+            boot,
+            cause,
+            samples_max: bytes / SAMPLE_BYTES_MIN,
+            since: self.state.now,
+        });
+    }
+
+    fn bury(&mut self, origin: &Origin, reason: DeadReason, payload: &[u8]) {
+        let gateway = Some(origin.gateway.clone());
+        self.bury_whole(origin.position, gateway, origin.item, reason, payload);
+    }
+
+    fn bury_whole(
+        &mut self,
+        position: Position,
+        gateway: Option<GatewayId>,
+        item: u32,
+        reason: DeadReason,
+        payload: &[u8],
+    ) {
+        *self.state.counters.dead_letters.entry(reason).or_default() += 1;
+        self.outputs.push(Output::DeadLetter(DeadLetter {
+            position,
+            item,
+            gateway,
+            reason,
+            time: self.state.now,
+            payload: payload.to_vec(),
+        }));
+    }
+}
+
+impl PipelineState {
+    /// Everything of the journal before this has been applied.
+    pub const fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The journal's time there.
+    pub const fn now(&self) -> EventTime {
+        self.now
+    }
+}
+
+/// What problems of a journaled fleet file would be reported under.
+const FLEET_FILE: &str = "fleet.toml";
+
+const FIRST_CHANNEL: ChannelId = match ChannelId::new(0) {
+    Some(channel) => channel,
+    None => panic!("a node can have one channel"),
+};
+
+/// The channel and indexes of a payload's samples; `None` when it carries none, or no index can have them.
+fn sample_range(header: &Header, payload: &Payload<'_>) -> Option<(AccountKey, Range)> {
+    let (channel, first, count) = match payload {
+        Payload::Waveform(waveform) => (waveform.channel, waveform.first_sample, waveform.count.into()),
+        Payload::Scalar(scalar) => (scalar.channel, scalar.first_sample, scalar.readings.len()),
+        _ => return None,
+    };
+    Some(((header.node, header.boot, channel), end_of(first, count)?))
+}
+
+fn end_of(first: u64, count: usize) -> Option<Range> {
+    Range::new(first, first.checked_add(count as u64)?)
+}
+
+/// What values in `from` are multiplied with to be in `to`; none when they measure different things.
+fn conversion(from: Unit, to: Unit) -> Option<f64> {
+    /// Metres per second squared (ISO 80000-3).
+    const STANDARD_GRAVITY: f64 = 9.806_65;
+    match (from, to) {
+        (Unit::StandardGravity, Unit::MetrePerSecondSquared) => Some(STANDARD_GRAVITY),
+        (Unit::MetrePerSecondSquared, Unit::StandardGravity) => Some(1.0 / STANDARD_GRAVITY),
+        _ if from == to => Some(1.0),
+        _ => None,
+    }
+}
+
+/// What is said of a window of readings.
+fn summarise(readings: &[f32]) -> Vec<(&'static str, f32)> {
+    let values = || readings.iter().copied().filter(|value| !value.is_nan());
+    let count = values().count();
+    if count == 0 {
+        return Vec::new();
+    }
+    // By index and in double precision: the same whatever the order of arrival.
+    let mean = values().map(f64::from).sum::<f64>() / count as f64;
+    vec![
+        ("count", count as f32),
+        (FeatureKind::Mean.label(), mean as f32),
+        ("minimum", values().fold(f32::INFINITY, f32::min)),
+        ("maximum", values().fold(f32::NEG_INFINITY, f32::max)),
+    ]
+}

@@ -1,1 +1,813 @@
 //! What outputs look like at rest: feature series, advisories, ledger, in SQLite behind one seam.
+//!
+//! One [`State`] writes, in one transaction per [`Batch`]: outputs, the journal position they reach
+//! and, now and then, a checkpoint of the pipeline. Every row has a key that follows from the journal
+//! alone, and writing a row again changes nothing, so that a replay after a crash is harmless.
+//! Readers ([`StateReader`]) have connections of their own and see whole batches only.
+
+use crate::advisory::Advisory;
+use crate::dead_letter::DeadLetter;
+use crate::journal::Position;
+use crate::ledger::LedgerRow;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, params};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use trunnion_common::id::{BootId, ChannelId};
+use trunnion_common::sample::LossCause;
+use trunnion_common::time::EventTime;
+
+/// Version of the tables; another one is refused rather than guessed at.
+const SCHEMA: i64 = 1;
+
+/// Bytes of dead payloads kept; beyond, the oldest goes (the journal has it still).
+pub const DEAD_LETTER_BYTES_MAX: i64 = 64 << 20;
+
+/// Checkpoints kept: the newest, and the one before in case the newest cannot be read.
+const CHECKPOINTS_KEPT: i64 = 2;
+
+/// Longest wait for a lock: a writer's batch takes milliseconds, a checkpoint of the WAL more.
+const BUSY_WAIT: Duration = Duration::from_secs(10);
+
+/// Asset id under which channels appear that no fleet entry names.
+pub const UNASSIGNED: &str = "unassigned";
+
+/// Where a series hangs in the plant.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
+pub struct SeriesKey {
+    /// Asset id of the fleet file, or [`UNASSIGNED`].
+    pub asset: String,
+    /// Measurement point id, or the node's id in hexadecimal.
+    pub point: String,
+    /// Channel id within the point, or the node's channel number.
+    pub channel: String,
+}
+
+/// One fired window of one channel, with what was computed on it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FeatureRow {
+    /// Where it hangs.
+    pub series: SeriesKey,
+    /// Start of the window (event time, inclusive).
+    pub start: EventTime,
+    /// End of the window (event time, exclusive).
+    pub end: EventTime,
+    /// Share of the window's samples that were there, 0 to 1.
+    pub coverage: f32,
+    /// Whether there was enough to decide on; if not, `values` is empty.
+    pub decided: bool,
+    /// 0 as first fired; counted up by corrections.
+    pub revision: u32,
+    /// Whether it was fired from history rather than live data.
+    pub backfill: bool,
+    /// Feature labels and values, in the channel's unit where they have one.
+    pub values: Vec<(&'static str, f32)>,
+}
+
+/// One asset of the fleet in force, as shown in lists.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AssetRow {
+    /// Asset id.
+    pub asset: String,
+    /// Name for people.
+    pub name: String,
+    /// Site id.
+    pub site: String,
+    /// Area id.
+    pub area: String,
+}
+
+/// The fleet file in force.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FleetRow {
+    /// From when on.
+    pub effective: EventTime,
+    /// The TOML text.
+    pub text: String,
+    /// Its assets.
+    pub assets: Vec<AssetRow>,
+}
+
+/// What one transaction writes.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Batch {
+    /// Fired windows.
+    pub features: Vec<FeatureRow>,
+    /// Advisories as they are now.
+    pub advisories: Vec<Advisory>,
+    /// Ledger rows as they are now.
+    pub ledger: Vec<LedgerRow>,
+    /// New dead letters.
+    pub dead_letters: Vec<DeadLetter>,
+    /// The fleet, if it changed.
+    pub fleet: Option<FleetRow>,
+    /// The pipeline's counters as they are now, by label.
+    pub counters: Vec<(String, u64)>,
+    /// The journal position that all of this reaches.
+    pub position: Position,
+    /// The journal's time there.
+    pub now: EventTime,
+    /// Wall time of this write, from the shell: when the features became visible.
+    pub published: EventTime,
+    /// The pipeline at `position`, if this batch saves one.
+    pub checkpoint: Option<Vec<u8>>,
+}
+
+/// The latest window of one channel.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ChannelSummary {
+    /// Measurement point id.
+    pub point: String,
+    /// Channel id.
+    pub channel: String,
+    /// Start of the latest window.
+    pub window_start: EventTime,
+    /// Its end.
+    pub window_end: EventTime,
+    /// Its coverage, 0 to 1.
+    pub coverage: f32,
+    /// Whether it could be decided on.
+    pub decided: bool,
+    /// Its features, by label.
+    pub values: BTreeMap<String, f32>,
+}
+
+/// One asset with what is known of its health.
+#[derive(Clone, PartialEq, Debug)]
+pub struct AssetSummary {
+    /// Asset id.
+    pub asset: String,
+    /// Name for people; none for [`UNASSIGNED`] and for assets no longer in the fleet.
+    pub name: Option<String>,
+    /// Site id, as long as the asset is in the fleet.
+    pub site: Option<String>,
+    /// Area id, as long as the asset is in the fleet.
+    pub area: Option<String>,
+    /// Advisories that stand.
+    pub active_advisories: u64,
+    /// Latest window of each channel that has had one.
+    pub channels: Vec<ChannelSummary>,
+}
+
+/// Which part of a series to read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SeriesQuery {
+    /// Where the series hangs.
+    pub series: SeriesKey,
+    /// Feature label, as in [`trunnion_common::feature::FeatureKind::label`]; scalar channels also
+    /// have `count`, `minimum` and `maximum`.
+    pub feature: String,
+    /// Windows that start at or after this.
+    pub from: EventTime,
+    /// Windows that start before this.
+    pub to: EventTime,
+    /// At most this many, the newest of the range.
+    pub limit: u32,
+}
+
+/// One value of a series.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct SeriesValue {
+    /// Start of the window.
+    pub start: EventTime,
+    /// End of the window.
+    pub end: EventTime,
+    /// The value.
+    pub value: f32,
+    /// Share of the window's samples that were there, 0 to 1.
+    pub coverage: f32,
+    /// 0 as first fired; counted up by corrections.
+    pub revision: u32,
+}
+
+/// A series that exists.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct SeriesName {
+    /// Where it hangs.
+    pub series: SeriesKey,
+    /// Feature label.
+    pub feature: String,
+}
+
+/// A dead letter without its payload.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DeadLetterRow {
+    /// The journal entry that it came in.
+    pub position: Position,
+    /// Which of that entry's records.
+    pub item: u32,
+    /// `site/gateway` of the sender; none when it did not come from a gateway.
+    pub gateway: Option<String>,
+    /// Label of the reason.
+    pub reason: String,
+    /// The journal's time when it was refused.
+    pub time: EventTime,
+    /// Bytes of the payload.
+    pub bytes: u64,
+}
+
+/// How long after their end windows were published.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct LatencyPercentiles {
+    /// Windows looked at.
+    pub windows: u64,
+    /// Median, milliseconds.
+    pub p50_ms: f64,
+    /// 99th percentile (nearest rank), milliseconds.
+    pub p99_ms: f64,
+}
+
+/// How far the outputs reach.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// Everything of the journal before this is in the tables.
+    pub position: Position,
+    /// The journal's time there.
+    pub now: EventTime,
+}
+
+/// The state cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// SQLite refused.
+    #[error("state database: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// SQLite could not open the file.
+    #[error("cannot open the state database {path}: {source}; is the directory there and writable?")]
+    Open {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// The tables are of another version.
+    #[error(
+        "the state database has schema {found}, this build reads {SCHEMA}; \
+         move the file aside, and it is rebuilt from the journal"
+    )]
+    Schema {
+        /// The version found.
+        found: i64,
+    },
+    /// A stored value does not read back.
+    #[error("state database: the {0} column holds what this build never writes")]
+    Corrupt(&'static str),
+}
+
+/// The writer: one per process.
+#[derive(Debug)]
+pub struct State {
+    connection: Connection,
+}
+
+impl State {
+    /// Opens the database, making it if it is not there.
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        let open = |source| StateError::Open {
+            path: path.to_owned(),
+            source,
+        };
+        let connection = Connection::open(path).map_err(open)?;
+        connection.busy_timeout(BUSY_WAIT)?;
+        connection
+            .pragma_update(None, "journal_mode", "wal")
+            .map_err(open)?;
+        // The journal is the truth: what a power cut takes from this file, a replay brings back, and
+        // WAL keeps the file whole. So one fsync per WAL checkpoint is enough.
+        connection.pragma_update(None, "synchronous", "normal")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        match found {
+            0 => connection.execute_batch(&format!(
+                "BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;"
+            ))?,
+            SCHEMA => {}
+            found => return Err(StateError::Schema { found }),
+        }
+        Ok(Self { connection })
+    }
+
+    /// A connection that only reads, for one thread; sees whole batches only.
+    pub fn open_reader(path: &Path) -> Result<StateReader, StateError> {
+        StateReader::open(path)
+    }
+
+    /// Writes a batch, all or nothing.
+    pub fn write(&mut self, batch: &Batch) -> Result<(), StateError> {
+        let transaction = self.connection.transaction()?;
+        for row in &batch.features {
+            write_features(&transaction, row, batch.published)?;
+        }
+        for advisory in &batch.advisories {
+            write_advisory(&transaction, advisory)?;
+        }
+        for row in &batch.ledger {
+            write_ledger(&transaction, row)?;
+        }
+        for letter in &batch.dead_letters {
+            write_dead_letter(&transaction, letter)?;
+        }
+        if !batch.dead_letters.is_empty() {
+            evict_dead_letters(&transaction, DEAD_LETTER_BYTES_MAX)?;
+        }
+        if let Some(fleet) = &batch.fleet {
+            write_fleet(&transaction, fleet)?;
+        }
+        for (label, value) in &batch.counters {
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO counter(label, value) VALUES (?1, ?2)")?
+                .execute(params![label, *value as i64])?;
+        }
+        let at = batch.position;
+        transaction
+            .prepare_cached(
+                "INSERT OR REPLACE INTO progress(id, partition, segment, offset, now) VALUES (0, ?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![at.partition, at.segment as i64, at.offset as i64, batch.now.0])?;
+        if let Some(bytes) = &batch.checkpoint {
+            transaction.execute("INSERT INTO checkpoint(bytes) VALUES (?1)", [bytes])?;
+            transaction.execute(
+                "DELETE FROM checkpoint WHERE id NOT IN (SELECT id FROM checkpoint ORDER BY id DESC LIMIT ?1)",
+                [CHECKPOINTS_KEPT],
+            )?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// The checkpoints kept, newest first.
+    pub fn checkpoints(&self) -> Result<Vec<Vec<u8>>, StateError> {
+        let mut statement = self
+            .connection
+            .prepare("SELECT bytes FROM checkpoint ORDER BY id DESC")?;
+        let rows = statement.query_map([], |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// How far the outputs reach; none before the first batch.
+    pub fn progress(&self) -> Result<Option<Progress>, StateError> {
+        progress(&self.connection)
+    }
+}
+
+/// A read-only connection.
+#[derive(Debug)]
+pub struct StateReader {
+    connection: Connection,
+}
+
+impl StateReader {
+    /// Opens an existing database for reading.
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(|source| StateError::Open {
+            path: path.to_owned(),
+            source,
+        })?;
+        connection.busy_timeout(BUSY_WAIT)?;
+        let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if found == SCHEMA {
+            Ok(Self { connection })
+        } else {
+            Err(StateError::Schema { found })
+        }
+    }
+
+    /// Every asset of the fleet in force, and every other one that has data, by id.
+    pub fn assets(&self) -> Result<Vec<AssetSummary>, StateError> {
+        let mut assets = BTreeMap::new();
+        fn entry<'a>(assets: &'a mut BTreeMap<String, AssetSummary>, asset: &str) -> &'a mut AssetSummary {
+            assets.entry(asset.to_owned()).or_insert_with(|| AssetSummary {
+                asset: asset.to_owned(),
+                name: None,
+                site: None,
+                area: None,
+                active_advisories: 0,
+                channels: Vec::new(),
+            })
+        }
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT asset, name, site, area FROM asset")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let summary = entry(
+                &mut assets,
+                row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?,
+            );
+            (summary.name, summary.site, summary.area) = (row.get(1)?, row.get(2)?, row.get(3)?);
+        }
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT asset, count(*) FROM advisory WHERE cleared IS NULL GROUP BY asset")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let asset: String = row.get(0)?;
+            entry(&mut assets, &asset).active_advisories = row.get::<_, i64>(1)? as u64;
+        }
+        let mut statement = self.connection.prepare_cached(
+            "SELECT c.asset, c.point, c.channel, c.id, w.start, w.end, w.coverage, w.decided
+             FROM channel c JOIN window w ON w.channel = c.id
+              AND w.start = (SELECT max(start) FROM window WHERE channel = c.id)
+             ORDER BY c.asset, c.point, c.channel",
+        )?;
+        let mut values = self.connection.prepare_cached(
+            "SELECT s.feature, v.value FROM series s JOIN value v ON v.series = s.id AND v.start = ?2
+             WHERE s.channel = ?1",
+        )?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let asset: String = row.get(0)?;
+            let (channel, start): (i64, i64) = (row.get(3)?, row.get(4)?);
+            let summary = ChannelSummary {
+                point: row.get(1)?,
+                channel: row.get(2)?,
+                window_start: EventTime(start),
+                window_end: EventTime(row.get(5)?),
+                coverage: row.get::<_, f64>(6)? as f32,
+                decided: row.get(7)?,
+                values: values
+                    .query_map([channel, start], |row| {
+                        Ok((row.get(0)?, row.get::<_, f64>(1)? as f32))
+                    })?
+                    .collect::<Result<_, _>>()?,
+            };
+            entry(&mut assets, &asset).channels.push(summary);
+        }
+        Ok(assets.into_values().collect())
+    }
+
+    /// Advisories, newest first: those that stand or all of them, of one asset or of all.
+    pub fn advisories(&self, active_only: bool, asset: Option<&str>) -> Result<Vec<Advisory>, StateError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT body FROM advisory WHERE (?1 = 0 OR cleared IS NULL) AND (?2 IS NULL OR asset = ?2)
+             ORDER BY raised DESC, id",
+        )?;
+        let rows = statement.query_map(params![active_only, asset], |row| row.get::<_, String>(0))?;
+        rows.map(|body| serde_json::from_str(&body?).map_err(|_| StateError::Corrupt("advisory.body")))
+            .collect()
+    }
+
+    /// Part of a series, by rising time.
+    pub fn series(&self, query: &SeriesQuery) -> Result<Vec<SeriesValue>, StateError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT v.start, w.end, v.value, w.coverage, w.revision
+             FROM channel c
+             JOIN series s ON s.channel = c.id AND s.feature = ?4
+             JOIN value v ON v.series = s.id AND v.start >= ?5 AND v.start < ?6
+             JOIN window w ON w.channel = c.id AND w.start = v.start
+             WHERE c.asset = ?1 AND c.point = ?2 AND c.channel = ?3
+             ORDER BY v.start DESC LIMIT ?7",
+        )?;
+        let key = &query.series;
+        let rows = statement.query_map(
+            params![
+                key.asset,
+                key.point,
+                key.channel,
+                query.feature,
+                query.from.0,
+                query.to.0,
+                query.limit
+            ],
+            |row| {
+                Ok(SeriesValue {
+                    start: EventTime(row.get(0)?),
+                    end: EventTime(row.get(1)?),
+                    value: row.get::<_, f64>(2)? as f32,
+                    coverage: row.get::<_, f64>(3)? as f32,
+                    revision: row.get(4)?,
+                })
+            },
+        )?;
+        let mut values: Vec<_> = rows.collect::<Result<_, _>>()?;
+        values.reverse();
+        Ok(values)
+    }
+
+    /// The series that exist, of one asset or of all.
+    pub fn series_names(&self, asset: Option<&str>) -> Result<Vec<SeriesName>, StateError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT c.asset, c.point, c.channel, s.feature FROM channel c JOIN series s ON s.channel = c.id
+             WHERE ?1 IS NULL OR c.asset = ?1 ORDER BY 1, 2, 3, 4",
+        )?;
+        let rows = statement.query_map([asset], |row| {
+            Ok(SeriesName {
+                series: SeriesKey {
+                    asset: row.get(0)?,
+                    point: row.get(1)?,
+                    channel: row.get(2)?,
+                },
+                feature: row.get(3)?,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The loss ledger, by node, boot and channel.
+    pub fn ledger(&self) -> Result<Vec<LedgerRow>, StateError> {
+        let mut losses = self.connection.prepare_cached(
+            "SELECT cause, samples FROM loss WHERE node = ?1 AND boot = ?2 AND channel = ?3",
+        )?;
+        let mut statement = self.connection.prepare_cached(
+            "SELECT node, boot, channel, produced, stored, pending, unexplained, duplicated FROM ledger
+             ORDER BY node, boot, channel",
+        )?;
+        let mut rows = statement.query([])?;
+        let mut ledger = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (node, boot, channel): (String, String, u16) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let mut lost = losses
+                .query_map(params![node, boot, channel], |row| {
+                    Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)? as u64))
+                })?
+                .map(|loss| {
+                    let (label, samples) = loss?;
+                    LossCause::ALL
+                        .into_iter()
+                        .find(|cause| cause.label() == label)
+                        .map(|cause| (cause, samples))
+                        .ok_or(StateError::Corrupt("loss.cause"))
+                })
+                .collect::<Result<Vec<_>, _>>()?;
+            lost.sort();
+            let count = |at| row.get::<_, i64>(at).map(|count| count as u64);
+            ledger.push(LedgerRow {
+                node: node.parse().map_err(|_| StateError::Corrupt("ledger.node"))?,
+                boot: u64::from_str_radix(&boot, 16)
+                    .map(BootId::from_u64)
+                    .map_err(|_| StateError::Corrupt("ledger.boot"))?,
+                channel: ChannelId::new(channel).ok_or(StateError::Corrupt("ledger.channel"))?,
+                produced: count(3)?,
+                stored: count(4)?,
+                lost,
+                pending: count(5)?,
+                unexplained: count(6)?,
+                duplicated: count(7)?,
+            });
+        }
+        Ok(ledger)
+    }
+
+    /// The newest dead letters, newest first.
+    pub fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetterRow>, StateError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT partition, segment, offset, item, gateway, reason, time, length(payload) FROM dead_letter
+             ORDER BY partition DESC, segment DESC, offset DESC, item DESC LIMIT ?1",
+        )?;
+        let rows = statement.query_map([limit], |row| {
+            Ok(DeadLetterRow {
+                position: position_at(row, 0)?,
+                item: row.get(3)?,
+                gateway: row.get(4)?,
+                reason: row.get(5)?,
+                time: EventTime(row.get(6)?),
+                bytes: row.get::<_, i64>(7)? as u64,
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The payload of a dead letter, if it is still kept.
+    pub fn dead_letter(&self, at: Position, item: u32) -> Result<Option<Vec<u8>>, StateError> {
+        Ok(self
+            .connection
+            .prepare_cached(
+                "SELECT payload FROM dead_letter
+                 WHERE partition = ?1 AND segment = ?2 AND offset = ?3 AND item = ?4",
+            )?
+            .query_row(
+                params![at.partition, at.segment as i64, at.offset as i64, item],
+                |row| row.get(0),
+            )
+            .optional()?)
+    }
+
+    /// The pipeline's counters since the journal began, by label: windows and samples by verdict.
+    pub fn counters(&self) -> Result<BTreeMap<String, u64>, StateError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT label, value FROM counter")?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The fleet file in force, without its asset list; none before the first.
+    pub fn fleet_text(&self) -> Result<Option<(EventTime, String)>, StateError> {
+        Ok(self
+            .connection
+            .query_row(
+                "SELECT effective, text FROM fleet ORDER BY effective DESC LIMIT 1",
+                [],
+                |row| Ok((EventTime(row.get(0)?), row.get(1)?)),
+            )
+            .optional()?)
+    }
+
+    /// How far the outputs reach; none before the first batch.
+    pub fn position(&self) -> Result<Option<Progress>, StateError> {
+        progress(&self.connection)
+    }
+
+    /// How long after their end live windows were published that end at or after `since`; none when there are
+    /// none.
+    pub fn latency_percentiles(&self, since: EventTime) -> Result<Option<LatencyPercentiles>, StateError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT published - end FROM window WHERE end >= ?1 AND backfill = 0 ORDER BY 1",
+        )?;
+        let rows = statement.query_map([since.0], |row| row.get::<_, i64>(0))?;
+        let latencies: Vec<i64> = rows.collect::<Result<_, _>>()?;
+        // Nearest rank: the smallest value with at least this share at or below it.
+        let rank = |share: f64| {
+            let rank = (share * latencies.len() as f64).ceil() as usize;
+            latencies.get(rank.max(1) - 1).map(|ns| *ns as f64 / 1e6)
+        };
+        Ok(rank(0.50)
+            .zip(rank(0.99))
+            .map(|(p50_ms, p99_ms)| LatencyPercentiles {
+                windows: latencies.len() as u64,
+                p50_ms,
+                p99_ms,
+            }))
+    }
+}
+
+const TABLES: &str = "
+CREATE TABLE progress(id INTEGER PRIMARY KEY CHECK (id = 0), partition INTEGER NOT NULL,
+    segment INTEGER NOT NULL, offset INTEGER NOT NULL, now INTEGER NOT NULL);
+CREATE TABLE checkpoint(id INTEGER PRIMARY KEY AUTOINCREMENT, bytes BLOB NOT NULL);
+CREATE TABLE channel(id INTEGER PRIMARY KEY, asset TEXT NOT NULL, point TEXT NOT NULL, channel TEXT NOT NULL,
+    UNIQUE (asset, point, channel));
+CREATE TABLE window(channel INTEGER NOT NULL REFERENCES channel(id), start INTEGER NOT NULL,
+    end INTEGER NOT NULL, coverage REAL NOT NULL, decided INTEGER NOT NULL, revision INTEGER NOT NULL,
+    backfill INTEGER NOT NULL, published INTEGER NOT NULL, PRIMARY KEY (channel, start)) WITHOUT ROWID;
+CREATE INDEX window_by_end ON window(end);
+CREATE TABLE series(id INTEGER PRIMARY KEY, channel INTEGER NOT NULL REFERENCES channel(id),
+    feature TEXT NOT NULL, UNIQUE (channel, feature));
+CREATE TABLE value(series INTEGER NOT NULL REFERENCES series(id), start INTEGER NOT NULL, value REAL NOT NULL,
+    PRIMARY KEY (series, start)) WITHOUT ROWID;
+CREATE TABLE advisory(id TEXT PRIMARY KEY, asset TEXT NOT NULL, raised INTEGER NOT NULL, cleared INTEGER,
+    body TEXT NOT NULL);
+CREATE INDEX advisory_by_asset ON advisory(asset, raised);
+CREATE TABLE ledger(node TEXT NOT NULL, boot TEXT NOT NULL, channel INTEGER NOT NULL,
+    produced INTEGER NOT NULL, stored INTEGER NOT NULL, pending INTEGER NOT NULL, unexplained INTEGER NOT NULL,
+    duplicated INTEGER NOT NULL, PRIMARY KEY (node, boot, channel)) WITHOUT ROWID;
+CREATE TABLE loss(node TEXT NOT NULL, boot TEXT NOT NULL, channel INTEGER NOT NULL, cause TEXT NOT NULL,
+    samples INTEGER NOT NULL, PRIMARY KEY (node, boot, channel, cause)) WITHOUT ROWID;
+CREATE TABLE dead_letter(partition INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
+    item INTEGER NOT NULL, gateway TEXT, reason TEXT NOT NULL, time INTEGER NOT NULL, payload BLOB NOT NULL,
+    PRIMARY KEY (partition, segment, offset, item));
+CREATE TABLE fleet(effective INTEGER PRIMARY KEY, text TEXT NOT NULL);
+CREATE TABLE asset(asset TEXT PRIMARY KEY, name TEXT NOT NULL, site TEXT NOT NULL, area TEXT NOT NULL);
+CREATE TABLE counter(label TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+";
+
+fn write_features(to: &Transaction<'_>, row: &FeatureRow, published: EventTime) -> Result<(), StateError> {
+    let key = &row.series;
+    to.prepare_cached("INSERT OR IGNORE INTO channel(asset, point, channel) VALUES (?1, ?2, ?3)")?
+        .execute(params![key.asset, key.point, key.channel])?;
+    let channel: i64 = to
+        .prepare_cached("SELECT id FROM channel WHERE asset = ?1 AND point = ?2 AND channel = ?3")?
+        .query_row(params![key.asset, key.point, key.channel], |row| row.get(0))?;
+    // A replay must not make a window look published later than it was; a correction is news.
+    to.prepare_cached(
+        "INSERT INTO window(channel, start, end, coverage, decided, revision, backfill, published)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT DO UPDATE SET end = excluded.end, coverage = excluded.coverage,
+            decided = excluded.decided, backfill = excluded.backfill,
+            published = iif(excluded.revision > revision, excluded.published, published),
+            revision = excluded.revision",
+    )?
+    .execute(params![
+        channel,
+        row.start.0,
+        row.end.0,
+        f64::from(row.coverage),
+        row.decided,
+        row.revision,
+        row.backfill,
+        published.0
+    ])?;
+    for (feature, value) in &row.values {
+        to.prepare_cached("INSERT OR IGNORE INTO series(channel, feature) VALUES (?1, ?2)")?
+            .execute(params![channel, feature])?;
+        to.prepare_cached(
+            "INSERT OR REPLACE INTO value(series, start, value)
+             SELECT id, ?3, ?4 FROM series WHERE channel = ?1 AND feature = ?2",
+        )?
+        .execute(params![channel, feature, row.start.0, f64::from(*value)])?;
+    }
+    Ok(())
+}
+
+fn write_advisory(to: &Transaction<'_>, advisory: &Advisory) -> Result<(), StateError> {
+    let body = serde_json::to_string(advisory).map_err(|_| StateError::Corrupt("advisory.body"))?;
+    to.prepare_cached(
+        "INSERT OR REPLACE INTO advisory(id, asset, raised, cleared, body) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![
+        advisory.id,
+        advisory.asset,
+        advisory.raised.0,
+        advisory.cleared.map(|at| at.0),
+        body
+    ])?;
+    Ok(())
+}
+
+fn write_ledger(to: &Transaction<'_>, row: &LedgerRow) -> Result<(), StateError> {
+    let (node, boot) = (row.node.to_string(), row.boot.to_string());
+    to.prepare_cached(
+        "INSERT OR REPLACE INTO ledger(node, boot, channel, produced, stored, pending, unexplained, duplicated)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?
+    .execute(params![
+        node,
+        boot,
+        row.channel.get(),
+        row.produced as i64,
+        row.stored as i64,
+        row.pending as i64,
+        row.unexplained as i64,
+        row.duplicated as i64
+    ])?;
+    to.prepare_cached("DELETE FROM loss WHERE node = ?1 AND boot = ?2 AND channel = ?3")?
+        .execute(params![node, boot, row.channel.get()])?;
+    for (cause, samples) in &row.lost {
+        to.prepare_cached(
+            "INSERT INTO loss(node, boot, channel, cause, samples) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![
+            node,
+            boot,
+            row.channel.get(),
+            cause.label(),
+            *samples as i64
+        ])?;
+    }
+    Ok(())
+}
+
+fn write_dead_letter(to: &Transaction<'_>, letter: &DeadLetter) -> Result<(), StateError> {
+    to.prepare_cached(
+        "INSERT OR REPLACE INTO dead_letter(partition, segment, offset, item, gateway, reason, time, payload)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?
+    .execute(params![
+        letter.position.partition,
+        letter.position.segment as i64,
+        letter.position.offset as i64,
+        letter.item,
+        letter.gateway.as_ref().map(ToString::to_string),
+        letter.reason.label(),
+        letter.time.0,
+        letter.payload
+    ])?;
+    Ok(())
+}
+
+/// Removes the oldest dead letters until at most `bytes_max` of payload are left.
+fn evict_dead_letters(to: &Transaction<'_>, bytes_max: i64) -> Result<(), StateError> {
+    to.prepare_cached(
+        "DELETE FROM dead_letter WHERE rowid IN (
+            SELECT rowid FROM (
+                SELECT rowid, sum(length(payload)) OVER
+                    (ORDER BY partition DESC, segment DESC, offset DESC, item DESC) AS newer
+                FROM dead_letter)
+            WHERE newer > ?1)",
+    )?
+    .execute([bytes_max])?;
+    Ok(())
+}
+
+fn write_fleet(to: &Transaction<'_>, fleet: &FleetRow) -> Result<(), StateError> {
+    to.execute(
+        "INSERT OR REPLACE INTO fleet(effective, text) VALUES (?1, ?2)",
+        params![fleet.effective.0, fleet.text],
+    )?;
+    to.execute("DELETE FROM asset", [])?;
+    for row in &fleet.assets {
+        to.prepare_cached("INSERT INTO asset(asset, name, site, area) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![row.asset, row.name, row.site, row.area])?;
+    }
+    Ok(())
+}
+
+fn progress(connection: &Connection) -> Result<Option<Progress>, StateError> {
+    Ok(connection
+        .prepare_cached("SELECT partition, segment, offset, now FROM progress")?
+        .query_row([], |row| {
+            Ok(Progress {
+                position: position_at(row, 0)?,
+                now: EventTime(row.get(3)?),
+            })
+        })
+        .optional()?)
+}
+
+fn position_at(row: &Row<'_>, first: usize) -> Result<Position, rusqlite::Error> {
+    Ok(Position {
+        partition: row.get(first)?,
+        segment: row.get::<_, i64>(first + 1)? as u64,
+        offset: row.get::<_, i64>(first + 2)? as u64,
+    })
+}

@@ -1,1 +1,518 @@
 //! Event-time windows: assign, accumulate, fire. Pure.
+//!
+//! [`Windows`] cuts one channel's samples into tumbling windows `[start, end)` aligned to the epoch
+//! plus an offset. Each sample has its own event time, from its own frame's clock fix, so a frame
+//! that straddles a boundary is cut at the exact sample. Within a window samples stand by their
+//! index and never by their time stamp, whose jitter would tear the signal.
+//!
+//! Call [`Windows::place`] for samples that have not been placed before, in any order, and
+//! [`Windows::fire`] with the watermark after it. Windows fire from the front, each exactly once, when
+//! the watermark has passed their end or when they are complete between two neighbours.
+//!
+//! | a sample that comes | verdict |
+//! |---|---|
+//! | for an open or a new window | on time |
+//! | for a window that has fired | late: counted; it stays in the journal and in the ledger |
+//! | more than [`WindowSettings::lead_ns`] ahead of the journal's clock | too far ahead: counted, nothing moves |
+
+use crate::detection::MINIMUM_COVERAGE;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use trunnion_common::id::BootId;
+use trunnion_common::time::EventTime;
+
+/// How windows are cut and when they fire.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WindowSettings {
+    /// Length of a window of a fast channel, nanoseconds.
+    pub size_ns: i64,
+    /// Length of a window of a slow channel, nanoseconds.
+    pub scalar_size_ns: i64,
+    /// Distance of the grid from the epoch, nanoseconds.
+    pub offset_ns: i64,
+    /// How long after the watermark has passed its end a window still waits, nanoseconds.
+    pub lateness_ns: i64,
+    /// How far the watermark trails the latest sample while a frame is missing, nanoseconds.
+    pub trail_ns: i64,
+    /// How long a silent channel's windows wait for the rest of their samples, nanoseconds.
+    pub idle_ns: i64,
+    /// How far a time stamp may lie ahead of the journal's clock, nanoseconds.
+    pub lead_ns: i64,
+    /// Least share of samples that a window can be decided on, in thousandths.
+    pub coverage_min_permille: u32,
+}
+
+impl Default for WindowSettings {
+    fn default() -> Self {
+        const SECOND: i64 = 1_000_000_000;
+        Self {
+            // Long enough for a resolution of 1 Hz, which tells a bearing's races apart.
+            size_ns: SECOND,
+            scalar_size_ns: 10 * SECOND,
+            offset_ns: 0,
+            lateness_ns: 0,
+            // A node repeats a frame within a few polls; an agent restarts within seconds.
+            trail_ns: 5 * SECOND,
+            idle_ns: 60 * SECOND,
+            // Gateways are synchronised to well under a second; a minute ahead is a broken clock.
+            lead_ns: 60 * SECOND,
+            coverage_min_permille: (f64::from(MINIMUM_COVERAGE) * 1e3).round() as u32,
+        }
+    }
+}
+
+/// Most windows open at once per channel; one more, and the first fires with what it has.
+pub const OPEN_MAX: usize = 16;
+
+/// Samples in a row, with the clock they are on.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Run<'a> {
+    /// Which boot counted them.
+    pub boot: BootId,
+    /// Index of the first one.
+    pub first: u64,
+    /// Its event time.
+    pub time: EventTime,
+    /// Sample rate, millihertz; 0 when each sample has its own time and comes in a run of its own.
+    pub rate_mhz: u32,
+    /// The values; not a number where the sensor gave none.
+    pub values: &'a [f32],
+    /// Whether they are history.
+    pub backfill: bool,
+}
+
+impl Run<'_> {
+    /// Event time of the instant `samples` after the first.
+    pub fn time_after(&self, samples: u64) -> EventTime {
+        EventTime(saturate(i128::from(self.time.0) + self.nanos(samples)))
+    }
+
+    fn nanos(&self, samples: u64) -> i128 {
+        match self.rate_mhz {
+            0 => 0,
+            rate => i128::from(samples) * NANOS_MILLI / i128::from(rate),
+        }
+    }
+
+    /// How many samples lie before `end`.
+    fn samples_before(&self, end: i64) -> usize {
+        let nanos = i128::from(end) - i128::from(self.time.0);
+        let samples = match (self.rate_mhz, nanos) {
+            (_, ..=0) => 0,
+            (0, _) => return self.values.len(),
+            (rate, nanos) => (nanos * i128::from(rate) + NANOS_MILLI - 1) / NANOS_MILLI,
+        };
+        usize::try_from(samples).map_or(self.values.len(), |samples| samples.min(self.values.len()))
+    }
+}
+
+/// Nanoseconds per second, times thousandths of a hertz per hertz.
+const NANOS_MILLI: i128 = 1_000_000_000_000;
+
+fn saturate(nanos: i128) -> i64 {
+    i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX })
+}
+
+/// What became of a run's samples that found no window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[must_use]
+pub struct Misplaced {
+    /// Their window had fired.
+    pub late: u64,
+    /// Too far ahead of the journal's clock.
+    pub ahead: u64,
+}
+
+/// A window whose time has come.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Fired {
+    /// Inclusive.
+    pub start: EventTime,
+    /// Exclusive.
+    pub end: EventTime,
+    /// Sample rate, Hz; 0 when samples had times of their own.
+    pub rate_hz: f64,
+    /// The samples by index, as many as the rate makes of the length; not a number where one is
+    /// missing. Empty when undecided.
+    pub samples: Vec<f32>,
+    /// How many values there really were.
+    pub placed: u64,
+    /// Share of the samples that were there, 0 to 1.
+    pub coverage: f32,
+    /// Whether that is enough, of one boot and at one rate.
+    pub decided: bool,
+    /// Whether any of it is history.
+    pub backfill: bool,
+}
+
+/// The windows of one channel.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Windows {
+    open: BTreeMap<i64, Open>,
+    /// Everything before this has fired.
+    floor: Option<i64>,
+    /// The index after the last sample of the window that fired last, if it had no gap.
+    fired_end: Option<(BootId, u64)>,
+}
+
+/// A window that collects.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+struct Open {
+    end: i64,
+    boot: BootId,
+    rate_mhz: u32,
+    /// Samples of two boots or two rates came: they do not make one signal.
+    mixed: bool,
+    backfill: bool,
+    /// Values that came, not a number not counted.
+    placed: u64,
+    /// Runs of samples by the index of their first; none overlap or touch.
+    runs: BTreeMap<u64, Vec<f32>>,
+}
+
+impl Windows {
+    /// Assigns samples that have not been placed before to windows of `size_ns`.
+    pub fn place(
+        &mut self,
+        run: &Run<'_>,
+        size_ns: i64,
+        settings: &WindowSettings,
+        now: EventTime,
+    ) -> Misplaced {
+        let mut misplaced = Misplaced::default();
+        let mut at = 0;
+        while at < run.values.len() {
+            let time = run.time_after(at as u64).0;
+            let ahead = time.saturating_sub(now.0) > settings.lead_ns;
+            let start = time - (time.saturating_sub(settings.offset_ns)).rem_euclid(size_ns);
+            let end = start.saturating_add(size_ns);
+            let upto = run.samples_before(end).max(at + 1);
+            let count = (upto - at) as u64;
+            if ahead {
+                misplaced.ahead += count;
+            } else if self.floor.is_some_and(|floor| start < floor) {
+                misplaced.late += count;
+            } else {
+                self.open
+                    .entry(start)
+                    .or_insert_with(|| Open::new(end, run))
+                    .place(run, at, upto);
+            }
+            at = upto;
+        }
+        misplaced
+    }
+
+    /// Fires the front window, if it is time: the watermark has passed it, it is complete, or there
+    /// are too many. Call until `None`.
+    pub fn fire(&mut self, watermark: EventTime, settings: &WindowSettings) -> Option<Fired> {
+        let (_, front) = self.open.first_key_value()?;
+        let passed = front.end.saturating_add(settings.lateness_ns) <= watermark.0;
+        if passed || self.open.len() > OPEN_MAX || self.front_is_complete() {
+            self.fire_front(settings)
+        } else {
+            None
+        }
+    }
+
+    /// Fires the front window of a silent channel, if it has ended by the journal's clock. Call until `None`.
+    pub fn fire_idle(&mut self, now: EventTime, settings: &WindowSettings) -> Option<Fired> {
+        let (_, front) = self.open.first_key_value()?;
+        if front.end.saturating_add(settings.lateness_ns) <= now.0 {
+            self.fire_front(settings)
+        } else {
+            None
+        }
+    }
+
+    /// Whether any window is open.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Whether the front window is one run between the last sample that fired and the first of the
+    /// next window: then nothing can come for it, even if a frame is missing elsewhere.
+    fn front_is_complete(&self) -> bool {
+        let mut open = self.open.values();
+        let (Some(front), Some(next)) = (open.next(), open.next()) else {
+            return false;
+        };
+        let mut runs = front.runs.iter();
+        match (runs.next(), runs.next()) {
+            (Some((&first, run)), None) if !front.mixed && front.boot == next.boot => {
+                let bounded_below = first == 0 || self.fired_end == Some((front.boot, first));
+                bounded_below && next.runs.contains_key(&(first + run.len() as u64))
+            }
+            _ => false,
+        }
+    }
+
+    fn fire_front(&mut self, settings: &WindowSettings) -> Option<Fired> {
+        let (start, front) = self.open.pop_first()?;
+        self.floor = self.floor.max(Some(front.end));
+        let last = front.runs.last_key_value();
+        self.fired_end = last
+            .filter(|_| !front.mixed)
+            .map(|(first, run)| (front.boot, first + run.len() as u64));
+        Some(front.fire(start, settings))
+    }
+}
+
+impl Open {
+    fn new(end: i64, run: &Run<'_>) -> Self {
+        Self {
+            end,
+            boot: run.boot,
+            rate_mhz: run.rate_mhz,
+            mixed: false,
+            backfill: false,
+            placed: 0,
+            runs: BTreeMap::new(),
+        }
+    }
+
+    fn place(&mut self, run: &Run<'_>, at: usize, upto: usize) {
+        let values = &run.values[at..upto];
+        self.backfill |= run.backfill;
+        self.placed += values.iter().filter(|value| !value.is_nan()).count() as u64;
+        if (self.boot, self.rate_mhz) != (run.boot, run.rate_mhz) {
+            self.mixed = true;
+        }
+        if self.mixed {
+            self.runs.clear();
+            return;
+        }
+        let first = run.first + at as u64;
+        let end = first + values.len() as u64;
+        let before = self.runs.range_mut(..first).next_back();
+        let key = match before {
+            Some((&key, known)) if key + known.len() as u64 == first => {
+                known.extend_from_slice(values);
+                key
+            }
+            _ => {
+                self.runs.insert(first, values.to_vec());
+                first
+            }
+        };
+        if let Some(after) = self.runs.remove(&end)
+            && let Some(known) = self.runs.get_mut(&key)
+        {
+            known.extend(after);
+        }
+    }
+
+    fn fire(self, start: i64, settings: &WindowSettings) -> Fired {
+        let size_ns = self.end - start;
+        let wanted = (i128::from(self.rate_mhz) * i128::from(size_ns) + NANOS_MILLI / 2) / NANOS_MILLI;
+        let wanted = wanted as usize;
+        let coverage = match wanted {
+            0 => 1.0,
+            wanted => (self.placed as f64 / wanted as f64).min(1.0),
+        };
+        let decided =
+            !self.mixed && self.placed > 0 && coverage * 1e3 >= f64::from(settings.coverage_min_permille);
+        Fired {
+            start: EventTime(start),
+            end: EventTime(self.end),
+            rate_hz: f64::from(self.rate_mhz) / 1e3,
+            samples: if decided { self.lay_out(wanted) } else { Vec::new() },
+            placed: self.placed,
+            coverage: coverage as f32,
+            decided,
+            backfill: self.backfill,
+        }
+    }
+
+    /// The samples by index from the first one on, `wanted` of them (all there are, when 0).
+    fn lay_out(&self, wanted: usize) -> Vec<f32> {
+        if wanted == 0 {
+            return self.runs.values().flatten().copied().collect();
+        }
+        let mut laid = vec![f32::NAN; wanted];
+        let base = self.runs.keys().next().copied().unwrap_or(0);
+        for (&first, run) in &self.runs {
+            let at = ((first - base).min(wanted as u64)) as usize;
+            for (slot, value) in laid[at..].iter_mut().zip(run) {
+                *slot = *value;
+            }
+        }
+        laid
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: i64 = 1_000_000_000;
+    /// Samples per second in these tests.
+    const RATE: u64 = 100;
+
+    fn settings() -> WindowSettings {
+        WindowSettings::default()
+    }
+
+    /// Samples of a clock that started at `t0`, each with its index as its value.
+    fn run(t0: i64, first: u64, values: &[f32]) -> Run<'_> {
+        Run {
+            boot: BootId::new(1, 0),
+            first,
+            time: EventTime(t0 + (first * 10_000_000) as i64),
+            rate_mhz: (RATE * 1_000) as u32,
+            values,
+            backfill: false,
+        }
+    }
+
+    fn indexes(first: u64, end: u64) -> Vec<f32> {
+        (first..end).map(|n| n as f32).collect()
+    }
+
+    fn place(windows: &mut Windows, t0: i64, first: u64, end: u64) -> Misplaced {
+        windows.place(
+            &run(t0, first, &indexes(first, end)),
+            SECOND,
+            &settings(),
+            EventTime(t0),
+        )
+    }
+
+    fn fire(windows: &mut Windows, watermark: i64) -> Vec<Fired> {
+        std::iter::from_fn(|| windows.fire(EventTime(watermark), &settings())).collect()
+    }
+
+    #[test]
+    fn a_frame_across_a_boundary_is_cut_at_the_exact_sample() {
+        let mut windows = Windows::default();
+        // The clock started 5 ms before a second: sample 0 belongs to the second before.
+        let t0 = 10 * SECOND - 5_000_000;
+        assert_eq!(place(&mut windows, t0, 0, 150), Misplaced::default());
+        let fired = fire(&mut windows, 12 * SECOND);
+        assert_eq!(fired.len(), 3);
+        assert_eq!((fired[0].placed, fired[0].decided), (1, false));
+        assert_eq!(fired[1].samples, indexes(1, 101));
+        assert_eq!((fired[1].coverage, fired[1].decided), (1.0, true));
+        assert_eq!((fired[2].start, fired[2].placed), (EventTime(11 * SECOND), 49));
+    }
+
+    #[test]
+    fn a_sample_exactly_at_the_end_belongs_to_the_next_window() {
+        let mut windows = Windows::default();
+        let _ = place(&mut windows, 0, 0, 101);
+        assert_eq!(fire(&mut windows, SECOND)[0].samples, indexes(0, 100));
+        assert!(!windows.is_empty());
+    }
+
+    #[test]
+    fn under_the_least_coverage_a_window_is_undecided() {
+        for (missing, decided) in [(5, true), (6, false)] {
+            let mut windows = Windows::default();
+            let _ = place(&mut windows, 0, 0, 50);
+            let _ = place(&mut windows, 0, 50 + missing, 100);
+            let fired = fire(&mut windows, SECOND).remove(0);
+            assert_eq!(fired.decided, decided, "{missing}");
+            assert_eq!(fired.samples.len(), if decided { 100 } else { 0 });
+        }
+    }
+
+    #[test]
+    fn samples_behind_a_gap_keep_their_place() {
+        let mut windows = Windows::default();
+        let _ = place(&mut windows, 0, 0, 40);
+        let _ = place(&mut windows, 0, 42, 100);
+        let samples = fire(&mut windows, SECOND).remove(0).samples;
+        assert_eq!(samples[..40], indexes(0, 40));
+        assert!(samples[40].is_nan() && samples[41].is_nan());
+        assert_eq!(samples[42..], indexes(42, 100));
+    }
+
+    #[test]
+    fn late_samples_are_counted_and_change_nothing() {
+        let mut windows = Windows::default();
+        let _ = place(&mut windows, 0, 0, 90);
+        assert_eq!(fire(&mut windows, SECOND).len(), 1);
+        assert_eq!(place(&mut windows, 0, 90, 110), Misplaced { late: 10, ahead: 0 });
+        assert!(fire(&mut windows, SECOND).is_empty());
+    }
+
+    #[test]
+    fn a_stamp_far_ahead_is_quarantined_and_closes_nothing() {
+        let mut windows = Windows::default();
+        let _ = place(&mut windows, 0, 0, 90);
+        let far = run(4_000_000 * SECOND, 90, &[0.0; 10]);
+        let misplaced = windows.place(&far, SECOND, &settings(), EventTime(0));
+        assert_eq!(misplaced, Misplaced { late: 0, ahead: 10 });
+        assert_eq!(place(&mut windows, 0, 90, 100), Misplaced::default());
+        assert_eq!(fire(&mut windows, SECOND)[0].samples, indexes(0, 100));
+    }
+
+    #[test]
+    fn a_complete_window_does_not_wait_for_the_watermark() {
+        let mut windows = Windows::default();
+        let _ = place(&mut windows, 0, 0, 100);
+        assert!(fire(&mut windows, 0).is_empty());
+        let _ = place(&mut windows, 0, 100, 120);
+        assert_eq!(fire(&mut windows, 0).len(), 1);
+        // The next one has a hole at its end.
+        let _ = place(&mut windows, 0, 120, 199);
+        let _ = place(&mut windows, 0, 200, 220);
+        assert!(fire(&mut windows, 0).is_empty());
+        let _ = place(&mut windows, 0, 199, 200);
+        assert_eq!(fire(&mut windows, 0)[0].samples, indexes(100, 200));
+    }
+
+    #[test]
+    fn two_boots_do_not_make_one_signal() {
+        let mut windows = Windows::default();
+        let _ = place(&mut windows, 0, 0, 50);
+        let values = indexes(0, 50);
+        let other = Run {
+            boot: BootId::new(2, 0),
+            ..run(SECOND / 2, 0, &values)
+        };
+        let _ = windows.place(&other, SECOND, &settings(), EventTime(0));
+        let fired = fire(&mut windows, SECOND).remove(0);
+        assert_eq!((fired.placed, fired.coverage, fired.decided), (100, 1.0, false));
+    }
+
+    #[test]
+    fn a_silent_channel_fires_by_the_journals_clock() {
+        let mut windows = Windows::default();
+        let _ = place(&mut windows, 0, 0, 40);
+        assert_eq!(windows.fire_idle(EventTime(SECOND - 1), &settings()), None);
+        let fired = windows.fire_idle(EventTime(SECOND), &settings()).unwrap();
+        assert_eq!((fired.placed, fired.decided), (40, false));
+    }
+
+    #[test]
+    fn open_windows_are_bounded() {
+        let mut windows = Windows::default();
+        for n in 0..3 * OPEN_MAX as u64 {
+            let _ = place(&mut windows, 0, n * RATE + 10, n * RATE + 20);
+            let _ = fire(&mut windows, 0);
+        }
+        assert_eq!(windows.open.len(), OPEN_MAX);
+    }
+
+    proptest! {
+        /// Frames in any order, fired at the end: the same windows as in order.
+        #[test]
+        fn the_order_of_arrival_does_not_matter(
+            (start, order) in (0i64..2_000, Just((0u64..12).collect::<Vec<_>>()).prop_shuffle()),
+        ) {
+            let t0 = start * 1_000_000;
+            let play = |order: &[u64]| {
+                let mut windows = Windows::default();
+                for n in order {
+                    let _ = place(&mut windows, t0, n * 37, (n + 1) * 37);
+                }
+                fire(&mut windows, i64::MAX)
+            };
+            let expected = play(&(0..12).collect::<Vec<_>>());
+            // As text, since a missing sample is not equal to itself.
+            prop_assert_eq!(format!("{:?}", play(&order)), format!("{expected:?}"));
+        }
+    }
+}

@@ -1,5 +1,8 @@
 //! Condition-monitoring features on slices of f32: one code for node, gateway and collector.
 
+pub mod envelope;
+pub mod statistics;
+
 use serde::{Deserialize, Serialize};
 
 /// A feature's definition; a changed definition is a new kind and starts a new series. Appended to,

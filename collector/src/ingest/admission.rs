@@ -1,0 +1,440 @@
+//! What becomes of a message: decided here, without clock, disk or network.
+
+use super::Message;
+use super::dedup::{BlockSets, BlockVerdict};
+use super::gateways::Word;
+use crate::journal::Entry;
+use trunnion_common::ack::{HeldEpoch, Hello};
+use trunnion_common::block::Block;
+use trunnion_common::codec::crc32c;
+use trunnion_common::id::{Epoch, GatewayId, JournalId};
+use trunnion_common::message;
+use trunnion_common::reject::{Reject, RejectReason};
+use trunnion_common::sample::LossCause;
+use trunnion_common::sequence::{Insertion, RANGES_MAX, Range};
+use trunnion_common::topic::{Kind, Topic};
+
+/// Judges messages in the order of their arrival.
+///
+/// It counts a block as received when it asks for it to be journaled, thus before the commit, so that
+/// a second copy in the same group is recognised. Acknowledgements are not its business: they are
+/// made from what the journal has committed.
+#[derive(Debug)]
+pub(super) struct Admission {
+    journal: JournalId,
+    blocks: BlockSets,
+}
+
+/// What is to be done about a message.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Decision {
+    /// A new block: journal these entries, then acknowledge its epoch.
+    Store {
+        gateway: GatewayId,
+        epoch: Epoch,
+        entries: Vec<Entry>,
+    },
+    /// A block received before: acknowledge its epoch once more.
+    Duplicate { gateway: GatewayId, epoch: Epoch },
+    /// A Hello: journal these entries, then acknowledge every epoch it lists.
+    Greet {
+        gateway: GatewayId,
+        epochs: Vec<Epoch>,
+        entries: Vec<Entry>,
+    },
+    /// A word of the gateway about itself.
+    Note { gateway: GatewayId, word: Word },
+    /// A block that can be neither journaled nor acknowledged: tell the gateway.
+    Reject { gateway: GatewayId, reject: Reject },
+    /// Nothing that its sender could be told about.
+    Refuse { label: &'static str },
+}
+
+impl Admission {
+    pub(super) const fn new(journal: JournalId, blocks: BlockSets) -> Self {
+        Self { journal, blocks }
+    }
+
+    pub(super) fn handle(&mut self, message: &Message) -> Decision {
+        let Some(Topic { gateway, kind }) = Topic::parse(&message.topic) else {
+            return refuse(RejectReason::Topic);
+        };
+        match kind {
+            Kind::Data => self.handle_block(gateway, message),
+            Kind::Hello => match message::decode(&message.payload) {
+                Ok(hello) => self.handle_hello(gateway, &hello),
+                Err(reason) => refuse(reason),
+            },
+            Kind::Status => match message::decode(&message.payload) {
+                Ok(status) => Decision::Note {
+                    gateway,
+                    word: Word::Status(status),
+                },
+                Err(reason) => refuse(reason),
+            },
+            Kind::Result => match message::decode(&message.payload) {
+                Ok(result) => Decision::Note {
+                    gateway,
+                    word: Word::Result(result),
+                },
+                Err(reason) => refuse(reason),
+            },
+            Kind::Ack | Kind::Reject | Kind::Command => refuse(RejectReason::Topic),
+        }
+    }
+
+    fn handle_block(&mut self, gateway: GatewayId, message: &Message) -> Decision {
+        let block = match Block::parse(&message.payload) {
+            Ok(block) => block,
+            Err(reason) => {
+                let crc = crc32c(&message.payload);
+                return Decision::Reject {
+                    gateway,
+                    reject: Reject { crc, reason },
+                };
+            }
+        };
+        let epoch = block.envelope.epoch;
+        match self.blocks.admit(&gateway, &block) {
+            BlockVerdict::Duplicate => Decision::Duplicate { gateway, epoch },
+            // Only an agent that says no Hello gets here. It keeps the block: the next Hello closes
+            // what it no longer holds.
+            BlockVerdict::TooManyEpochs => Decision::Refuse {
+                label: "too_many_epochs",
+            },
+            BlockVerdict::New { given_up } => {
+                let mut entries = vec![Entry::Block {
+                    gateway: gateway.clone(),
+                    bytes: message.payload.clone(),
+                }];
+                entries.extend(given_up.into_iter().map(|(epoch, blocks)| Entry::Lost {
+                    gateway: gateway.clone(),
+                    epoch,
+                    blocks,
+                    cause: LossCause::SetOverflow,
+                }));
+                Decision::Store {
+                    gateway,
+                    epoch,
+                    entries,
+                }
+            }
+        }
+    }
+
+    /// Books what can never come any more, so that nothing waits for it, and closes the epochs that
+    /// the agent has done with.
+    fn handle_hello(&mut self, gateway: GatewayId, hello: &Hello) -> Decision {
+        let mut entries = Vec::new();
+        let done: Vec<_> = self
+            .blocks
+            .open_epochs(&gateway)
+            .filter(|(open, _)| hello.epochs.iter().all(|held| held.epoch != *open))
+            .map(|(epoch, set)| (epoch, set.holes().collect::<Vec<_>>()))
+            .collect();
+        for (epoch, holes) in done {
+            entries.extend(holes.into_iter().map(|blocks| Entry::Lost {
+                gateway: gateway.clone(),
+                epoch,
+                blocks,
+                cause: LossCause::NotHeld,
+            }));
+            self.blocks.close(&gateway, epoch);
+            entries.push(Entry::EpochClosed {
+                gateway: gateway.clone(),
+                epoch,
+            });
+        }
+        for held in &hello.epochs {
+            let cause = match held.freed_by {
+                Some(journal) if journal != self.journal => LossCause::Elsewhere,
+                _ => LossCause::NotHeld,
+            };
+            for blocks in self.missing(&gateway, held) {
+                // Filled on a copy first: closing another hole to make room would give up blocks
+                // that the agent still holds. What does not fit is booked at a later Hello.
+                let mut set = self.blocks.received(&gateway, held.epoch);
+                if matches!(set.insert_range(blocks), Insertion::Overflow { .. })
+                    || self.blocks.fill(&gateway, held.epoch, blocks).is_none()
+                {
+                    break;
+                }
+                entries.push(Entry::Lost {
+                    gateway: gateway.clone(),
+                    epoch: held.epoch,
+                    blocks,
+                    cause,
+                });
+            }
+        }
+        Decision::Greet {
+            epochs: hello.epochs.iter().map(|held| held.epoch).collect(),
+            gateway,
+            entries,
+        }
+    }
+
+    /// The blocks of an epoch that neither the agent nor the journal has, lowest first.
+    ///
+    /// A full list of held ranges may stop short of what the agent holds, so nothing above its last
+    /// range is missing for all one knows.
+    fn missing(&self, gateway: &GatewayId, held: &HeldEpoch) -> Vec<Range> {
+        let limit = match held.held.last() {
+            Some(last) if held.held.len() == RANGES_MAX => last.end().min(held.next),
+            _ => held.next,
+        };
+        let received = self.blocks.received(gateway, held.epoch);
+        let mut present: Vec<Range> = Range::new(0, received.upto()).into_iter().collect();
+        present.extend(received.ranges());
+        present.extend(&held.held);
+        present.sort_unstable_by_key(|range| range.first());
+        let mut missing = Vec::new();
+        let mut floor = 0;
+        for range in present {
+            missing.extend(Range::new(floor, range.first().min(limit)));
+            floor = floor.max(range.end());
+        }
+        missing.extend(Range::new(floor, limit));
+        missing
+    }
+}
+
+fn refuse(reason: RejectReason) -> Decision {
+    Decision::Refuse {
+        label: reason.label(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trunnion_common::ack::HeldEpoch;
+    use trunnion_common::block::{Envelope, Kind as BlockKind, Lane};
+    use trunnion_common::id::Name;
+    use trunnion_common::sequence::Ranges;
+
+    const JOURNAL: JournalId = JournalId(0xa);
+    const EPOCH: Epoch = Epoch(1);
+
+    fn gateway() -> GatewayId {
+        GatewayId {
+            site: Name::new("bremen").unwrap(),
+            gateway: Name::new("gw-1").unwrap(),
+        }
+    }
+
+    fn admission() -> Admission {
+        Admission::new(JOURNAL, BlockSets::default())
+    }
+
+    fn message(kind: Kind, payload: impl Into<bytes::Bytes>) -> Message {
+        let topic = Topic {
+            gateway: gateway(),
+            kind,
+        };
+        Message {
+            topic: topic.to_string(),
+            payload: payload.into(),
+        }
+    }
+
+    fn block(epoch: Epoch, sequence: u64) -> Message {
+        let envelope = Envelope::new(epoch, sequence, Lane::Live, BlockKind::Frames);
+        message(Kind::Data, envelope.encode(&[]).to_vec())
+    }
+
+    fn range(first: u64, end: u64) -> Range {
+        Range::new(first, end).unwrap()
+    }
+
+    fn held(epoch: Epoch, next: u64, ranges: &[Range], freed_by: Option<JournalId>) -> HeldEpoch {
+        HeldEpoch {
+            epoch,
+            next,
+            held: Ranges::from_slice(ranges).unwrap(),
+            freed_by,
+        }
+    }
+
+    fn hello(epochs: &[HeldEpoch]) -> Message {
+        let hello = Hello {
+            epochs: heapless::Vec::from_slice(epochs).unwrap(),
+        };
+        let mut bytes = vec![0; message::MESSAGE_MAX];
+        let bytes = message::encode(&hello, &mut bytes).unwrap();
+        message(Kind::Hello, bytes.to_vec())
+    }
+
+    fn lost(epoch: Epoch, blocks: Range, cause: LossCause) -> Entry {
+        Entry::Lost {
+            gateway: gateway(),
+            epoch,
+            blocks,
+            cause,
+        }
+    }
+
+    fn greet(admission: &mut Admission, epochs: &[HeldEpoch]) -> Vec<Entry> {
+        match admission.handle(&hello(epochs)) {
+            Decision::Greet { entries, .. } => entries,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_new_block_is_stored_once() {
+        let mut admission = admission();
+        let new = block(EPOCH, 0);
+        assert_eq!(
+            admission.handle(&new),
+            Decision::Store {
+                gateway: gateway(),
+                epoch: EPOCH,
+                entries: vec![Entry::Block {
+                    gateway: gateway(),
+                    bytes: new.payload.clone()
+                }],
+            }
+        );
+        assert_eq!(
+            admission.handle(&new),
+            Decision::Duplicate {
+                gateway: gateway(),
+                epoch: EPOCH
+            }
+        );
+    }
+
+    #[test]
+    fn an_invalid_envelope_is_rejected_by_its_checksum() {
+        let payload = b"not a block, though long enough to be one";
+        assert_eq!(
+            admission().handle(&message(Kind::Data, payload.to_vec())),
+            Decision::Reject {
+                gateway: gateway(),
+                reject: Reject {
+                    crc: crc32c(payload),
+                    reason: RejectReason::BadMagic
+                },
+            }
+        );
+    }
+
+    #[test]
+    fn what_is_no_message_of_the_contract_is_refused_by_reason() {
+        let mut stranger = block(EPOCH, 0);
+        stranger.topic = "trunnion/up/a/b".to_owned();
+        assert_eq!(admission().handle(&stranger), refuse(RejectReason::Topic));
+        for kind in [Kind::Hello, Kind::Status, Kind::Result] {
+            assert_eq!(
+                admission().handle(&message(kind, vec![])),
+                refuse(RejectReason::TooShort)
+            );
+            assert_eq!(
+                admission().handle(&message(kind, vec![99])),
+                refuse(RejectReason::MessageVersion)
+            );
+        }
+    }
+
+    #[test]
+    fn what_nobody_has_is_booked_as_lost_and_stalls_nothing() {
+        let mut admission = admission();
+        admission.handle(&block(EPOCH, 2));
+        let known = held(EPOCH, 6, &[range(4, 5)], None);
+        assert_eq!(
+            greet(&mut admission, std::slice::from_ref(&known)),
+            [
+                lost(EPOCH, range(0, 2), LossCause::NotHeld),
+                lost(EPOCH, range(3, 4), LossCause::NotHeld),
+                lost(EPOCH, range(5, 6), LossCause::NotHeld),
+            ]
+        );
+        assert_eq!(greet(&mut admission, &[known]), []);
+        assert!(matches!(
+            admission.handle(&block(EPOCH, 4)),
+            Decision::Store { .. }
+        ));
+        assert_eq!(admission.blocks.received(&gateway(), EPOCH).upto(), 6);
+    }
+
+    #[test]
+    fn what_another_journal_freed_is_elsewhere() {
+        let other = Some(JournalId(0xb));
+        let entries = greet(&mut admission(), &[held(EPOCH, 3, &[range(2, 3)], other)]);
+        assert_eq!(entries, [lost(EPOCH, range(0, 2), LossCause::Elsewhere)]);
+        let entries = greet(&mut admission(), &[held(EPOCH, 3, &[range(2, 3)], Some(JOURNAL))]);
+        assert_eq!(entries, [lost(EPOCH, range(0, 2), LossCause::NotHeld)]);
+    }
+
+    #[test]
+    fn nothing_above_a_full_list_of_held_ranges_is_declared_lost() {
+        let ranges: Vec<_> = (0..RANGES_MAX as u64).map(|n| range(2 * n, 2 * n + 1)).collect();
+        let end = ranges.last().unwrap().end();
+        let entries = greet(&mut admission(), &[held(EPOCH, 1_000, &ranges, None)]);
+        assert_eq!(entries.len(), RANGES_MAX - 1);
+        for entry in entries {
+            assert!(
+                matches!(entry, Entry::Lost { blocks, .. } if blocks.end() < end),
+                "{entry:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_full_set_gives_up_no_block_that_the_agent_holds() {
+        let mut admission = admission();
+        for n in 0..RANGES_MAX as u64 {
+            admission.handle(&block(EPOCH, 10 + 4 * n));
+        }
+        let held_range = range(0, 10);
+        let last = 10 + 4 * RANGES_MAX as u64;
+        // The agent holds the lowest hole; all others are gone, and one lies apart from every range.
+        greet(
+            &mut admission,
+            &[held(EPOCH, last + 9, &[held_range, range(last, last + 2)], None)],
+        );
+        for sequence in 0..10 {
+            let decision = admission.handle(&block(EPOCH, sequence));
+            assert!(
+                matches!(decision, Decision::Store { .. }),
+                "{sequence}: {decision:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_epoch_no_longer_listed_is_closed_with_its_holes_named() {
+        let mut admission = admission();
+        admission.handle(&block(EPOCH, 0));
+        admission.handle(&block(EPOCH, 2));
+        assert_eq!(
+            greet(&mut admission, &[held(Epoch(2), 0, &[], None)]),
+            [
+                lost(EPOCH, range(1, 2), LossCause::NotHeld),
+                Entry::EpochClosed {
+                    gateway: gateway(),
+                    epoch: EPOCH
+                },
+            ]
+        );
+        assert!(matches!(
+            admission.handle(&block(EPOCH, 2)),
+            Decision::Duplicate { .. }
+        ));
+    }
+
+    #[test]
+    fn an_overflowing_set_books_the_hole_it_closes() {
+        let mut admission = admission();
+        for n in 0..RANGES_MAX as u64 {
+            admission.handle(&block(EPOCH, 10 + 2 * n));
+        }
+        match admission.handle(&block(EPOCH, 1_000)) {
+            Decision::Store { entries, .. } => {
+                assert_eq!(entries[1..], [lost(EPOCH, range(0, 10), LossCause::SetOverflow)]);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What gateways last said about themselves: for people, not for the pipeline.
+
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use trunnion_common::id::GatewayId;
+use trunnion_common::message::{CommandResult, GatewayStatus, Phase};
+use trunnion_common::time::EventTime;
+
+/// Gateways listed; each has a certificate of its own, so this bounds a mistake and no plant.
+pub const GATEWAYS_MAX: usize = 4_096;
+
+/// The last word of every gateway. Cloning shares the table: ingest writes it, anybody reads it.
+///
+/// It is kept in memory alone, since a gateway says it all again within a heartbeat.
+#[derive(Clone, Debug, Default)]
+pub struct Gateways(Arc<RwLock<BTreeMap<GatewayId, Gateway>>>);
+
+/// The last word of one gateway.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Gateway {
+    /// When anything came from it, on the collector's clock.
+    pub heard: EventTime,
+    /// Whether it has come since it was last reported gone.
+    pub connected: bool,
+    /// Its last status.
+    pub status: Option<GatewayStatus>,
+    /// What became of the last command.
+    pub result: Option<CommandResult>,
+}
+
+/// What a gateway said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Word {
+    /// A block or a Hello.
+    Something,
+    Status(GatewayStatus),
+    Result(CommandResult),
+}
+
+impl Gateways {
+    /// Everything as it is now.
+    pub fn snapshot(&self) -> BTreeMap<GatewayId, Gateway> {
+        // Nobody panics under this lock; were it so, the table would still be whole.
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn note(&self, id: &GatewayId, word: Word, now: EventTime) {
+        let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if !table.contains_key(id) && table.len() >= GATEWAYS_MAX {
+            return;
+        }
+        let gateway = table.entry(id.clone()).or_insert(Gateway {
+            heard: now,
+            connected: true,
+            status: None,
+            result: None,
+        });
+        gateway.heard = now;
+        gateway.connected = true;
+        match word {
+            Word::Something => {}
+            Word::Status(status) => {
+                gateway.connected = status.phase != Phase::Death;
+                gateway.status = Some(status);
+            }
+            Word::Result(result) => gateway.result = Some(result),
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Reading whole commits from a position on, while the writer appends.
+
+use super::segment::{self, Damage, Head, HeadFound, Seal, SegmentReader};
+use super::{Commit, JournalError, PARTITION, Position};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use trunnion_common::id::JournalId;
+
+/// Reads a journal's commits in order. It never writes and takes no lock: any number may read beside
+/// the one process that writes.
+///
+/// Blocks it returns are slices of what was read at once (1 MiB, or one longer group); whoever keeps
+/// one beyond its commit copies it.
+#[derive(Debug)]
+pub struct Reader {
+    directory: PathBuf,
+    position: Position,
+    segment: Option<OpenSegment>,
+    damage: Damage,
+}
+
+#[derive(Debug)]
+struct OpenSegment {
+    reader: SegmentReader,
+    /// Where it ends, once a later segment says so.
+    sealed_at: Option<u64>,
+}
+
+impl Reader {
+    /// Starts at `from`: [`Position::default`] is the beginning, any other must be one that this
+    /// journal returned.
+    pub fn open(dir: &Path, from: Position) -> Result<Self, JournalError> {
+        let directory = super::partition_directory(dir);
+        super::list(&directory)?;
+        Ok(Self {
+            directory,
+            position: from,
+            segment: None,
+            damage: Damage::default(),
+        })
+    }
+
+    /// Where the next commit will be read from.
+    pub const fn position(&self) -> Position {
+        self.position
+    }
+
+    /// What could not be read back so far. Each finding is logged with its place when it is made.
+    pub const fn damage(&self) -> Damage {
+        self.damage
+    }
+
+    /// The next commit that ends at or before `upto`, the writer's committed position; `None` when all
+    /// of them have been read.
+    pub fn next_commit(&mut self, upto: Position) -> Result<Option<Commit>, JournalError> {
+        loop {
+            if self.position == upto {
+                return Ok(None);
+            }
+            if self.position > upto {
+                return Err(JournalError::Ahead {
+                    position: self.position,
+                    end: upto,
+                });
+            }
+            // Opened only when there is something to read: until its first commit, a segment may
+            // still be replaced by another of the same number.
+            let open = match &mut self.segment {
+                Some(open) => open,
+                None => {
+                    let (open, damage) = open_segment(&self.directory, self.position)?;
+                    self.damage += damage;
+                    self.position = place(&open);
+                    self.segment.insert(open)
+                }
+            };
+            let number = open.reader.number();
+            let limit = if number == upto.segment {
+                upto.offset
+            } else {
+                match open.sealed_at {
+                    Some(limit) => limit,
+                    None => *open.sealed_at.insert(sealed_at(&self.directory, &open.reader)?),
+                }
+            };
+            let before = open.reader.at();
+            let group = open
+                .reader
+                .next_group(limit)
+                .map_err(JournalError::io("read", &segment_path(&self.directory, number)))?;
+            if let Some(group) = group {
+                self.position = place(open);
+                if group.damage != Damage::default() {
+                    tracing::error!(
+                        segment = number,
+                        offset = before,
+                        entries = group.damage.entries,
+                        bytes = group.damage.bytes,
+                        "the journal is damaged here; what can be read is used"
+                    );
+                    self.damage += group.damage;
+                }
+                let at = |offset| segment::position(PARTITION, number, offset);
+                return Ok(Some(Commit {
+                    time: group.time,
+                    entries: group
+                        .entries
+                        .into_iter()
+                        .map(|(offset, entry)| (at(offset), entry))
+                        .collect(),
+                    end: self.position,
+                }));
+            }
+            if before < limit {
+                tracing::error!(
+                    segment = number,
+                    offset = before,
+                    bytes = limit - before,
+                    "the journal is damaged here and no commit record follows in this segment"
+                );
+                self.damage.bytes += limit - before;
+            }
+            if number == upto.segment {
+                self.segment = None;
+                self.position = upto;
+            } else {
+                self.position = segment::position(PARTITION, next_number(&self.directory, number)?, 0);
+                self.segment = None;
+            }
+        }
+    }
+}
+
+fn place(open: &OpenSegment) -> Position {
+    segment::position(PARTITION, open.reader.number(), open.reader.at())
+}
+
+/// Opens the segment of a position. Damage in front of the position was counted when that was read.
+fn open_segment(directory: &Path, from: Position) -> Result<(OpenSegment, Damage), JournalError> {
+    let number = if from.segment == 0 {
+        next_number(directory, 0)?
+    } else {
+        from.segment
+    };
+    let path = segment_path(directory, number);
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(JournalError::NoSuchSegment { position: from, path });
+        }
+        opened => opened.map_err(JournalError::io("open", &path))?,
+    };
+    let io = JournalError::io("read", &path);
+    let (journal, start, damage) = match Head::read(&file, number).map_err(&io)? {
+        HeadFound::Good(head) => {
+            let damage = if from.offset <= head.entries_at() {
+                head.damage(&file).map_err(&io)?
+            } else {
+                Damage::default()
+            };
+            (head.journal, head.entries_at(), damage)
+        }
+        HeadFound::Version(found) => return Err(JournalError::Version { path, found }),
+        // Both copies of the head are gone; any other segment still tells the journal's id, and the
+        // first group is found by searching.
+        HeadFound::Unreadable => (
+            any_id(directory)?.ok_or(JournalError::Unreadable { path })?,
+            0,
+            Damage::default(),
+        ),
+    };
+    let seal = Seal {
+        journal,
+        segment: number,
+    };
+    let reader = SegmentReader::new(file, seal, start.max(from.offset));
+    Ok((
+        OpenSegment {
+            reader,
+            sealed_at: None,
+        },
+        damage,
+    ))
+}
+
+/// Where a segment ends that is not the last: its successor says so; what stands behind was given up
+/// after a failed write.
+fn sealed_at(directory: &Path, reader: &SegmentReader) -> Result<u64, JournalError> {
+    let next = next_number(directory, reader.number())?;
+    let path = segment_path(directory, next);
+    let file = File::open(&path).map_err(JournalError::io("open", &path))?;
+    match Head::read(&file, next).map_err(JournalError::io("read", &path))? {
+        HeadFound::Good(head) if head.before.0 == reader.number() => Ok(head.before.1),
+        _ => reader.length().map_err(JournalError::io("read", &path)),
+    }
+}
+
+/// The lowest segment above `number`.
+fn next_number(directory: &Path, number: u64) -> Result<u64, JournalError> {
+    let next = super::list(directory)?
+        .into_iter()
+        .find(|&candidate| candidate > number);
+    next.ok_or_else(|| JournalError::NoSuchSegment {
+        position: segment::position(PARTITION, number + 1, 0),
+        path: segment_path(directory, number + 1),
+    })
+}
+
+/// The id of the journal, from whichever segment can tell.
+pub(super) fn any_id(directory: &Path) -> Result<Option<JournalId>, JournalError> {
+    for number in super::list(directory)? {
+        let path = segment_path(directory, number);
+        let file = File::open(&path).map_err(JournalError::io("open", &path))?;
+        if let HeadFound::Good(head) = Head::read(&file, number).map_err(JournalError::io("read", &path))? {
+            return Ok(Some(head.journal));
+        }
+    }
+    Ok(None)
+}
+
+/// The file of segment `number`.
+pub(super) fn segment_path(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("{number:020}.seg"))
+}

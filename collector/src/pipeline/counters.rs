@@ -1,0 +1,57 @@
+//! What the pipeline has seen since the journal began, by verdict.
+
+use crate::dead_letter::DeadReason;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Counts that follow from the journal alone; a replay gives the same.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Counters {
+    /// Frames that came again and were recognised.
+    pub frames_duplicated: u64,
+    /// Samples placed in event time.
+    pub samples_stored: u64,
+    /// Samples that came after their window had fired.
+    pub samples_late: u64,
+    /// Samples stamped too far ahead of the journal's clock to be put into a window.
+    pub samples_ahead: u64,
+    /// Windows fired.
+    pub windows_fired: u64,
+    /// Windows fired with too little in them to decide on.
+    pub windows_undecided: u64,
+    /// Windows of channels whose unit contradicts the fleet file; shown as unassigned.
+    pub windows_contradicted: u64,
+    /// Events that nodes reported.
+    pub node_events: u64,
+    /// Features and advisories computed at nodes and agents; they stay in the journal.
+    pub reports_kept: u64,
+    /// Advisories raised.
+    pub advisories_raised: u64,
+    /// Advisories cleared.
+    pub advisories_cleared: u64,
+    /// Dead letters by reason.
+    pub dead_letters: BTreeMap<DeadReason, u64>,
+}
+
+impl Counters {
+    /// All of them by label.
+    pub fn labelled(&self) -> Vec<(String, u64)> {
+        let plain = [
+            ("frames_duplicated", self.frames_duplicated),
+            ("samples_stored", self.samples_stored),
+            ("samples_late", self.samples_late),
+            ("samples_ahead", self.samples_ahead),
+            ("windows_fired", self.windows_fired),
+            ("windows_undecided", self.windows_undecided),
+            ("windows_contradicted", self.windows_contradicted),
+            ("node_events", self.node_events),
+            ("reports_kept", self.reports_kept),
+            ("advisories_raised", self.advisories_raised),
+            ("advisories_cleared", self.advisories_cleared),
+        ];
+        let plain = plain.map(|(label, count)| (label.to_owned(), count));
+        let dead = self.dead_letters.iter();
+        let dead = dead.map(|(reason, &count)| (format!("dead_letters_{}", reason.label()), count));
+        plain.into_iter().chain(dead).collect()
+    }
+}

@@ -1,0 +1,222 @@
+//! The thread around the pipeline: follows the journal, writes outputs and checkpoints.
+
+use super::{Counters, Output, Pipeline, Settings};
+use crate::advisory::AdvisoryChange;
+use crate::checkpoint;
+use crate::journal::{Commit, JournalError, Position, Reader};
+use crate::metrics::{Metrics, Reason};
+use crate::state::{Batch, State, StateError};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+use trunnion_common::time::EventTime;
+
+/// Commits written in one transaction at most: a backlog is worked off in large steps, and a live
+/// commit never waits for another.
+const BATCH_COMMITS: usize = 64;
+
+/// Outputs after which a transaction is closed even with fewer commits.
+const BATCH_OUTPUTS: usize = 16_384;
+
+/// How much work a restart repeats at most.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
+
+/// The pipeline cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The journal cannot be read.
+    #[error("the pipeline cannot read the journal: {0}")]
+    Journal(#[from] JournalError),
+    /// The outputs cannot be written.
+    #[error("the pipeline cannot write its outputs: {0}")]
+    State(#[from] StateError),
+    /// No thread to wait on.
+    #[error("the pipeline cannot wait for the journal: {0}")]
+    Wait(#[from] std::io::Error),
+}
+
+/// Follows the journal, applies its commits and writes what follows from them.
+#[derive(Debug)]
+pub struct Runner {
+    reader: Reader,
+    state: State,
+    pipeline: Pipeline,
+    metrics: Metrics,
+    /// Outputs up to here were written before: writing them again is no news.
+    written: Position,
+    /// What has been added to the metrics.
+    counted: Counters,
+    checkpointed: Instant,
+}
+
+impl Runner {
+    /// Starts where the newest usable checkpoint is, or at the journal's beginning.
+    pub fn resume(
+        journal: &Path,
+        state: State,
+        settings: Settings,
+        metrics: Metrics,
+    ) -> Result<Self, RunError> {
+        let mut resumed = None;
+        for (age, bytes) in state.checkpoints()?.iter().enumerate() {
+            match checkpoint::load(bytes, &settings) {
+                Ok(found) => {
+                    resumed = Some(found);
+                    break;
+                }
+                Err(error) => tracing::warn!(age, %error, "a checkpoint is not used"),
+            }
+        }
+        let pipeline = Pipeline::resume(settings, resumed.unwrap_or_default());
+        let position = pipeline.state().position();
+        let written = state.progress()?.map_or(Position::default(), |progress| progress.position);
+        tracing::info!(?position, ?written, "the pipeline resumes");
+        Ok(Self {
+            reader: Reader::open(journal, position)?,
+            state,
+            counted: pipeline.counters().clone(),
+            pipeline,
+            metrics,
+            written,
+            checkpointed: instant_now(),
+        })
+    }
+
+    /// Runs on the calling thread until the journal's writer is gone and everything it committed has been
+    /// applied; then saves a checkpoint.
+    pub fn run(mut self, mut committed: watch::Receiver<Position>) -> Result<(), RunError> {
+        let waiter = tokio::runtime::Builder::new_current_thread().build()?;
+        loop {
+            let upto = *committed.borrow_and_update();
+            self.catch_up(upto)?;
+            if waiter.block_on(committed.changed()).is_err() {
+                let upto = *committed.borrow();
+                self.catch_up(upto)?;
+                return self.save();
+            }
+        }
+    }
+
+    /// Applies everything committed before `upto`.
+    pub fn catch_up(&mut self, upto: Position) -> Result<(), RunError> {
+        loop {
+            let mut batch = Batch::default();
+            let mut ledger = BTreeMap::new();
+            let mut commits = 0;
+            let mut outputs = 0;
+            // Where the batch stops being a repetition, so that metrics see each window once.
+            let mut news_from = None;
+            while commits < BATCH_COMMITS
+                && outputs < BATCH_OUTPUTS
+                && let Some(commit) = self.reader.next_commit(upto)?
+            {
+                commits += 1;
+                if commit.end > self.written {
+                    news_from.get_or_insert(batch.features.len());
+                }
+                outputs += self.apply(&commit, &mut batch, &mut ledger);
+            }
+            if commits == 0 {
+                return Ok(());
+            }
+            batch.ledger = ledger.into_values().collect();
+            let due = instant_now().duration_since(self.checkpointed) >= CHECKPOINT_EVERY;
+            self.write(batch, due, news_from)?;
+        }
+    }
+
+    /// Saves a checkpoint now.
+    pub fn save(&mut self) -> Result<(), RunError> {
+        self.write(Batch::default(), true, None)
+    }
+
+    fn apply(
+        &mut self,
+        commit: &Commit,
+        batch: &mut Batch,
+        ledger: &mut BTreeMap<crate::ledger::AccountKey, crate::ledger::LedgerRow>,
+    ) -> usize {
+        let outputs = self.pipeline.apply(commit);
+        let count = outputs.len();
+        for output in outputs {
+            match output {
+                Output::Features(row) => batch.features.push(row),
+                Output::Advisory(
+                    AdvisoryChange::Raised(advisory)
+                    | AdvisoryChange::Updated(advisory)
+                    | AdvisoryChange::Cleared(advisory),
+                ) => batch.advisories.push(advisory),
+                Output::Ledger(row) => {
+                    ledger.insert((row.node, row.boot, row.channel), row);
+                }
+                Output::DeadLetter(letter) => batch.dead_letters.push(letter),
+                Output::Fleet(row) => batch.fleet = Some(row),
+            }
+        }
+        count
+    }
+
+    fn write(
+        &mut self,
+        mut batch: Batch,
+        with_checkpoint: bool,
+        news_from: Option<usize>,
+    ) -> Result<(), RunError> {
+        batch.counters = self.pipeline.counters().labelled();
+        batch.now = self.pipeline.state().now();
+        // While it catches up with what was written before, the tables stay where they were.
+        batch.position = self.pipeline.state().position().max(self.written);
+        batch.checkpoint = with_checkpoint.then(|| checkpoint::save(&self.pipeline));
+        batch.published = utc_now();
+        self.state.write(&batch)?;
+        self.written = batch.position;
+        if with_checkpoint {
+            self.checkpointed = instant_now();
+        }
+        let now = utc_now();
+        let news = news_from.and_then(|from| batch.features.get(from..)).unwrap_or_default();
+        for row in news.iter().filter(|row| !row.backfill) {
+            let seconds = now.nanos_since(row.end) as f64 / 1e9;
+            self.metrics.feature_latency.observe(seconds);
+        }
+        self.count(news_from.is_some());
+        Ok(())
+    }
+
+    /// Adds what the pipeline counted to the metrics, unless it was counted before a restart.
+    fn count(&mut self, news: bool) {
+        let (then, now) = (&self.counted, self.pipeline.counters());
+        if news {
+            let metrics = &self.metrics;
+            metrics.frames_duplicated.inc_by(now.frames_duplicated - then.frames_duplicated);
+            metrics.samples_stored.inc_by(now.samples_stored - then.samples_stored);
+            metrics.samples_late.inc_by(now.samples_late - then.samples_late);
+            metrics.windows_fired.inc_by(now.windows_fired - then.windows_fired);
+            metrics.windows_undecided.inc_by(now.windows_undecided - then.windows_undecided);
+            metrics.advisories_raised.inc_by(now.advisories_raised - then.advisories_raised);
+            metrics.advisories_cleared.inc_by(now.advisories_cleared - then.advisories_cleared);
+            for (reason, count) in &now.dead_letters {
+                let before = then.dead_letters.get(reason).copied().unwrap_or(0);
+                let reason = reason.label();
+                metrics.dead_letters.get_or_create(&Reason { reason }).inc_by(count - before);
+            }
+        }
+        self.counted = now.clone();
+        let unexplained = i64::try_from(self.pipeline.unexplained()).unwrap_or(i64::MAX);
+        self.metrics.samples_unexplained.set(unexplained);
+    }
+}
+
+/// When outputs became visible; nothing is decided by it.
+#[allow(clippy::disallowed_methods, reason = "the shell measures how late features are published")]
+fn utc_now() -> EventTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    EventTime(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+/// When the next checkpoint is due; outputs do not depend on it.
+#[allow(clippy::disallowed_methods, reason = "the shell paces checkpoints")]
+fn instant_now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,356 @@
+//! What starts and what stops, in which order: the one place that knows every part.
+
+use crate::api::Api;
+use crate::api::health::Check;
+use crate::broker::{Broker, BrokerError};
+use crate::config::{self, Config};
+use crate::door::{Door, DoorError};
+use crate::fleet::Fleet;
+use crate::ingest::{Ingest, IngestCommand};
+use crate::journal::{Journal, JournalError, Position};
+use crate::metrics::Metrics;
+use crate::pipeline;
+use crate::state::{State, StateError, StateReader};
+use std::fmt::Display;
+use std::fs::DirBuilder;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc::SyncSender;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use trunnion_common::time::EventTime;
+
+/// Without traffic the journal commits a tick each second; silence of so many says that it cannot.
+const COMMIT_SILENCE_NS: i64 = 5_000_000_000;
+
+/// Where a running collector listens: the ports that were drawn, where the configuration says 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Addresses {
+    /// For gateways.
+    pub door: SocketAddr,
+    /// For the API.
+    pub http: SocketAddr,
+}
+
+/// Why a collector did not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The data directory.
+    #[error("cannot make the data directory {path}: {source}")]
+    DataDirectory {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The state database.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The pipeline.
+    #[error(transparent)]
+    Pipeline(#[from] pipeline::RunError),
+    /// The embedded broker.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// The door.
+    #[error(transparent)]
+    Door(#[from] DoorError),
+    /// The API's socket.
+    #[error("cannot listen on {address} for the API: {source}; is the port taken?")]
+    Http {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The system gives no thread.
+    #[error("no thread for the {stage}: {source}")]
+    Thread {
+        /// Which part wanted it.
+        stage: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A part ended although nobody had told it to, or failed on its way out.
+    #[error("the {stage} has ended: {cause}")]
+    Ended {
+        /// Which.
+        stage: &'static str,
+        /// What it said.
+        cause: String,
+    },
+}
+
+/// Runs a collector until `shutdown` resolves, then stops it downstream: what has been accepted is
+/// committed, what has been committed is processed. `ready` is called once everything listens. Each
+/// message on `reload` makes it read the fleet file and the certificates again.
+///
+/// Everything that can fail is done before anything runs.
+pub async fn run(
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+    mut reload: mpsc::Receiver<()>,
+    ready: impl FnOnce(&Addresses),
+) -> Result<(), RunError> {
+    let metrics = Metrics::default();
+    make_private_directory(&config.data_dir)?;
+    let state_file = config.data_dir.join("state.db");
+    let journal_dir = config.data_dir.join("journal");
+
+    let state = State::open(&state_file)?;
+    let (journal, recovered) = Journal::open(&journal_dir, config.journal, utc())?;
+    tracing::info!(?recovered, end = %journal.end(), "the journal is open");
+    let settings = pipeline::Settings {
+        windows: config.window,
+        ..pipeline::Settings::default()
+    };
+    let in_force = StateReader::open(&state_file)?.fleet_text()?;
+    let pipeline = pipeline::Runner::resume(&journal_dir, state, settings, metrics.clone())?;
+    let (broker, link) = Broker::start(metrics.clone())?;
+    let (ingest, handle) = Ingest::new(journal, link, metrics.clone(), utc);
+    let mut fleet = FleetInForce {
+        file: config.fleet.clone(),
+        text: in_force.map(|(_, text)| text),
+        commands: handle.commands,
+    };
+    // Waits in ingest's queue and is journaled before the first block.
+    fleet.read();
+    let door = Door::bind(config.door.clone(), broker.access(), metrics.clone()).await?;
+    let http_failed = |source| RunError::Http {
+        address: config.http.listen,
+        source,
+    };
+    let listener = TcpListener::bind(config.http.listen).await.map_err(http_failed)?;
+    let addresses = Addresses {
+        door: door.local_addr(),
+        http: listener.local_addr().map_err(http_failed)?,
+    };
+    let access = broker.access();
+    let broker_up = Check {
+        name: "broker",
+        check: Box::new(move || match access.is_up() {
+            true => Ok(()),
+            false => Err("the broker is being restarted".into()),
+        }),
+    };
+    let checks = vec![broker_up, journal_check(handle.committed.clone())];
+    let committed = handle.committed;
+    let gateways = handle.gateways;
+    let api = Api::new(&state_file, metrics.clone(), utc, move || gateways.snapshot(), checks)?;
+    let certificates = door.reload();
+
+    let mut ingest = Running::thread("ingest", |stop| ingest.run(stop))?;
+    // Ends when ingest has gone and everything it committed is processed: nobody has to tell it.
+    let mut pipeline = Running::thread("pipeline", |_| pipeline.run(committed))?;
+    let mut door = Running::task("door", async |stop| {
+        door.run(stop).await;
+        Ok::<(), DoorError>(())
+    });
+    let mut http = Running::task("API", |stop| api.serve(listener, told(stop)));
+    ready(&addresses);
+    tracing::info!(door = %addresses.door, http = %addresses.http, site = %config.site, "the collector runs");
+
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break tracing::info!("stopping"),
+            Some(()) = reload.recv() => {
+                tracing::info!("reading the fleet file and the certificates again");
+                fleet.read();
+                certificates.request();
+            }
+            // Told or not, none of them may end before the others are stopped in order.
+            () = ingest.ended() => break,
+            () = pipeline.ended() => break,
+            () = door.ended() => break,
+            () = http.ended() => break,
+        }
+    }
+
+    // Downstream. Each part finishes what the one before has left to it.
+    let door = door.stop().await;
+    let ingest = ingest.stop().await;
+    // Only now: until ingest has ended, its acknowledgements have a broker to go to.
+    let broker = tokio::task::spawn_blocking(|| broker.stop()).await;
+    let pipeline = pipeline.stop().await;
+    let http = http.stop().await;
+    broker.map_err(|panic| RunError::Ended {
+        stage: "broker",
+        cause: panic.to_string(),
+    })?;
+    door.and(ingest).and(pipeline).and(http)
+}
+
+/// A part on its own thread or task.
+struct Running {
+    stage: &'static str,
+    stop: watch::Sender<bool>,
+    outcome: oneshot::Receiver<Result<(), String>>,
+    /// What it said on its way out, once it has ended.
+    ended: Option<Result<(), String>>,
+}
+
+impl Running {
+    /// On a thread, for parts that wait for disks.
+    fn thread<E: Display>(
+        stage: &'static str,
+        part: impl FnOnce(watch::Receiver<bool>) -> Result<(), E> + Send + 'static,
+    ) -> Result<Self, RunError> {
+        let (running, told, report) = Self::new(stage);
+        let body = move || {
+            // Nobody listens only after a failure elsewhere, which is what will be reported.
+            let _ = report.send(part(told).map_err(|error| error.to_string()));
+        };
+        match std::thread::Builder::new().name(stage.into()).spawn(body) {
+            Ok(_) => Ok(running),
+            Err(source) => Err(RunError::Thread { stage, source }),
+        }
+    }
+
+    /// On a task, for parts that wait for sockets.
+    fn task<E: Display, F: Future<Output = Result<(), E>> + Send + 'static>(
+        stage: &'static str,
+        part: impl FnOnce(watch::Receiver<bool>) -> F,
+    ) -> Self {
+        let (running, told, report) = Self::new(stage);
+        let part = part(told);
+        tokio::spawn(async move {
+            let _ = report.send(part.await.map_err(|error| error.to_string()));
+        });
+        running
+    }
+
+    fn new(stage: &'static str) -> (Self, watch::Receiver<bool>, oneshot::Sender<Result<(), String>>) {
+        let (stop, told) = watch::channel(false);
+        let (report, outcome) = oneshot::channel();
+        let running = Self {
+            stage,
+            stop,
+            outcome,
+            ended: None,
+        };
+        (running, told, report)
+    }
+
+    /// Waits until it has ended, told to or not.
+    async fn ended(&mut self) {
+        if self.ended.is_none() {
+            // A part that panics drops its end of the channel.
+            let outcome = (&mut self.outcome).await;
+            self.ended = Some(outcome.unwrap_or_else(|_| Err("it panicked; the log says where".into())));
+        }
+    }
+
+    /// Tells it to stop, unless it has by itself, and waits for what it still has to do.
+    async fn stop(mut self) -> Result<(), RunError> {
+        let failed = |stage, cause| Err(RunError::Ended { stage, cause });
+        if let Some(outcome) = self.ended {
+            let cause = outcome.err().unwrap_or_else(|| "nobody had told it to".into());
+            tracing::error!(stage = self.stage, cause, "a part of the collector has ended by itself");
+            return failed(self.stage, cause);
+        }
+        self.stop.send_replace(true);
+        self.ended().await;
+        match self.ended {
+            Some(Err(cause)) => {
+                tracing::error!(stage = self.stage, cause, "a part of the collector did not stop in order");
+                failed(self.stage, cause)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Resolves when a part is told to stop.
+async fn told(mut stop: watch::Receiver<bool>) {
+    // An error means that the composer is gone, which is a reason to stop too.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// The fleet file, and what of it has been journaled.
+struct FleetInForce {
+    file: PathBuf,
+    text: Option<String>,
+    commands: SyncSender<IngestCommand>,
+}
+
+impl FleetInForce {
+    /// Reads the file; if it is valid and differs from what is in force, it is in force from now on.
+    fn read(&mut self) {
+        let text = match config::read_text(&self.file) {
+            Ok(text) => text,
+            Err(problem) => return tracing::error!(%problem, "the fleet file in force stays in force"),
+        };
+        if self.text.as_ref() == Some(&text) {
+            return;
+        }
+        if let Err(problems) = Fleet::parse(&text, &self.file.display().to_string()) {
+            for problem in &problems {
+                tracing::error!(%problem, "the fleet file in force stays in force");
+            }
+            return;
+        }
+        let command = IngestCommand::Fleet {
+            text: text.clone(),
+            effective: utc(),
+        };
+        // Never the blocking form: a journal that cannot commit must not hold up the shutdown.
+        match self.commands.try_send(command) {
+            Ok(()) => {
+                tracing::info!(file = %self.file.display(), "the fleet file has changed");
+                self.text = Some(text);
+            }
+            Err(error) => tracing::error!(%error, "the fleet file in force stays in force; send SIGHUP again"),
+        }
+    }
+}
+
+/// Passes as long as the journal commits, be it only ticks.
+fn journal_check(mut committed: watch::Receiver<Position>) -> Check {
+    let last = Arc::new(AtomicI64::new(utc().0));
+    let seen = Arc::clone(&last);
+    // Ends with ingest, which holds the sender.
+    tokio::spawn(async move {
+        while committed.changed().await.is_ok() {
+            seen.store(utc().0, Ordering::Relaxed);
+        }
+    });
+    let check = move || {
+        let silence = utc().nanos_since(EventTime(last.load(Ordering::Relaxed)));
+        if silence <= COMMIT_SILENCE_NS {
+            return Ok(());
+        }
+        let seconds = silence as f64 / 1e9;
+        Err(format!("no commit for {seconds:.1} s; the log says why"))
+    };
+    Check {
+        name: "journal",
+        check: Box::new(check),
+    }
+}
+
+fn make_private_directory(path: &Path) -> Result<(), RunError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| RunError::DataDirectory {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the composer is the shell that gives everybody else the time"
+)]
+fn utc() -> EventTime {
+    let since_1970 = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    EventTime(i64::try_from(since_1970.as_nanos()).unwrap_or(i64::MAX))
+}

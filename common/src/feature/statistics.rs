@@ -1,0 +1,145 @@
+//! Statistics of one window in the time domain.
+//!
+//! Definitions follow ISO 20816-1:2016 (peak, peak-to-peak, RMS, crest factor) and R. B. Randall,
+//! *Vibration-based Condition Monitoring*, 2nd ed. 2021, section 3.2 (moments). All are taken about
+//! the mean: an accelerometer's bias and gravity are no vibration.
+
+/// What the amplitudes of a window look like, whatever their order in time.
+///
+/// The moments are those of the window itself (division by the number of samples); they are not
+/// corrected towards the moments of a population, which at the thousands of samples of a window
+/// changes nothing.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Statistics {
+    /// Arithmetic mean, unit of the samples.
+    pub mean: f32,
+    /// Square root of the mean square about the mean, unit of the samples.
+    pub rms: f32,
+    /// Largest distance from the mean (true peak), unit of the samples.
+    pub peak: f32,
+    /// Largest minus smallest sample, unit of the samples.
+    pub peak_to_peak: f32,
+    /// Ratios of moments; a constant window has none.
+    pub shape: Option<Shape>,
+}
+
+/// Dimensionless figures: they do not change with the sensor's sensitivity.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Shape {
+    /// Peak over RMS: sqrt 2 for a sine, 1 for a square wave.
+    pub crest_factor: f32,
+    /// Fourth standardised moment minus 3: 0 for Gaussian noise, -1.5 for a sine, large for impacts.
+    pub kurtosis_excess: f32,
+    /// Third standardised moment: 0 for a symmetric distribution.
+    pub skewness: f32,
+}
+
+impl Statistics {
+    /// The statistics of `samples`; `None` when there are none or one is not finite.
+    ///
+    /// Two passes with f64 sums: one pass over raw powers cancels badly when the mean is large
+    /// against the vibration, as with a sensor that also sees gravity.
+    pub fn of(samples: &[f32]) -> Option<Self> {
+        if samples.is_empty() {
+            return None;
+        }
+        let count = samples.len() as f64;
+        let mean = samples.iter().map(|&sample| f64::from(sample)).sum::<f64>() / count;
+        if !mean.is_finite() {
+            return None;
+        }
+        let (mut lowest, mut highest) = (f64::INFINITY, f64::NEG_INFINITY);
+        let (mut second, mut third, mut fourth) = (0.0, 0.0, 0.0);
+        for &sample in samples {
+            let deviation = f64::from(sample) - mean;
+            let square = deviation * deviation;
+            lowest = lowest.min(deviation);
+            highest = highest.max(deviation);
+            second += square;
+            third += square * deviation;
+            fourth += square * square;
+        }
+        let variance = second / count;
+        let rms = libm::sqrt(variance);
+        let peak = highest.max(-lowest);
+        // Rounding of the mean leaves a constant window a variance of about (mean x 2^-53)^2.
+        let constant = rms <= libm::fabs(mean) * 1e-12;
+        Some(Self {
+            mean: mean as f32,
+            rms: rms as f32,
+            peak: peak as f32,
+            peak_to_peak: (highest - lowest) as f32,
+            shape: (!constant).then(|| Shape {
+                crest_factor: (peak / rms) as f32,
+                kurtosis_excess: (fourth / count / (variance * variance) - 3.0) as f32,
+                skewness: (third / count / (variance * rms)) as f32,
+            }),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(got: f32, expected: f64) {
+        let tolerance = 1e-5 * expected.abs().max(1e-2);
+        assert!(
+            (f64::from(got) - expected).abs() <= tolerance,
+            "{got} is not {expected}"
+        );
+    }
+
+    #[test]
+    fn a_sine_has_the_moments_of_a_sine() {
+        let samples: Vec<f32> = (0..1000)
+            .map(|i| (2.0 + 3.0 * (f64::from(i) * core::f64::consts::TAU / 100.0).sin()) as f32)
+            .collect();
+        let found = Statistics::of(&samples).unwrap();
+        let shape = found.shape.unwrap();
+        close(found.mean, 2.0);
+        close(found.rms, 3.0 / 2f64.sqrt());
+        close(found.peak, 3.0);
+        close(found.peak_to_peak, 6.0);
+        close(shape.crest_factor, 2f64.sqrt());
+        close(shape.kurtosis_excess, -1.5);
+        close(shape.skewness, 0.0);
+    }
+
+    /// scipy.stats 1.17.1: `skew([1, 2, 4, 8, 16])`, `kurtosis(..)`, numpy `std(..)`.
+    #[test]
+    fn moments_agree_with_an_independent_implementation() {
+        let found = Statistics::of(&[1.0, 2.0, 4.0, 8.0, 16.0]).unwrap();
+        let shape = found.shape.unwrap();
+        close(found.mean, 6.2);
+        close(found.rms, 5.455272678794343);
+        close(found.peak, 9.8);
+        close(found.peak_to_peak, 15.0);
+        close(shape.skewness, 0.8890481348169542);
+        close(shape.kurtosis_excess, -0.6740591397849474);
+    }
+
+    #[test]
+    fn a_large_bias_does_not_drown_a_small_vibration() {
+        let samples: Vec<f32> = (0..256)
+            .map(|i| if i % 2 == 0 { 1024.125 } else { 1023.875 })
+            .collect();
+        let found = Statistics::of(&samples).unwrap();
+        close(found.rms, 0.125);
+        close(found.shape.unwrap().crest_factor, 1.0);
+    }
+
+    #[test]
+    fn a_constant_window_has_no_shape() {
+        let found = Statistics::of(&[0.1; 1000]).unwrap();
+        assert_eq!(found.shape, None);
+        assert_eq!(found.peak_to_peak, 0.0);
+    }
+
+    #[test]
+    fn nothing_is_said_about_no_samples_or_missing_ones() {
+        assert_eq!(Statistics::of(&[]), None);
+        assert_eq!(Statistics::of(&[1.0, f32::NAN]), None);
+        assert_eq!(Statistics::of(&[1.0, f32::INFINITY]), None);
+    }
+}

@@ -1,0 +1,366 @@
+//! Loaders of recorded machine data: the bearing rig of Case Western Reserve University and the
+//! PRONOSTIA runs to failure of FEMTO-ST.
+//!
+//! The records are not part of the project. They lie where `TRUNNION_DATA` says, or in `../shared/data`
+//! beside the workspace; a test that needs one asks [`or_skip`] for it.
+
+mod matlab;
+
+use flate2::read::GzDecoder;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Where a sensor of the Case Western Reserve rig stands.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Place {
+    /// At the drive-end bearing, a 6205.
+    DriveEnd,
+    /// At the fan-end bearing, a 6203.
+    FanEnd,
+    /// On the base plate.
+    Base,
+}
+
+impl Place {
+    const ALL: [Self; 3] = [Self::DriveEnd, Self::FanEnd, Self::Base];
+
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::DriveEnd => "_DE_time",
+            Self::FanEnd => "_FE_time",
+            Self::Base => "_BA_time",
+        }
+    }
+}
+
+/// One file of the Case Western Reserve rig.
+#[derive(Clone, PartialEq, Debug)]
+pub struct CwruRecord {
+    /// The file's name without its extension.
+    pub name: String,
+    /// Samples a second.
+    pub rate_hz: f64,
+    /// Revolutions a minute as measured, where the file says.
+    pub rpm: Option<f64>,
+    /// Acceleration in g, by place.
+    pub channels: Vec<(Place, Vec<f32>)>,
+}
+
+impl CwruRecord {
+    /// Speed of the rig without load, where a file does not say: revolutions a minute.
+    pub const UNLOADED_RPM: f64 = 1797.0;
+
+    /// Reads one file.
+    pub fn read(path: &Path) -> Result<Self, RecordError> {
+        let name = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let bytes = read(path)?;
+        let refuse = |offset, reason: String| RecordError::Format {
+            path: path.to_owned(),
+            offset,
+            reason,
+        };
+        let variables = matlab::read(&bytes).map_err(|error| refuse(error.offset, error.reason))?;
+        // Some files also hold the channels of a neighbouring record; the file's own bears its number.
+        let number = name.rsplit('_').next().unwrap_or_default();
+        let own = format!("X{number:0>3}");
+        let of = |suffix: &str| {
+            let all = || {
+                variables
+                    .iter()
+                    .filter(|variable| variable.name.ends_with(suffix))
+            };
+            all()
+                .find(|variable| variable.name.strip_suffix(suffix) == Some(&own))
+                .or_else(|| {
+                    let mut rest = all();
+                    rest.next().filter(|_| rest.next().is_none())
+                })
+        };
+        let channels: Vec<_> = Place::ALL
+            .into_iter()
+            .filter_map(|place| {
+                let samples = &of(place.suffix())?.values;
+                Some((place, samples.iter().map(|&sample| sample as f32).collect()))
+            })
+            .collect();
+        if channels.is_empty() {
+            return Err(refuse(
+                0,
+                format!("no variable {own}_DE_time, {own}_FE_time or {own}_BA_time"),
+            ));
+        }
+        let rpm = of("RPM").and_then(|variable| variable.values.first().copied());
+        Ok(Self {
+            rate_hz: rate_of(&name),
+            name,
+            rpm,
+            channels,
+        })
+    }
+
+    /// The channel of a sensor, if the file has it.
+    pub fn channel(&self, place: Place) -> Option<&[f32]> {
+        self.channels
+            .iter()
+            .find(|(of, _)| *of == place)
+            .map(|(_, samples)| samples.as_slice())
+    }
+
+    /// Shaft speed, Hz.
+    pub fn shaft_hz(&self) -> f64 {
+        self.rpm.unwrap_or(Self::UNLOADED_RPM) / 60.0
+    }
+}
+
+/// The rate is not in the files but in the way the set was made: the records without a fault were taken
+/// at 48 kHz (at 12 kHz the lines of the shaft would stand at a quarter of its speed), as were those
+/// that say so in front; the others at 12 kHz.
+fn rate_of(name: &str) -> f64 {
+    if name.starts_with("normal") || name.starts_with("48k") {
+        48_000.0
+    } else {
+        12_000.0
+    }
+}
+
+/// One snapshot of the PRONOSTIA platform: 0.1 s of acceleration, g, taken every 10 s.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FemtoSnapshot {
+    /// Horizontal sensor.
+    pub horizontal: Vec<f32>,
+    /// Vertical sensor.
+    pub vertical: Vec<f32>,
+}
+
+impl FemtoSnapshot {
+    /// Samples of one sensor in a snapshot.
+    pub const SAMPLES: usize = 2560;
+    /// Samples a second.
+    pub const RATE_HZ: f64 = 25_600.0;
+
+    /// Reads one `part_NN.f32le.gz`: snapshots of little-endian pairs, horizontal first.
+    pub fn read_part(path: &Path) -> Result<Vec<Self>, RecordError> {
+        let mut bytes = Vec::new();
+        let file = fs::File::open(path).map_err(|error| RecordError::Io {
+            path: path.to_owned(),
+            error,
+        })?;
+        GzDecoder::new(file)
+            .read_to_end(&mut bytes)
+            .map_err(|error| RecordError::Io {
+                path: path.to_owned(),
+                error,
+            })?;
+        let length = Self::SAMPLES * 8;
+        if bytes.is_empty() || bytes.len() % length != 0 {
+            return Err(RecordError::Format {
+                path: path.to_owned(),
+                offset: bytes.len() - bytes.len() % length,
+                reason: format!(
+                    "{} bytes unpacked are not whole snapshots of {length}",
+                    bytes.len()
+                ),
+            });
+        }
+        Ok(bytes
+            .chunks_exact(length)
+            .map(|snapshot| {
+                let axis = |first: usize| {
+                    snapshot
+                        .chunks_exact(8)
+                        .map(|pair| {
+                            f32::from_le_bytes([
+                                pair[first],
+                                pair[first + 1],
+                                pair[first + 2],
+                                pair[first + 3],
+                            ])
+                        })
+                        .collect()
+                };
+                Self {
+                    horizontal: axis(0),
+                    vertical: axis(4),
+                }
+            })
+            .collect())
+    }
+}
+
+/// Why a record could not be read.
+#[derive(Debug, Error)]
+pub enum RecordError {
+    /// The file could not be read.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The file is not what its name says.
+    #[error("{}, byte {offset}: {reason}", path.display())]
+    Format {
+        /// Which file.
+        path: PathBuf,
+        /// Where in it.
+        offset: usize,
+        /// What was expected.
+        reason: String,
+    },
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, RecordError> {
+    fs::read(path).map_err(|error| RecordError::Io {
+        path: path.to_owned(),
+        error,
+    })
+}
+
+/// The folder of recorded data: `TRUNNION_DATA`, or `../shared/data` beside the workspace.
+pub fn data_dir() -> PathBuf {
+    std::env::var_os("TRUNNION_DATA")
+        .filter(|path| !path.is_empty())
+        .map_or_else(
+            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
+            PathBuf::from,
+        )
+}
+
+/// The files with that ending in a folder of [`data_dir`], sorted by name; none when there are none, in
+/// which case it prints `skipped: <test>: no data at <folder>` for the caller to return on.
+pub fn or_skip(test: &str, folder: &str, ending: &str) -> Option<Vec<PathBuf>> {
+    let folder = data_dir().join(folder);
+    let mut files: Vec<PathBuf> = fs::read_dir(&folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().ends_with(ending))
+        })
+        .collect();
+    files.sort();
+    if files.is_empty() {
+        println!("skipped: {test}: no data at {}", folder.display());
+        return None;
+    }
+    Some(files)
+}
+
+/// A quarter of the samples, those above a quarter of the band first removed: what a converter at that
+/// rate would have delivered.
+///
+/// A Kaiser-windowed sinc (A. V. Oppenheim and R. W. Schafer, *Discrete-Time Signal Processing*, 3rd ed.,
+/// section 7.5.3) of 193 taps, 80 dB down from the new half rate on, flat up to 0.79 of it. Only samples
+/// that the whole filter covers come out, 48 fewer than a quarter.
+pub fn decimate_by_4(samples: &[f32]) -> Vec<f32> {
+    const TAPS: usize = 193;
+    // beta = 0.1102 (A - 8.7) for A = 80 dB of attenuation.
+    const BETA: f64 = 7.857;
+    // The transition, (A - 8) / (2.285 (TAPS - 1)) radians, ends at the new half rate, pi / 4.
+    let transition = (80.0 - 8.0) / (2.285 * (TAPS - 1) as f64);
+    let cutoff = std::f64::consts::FRAC_PI_4 - transition / 2.0;
+    let middle = (TAPS - 1) as f64 / 2.0;
+    let mut taps: Vec<f64> = (0..TAPS)
+        .map(|index| {
+            let distance = index as f64 - middle;
+            let sinc = if distance == 0.0 {
+                cutoff / std::f64::consts::PI
+            } else {
+                (cutoff * distance).sin() / (std::f64::consts::PI * distance)
+            };
+            sinc * bessel_i0(BETA * (1.0 - (distance / middle).powi(2)).sqrt()) / bessel_i0(BETA)
+        })
+        .collect();
+    let gain: f64 = taps.iter().sum();
+    taps.iter_mut().for_each(|tap| *tap /= gain);
+    samples
+        .windows(TAPS)
+        .step_by(4)
+        .map(|near| {
+            near.iter()
+                .zip(&taps)
+                .map(|(&sample, tap)| f64::from(sample) * tap)
+                .sum::<f64>() as f32
+        })
+        .collect()
+}
+
+/// The modified Bessel function of the first kind and order zero, by its power series.
+fn bessel_i0(x: f64) -> f64 {
+    let mut sum = 1.0;
+    let mut term = 1.0;
+    let mut index = 1.0;
+    while term > sum * 1e-15 {
+        term *= (x / (2.0 * index)).powi(2);
+        sum += term;
+        index += 1.0;
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn rms_after(frequency: f64) -> f64 {
+        let samples: Vec<f32> = (0..48_000)
+            .map(|i| (std::f64::consts::TAU * frequency * f64::from(i) / 48_000.0).sin() as f32)
+            .collect();
+        let fewer = decimate_by_4(&samples);
+        assert_eq!(fewer.len(), 12_000 - 48);
+        (fewer.iter().map(|&sample| f64::from(sample).powi(2)).sum::<f64>() / fewer.len() as f64).sqrt()
+    }
+
+    #[test]
+    fn decimation_keeps_what_the_lower_rate_can_carry_and_removes_the_rest() {
+        for kept in [100.0, 1_000.0, 4_600.0] {
+            assert!((rms_after(kept) * 2f64.sqrt() - 1.0).abs() < 1e-3, "{kept} Hz");
+        }
+        for removed in [6_010.0, 7_000.0, 12_000.5, 23_000.0] {
+            assert!(rms_after(removed) < 2e-4, "{removed} Hz");
+        }
+    }
+
+    #[test]
+    fn the_rate_follows_from_the_set_the_record_belongs_to() {
+        assert_eq!(rate_of("normal_0_97"), 48_000.0);
+        assert_eq!(rate_of("48k_Drive_End_B007_0_122"), 48_000.0);
+        assert_eq!(rate_of("12k_Drive_End_B007_0_118"), 12_000.0);
+    }
+
+    #[test]
+    fn a_part_that_is_cut_short_is_refused_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("part_00.f32le.gz");
+        let mut whole = vec![0u8; FemtoSnapshot::SAMPLES * 8];
+        whole[..8].copy_from_slice(&[0, 0, 0x80, 0x3f, 0, 0, 0, 0xc0]);
+        let write = |bytes: &[u8]| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(bytes).unwrap();
+            fs::write(&path, encoder.finish().unwrap()).unwrap();
+        };
+        write(&whole);
+        let snapshots = FemtoSnapshot::read_part(&path).unwrap();
+        assert_eq!(
+            (
+                snapshots.len(),
+                snapshots[0].horizontal[0],
+                snapshots[0].vertical[0]
+            ),
+            (1, 1.0, -2.0)
+        );
+        whole.extend([0; 12]);
+        write(&whole);
+        let error = FemtoSnapshot::read_part(&path).unwrap_err().to_string();
+        assert!(error.contains("part_00.f32le.gz, byte 20480"), "{error}");
+    }
+}

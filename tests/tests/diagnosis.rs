@@ -1,0 +1,395 @@
+//! What the bearing search claims, on recorded data and on the simulated machine.
+//!
+//! The detector is given samples, rate, speed and geometry. What the records really show is known to
+//! this file alone.
+
+use std::collections::BTreeMap;
+use trunnion_collector::bearing::{BearingOrders, Element};
+use trunnion_collector::detection::{Detector, Verdict};
+use trunnion_collector::features::{Analyzer, Finding, PointContext};
+use trunnion_common::feature::FeatureKind;
+use trunnion_tests::record::{CwruRecord, FemtoSnapshot, Place, decimate_by_4, or_skip};
+use trunnion_tests::sim_machine::{MachineSpec, SimMachine};
+
+/// A channel to diagnose.
+struct Channel<'a> {
+    samples: &'a [f32],
+    rate_hz: f64,
+    shaft_hz: f64,
+    bearing: BearingOrders,
+}
+
+/// What was claimed over a channel.
+#[derive(Default, Debug, PartialEq)]
+struct Claims {
+    /// Windows by claim; `None` is silence, `Some(None)` a fault without an element.
+    windows: BTreeMap<Option<Option<Element>>, usize>,
+    /// What 3 of 5 windows confirmed at any time.
+    confirmed: Vec<Option<Element>>,
+    /// Lowest and highest score of a claim.
+    scores: Option<(f64, f64)>,
+}
+
+impl Claims {
+    fn only(&self, allowed: &[Option<Option<Element>>]) -> bool {
+        self.windows.keys().all(|claim| allowed.contains(claim))
+    }
+}
+
+/// Cuts `seconds` long windows from several places on, and gathers what they and 3 of 5 of them claim.
+fn diagnose(channel: &Channel<'_>, seconds: f64) -> Claims {
+    let mut analyzer = Analyzer::new();
+    let context = PointContext {
+        shaft_hz: channel.shaft_hz,
+        bearing: Some(channel.bearing),
+        band_high_hz: channel.rate_hz / 2.56,
+    };
+    let mut claims = Claims::default();
+    for start_s in [0.0, 0.137, 0.37, 0.5, 0.71, 0.93] {
+        let start = (start_s * channel.rate_hz) as usize;
+        let mut detector = Detector::default();
+        for window in channel
+            .samples
+            .get(start..)
+            .unwrap_or_default()
+            .chunks_exact((seconds * channel.rate_hz) as usize)
+        {
+            let finding = analyzer.analyze(window, channel.rate_hz, &context).finding;
+            let element = finding.as_ref().map(|finding| finding.element);
+            *claims.windows.entry(element).or_default() += 1;
+            if let Some(Finding { score, .. }) = finding {
+                let (low, high) = claims.scores.unwrap_or((score, score));
+                claims.scores = Some((low.min(score), high.max(score)));
+            }
+            if let Some(confirmed) = detector.handle_window(Verdict::new(1.0, finding)).confirmed
+                && !claims.confirmed.contains(&confirmed.element)
+            {
+                claims.confirmed.push(confirmed.element);
+            }
+        }
+    }
+    assert!(!claims.windows.is_empty(), "the channel is shorter than a window");
+    claims
+}
+
+/// Element that the name of a record of the drive-end bearing states; none for a healthy machine.
+fn truth(name: &str) -> Option<Element> {
+    let label = name.trim_start_matches("12k_Drive_End_");
+    [
+        ("IR", Element::InnerRace),
+        ("OR", Element::OuterRace),
+        ("B", Element::Ball),
+    ]
+    .into_iter()
+    .find(|(prefix, _)| label.starts_with(prefix))
+    .map(|(_, element)| element)
+}
+
+/// Records whose race fault is known to show; the name's front part, before load and number.
+const RACE_RECORDS: [&str; 6] = [
+    "IR007_0_105",
+    "IR007_1_106",
+    "IR021_0_209",
+    "OR007@6_0_130",
+    "OR007@6_1_131",
+    "OR021@6_0_234",
+];
+
+fn cwru(test: &str) -> Option<Vec<CwruRecord>> {
+    let files = or_skip(test, "cwru", ".mat")?;
+    Some(
+        files
+            .iter()
+            .map(|file| CwruRecord::read(file).unwrap_or_else(|error| panic!("{error}")))
+            .collect(),
+    )
+}
+
+/// Every channel of the record beside a bearing, at its own rate and, at 48 kHz, at 12 kHz too.
+fn with_channels(record: &CwruRecord, shaft_hz: f64, mut each: impl FnMut(Place, &Channel<'_>)) {
+    for (place, designation) in [(Place::DriveEnd, "6205"), (Place::FanEnd, "6203")] {
+        let Some(samples) = record.channel(place) else {
+            continue;
+        };
+        let bearing = designation.parse().expect("catalogued");
+        each(
+            place,
+            &Channel {
+                samples,
+                rate_hz: record.rate_hz,
+                shaft_hz,
+                bearing,
+            },
+        );
+        if record.rate_hz > 40_000.0 {
+            let samples = decimate_by_4(samples);
+            each(
+                place,
+                &Channel {
+                    samples: &samples,
+                    rate_hz: record.rate_hz / 4.0,
+                    shaft_hz,
+                    bearing,
+                },
+            );
+        }
+    }
+}
+
+fn check_record(record: &CwruRecord, place: Place, channel: &Channel<'_>, seconds: f64) {
+    let claims = diagnose(channel, seconds);
+    let what = format!(
+        "{} {place:?} at {} Hz, {seconds} s: {claims:?}",
+        record.name, channel.rate_hz
+    );
+    println!("{what}");
+    let damaged = if place == Place::DriveEnd {
+        truth(&record.name)
+    } else {
+        None
+    };
+    match damaged {
+        None => assert!(claims.only(&[None]), "a healthy bearing is claimed: {what}"),
+        Some(element) if RACE_RECORDS.iter().any(|known| record.name.ends_with(known)) => {
+            assert_eq!(claims.confirmed, [Some(element)], "{what}");
+            assert!(
+                claims.only(&[None, Some(Some(element))]),
+                "a wrong element in some window: {what}"
+            );
+        }
+        Some(element) => {
+            assert!(
+                claims.only(&[None, Some(None), Some(Some(element))]),
+                "a wrong element in some window: {what}"
+            );
+        }
+    }
+}
+
+#[test]
+fn seeded_race_faults_are_named_and_nothing_else_is_in_any_window() {
+    let Some(records) = cwru("seeded_race_faults_are_named_and_nothing_else_is_in_any_window") else {
+        return;
+    };
+    for record in &records {
+        for seconds in [1.0, 1.7, 2.0, 4.0] {
+            with_channels(record, record.shaft_hz(), |place, channel| {
+                check_record(record, place, channel, seconds)
+            });
+        }
+    }
+}
+
+#[test]
+fn a_speed_half_a_percent_off_does_not_change_the_diagnosis() {
+    let Some(records) = cwru("a_speed_half_a_percent_off_does_not_change_the_diagnosis") else {
+        return;
+    };
+    for record in &records {
+        for error in [0.995, 0.997, 1.003, 1.005] {
+            with_channels(record, record.shaft_hz() * error, |place, channel| {
+                check_record(record, place, channel, 1.0);
+            });
+        }
+    }
+}
+
+#[test]
+fn quantisation_to_sixteen_bits_does_not_change_the_diagnosis() {
+    let Some(records) = cwru("quantisation_to_sixteen_bits_does_not_change_the_diagnosis") else {
+        return;
+    };
+    for record in &records {
+        with_channels(record, record.shaft_hz(), |place, channel| {
+            let quantised: Vec<f32> = channel
+                .samples
+                .iter()
+                .map(|sample| (sample / 16.0 * 32767.0).round() * 16.0 / 32767.0)
+                .collect();
+            check_record(
+                record,
+                place,
+                &Channel {
+                    samples: &quantised,
+                    ..*channel
+                },
+                1.0,
+            );
+        });
+    }
+}
+
+#[test]
+fn a_window_with_a_twentieth_missing_keeps_its_diagnosis() {
+    let Some(records) = cwru("a_window_with_a_twentieth_missing_keeps_its_diagnosis") else {
+        return;
+    };
+    for record in &records {
+        with_channels(record, record.shaft_hz(), |place, channel| {
+            let mut samples = channel.samples.to_vec();
+            // One hole of 4 % a second, as a lost frame leaves it, wandering through the windows.
+            let second = channel.rate_hz as usize;
+            for (index, second) in samples.chunks_mut(second).enumerate() {
+                let start = second.len() * (index % 7) / 8;
+                let end = (start + second.len() / 25).min(second.len());
+                second[start..end].fill(f32::NAN);
+            }
+            check_record(
+                record,
+                place,
+                &Channel {
+                    samples: &samples,
+                    ..*channel
+                },
+                1.0,
+            );
+        });
+    }
+}
+
+/// The bearing that is searched for does not exist: nothing may be claimed on the sole strength of a
+/// strong fault nearby.
+#[test]
+fn a_bearing_that_is_not_there_is_not_claimed() {
+    let Some(records) = cwru("a_bearing_that_is_not_there_is_not_claimed") else {
+        return;
+    };
+    // 12 small balls: no order within the slip of one of the rig's two bearings, their multiples and
+    // their first sidebands.
+    let absent = BearingOrders::declared(5.052, 6.948, 6.185, 0.421).unwrap();
+    for record in &records {
+        with_channels(record, record.shaft_hz(), |place, channel| {
+            let claims = diagnose(
+                &Channel {
+                    bearing: absent,
+                    ..*channel
+                },
+                1.0,
+            );
+            assert!(claims.only(&[None]), "{} {place:?}: {claims:?}", record.name);
+        });
+    }
+}
+
+#[test]
+fn snapshots_of_a_run_to_failure_are_read_as_recorded() {
+    let Some(parts) = or_skip(
+        "snapshots_of_a_run_to_failure_are_read_as_recorded",
+        "femto/Bearing1_1",
+        ".f32le.gz",
+    ) else {
+        return;
+    };
+    let snapshots = FemtoSnapshot::read_part(&parts[0]).unwrap_or_else(|error| panic!("{error}"));
+    let context = PointContext {
+        shaft_hz: 30.0,
+        bearing: None,
+        band_high_hz: 10_000.0,
+    };
+    let features = Analyzer::new().analyze(&snapshots[0].horizontal, FemtoSnapshot::RATE_HZ, &context);
+    // The first row of the publishers' own feature table.
+    for (kind, expected) in [
+        (FeatureKind::Rms, 0.561_746),
+        (FeatureKind::PeakToPeak, 3.773),
+        (FeatureKind::KurtosisExcess, -0.1315),
+    ] {
+        let (_, value) = features
+            .values
+            .iter()
+            .find(|(of, _)| *of == kind)
+            .expect("computed");
+        assert!(
+            (value - expected).abs() < 2e-3,
+            "{kind:?}: {value} is not {expected}"
+        );
+    }
+    assert_eq!(features.finding, None);
+}
+
+fn simulate(spec: MachineSpec, seconds: usize) -> Claims {
+    let mut samples = vec![0.0; spec.rate_hz as usize * seconds];
+    SimMachine::new(spec).fill(&mut samples);
+    let channel = Channel {
+        samples: &samples,
+        rate_hz: spec.rate_hz,
+        shaft_hz: spec.shaft_hz,
+        bearing: spec.bearing,
+    };
+    diagnose(&channel, 1.0)
+}
+
+#[test]
+fn a_healthy_simulated_machine_is_silent() {
+    for seed in 0..4 {
+        for rate_hz in [12_000.0, 25_600.0] {
+            let claims = simulate(MachineSpec::motor(rate_hz, seed), 12);
+            assert!(claims.only(&[None]), "seed {seed} at {rate_hz} Hz: {claims:?}");
+        }
+    }
+}
+
+#[test]
+fn a_simulated_fault_is_named_by_its_element() {
+    for element in [Element::OuterRace, Element::InnerRace, Element::Ball] {
+        for (seed, severity_g) in [(11, 0.3), (12, 0.6), (13, 1.5), (14, 5.0)] {
+            for rate_hz in [12_000.0, 25_600.0] {
+                let spec = MachineSpec::motor(rate_hz, seed).with_fault(element, severity_g, 0.0);
+                let claims = simulate(spec, 8);
+                println!("{element} {severity_g} g at {rate_hz} Hz: {claims:?}");
+                assert_eq!(
+                    claims.confirmed,
+                    [Some(element)],
+                    "{element} {severity_g} g, {rate_hz} Hz: {claims:?}"
+                );
+                assert!(
+                    claims.only(&[None, Some(Some(element))]),
+                    "{element} {severity_g} g: {claims:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_simulated_fault_is_found_at_other_speeds_and_bearings() {
+    let nice = BearingOrders::declared(3.245, 4.755, 5.1092, 0.4056).unwrap();
+    for (bearing, shaft_hz) in [(nice, 25.0), (nice, 48.7), ("ZA-2115".parse().unwrap(), 33.3)] {
+        for element in [Element::OuterRace, Element::InnerRace, Element::Ball] {
+            let spec = MachineSpec {
+                bearing,
+                shaft_hz,
+                ..MachineSpec::motor(25_600.0, 5)
+            };
+            let claims = simulate(spec.with_fault(element, 1.0, 0.0), 8);
+            println!("{element} at {shaft_hz} Hz: {claims:?}");
+            assert_eq!(
+                claims.confirmed,
+                [Some(element)],
+                "{element} at {shaft_hz} Hz: {claims:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_fault_is_confirmed_within_five_windows_of_its_onset() {
+    let spec = MachineSpec::motor(25_600.0, 21).with_fault(Element::InnerRace, 1.0, 6.0);
+    let mut machine = SimMachine::new(spec);
+    let mut analyzer = Analyzer::new();
+    let mut detector = Detector::default();
+    let context = PointContext {
+        shaft_hz: spec.shaft_hz,
+        bearing: Some(spec.bearing),
+        band_high_hz: 10_000.0,
+    };
+    let mut window = vec![0.0; 25_600];
+    let confirmed_at = (1..=15).find(|_| {
+        machine.fill(&mut window);
+        let finding = analyzer.analyze(&window, spec.rate_hz, &context).finding;
+        detector
+            .handle_window(Verdict::new(1.0, finding))
+            .confirmed
+            .is_some()
+    });
+    assert!(matches!(confirmed_at, Some(9..=11)), "{confirmed_at:?}");
+}
