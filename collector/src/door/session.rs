@@ -187,11 +187,15 @@ impl Session {
         if let (End::Lost(_) | End::Cut(_), Some(will)) = (&end, &connect.will) {
             outbox.extend_from_slice(will);
         }
+        // rumqttd reads nothing while it cannot write, and closes once the router has been told: so all it
+        // has is taken off it, and at the end of that the gateway's id is free.
         let leave = async {
-            flush(&mut outbox, &mut to_broker).await?;
-            to_broker.shutdown().await?;
-            // rumqttd closes once the router has been told, so at the end of the stream the id is free.
-            tokio::io::copy(&mut from_broker, &mut tokio::io::sink()).await
+            let last_words = async {
+                flush(&mut outbox, &mut to_broker).await?;
+                to_broker.shutdown().await
+            };
+            let mut rest = tokio::io::sink();
+            tokio::try_join!(last_words, tokio::io::copy(&mut from_broker, &mut rest))
         };
         let (left, _) = tokio::join!(
             timeout(PARTING_TIMEOUT, leave),
