@@ -7,7 +7,7 @@
 
 use crate::plant::{CHANNEL, Machine, NodeSpec, POINT, Plant, fleet_text};
 use crate::process::{Process, await_some};
-use crate::sim_machine::Rng;
+use crate::sim_machine::Chance;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::Value;
@@ -289,10 +289,10 @@ fn await_drained(node: &mut Process) -> Result<u64> {
 
 /// The order in which cases get their asset numbers.
 fn shuffled(count: usize, seed: u64) -> Vec<usize> {
-    let mut rng = Rng::new(seed);
+    let mut rng = Chance::new(seed);
     let mut order: Vec<usize> = (0..count).collect();
     for i in (1..count).rev() {
-        order.swap(i, (rng.next_u64() % (i as u64 + 1)) as usize);
+        order.swap(i, (rng.next() % (i as u64 + 1)) as usize);
     }
     order
 }
@@ -303,7 +303,7 @@ fn asset_id(number: usize) -> String {
 
 fn node_id(number: usize, seed: u64) -> String {
     // Random and not zero; the number keeps them apart.
-    format!("{:014x}{:02x}", Rng::new(seed ^ 0x5eed).next_u64() >> 8, number + 1)
+    format!("{:014x}{:02x}", Chance::new(seed ^ 0x5eed).next() >> 8, number + 1)
 }
 
 /// Writes every case to an anonymous file and gives it its identities.
