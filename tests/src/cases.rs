@@ -37,8 +37,8 @@ const SIMULATED_RATE_HZ: f64 = 25_600.0;
 
 /// Three motors of a kind: one stays healthy, two begin to fail.
 pub fn simulated() -> Vec<Case> {
-    // Strikes at four times the noise: a small spall.
-    const SEVERITY_G: f64 = 0.2;
+    // Strikes at twenty times the noise: a large spall, as it is when somebody hears it.
+    const SEVERITY_G: f64 = 1.0;
     let faults =
         [(HEALTHY, None), (INNER_RACE_FAULT, Some(Element::InnerRace)), (OUTER_RACE_FAULT, Some(Element::OuterRace))];
     let case = |(seed, (record, fault)): (u64, (&str, Option<Element>))| {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The checks, then every test.
-pub fn test() -> Result<()> {
+pub(crate) fn test() -> Result<()> {
     checks()?;
     step("tests of the whole workspace");
     run(cargo(&["test", "--workspace", "--all-targets", "--no-fail-fast"]))?;
@@ -16,7 +16,7 @@ pub fn test() -> Result<()> {
 }
 
 /// Everything short of the tests.
-pub fn checks() -> Result<()> {
+pub(crate) fn checks() -> Result<()> {
     prerequisites()?;
     step("format");
     run(cargo(&["fmt", "--all", "--check"]))?;
@@ -46,7 +46,7 @@ fn prerequisites() -> Result<()> {
 }
 
 /// Installs Debian packages when that is allowed, and says exactly what to install when it is not.
-pub fn install(packages: &[&str]) -> Result<()> {
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
     let list = packages.join(" ");
     if !is_root() || !has("apt-get") {
         bail!("install it first: sudo apt-get install {list}");
@@ -68,25 +68,25 @@ fn is_root() -> bool {
 }
 
 /// Whether a program is on the path.
-pub fn has(program: &str) -> bool {
+pub(crate) fn has(program: &str) -> bool {
     std::env::var_os("PATH")
         .is_some_and(|paths| std::env::split_paths(&paths).any(|dir| dir.join(program).is_file()))
 }
 
 /// A cargo command at the workspace's root.
-pub fn cargo(arguments: &[&str]) -> Command {
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(root());
     command
 }
 
 /// The workspace's root.
-pub fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
 }
 
 /// Runs a command; its output is shown as it comes.
-pub fn run(mut command: Command) -> Result<()> {
+pub(crate) fn run(mut command: Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot start {}", command.get_program().display()))?;
     if !status.success() {
         bail!("{command:?} failed: {status}");

@@ -9,7 +9,7 @@ use trunnion_tests::cases;
 use trunnion_tests::story::{self, Report};
 
 /// Plays the demo and prints how it ended.
-pub fn run(flags: &Demo) -> Result<()> {
+pub(crate) fn run(flags: &Demo) -> Result<()> {
     step("building the programs");
     crate::ci::run(cargo(&["build", "--workspace", "--bins"]))?;
     let cases = match (&flags.data, flags.machine) {

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 /// Trunnion's automation.
 #[derive(clap::Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
-pub struct Xtask {
+pub(crate) struct Xtask {
     /// What to do.
     #[command(subcommand)]
-    pub verb: Verb,
+    pub(crate) verb: Verb,
 }
 
 /// What to do.
 #[derive(clap::Subcommand)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// Run the whole system on loopback: certificates, collector, agent and nodes as real processes;
     /// a healthy machine, then a fault. Ends by itself with a table.
     Demo(Demo),
@@ -26,27 +26,27 @@ pub enum Verb {
 
 /// Flags of `demo`.
 #[derive(clap::Args)]
-pub struct Demo {
+pub(crate) struct Demo {
     /// Replay the real records found in this folder (MATLAB v5 `.mat`, `.f32le.gz`).
     #[arg(long, value_name = "DIR", conflicts_with = "machine")]
-    pub data: Option<PathBuf>,
+    pub(crate) data: Option<PathBuf>,
     /// Which machines to run when no records are replayed; simulated ones are also the default.
     #[arg(long, value_enum)]
-    pub machine: Option<Machine>,
+    pub(crate) machine: Option<Machine>,
     /// SIGKILL the collector and the agent once each in mid-run, and start them again.
     #[arg(long)]
-    pub kill: bool,
+    pub(crate) kill: bool,
     /// Write the closing table as JSON to this file.
     #[arg(long, value_name = "FILE")]
-    pub report: Option<PathBuf>,
+    pub(crate) report: Option<PathBuf>,
     /// Leave the collector running at the end, and say where its page is, until Ctrl-C.
     #[arg(long)]
-    pub keep: bool,
+    pub(crate) keep: bool,
 }
 
 /// Where signals come from.
 #[derive(Clone, Copy, clap::ValueEnum)]
-pub enum Machine {
+pub(crate) enum Machine {
     /// Physics-based simulated machines.
     Simulated,
 }

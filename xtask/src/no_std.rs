@@ -13,7 +13,7 @@ const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
 
 /// Type-checks the two crates for a Cortex-M4F.
-pub fn check() -> Result<()> {
+pub(crate) fn check() -> Result<()> {
     let arguments =
         ["check", "--quiet", "--target", TARGET, "--package", "trunnion-common", "--package", "trunnion-firmware"];
     if rustup_has_target() || rustup_adds_target() {
