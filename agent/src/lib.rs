@@ -1,1 +1,9 @@
-//! agent
+//! The gateway.
+pub mod block;
+pub mod clock;
+pub mod clock_sync;
+pub mod config;
+pub mod enrolment;
+pub mod intake;
+pub mod line;
+mod toml_section;
