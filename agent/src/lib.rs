@@ -6,4 +6,5 @@ pub mod config;
 pub mod enrolment;
 pub mod intake;
 pub mod line;
+pub mod spool;
 mod toml_section;
