@@ -1,4 +1,5 @@
 //! The gateway.
+pub mod backoff;
 pub mod block;
 pub mod clock;
 pub mod clock_sync;
@@ -6,5 +7,6 @@ pub mod config;
 pub mod enrolment;
 pub mod intake;
 pub mod line;
+pub mod publisher;
 pub mod spool;
 mod toml_section;
