@@ -133,6 +133,11 @@ impl Line {
         self.node().map(|_| self.next_poll)
     }
 
+    /// The next poll is worth sending at once: it acknowledges something new.
+    pub fn hasten_poll(&mut self) {
+        self.next_poll = Duration::ZERO;
+    }
+
     /// Whether a poll is due.
     pub fn is_poll_due(&self, now: Duration) -> bool {
         self.next_timeout().is_some_and(|due| due <= now)

@@ -59,6 +59,8 @@ pub enum Reply {
     Committed(u64),
     /// The disk refuses; the commit will be tried again.
     Refused(String),
+    /// What an acknowledgement of this epoch covered has been freed.
+    Freed(Epoch),
     /// The block asked for.
     Read(BlockKey, Result<Bytes, ReadError>),
 }
@@ -122,7 +124,10 @@ fn work(
                 epoch,
                 received,
                 journal,
-            } => spool.acknowledge(epoch, &received, journal),
+            } => {
+                spool.acknowledge(epoch, &received, journal);
+                reply(Reply::Freed(epoch));
+            }
             Request::Bury(key) => spool.bury(key),
             Request::Read(key) => reply(Reply::Read(key, spool.read(key))),
         }
