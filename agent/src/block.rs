@@ -6,7 +6,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use trunnion_common::block::{
-    Envelope, FRAME_RECORD_MAX, FrameRecord, Kind, Lane, TOMBSTONE_CHANNELS_MAX, TOMBSTONE_FRAMES_MAX, Tombstone,
+    Envelope, FRAME_RECORD_MAX, FrameRecord, Kind, Lane, TOMBSTONE_CHANNELS_MAX, TOMBSTONE_FRAMES_MAX,
+    Tombstone,
 };
 use trunnion_common::frame::{Class, Header};
 use trunnion_common::id::{BootId, ChannelId, Epoch, NodeId};
@@ -119,7 +120,8 @@ impl Index {
 
 /// The smallest range that holds both.
 pub fn span(a: Range, b: Range) -> Range {
-    Range::new(a.first().min(b.first()), a.end().max(b.end())).expect("neither is empty, so their span is not")
+    Range::new(a.first().min(b.first()), a.end().max(b.end()))
+        .expect("neither is empty, so their span is not")
 }
 
 /// Adds a number to ascending, separate ranges; `false` when that takes one range too many.
@@ -139,7 +141,11 @@ fn add_number(ranges: &mut Ranges, n: u64) -> bool {
         return ranges.insert(at, new).is_ok();
     };
     let mut merged = span(ranges[first], new);
-    if let Some(next) = ranges.get(first + 1).copied().filter(|next| next.first() == merged.end()) {
+    if let Some(next) = ranges
+        .get(first + 1)
+        .copied()
+        .filter(|next| next.first() == merged.end())
+    {
         merged = span(merged, next);
         ranges.remove(first + 1);
     }
@@ -181,7 +187,13 @@ impl Gathering {
 
     /// Adds a frame; `false`, and nothing changed, when the block must be closed first. An empty one
     /// always has room.
-    pub fn add(&mut self, record: &FrameRecord<'_>, header: &Header, samples: Option<Samples>, now: Duration) -> bool {
+    pub fn add(
+        &mut self,
+        record: &FrameRecord<'_>,
+        header: &Header,
+        samples: Option<Samples>,
+        now: Duration,
+    ) -> bool {
         let mut bytes = [0; FRAME_RECORD_MAX];
         let bytes = postcard::to_slice(record, &mut bytes).expect("a frame record fits FRAME_RECORD_MAX");
         if !self.is_empty() && self.body.len() + bytes.len() > self.limits.bytes {
@@ -235,7 +247,12 @@ mod tests {
     fn add(gathering: &mut Gathering, node: u64, sequence: u64) -> bool {
         let header = header(node, sequence);
         let mut bytes = [0; 1_024];
-        let frame = encode(&header, &Payload::TimeRequest(TimeRequest { request: 1 }), &mut bytes).unwrap();
+        let frame = encode(
+            &header,
+            &Payload::TimeRequest(TimeRequest { request: 1 }),
+            &mut bytes,
+        )
+        .unwrap();
         let record = FrameRecord {
             arrival: EventTime(0),
             fix: 0,

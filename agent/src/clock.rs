@@ -22,7 +22,10 @@ pub struct Clock {
 impl Clock {
     /// Starts counting.
     #[allow(clippy::disallowed_methods, reason = "the shell's clock")]
-    #[allow(clippy::new_without_default, reason = "a default that reads a clock would surprise")]
+    #[allow(
+        clippy::new_without_default,
+        reason = "a default that reads a clock would surprise"
+    )]
     pub fn new() -> Self {
         Self {
             start: Instant::now(),

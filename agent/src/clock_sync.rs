@@ -120,8 +120,16 @@ impl ClockSync {
     }
 
     /// A reply that arrived at `arrived`: the new fix, if it is worth one.
-    pub fn handle_reply(&mut self, reply: &TimeReply, arrived: Now, quality: ClockQuality) -> Option<ClockFix> {
-        let position = self.outstanding.iter().position(|(number, _)| *number == reply.request)?;
+    pub fn handle_reply(
+        &mut self,
+        reply: &TimeReply,
+        arrived: Now,
+        quality: ClockQuality,
+    ) -> Option<ClockFix> {
+        let position = self
+            .outstanding
+            .iter()
+            .position(|(number, _)| *number == reply.request)?;
         let (_, sent) = self.outstanding.remove(position)?;
         let elapsed = arrived.mono.checked_sub(sent)?;
         let at_node = Duration::from_micros(reply.sent.0.checked_sub(reply.received.0)?);
@@ -131,11 +139,16 @@ impl ClockSync {
             self.recent.pop_front();
         }
         self.recent.push_back(Exchange {
-            ticks: reply.received.plus_micros(reply.sent.micros_since(reply.received) / 2),
+            ticks: reply
+                .received
+                .plus_micros(reply.sent.micros_since(reply.received) / 2),
             mono: sent + elapsed / 2,
             round_trip,
         });
-        let best = *self.recent.iter().min_by_key(|exchange| exchange.error(arrived.mono))?;
+        let best = *self
+            .recent
+            .iter()
+            .min_by_key(|exchange| exchange.error(arrived.mono))?;
         let candidate = self.candidate(&best, arrived, quality);
         if !self.is_worth_it(&candidate, arrived.mono) {
             return None;
@@ -153,7 +166,9 @@ impl ClockSync {
             ticks: best.ticks,
             utc: now.utc.plus_nanos(age.saturating_neg()),
             // A tick is a microsecond, and both ends of the exchange were rounded to one.
-            error_ns: u64::try_from(best.error(now.mono).as_nanos()).unwrap_or(u64::MAX).saturating_add(1_000),
+            error_ns: u64::try_from(best.error(now.mono).as_nanos())
+                .unwrap_or(u64::MAX)
+                .saturating_add(1_000),
             quality,
         }
     }
@@ -303,8 +318,16 @@ mod tests {
             sent: NodeTicks(sent),
         };
         assert!(pair.sync.poll_request(pair.now(), 1));
-        assert_eq!(pair.sync.handle_reply(&reply(9, 0, 0), pair.now(), ClockQuality::Free), None);
-        assert_eq!(pair.sync.handle_reply(&reply(1, 0, 99_000_000), pair.now(), ClockQuality::Free), None);
+        assert_eq!(
+            pair.sync
+                .handle_reply(&reply(9, 0, 0), pair.now(), ClockQuality::Free),
+            None
+        );
+        assert_eq!(
+            pair.sync
+                .handle_reply(&reply(1, 0, 99_000_000), pair.now(), ClockQuality::Free),
+            None
+        );
         assert!(pair.sync.fix().is_none());
     }
 

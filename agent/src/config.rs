@@ -84,13 +84,15 @@ impl Config {
     /// Reads and checks the file at `path` and the enrolment bundle that it names.
     pub fn load(path: &Path) -> Result<Self, Problems> {
         let text = std::fs::read_to_string(path).map_err(|error| {
-            Problem::of_file(path, format!("cannot be read: {error}"), "name an existing, readable file")
+            Problem::of_file(
+                path,
+                format!("cannot be read: {error}"),
+                "name an existing, readable file",
+            )
         })?;
         let (written, mut problems) = Written::read(path, &text);
         let enrolment = match &written.enrolment {
-            Some(bundle) => Enrolment::load(bundle)
-                .map_err(|more| problems.extend(more))
-                .ok(),
+            Some(bundle) => Enrolment::load(bundle).map_err(|more| problems.extend(more)).ok(),
             None => None,
         };
         match (problems.is_empty(), enrolment, written.state_dir) {
@@ -348,7 +350,10 @@ mod tests {
     fn what_is_not_said_has_its_default() {
         let (written, problems) = Written::read(Path::new("/etc/trunnion/agent.toml"), GOOD);
         assert!(problems.is_empty(), "{problems}");
-        assert_eq!(written.enrolment.unwrap(), Path::new("/etc/trunnion/gateway.toml"));
+        assert_eq!(
+            written.enrolment.unwrap(),
+            Path::new("/etc/trunnion/gateway.toml")
+        );
         assert_eq!(written.state_dir.unwrap(), Path::new("/var/lib/a"));
         assert_eq!(
             written.ports,
@@ -393,7 +398,11 @@ mod tests {
             found.iter().any(|problem| problem.starts_with("agent.toml:1:")),
             "{found:#?}"
         );
-        assert!(problems(&format!("enrolment = \"b\"\n{GOOD}")).iter().any(|problem| problem.contains("duplicate")));
+        assert!(
+            problems(&format!("enrolment = \"b\"\n{GOOD}"))
+                .iter()
+                .any(|problem| problem.contains("duplicate"))
+        );
     }
 
     #[test]
@@ -405,6 +414,10 @@ mod tests {
     #[test]
     fn a_missing_file_is_named() {
         let error = Config::load(Path::new("/nonexistent/agent.toml")).unwrap_err();
-        assert!(error.to_string().starts_with("/nonexistent/agent.toml: cannot be read"));
+        assert!(
+            error
+                .to_string()
+                .starts_with("/nonexistent/agent.toml: cannot be read")
+        );
     }
 }

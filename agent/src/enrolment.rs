@@ -102,9 +102,8 @@ impl Enrolment {
         let gateway = name(&mut section, "gateway", &mut problems);
         let server_name = section.string("server_name", &mut problems);
         let endpoints = endpoints(&mut section, server_name, &mut problems);
-        let mut pem = |key: &'static str, problems: &mut Problems| {
-            section.required_string(key, WRITE_AGAIN, problems)
-        };
+        let mut pem =
+            |key: &'static str, problems: &mut Problems| section.required_string(key, WRITE_AGAIN, problems);
         let ca = pem("ca", &mut problems);
         let certificate = pem("certificate", &mut problems);
         let key = pem("key", &mut problems);
@@ -116,11 +115,16 @@ impl Enrolment {
         let key = key.and_then(|(pem, span)| {
             PrivateKeyDer::from_pem_slice(pem.as_bytes())
                 .map_err(|error| {
-                    problems.push(section.problem(span, format!("key holds no private key: {error}"), WRITE_AGAIN));
+                    problems.push(section.problem(
+                        span,
+                        format!("key holds no private key: {error}"),
+                        WRITE_AGAIN,
+                    ));
                 })
                 .ok()
         });
-        if let (Some(site), Some(gateway), Some(chain), Some((_, span))) = (&site, &gateway, &certificate, own)
+        if let (Some(site), Some(gateway), Some(chain), Some((_, span))) =
+            (&site, &gateway, &certificate, own)
             && let Some(leaf) = chain.first()
         {
             let expected = GatewayId {
@@ -130,7 +134,9 @@ impl Enrolment {
             if identity(leaf).as_ref() != Some(&expected) {
                 problems.push(section.problem(
                     span,
-                    format!("the certificate does not name the gateway {expected} (urn:trunnion:SITE:GATEWAY)"),
+                    format!(
+                        "the certificate does not name the gateway {expected} (urn:trunnion:SITE:GATEWAY)"
+                    ),
                     WRITE_AGAIN,
                 ));
             }

@@ -359,7 +359,11 @@ mod tests {
             packing: Packing::I16,
             data: &[],
         });
-        intake.handle_frame(&header(boot, Class::Waveform, sequence), Some(&payload), Duration::ZERO)
+        intake.handle_frame(
+            &header(boot, Class::Waveform, sequence),
+            Some(&payload),
+            Duration::ZERO,
+        )
     }
 
     fn range(first: u64, end: u64) -> Range {
@@ -418,10 +422,17 @@ mod tests {
         waveform(&mut intake, 1, 0);
         waveform(&mut intake, 1, 5);
         let taken = status(&mut intake, 0, &[range(3, 5), range(6, 8)], 10);
-        assert_eq!(ranges_of(&taken.gaps, Class::Waveform), [range(1, 3), range(8, 10)]);
+        assert_eq!(
+            ranges_of(&taken.gaps, Class::Waveform),
+            [range(1, 3), range(8, 10)]
+        );
         assert!(taken.gaps.iter().all(|gap| gap.cause == LossCause::OutboxFull));
         assert_eq!(intake.upto()[&key(1)], [1, 3]);
-        assert!(status(&mut intake, 1, &[range(3, 5), range(6, 8)], 10).gaps.is_empty());
+        assert!(
+            status(&mut intake, 1, &[range(3, 5), range(6, 8)], 10)
+                .gaps
+                .is_empty()
+        );
     }
 
     #[test]
@@ -440,7 +451,10 @@ mod tests {
         waveform(&mut intake, 1, 4);
         let taken = waveform(&mut intake, 2, 0);
         assert_eq!(ranges_of(&taken.gaps, Class::Waveform), [range(1, 4)]);
-        assert_eq!((taken.gaps[0].boot, taken.gaps[0].cause), (key(1).1, LossCause::NodeReset));
+        assert_eq!(
+            (taken.gaps[0].boot, taken.gaps[0].cause),
+            (key(1).1, LossCause::NodeReset)
+        );
         assert!(waveform(&mut intake, 3, 0).gaps.is_empty(), "closed once");
     }
 

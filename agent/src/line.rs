@@ -261,7 +261,10 @@ mod tests {
     fn a_node_that_was_heard_is_polled_at_the_interval() {
         let mut line = open_line();
         assert!(line.poll([0, 0], Duration::ZERO).is_none(), "nobody known yet");
-        assert!(matches!(line.handle_bytes(&mut &from_node()[..]), Some(Heard::Frame(_, Some(_)))));
+        assert!(matches!(
+            line.handle_bytes(&mut &from_node()[..]),
+            Some(Heard::Frame(_, Some(_)))
+        ));
         assert!(line.is_poll_due(Duration::ZERO));
         let bytes = line.poll([5, 6], Duration::ZERO).unwrap();
         assert!(!line.is_poll_due(INTERVAL / 2) && line.is_poll_due(INTERVAL));
@@ -280,7 +283,10 @@ mod tests {
     fn a_second_master_ends_the_use_of_the_line() {
         let mut line = open_line();
         line.handle_bytes(&mut &from_node()[..]);
-        assert!(line.handle_bytes(&mut &poll_of(1)[..]).is_none(), "an echo of our own");
+        assert!(
+            line.handle_bytes(&mut &poll_of(1)[..]).is_none(),
+            "an echo of our own"
+        );
         assert!(line.node().is_some());
         assert!(matches!(
             line.handle_bytes(&mut &poll_of(2)[..]),
@@ -289,7 +295,10 @@ mod tests {
         assert!(line.handle_bytes(&mut &from_node()[..]).is_none());
         line.handle_closed();
         line.handle_opened();
-        assert!(line.node().is_none(), "opening the port again does not bring it back");
+        assert!(
+            line.node().is_none(),
+            "opening the port again does not bring it back"
+        );
     }
 
     #[test]
@@ -299,7 +308,10 @@ mod tests {
         line.handle_closed();
         assert!(line.node().is_none());
         line.handle_opened();
-        assert!(matches!(line.handle_bytes(&mut &from_node()[..]), Some(Heard::Frame(..))));
+        assert!(matches!(
+            line.handle_bytes(&mut &from_node()[..]),
+            Some(Heard::Frame(..))
+        ));
     }
 
     #[test]

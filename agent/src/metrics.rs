@@ -102,7 +102,11 @@ impl Metrics {
                 "Boots of nodes forgotten to make room",
                 &self.boots_forgotten,
             ),
-            ("second_masters", "Lines given up to another master", &self.second_masters),
+            (
+                "second_masters",
+                "Lines given up to another master",
+                &self.second_masters,
+            ),
             (
                 "writes_dropped",
                 "Polls and requests that a line did not take",
@@ -111,7 +115,11 @@ impl Metrics {
             ("port_openings", "Ports opened", &self.port_openings),
             ("port_failures", "Ports not opened or lost", &self.port_failures),
             ("clock_fixes", "Clock fixes made", &self.clock_fixes),
-            ("blocks_stored", "Blocks made durable in the spool", &self.blocks_stored),
+            (
+                "blocks_stored",
+                "Blocks made durable in the spool",
+                &self.blocks_stored,
+            ),
             (
                 "commits_refused",
                 "Times the disk refused a commit",
@@ -132,7 +140,11 @@ impl Metrics {
                 "Blocks made durable by the collector",
                 &self.blocks_acknowledged,
             ),
-            ("connections", "Connections to a collector that came up", &self.connections),
+            (
+                "connections",
+                "Connections to a collector that came up",
+                &self.connections,
+            ),
             (
                 "disconnections",
                 "Connections to a collector that failed or ended",
@@ -142,7 +154,12 @@ impl Metrics {
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
         }
-        registry.register_with_unit("line", "Bytes read from lines", Unit::Bytes, self.line_bytes.clone());
+        registry.register_with_unit(
+            "line",
+            "Bytes read from lines",
+            Unit::Bytes,
+            self.line_bytes.clone(),
+        );
         registry.register_with_unit(
             "published",
             "Bytes of blocks handed to the connection",
@@ -154,14 +171,26 @@ impl Metrics {
             "Bytes on a line that are no frame, or frames not understood",
             self.frames_broken.clone(),
         );
-        registry.register("frames_lost", "Frames that will never come", self.frames_lost.clone());
-        registry.register("blocks_lost", "Blocks lost, with a tombstone", self.blocks_lost.clone());
+        registry.register(
+            "frames_lost",
+            "Frames that will never come",
+            self.frames_lost.clone(),
+        );
+        registry.register(
+            "blocks_lost",
+            "Blocks lost, with a tombstone",
+            self.blocks_lost.clone(),
+        );
         registry.register(
             "messages_refused",
             "Messages of the collector not understood",
             self.messages_refused.clone(),
         );
-        registry.register("spool_blocks", "Blocks not acknowledged", self.spool_blocks.clone());
+        registry.register(
+            "spool_blocks",
+            "Blocks not acknowledged",
+            self.spool_blocks.clone(),
+        );
         registry.register_with_unit(
             "spool",
             "Bytes of blocks not acknowledged",

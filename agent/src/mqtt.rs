@@ -72,7 +72,9 @@ impl Connection {
         let mut options = MqttOptions::new(client_id(&gateway), &endpoint.host, endpoint.port);
         let tls = client_config(enrolment, endpoint)?;
         options
-            .set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::new(tls))))
+            .set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::new(
+                tls,
+            ))))
             .set_clean_session(true)
             .set_keep_alive(KEEP_ALIVE)
             .set_max_packet_size(PACKET_MAX, PACKET_MAX)
@@ -85,7 +87,9 @@ impl Connection {
             ));
         let (client, mut event_loop) = AsyncClient::new(options, QUEUE_MAX);
         event_loop.network_options.set_tcp_nodelay(true);
-        event_loop.network_options.set_connection_timeout(CONNECT_TIMEOUT_S);
+        event_loop
+            .network_options
+            .set_connection_timeout(CONNECT_TIMEOUT_S);
         let task = tokio::spawn(poll(event_loop, report));
         Ok(Self {
             client,

@@ -278,7 +278,9 @@ impl Publisher {
     /// Blocks not acknowledged, and their bytes.
     pub fn backlog(&self) -> (u64, u64) {
         let blocks = self.epochs.values().flat_map(|held| held.blocks.values());
-        blocks.fold((0, 0), |(count, bytes), outgoing| (count + 1, bytes + outgoing.bytes))
+        blocks.fold((0, 0), |(count, bytes), outgoing| {
+            (count + 1, bytes + outgoing.bytes)
+        })
     }
 
     /// Whether blocks flow.
@@ -288,12 +290,16 @@ impl Publisher {
 
     fn hello(&self) -> Hello {
         // The spool never keeps more epochs than a hello lists.
-        let epochs = self.epochs.iter().take(EPOCHS_MAX).map(|(epoch, held)| HeldEpoch {
-            epoch: *epoch,
-            next: held.next,
-            held: ranges(held.blocks.keys().copied()),
-            freed_by: held.freed_by,
-        });
+        let epochs = self
+            .epochs
+            .iter()
+            .take(EPOCHS_MAX)
+            .map(|(epoch, held)| HeldEpoch {
+                epoch: *epoch,
+                next: held.next,
+                held: ranges(held.blocks.keys().copied()),
+                freed_by: held.freed_by,
+            });
         Hello {
             epochs: epochs.collect(),
         }
@@ -411,7 +417,10 @@ mod tests {
             publisher.handle_stored(key(sequence), KIB_64, false);
         }
         publisher.handle_subscribed(T0);
-        assert!(publisher.poll_block(T0).is_none(), "nothing before the collector has spoken");
+        assert!(
+            publisher.poll_block(T0).is_none(),
+            "nothing before the collector has spoken"
+        );
         assert!(matches!(publisher.poll_hello(T0), Some(Greeting::Hello(_))));
         assert!(publisher.handle_ack(&ack(EPOCH, &upto(0), credit)).is_empty());
         publisher
@@ -438,8 +447,14 @@ mod tests {
         };
         assert_eq!(hello.epochs.len(), 2);
         let former = &hello.epochs[0];
-        assert_eq!((former.epoch, former.next, former.freed_by), (Epoch(1), 20, Some(JournalId(3))));
-        assert_eq!(former.held, [Range::new(4, 6).unwrap(), Range::new(9, 10).unwrap()]);
+        assert_eq!(
+            (former.epoch, former.next, former.freed_by),
+            (Epoch(1), 20, Some(JournalId(3)))
+        );
+        assert_eq!(
+            former.held,
+            [Range::new(4, 6).unwrap(), Range::new(9, 10).unwrap()]
+        );
         assert_eq!((hello.epochs[1].epoch, hello.epochs[1].next), (EPOCH, 0));
     }
 
@@ -490,7 +505,10 @@ mod tests {
         let mut publisher = flowing(4, u32::MAX);
         assert_eq!(drain(&mut publisher, T0).len(), 4);
         publisher.handle_disconnected();
-        assert!(publisher.handle_ack(&ack(EPOCH, &upto(4), 1)).is_empty(), "of the former connection");
+        assert!(
+            publisher.handle_ack(&ack(EPOCH, &upto(4), 1)).is_empty(),
+            "of the former connection"
+        );
         publisher.handle_subscribed(T0);
         assert!(publisher.poll_hello(T0).is_some());
         publisher.handle_ack(&ack(EPOCH, &upto(2), u32::MAX));
@@ -518,9 +536,17 @@ mod tests {
         assert_eq!(publisher.handle_reject(0xABCD), Some(key(1)));
         assert_eq!(drain(&mut publisher, ACK_TIMEOUT), [0, 2]);
         let held = &publisher.hello().epochs[0].held;
-        assert_eq!(held[..], [Range::new(0, 3).unwrap()], "held until its tombstone is acknowledged");
+        assert_eq!(
+            held[..],
+            [Range::new(0, 3).unwrap()],
+            "held until its tombstone is acknowledged"
+        );
         publisher.handle_stored(key(90), 10, true);
-        assert_eq!(publisher.poll_block(ACK_TIMEOUT), Some(key(90)), "the tombstone overtakes");
+        assert_eq!(
+            publisher.poll_block(ACK_TIMEOUT),
+            Some(key(90)),
+            "the tombstone overtakes"
+        );
     }
 
     proptest! {

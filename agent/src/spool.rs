@@ -18,8 +18,8 @@ use crate::block::{Block, BlockKey, Index};
 use crate::intake::{BootKey, Cursor};
 use bytes::Bytes;
 use database::{Acknowledged, Contents, Database, DatabaseError};
-use std::collections::{BTreeMap, BTreeSet};
 use rustix::fs::{FlockOperation, flock};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -88,7 +88,9 @@ pub enum SpoolError {
         source: io::Error,
     },
     /// Another process has it open.
-    #[error("the spool at {path} is in use by another process: stop the other agent, or give this one a state_dir of its own")]
+    #[error(
+        "the spool at {path} is in use by another process: stop the other agent, or give this one a state_dir of its own"
+    )]
     InUse {
         /// Which.
         path: PathBuf,
@@ -159,7 +161,10 @@ impl Spool {
         recovered.epochs.retain(|epoch, _| left.contains(epoch));
         if recovered.epochs.len() >= EPOCHS_MAX {
             let newest = spool.members.values().rev().map(|member| member.epoch);
-            spool.epoch = newest.into_iter().find(|epoch| left.contains(epoch)).unwrap_or(fresh);
+            spool.epoch = newest
+                .into_iter()
+                .find(|epoch| left.contains(epoch))
+                .unwrap_or(fresh);
         }
         let next = recovered.epochs.get(&spool.epoch).map_or(0, |(next, _)| *next);
         recovered.epoch = Some((spool.epoch, next));
@@ -390,7 +395,11 @@ impl Spool {
     fn open_for_reading(&mut self, number: u32) -> Result<&Database, DatabaseError> {
         let path = self.path(number);
         if self.reader != Some(number) && self.head != Some(number) {
-            if let Some(former) = self.reader.take().and_then(|reader| self.members.get_mut(&reader)) {
+            if let Some(former) = self
+                .reader
+                .take()
+                .and_then(|reader| self.members.get_mut(&reader))
+            {
                 former.database = None;
             }
             self.reader = Some(number);

@@ -9,7 +9,9 @@ use tokio_serial::{SerialPortBuilderExt, SerialStream};
 /// Why a port cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SerialError {
-    #[error("{path} cannot be opened: {source}; check the path, the cable, and that this user may use it (group dialout)")]
+    #[error(
+        "{path} cannot be opened: {source}; check the path, the cable, and that this user may use it (group dialout)"
+    )]
     Open { path: PathBuf, source: io::Error },
     #[error("{path} is in use by another process; stop it, or list the port in one agent only")]
     InUse { path: PathBuf },
@@ -43,7 +45,9 @@ pub(super) fn open(port: &PortConfig) -> Result<SerialStream, SerialError> {
         .exclusive(false)
         .open_native_async()
         .map_err(|error| failed(error.into()))?;
-    stream.set_exclusive(false).map_err(|error| failed(error.into()))?;
+    stream
+        .set_exclusive(false)
+        .map_err(|error| failed(error.into()))?;
     Ok(stream)
 }
 
@@ -73,6 +77,9 @@ mod tests {
     #[tokio::test]
     async fn a_missing_port_is_named() {
         let error = open(&port("/dev/no-such-tty".into())).unwrap_err();
-        assert!(error.to_string().starts_with("/dev/no-such-tty cannot be opened"), "{error}");
+        assert!(
+            error.to_string().starts_with("/dev/no-such-tty cannot be opened"),
+            "{error}"
+        );
     }
 }

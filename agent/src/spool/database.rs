@@ -86,7 +86,9 @@ pub(crate) enum DatabaseError {
     Io(#[from] io::Error),
     #[error("the {0} is missing or does not decode")]
     Damaged(&'static str),
-    #[error("it has format {found}, this version reads {FORMAT}: run the version that wrote it until it is drained")]
+    #[error(
+        "it has format {found}, this version reads {FORMAT}: run the version that wrote it until it is drained"
+    )]
     Format { found: u32 },
 }
 
@@ -222,7 +224,9 @@ impl Database {
         let mut attempts = 1;
         let db = loop {
             match config.open() {
-                Err(sled::Error::Io(error)) if attempts < LOCK_ATTEMPTS && error.kind() == io::ErrorKind::Other => {
+                Err(sled::Error::Io(error))
+                    if attempts < LOCK_ATTEMPTS && error.kind() == io::ErrorKind::Other =>
+                {
                     attempts += 1;
                     std::thread::sleep(LOCK_PAUSE);
                 }
@@ -243,14 +247,19 @@ impl Database {
     }
 
     fn scan(&self) -> Result<Contents, DatabaseError> {
-        let meta = self.db.get(key(b'm', &[]))?.ok_or(DatabaseError::Damaged("header"))?;
+        let meta = self
+            .db
+            .get(key(b'm', &[]))?
+            .ok_or(DatabaseError::Damaged("header"))?;
         let (format, epoch): (u32, Epoch) =
             postcard::from_bytes(&meta).map_err(|_| DatabaseError::Damaged("header"))?;
         if format != FORMAT {
             return Err(DatabaseError::Format { found: format });
         }
         let acknowledged = match self.db.get(key(b'a', &[]))? {
-            Some(bytes) => postcard::from_bytes(&bytes).map_err(|_| DatabaseError::Damaged("acknowledgement"))?,
+            Some(bytes) => {
+                postcard::from_bytes(&bytes).map_err(|_| DatabaseError::Damaged("acknowledgement"))?
+            }
             None => Acknowledged::default(),
         };
         let mut cursors = Vec::new();
@@ -282,10 +291,7 @@ impl Database {
 
 fn batch_cursors(batch: &mut sled::Batch, cursors: &[Cursor]) {
     for cursor in cursors {
-        batch.insert(
-            key(b'c', &[cursor.node.get(), cursor.boot.get()]),
-            encode(cursor),
-        );
+        batch.insert(key(b'c', &[cursor.node.get(), cursor.boot.get()]), encode(cursor));
     }
 }
 

@@ -90,7 +90,10 @@ fn a_commit_outlives_a_crash_in_order_with_its_cursors_and_epoch() {
     assert_eq!(recovered.epochs[&Epoch(1)], (3, None));
     assert_eq!(recovered.cursors, [cursor(9)]);
     for (sequence, bytes) in [(0, 70_000), (1, 10), (2, 65_536)] {
-        assert_eq!(spool.read(key(1, sequence)).unwrap(), block(1, sequence, bytes).bytes);
+        assert_eq!(
+            spool.read(key(1, sequence)).unwrap(),
+            block(1, sequence, bytes).bytes
+        );
     }
     spool.commit(&[block(2, 0, 100)], &[cursor(10)]).unwrap();
     assert_eq!(spool.read(key(2, 0)).unwrap(), block(2, 0, 100).bytes);
@@ -100,7 +103,9 @@ fn a_commit_outlives_a_crash_in_order_with_its_cursors_and_epoch() {
 fn an_acknowledged_epoch_gives_its_space_back_and_is_not_listed_again() {
     let dir = tempfile::tempdir().unwrap();
     let (mut spool, _) = open(dir.path(), 1);
-    spool.commit(&[block(1, 0, 10), block(1, 1, 10)], &[cursor(3)]).unwrap();
+    spool
+        .commit(&[block(1, 0, 10), block(1, 1, 10)], &[cursor(3)])
+        .unwrap();
     drop(spool);
     let (mut spool, _) = open(dir.path(), 2);
     spool.commit(&[], &[cursor(3)]).unwrap();
@@ -145,7 +150,11 @@ fn a_full_database_is_followed_by_the_next_and_blobs_stay_empty() {
     let members = databases(dir.path());
     assert_eq!(members.len(), 2);
     for member in &members {
-        assert_eq!(std::fs::read_dir(member.join("blobs")).unwrap().count(), 0, "{member:?}");
+        assert_eq!(
+            std::fs::read_dir(member.join("blobs")).unwrap().count(),
+            0,
+            "{member:?}"
+        );
     }
     assert_eq!(spool.read(key(1, 3)).unwrap(), block(1, 3, 65_536).bytes);
     spool.acknowledge(Epoch(1), &upto(DATABASE_BYTES / 65_536 + 2), JOURNAL);
@@ -159,7 +168,9 @@ fn damage_costs_at_most_its_database_and_never_a_panic() {
     let blocks: Vec<Block> = (0..8).map(|n| block(1, n, 30_000)).collect();
     spool.commit(&blocks, &[cursor(7)]).unwrap();
     drop(spool);
-    let length = std::fs::metadata(databases(dir.path())[0].join("db")).unwrap().len();
+    let length = std::fs::metadata(databases(dir.path())[0].join("db"))
+        .unwrap()
+        .len();
     // One flipped byte at places all over the file, the head included.
     let places = (0..20).map(|i| i * length / 20).chain([0, 8, 16, 24, 32]);
     for at in places {
@@ -208,9 +219,7 @@ fn a_buried_block_is_kept_for_inspection_and_holds_nothing_up() {
     spool.bury(key(1, 0));
     let names: Vec<PathBuf> = databases(dir.path());
     assert_eq!(names.len(), 2, "the new database and the quarantine: {names:?}");
-    let kept = dir
-        .path()
-        .join("spool/quarantine/0000000000000001-0.block");
+    let kept = dir.path().join("spool/quarantine/0000000000000001-0.block");
     assert_eq!(std::fs::read(kept).unwrap(), block(1, 0, 10).bytes);
 }
 
@@ -230,7 +239,10 @@ fn so_many_epochs_that_no_hello_could_list_them_are_never_made() {
         let (epoch, next) = recovered.epoch.unwrap();
         assert!(recovered.epochs.len() <= EPOCHS_MAX);
         if start >= EPOCHS_MAX as u64 {
-            assert_eq!((epoch, next), (Epoch(100 + EPOCHS_MAX as u64 - 1), 1 + start - EPOCHS_MAX as u64));
+            assert_eq!(
+                (epoch, next),
+                (Epoch(100 + EPOCHS_MAX as u64 - 1), 1 + start - EPOCHS_MAX as u64)
+            );
         }
         spool.commit(&[block(epoch.0, next, 10)], &[]).unwrap();
     }
@@ -286,7 +298,11 @@ fn nothing_confirmed_is_lost_to_a_kill() {
     for round in 0..3 {
         let path = dir.path().join(round.to_string());
         let mut victim = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "--nocapture", "spool::tests::victim_that_commits_until_it_is_killed"])
+            .args([
+                "--exact",
+                "--nocapture",
+                "spool::tests::victim_that_commits_until_it_is_killed",
+            ])
             .env("TRUNNION_SPOOL_VICTIM", &path)
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::null())
@@ -295,17 +311,28 @@ fn nothing_confirmed_is_lost_to_a_kill() {
         let output = BufReader::new(victim.stdout.take().unwrap());
         let mut lines = output.lines().map_while(Result::ok);
         let is_confirmation = |line: &String| line.contains("committed");
-        let mut confirmed = lines.by_ref().filter(is_confirmation).take(20 + 7 * round).count() as u64;
+        let mut confirmed = lines
+            .by_ref()
+            .filter(is_confirmation)
+            .take(20 + 7 * round)
+            .count() as u64;
         victim.kill().unwrap();
         victim.wait().unwrap();
         confirmed += lines.filter(is_confirmation).count() as u64;
 
         let (mut spool, recovered) = open(&path, 2);
-        assert!(recovered.blocks.len() as u64 >= confirmed, "{confirmed} confirmed");
+        assert!(
+            recovered.blocks.len() as u64 >= confirmed,
+            "{confirmed} confirmed"
+        );
         for key in recovered.blocks.keys() {
             assert_eq!(spool.read(*key).unwrap(), block(1, key.sequence, 20_000).bytes);
         }
         let upto = recovered.cursors[0].received[1].upto();
-        assert_eq!(upto, recovered.blocks.len() as u64, "cursors and blocks are one commit");
+        assert_eq!(
+            upto,
+            recovered.blocks.len() as u64,
+            "cursors and blocks are one commit"
+        );
     }
 }

@@ -69,7 +69,10 @@ pub enum Reply {
 pub type Requests = SyncSender<Request>;
 
 /// Starts the thread. `reply` may block.
-pub fn spawn(mut spool: Spool, reply: impl Fn(Reply) + Send + 'static) -> std::io::Result<(Requests, JoinHandle<()>)> {
+pub fn spawn(
+    mut spool: Spool,
+    reply: impl Fn(Reply) + Send + 'static,
+) -> std::io::Result<(Requests, JoinHandle<()>)> {
     let (requests, queue) = sync_channel(REQUESTS_MAX);
     let thread = std::thread::Builder::new()
         .name("spool".to_owned())
