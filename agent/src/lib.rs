@@ -1,1 +1,372 @@
-//! agent
+//! The gateway: takes frames from nodes, keeps them safe, and hands them to the collector.
+//!
+//! ```text
+//!  tty --bytes--> port ==> line --frame--> intake --records--> block --commit--> spool ==> disk
+//!                  ^         |                |                                     |
+//!                  |         +--- time reply -> clock_sync --fix--> block           | flushed
+//!                  |                                                                v
+//!                  +<-------------- poll: what is safe, credit <--------------- gateway
+//!                                                                                   |
+//!  collector <==TLS, MQTT== mqtt <-- block <-- publisher <--- what is held ---------+
+//!       +--- ack: what is durable ---> publisher ---> spool: free
+//! ```
+//!
+//! Everything between the double arrows is the pure state machine of [`gateway`]: one owner, no locks,
+//! no clock. The shells around it are a task per [`port`], one thread for the [`spool`]'s disk, a task
+//! per MQTT connection ([`mqtt`]), and the loop in [`run`], which is the only place where they meet.
+//!
+//! What is promised at each hop: a node is told that a frame is safe after the flush of the block that
+//! holds it; a block leaves the spool after the collector's acknowledgement. Whatever is lost anyway is
+//! counted under a cause and reported to the collector.
+
+pub mod backoff;
+pub mod block;
+pub mod clock;
+pub mod clock_sync;
+pub mod config;
+pub mod enrolment;
+pub mod gateway;
+mod http;
+pub mod intake;
+pub mod line;
+pub mod metrics;
+pub mod mqtt;
+pub mod port;
+pub mod publisher;
+pub mod spool;
+pub mod status;
+pub mod tls;
+mod toml_section;
+
+use crate::clock::{Clock, Now};
+use crate::config::Config;
+use crate::gateway::{Action, Gateway, encode_message};
+use crate::metrics::Metrics;
+use crate::mqtt::{Connection, MqttEvent};
+use crate::port::PortEvent;
+use crate::spool::{Reply, Requests, Spool, SpoolError};
+use bytes::Bytes;
+use std::io;
+use std::sync::mpsc::TrySendError;
+use std::time::Duration;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::time::{sleep_until, timeout};
+use trunnion_common::id::{Epoch, MasterId};
+use trunnion_common::message::Phase;
+
+/// Chunks of bytes from ports that may wait; beyond, ports are not read and nodes hold on to theirs.
+const PORT_EVENTS_MAX: usize = 64;
+
+/// Answers of spool and connection that may wait; beyond, those two wait.
+const EVENTS_MAX: usize = 1_024;
+
+/// Frames to a node that may wait for its line; beyond, they are dropped, as the next poll repeats them.
+const WRITES_MAX: usize = 16;
+
+/// How long a stop may take to get the last blocks onto the disk.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a stop waits for the collector to take what is in hand: the rest stays in the spool.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a stop waits for the connection to end.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often the system is asked whether its clock is synchronised.
+const QUALITY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Later than anything; the timer cannot count to the end of time itself.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// Why the agent cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The spool.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The enrolment bundle's certificates.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    /// The metrics page.
+    #[error("metrics_listen = \"{address}\": {source}; choose a free port")]
+    Metrics {
+        /// Where it should have been.
+        address: std::net::SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The operating system refused something basic.
+    #[error("{what}: {source}")]
+    System {
+        /// What was attempted.
+        what: &'static str,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+/// Everything that can make the agent do something, beside time.
+enum Event {
+    Port(usize, PortEvent),
+    Spool(Reply),
+    Mqtt(u64, MqttEvent),
+    Shutdown,
+}
+
+/// Runs the agent until `shutdown` resolves; then stops it downstream: ports, intake, the last block,
+/// the spool's flush, what the collector takes of the rest within a bound, the connection.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
+    tls::install_provider();
+    // Before anything is started: a certificate that does not do stops the start.
+    for endpoint in &config.enrolment.endpoints {
+        tls::client_config(&config.enrolment, endpoint)?;
+    }
+    let clock = Clock::new();
+    let metrics = Metrics::default();
+    let (mut shell, mut gateway) = Shell::start(&config, clock, &metrics).await?;
+    let mut shutdown = std::pin::pin!(shutdown);
+    let mut quality_due = Duration::ZERO;
+
+    loop {
+        let now = clock.now();
+        if quality_due <= now.mono {
+            gateway.handle_quality(clock::quality());
+            quality_due = now.mono + QUALITY_INTERVAL;
+        }
+        shell.perform_all(&mut gateway, now)?;
+        let wake = shell.instant(gateway.next_timeout().min(quality_due));
+        let event = tokio::select! {
+            biased;
+            () = &mut shutdown => Event::Shutdown,
+            Some(event) = shell.events.recv() => event,
+            Some((line, event)) = shell.port_events.recv(), if !gateway.is_congested() => Event::Port(line, event),
+            () = sleep_until(wake) => continue,
+        };
+        if matches!(event, Event::Shutdown) {
+            break;
+        }
+        shell.handle(&mut gateway, event);
+    }
+
+    tracing::info!("stopping");
+    shell.stop(gateway).await
+}
+
+/// The doors to the outside.
+struct Shell {
+    config: Config,
+    clock: Clock,
+    start: tokio::time::Instant,
+    metrics: Metrics,
+    spool: Requests,
+    spool_thread: std::thread::JoinHandle<()>,
+    writes: Vec<Sender<Vec<u8>>>,
+    port_events: Receiver<(usize, PortEvent)>,
+    events: Receiver<Event>,
+    events_in: Sender<Event>,
+    connection: Option<Connection>,
+}
+
+impl Shell {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the runtime's timer counts from an instant of its own"
+    )]
+    async fn start(config: &Config, clock: Clock, metrics: &Metrics) -> Result<(Self, Gateway), AgentError> {
+        let system = |what| move |source| AgentError::System { what, source };
+        let random =
+            || getrandom::u64().map_err(|error| system("drawing a random number")(io::Error::other(error)));
+        let (epoch, master) = (Epoch(random()?), MasterId(random()?));
+
+        let (spool, recovered) = Spool::open(&config.state_dir, epoch)?;
+        tracing::info!(
+            gateway = %config.enrolment.gateway,
+            epoch = ?recovered.epoch.map(|(epoch, _)| epoch.to_string()),
+            blocks = recovered.blocks.len(),
+            boots = recovered.cursors.len(),
+            quarantined = recovered.quarantined.len(),
+            "spool opened"
+        );
+        let (events_in, events) = channel(EVENTS_MAX);
+        let replies = events_in.clone();
+        let (spool, spool_thread) = spool::spawn(spool, move |reply| {
+            // An error says that the agent has stopped listening, and needs no answer.
+            let _ = replies.blocking_send(Event::Spool(reply));
+        })
+        .map_err(system("starting the spool's thread"))?;
+
+        if let Some(address) = config.metrics_listen {
+            let local = http::serve(address, metrics.page())
+                .await
+                .map_err(|source| AgentError::Metrics { address, source })?;
+            tracing::info!(address = %local, "metrics page answers");
+        }
+
+        let (port_events_in, port_events) = channel(PORT_EVENTS_MAX);
+        let mut writes = Vec::new();
+        for (line, port) in config.ports.iter().enumerate() {
+            let (write, queue) = channel(WRITES_MAX);
+            writes.push(write);
+            tokio::spawn(port::run(
+                port.clone(),
+                line,
+                clock,
+                metrics.clone(),
+                port_events_in.clone(),
+                queue,
+            ));
+        }
+        let gateway = Gateway::new(config, recovered, master, metrics.clone(), clock.now());
+        let shell = Self {
+            config: config.clone(),
+            clock,
+            start: tokio::time::Instant::now() - clock.now().mono,
+            metrics: metrics.clone(),
+            spool,
+            spool_thread,
+            writes,
+            port_events,
+            events,
+            events_in,
+            connection: None,
+        };
+        Ok((shell, gateway))
+    }
+
+    /// A time since the start, on the runtime's timer.
+    fn instant(&self, since_start: Duration) -> tokio::time::Instant {
+        self.start + since_start.min(FOREVER)
+    }
+
+    fn handle(&self, gateway: &mut Gateway, event: Event) {
+        let now = self.clock.now();
+        match event {
+            Event::Port(line, event) => gateway.handle_port(line, event, now),
+            Event::Spool(reply) => gateway.handle_spool(reply, now),
+            Event::Mqtt(connection, event) => {
+                let random = getrandom::u32().unwrap_or(u32::MAX);
+                gateway.handle_mqtt(connection, event, random, now);
+            }
+            Event::Shutdown => gateway.handle_shutdown(now),
+        }
+    }
+
+    fn perform_all(&mut self, gateway: &mut Gateway, now: Now) -> Result<(), AgentError> {
+        while let Some(action) = gateway.poll(now) {
+            self.perform(gateway, action, now)?;
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, gateway: &mut Gateway, action: Action, now: Now) -> Result<(), AgentError> {
+        match action {
+            Action::Write(line, bytes) => {
+                if self.writes[line].try_send(bytes).is_err() {
+                    self.metrics.writes_dropped.inc();
+                }
+            }
+            Action::Spool(request) => self.spool.try_send(request).map_err(|error| AgentError::System {
+                what: "handing work to the spool's thread",
+                source: io::Error::other(match error {
+                    TrySendError::Full(_) => "it is further behind than its bounds allow",
+                    TrySendError::Disconnected(_) => "it has ended",
+                }),
+            })?,
+            Action::Connect { endpoint, connection } => self.connect(endpoint, connection, now)?,
+            Action::Subscribe => {
+                if !self.connection.as_ref().is_some_and(Connection::subscribe) {
+                    // The connection is over, which its own last event says.
+                    tracing::debug!("subscription not taken");
+                }
+            }
+            Action::Publish(kind, payload) => {
+                self.publish(kind, payload);
+            }
+            Action::PublishBlock(key, bytes) => {
+                if !self.publish(trunnion_common::topic::Kind::Data, bytes) {
+                    gateway.handle_not_taken(key, now);
+                }
+            }
+            Action::Disconnect => self.connection = None,
+        }
+        Ok(())
+    }
+
+    fn publish(&self, kind: trunnion_common::topic::Kind, payload: Bytes) -> bool {
+        self.connection
+            .as_ref()
+            .is_some_and(|connection| connection.publish(kind, payload))
+    }
+
+    fn connect(&mut self, endpoint: usize, number: u64, now: Now) -> Result<(), AgentError> {
+        // One client id, one connection: the former is gone before the next is made.
+        self.connection = None;
+        let enrolment = &self.config.enrolment;
+        let Some(endpoint) = enrolment.endpoints.get(endpoint) else {
+            return Ok(());
+        };
+        tracing::debug!(%endpoint, connection = number, "connecting");
+        let will = encode_message(&status::status(Phase::Death, now, 0, (0, 0)));
+        let events = self.events_in.clone();
+        let report = move |event| {
+            let events = events.clone();
+            async move {
+                // An error says that the agent has stopped listening.
+                let _ = events.send(Event::Mqtt(number, event)).await;
+            }
+        };
+        self.connection = Some(Connection::start(enrolment, endpoint, will, report)?);
+        Ok(())
+    }
+
+    async fn stop(mut self, mut gateway: Gateway) -> Result<(), AgentError> {
+        // Ports end when nobody receives from them; what has arrived by now is taken in.
+        self.port_events.close();
+        while let Some((line, event)) = self.port_events.recv().await {
+            if !gateway.is_congested() {
+                self.handle(&mut gateway, Event::Port(line, event));
+                self.perform_all(&mut gateway, self.clock.now())?;
+            }
+        }
+        self.handle(&mut gateway, Event::Shutdown);
+        let started = self.clock.now().mono;
+        loop {
+            self.perform_all(&mut gateway, self.clock.now())?;
+            let waited = self.clock.now().mono.saturating_sub(started);
+            let patience = if gateway.is_flushed() {
+                DRAIN_PATIENCE
+            } else {
+                FLUSH_PATIENCE
+            };
+            let Some(left) = patience.checked_sub(waited).filter(|_| !gateway.is_drained()) else {
+                break;
+            };
+            let wake = gateway.next_timeout().saturating_sub(self.clock.now().mono);
+            if let Ok(Some(event)) =
+                timeout(left.min(wake.max(Duration::from_millis(1))), self.events.recv()).await
+            {
+                self.handle(&mut gateway, event);
+            }
+        }
+        let is_flushed = gateway.is_flushed();
+        if let Some(connection) = self.connection.take() {
+            connection.publish(
+                trunnion_common::topic::Kind::Status,
+                gateway.farewell(self.clock.now()),
+            );
+            // The connection's task reports to us and must not wait for us.
+            self.events.close();
+            connection.close(CLOSE_PATIENCE).await;
+        }
+        drop(self.events);
+        drop(self.spool);
+        let thread = self.spool_thread;
+        // Whatever it was asked for is done when it ends.
+        if tokio::task::spawn_blocking(|| thread.join()).await.is_err() || !is_flushed {
+            tracing::error!("stopped with blocks not on disk; nodes still hold their frames");
+        } else {
+            tracing::info!("stopped, everything on disk");
+        }
+        Ok(())
+    }
+}

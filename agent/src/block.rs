@@ -1,0 +1,334 @@
+//! Blocks as the agent makes them: frames gathered until a block is full, and the index that the spool
+//! keeps beside each block, so that even an unreadable one can say what was in it.
+
+use crate::config::BlockLimits;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use trunnion_common::block::{
+    Envelope, FRAME_RECORD_MAX, FrameRecord, Kind, Lane, TOMBSTONE_CHANNELS_MAX, TOMBSTONE_FRAMES_MAX,
+    Tombstone,
+};
+use trunnion_common::frame::{Class, Header};
+use trunnion_common::id::{BootId, ChannelId, Epoch, NodeId};
+use trunnion_common::sample::LossCause;
+use trunnion_common::sequence::{RANGES_MAX, Range, Ranges};
+
+/// A block among all of this gateway.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct BlockKey {
+    /// Which start of the agent.
+    pub epoch: Epoch,
+    /// Position in it.
+    pub sequence: u64,
+}
+
+/// A block ready to be stored and sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Block {
+    /// Which.
+    pub key: BlockKey,
+    /// Envelope and body.
+    pub bytes: Bytes,
+    /// What is in it.
+    pub index: Index,
+}
+
+impl Block {
+    /// Puts an envelope around `body`.
+    pub fn new(key: BlockKey, kind: Kind, body: &[u8], index: Index) -> Self {
+        let envelope = Envelope::new(key.epoch, key.sequence, Lane::Live, kind).encode(body);
+        Self {
+            key,
+            bytes: [&envelope[..], body].concat().into(),
+            index,
+        }
+    }
+}
+
+/// Samples of one channel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Samples {
+    /// Which channel.
+    pub channel: ChannelId,
+    /// Their indexes.
+    pub range: Range,
+}
+
+/// What a block holds: never more than one tombstone can name.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Index {
+    /// The frames, by stream.
+    pub frames: Vec<(NodeId, BootId, Class, Ranges)>,
+    /// The samples, by channel: how many, and the range that spans them all.
+    pub samples: Vec<(NodeId, BootId, ChannelId, u64, Range)>,
+}
+
+impl Index {
+    /// Adds a frame; `false`, and nothing changed, when a tombstone could not name it as well.
+    fn add(&mut self, header: &Header, samples: Option<Samples>) -> bool {
+        let stream = (header.node, header.boot, header.class);
+        let at = self.frames.iter().position(|(n, b, c, _)| (*n, *b, *c) == stream);
+        let mut ranges = at.map_or_else(Ranges::new, |at| self.frames[at].3.clone());
+        let channel = samples.map(|samples| {
+            let name = (header.node, header.boot, samples.channel);
+            let at = self.samples.iter().position(|(n, b, c, ..)| (*n, *b, *c) == name);
+            (samples, at)
+        });
+        let full = !add_number(&mut ranges, header.sequence)
+            || (at.is_none() && self.frames.len() == TOMBSTONE_FRAMES_MAX)
+            || matches!(channel, Some((_, None)) if self.samples.len() == TOMBSTONE_CHANNELS_MAX);
+        if full {
+            return false;
+        }
+        match at {
+            Some(at) => self.frames[at].3 = ranges,
+            None => self.frames.push((header.node, header.boot, header.class, ranges)),
+        }
+        match channel {
+            Some((samples, Some(at))) => {
+                let (.., count, range) = &mut self.samples[at];
+                *count += samples.range.count();
+                *range = span(*range, samples.range);
+            }
+            Some((samples, None)) => {
+                let Samples { channel, range } = samples;
+                self.samples
+                    .push((header.node, header.boot, channel, range.count(), range));
+            }
+            None => {}
+        }
+        true
+    }
+
+    /// Says that the block `key` with this content is lost.
+    pub fn tombstone(&self, key: BlockKey, cause: LossCause) -> Option<Tombstone> {
+        Some(Tombstone {
+            epoch: key.epoch,
+            blocks: Range::one(key.sequence)?,
+            cause,
+            frames: self.frames.iter().cloned().take(TOMBSTONE_FRAMES_MAX).collect(),
+            samples: self
+                .samples
+                .iter()
+                .map(|(node, boot, channel, count, _)| (*node, *boot, *channel, *count))
+                .take(TOMBSTONE_CHANNELS_MAX)
+                .collect(),
+        })
+    }
+}
+
+/// The smallest range that holds both.
+pub fn span(a: Range, b: Range) -> Range {
+    Range::new(a.first().min(b.first()), a.end().max(b.end()))
+        .expect("neither is empty, so their span is not")
+}
+
+/// Adds a number to ascending, separate ranges; `false` when that takes one range too many.
+fn add_number(ranges: &mut Ranges, n: u64) -> bool {
+    let Some(new) = Range::one(n) else {
+        return false;
+    };
+    if ranges.iter().any(|range| range.first() <= n && n < range.end()) {
+        return true;
+    }
+    let touching = |range: &Range| range.end() == n || range.first() == new.end();
+    let Some(first) = ranges.iter().position(touching) else {
+        let at = ranges
+            .iter()
+            .position(|range| n < range.first())
+            .unwrap_or(ranges.len());
+        return ranges.insert(at, new).is_ok();
+    };
+    let mut merged = span(ranges[first], new);
+    if let Some(next) = ranges
+        .get(first + 1)
+        .copied()
+        .filter(|next| next.first() == merged.end())
+    {
+        merged = span(merged, next);
+        ranges.remove(first + 1);
+    }
+    ranges[first] = merged;
+    true
+}
+
+const _: () = assert!(RANGES_MAX >= 2, "a stream with one hole must fit an index");
+
+/// Gathers frames for the next block.
+#[derive(Debug)]
+pub struct Gathering {
+    limits: BlockLimits,
+    body: Vec<u8>,
+    index: Index,
+    first_at: Duration,
+}
+
+impl Gathering {
+    /// Nothing yet.
+    pub fn new(limits: BlockLimits) -> Self {
+        Self {
+            limits,
+            body: Vec::with_capacity(limits.bytes),
+            index: Index::default(),
+            first_at: Duration::ZERO,
+        }
+    }
+
+    /// Whether there is nothing to make a block of.
+    pub fn is_empty(&self) -> bool {
+        self.body.is_empty()
+    }
+
+    /// When it must be closed, if it holds anything.
+    pub fn due(&self) -> Option<Duration> {
+        (!self.is_empty()).then(|| self.first_at + self.limits.age)
+    }
+
+    /// Adds a frame; `false`, and nothing changed, when the block must be closed first. An empty one
+    /// always has room.
+    pub fn add(
+        &mut self,
+        record: &FrameRecord<'_>,
+        header: &Header,
+        samples: Option<Samples>,
+        now: Duration,
+    ) -> bool {
+        let mut bytes = [0; FRAME_RECORD_MAX];
+        let bytes = postcard::to_slice(record, &mut bytes).expect("a frame record fits FRAME_RECORD_MAX");
+        if !self.is_empty() && self.body.len() + bytes.len() > self.limits.bytes {
+            return false;
+        }
+        if !self.index.add(header, samples) {
+            return false;
+        }
+        if self.is_empty() {
+            self.first_at = now;
+        }
+        self.body.extend_from_slice(bytes);
+        true
+    }
+
+    /// Closes it as the block `key`.
+    pub fn close(&mut self, key: BlockKey) -> Block {
+        let block = Block::new(key, Kind::Frames, &self.body, std::mem::take(&mut self.index));
+        self.body.clear();
+        block
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+    use trunnion_common::block::{Body, ENVELOPE_BYTES};
+    use trunnion_common::frame::{Payload, RawFrame, TimeRequest, encode};
+    use trunnion_common::id::LineAddress;
+    use trunnion_common::time::{EventTime, NodeTicks};
+
+    const KEY: BlockKey = BlockKey {
+        epoch: Epoch(1),
+        sequence: 0,
+    };
+
+    fn header(node: u64, sequence: u64) -> Header {
+        Header {
+            version: trunnion_common::version::FRAME,
+            address: LineAddress(1),
+            node: NodeId::new(node).unwrap(),
+            boot: BootId::from_u64(1),
+            class: Class::Waveform,
+            sequence,
+            ticks: NodeTicks(0),
+        }
+    }
+
+    fn add(gathering: &mut Gathering, node: u64, sequence: u64) -> bool {
+        let header = header(node, sequence);
+        let mut bytes = [0; 1_024];
+        let frame = encode(
+            &header,
+            &Payload::TimeRequest(TimeRequest { request: 1 }),
+            &mut bytes,
+        )
+        .unwrap();
+        let record = FrameRecord {
+            arrival: EventTime(0),
+            fix: 0,
+            frame,
+        };
+        let samples = Samples {
+            channel: ChannelId::new(0).unwrap(),
+            range: Range::new(10 * sequence, 10 * sequence + 10).unwrap(),
+        };
+        gathering.add(&record, &header, Some(samples), Duration::from_secs(sequence))
+    }
+
+    fn gathering(bytes: usize) -> Gathering {
+        Gathering::new(BlockLimits {
+            bytes,
+            age: Duration::from_millis(200),
+        })
+    }
+
+    #[test]
+    fn a_block_holds_the_frames_verbatim_and_knows_them_by_index() {
+        let mut gathering = gathering(65_536);
+        for sequence in [3, 4, 6] {
+            assert!(add(&mut gathering, 7, sequence));
+        }
+        assert_eq!(gathering.due(), Some(Duration::from_millis(3_200)));
+        let block = gathering.close(KEY);
+        assert!(gathering.is_empty() && gathering.due().is_none());
+
+        let parsed = trunnion_common::block::Block::parse(&block.bytes).unwrap();
+        let Body::Frames(records) = parsed.decode().unwrap() else {
+            panic!("frames expected");
+        };
+        let sequences: Vec<u64> = records
+            .map(|record| RawFrame::parse(record.unwrap().frame).unwrap().header().sequence)
+            .collect();
+        assert_eq!(sequences, [3, 4, 6]);
+
+        let tombstone = block.index.tombstone(KEY, LossCause::SpoolUnreadable).unwrap();
+        let ranges = [Range::new(3, 5).unwrap(), Range::new(6, 7).unwrap()];
+        assert_eq!(tombstone.frames[0].3, ranges);
+        assert_eq!(tombstone.samples[0].3, 30);
+        assert_eq!(block.index.samples[0].4, Range::new(30, 70).unwrap());
+    }
+
+    #[test]
+    fn a_block_that_is_full_asks_to_be_closed() {
+        let mut small = gathering(4_096);
+        let fitted = (0..).take_while(|&sequence| add(&mut small, 1, sequence)).count();
+        assert!(small.close(KEY).bytes.len() <= 4_096 + ENVELOPE_BYTES);
+        assert!(fitted > 50 && add(&mut small, 1, fitted as u64));
+    }
+
+    #[test]
+    fn a_block_never_holds_more_than_a_tombstone_can_name() {
+        let mut streams = gathering(65_536);
+        let fitted = (1..).take_while(|&node| add(&mut streams, node, 0)).count();
+        assert_eq!(fitted, TOMBSTONE_FRAMES_MAX);
+        let mut holes = gathering(65_536);
+        let fitted = (0..).take_while(|&n| add(&mut holes, 1, 2 * n)).count();
+        assert_eq!(fitted, RANGES_MAX);
+        assert!(add(&mut holes, 1, 1), "closing a hole needs no further range");
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_are_a_set(numbers in prop::collection::vec(0u64..40, 0..60)) {
+            let (mut ranges, mut model) = (Ranges::new(), BTreeSet::new());
+            for n in numbers {
+                if add_number(&mut ranges, n) {
+                    model.insert(n);
+                }
+                let members: Vec<u64> = ranges.iter().flat_map(|r| r.first()..r.end()).collect();
+                prop_assert_eq!(&members, &model.iter().copied().collect::<Vec<_>>());
+                prop_assert!(ranges.windows(2).all(|pair| pair[0].end() < pair[1].first()));
+            }
+        }
+    }
+}

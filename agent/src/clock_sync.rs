@@ -1,0 +1,347 @@
+//! From exchanges of time stamps to numbered clock fixes, one [`ClockSync`] per boot of a node. Pure.
+//!
+//! Four stamps make an exchange (RFC 5905, section 8): sent and returned on the gateway's monotonic
+//! clock, received and answered on the node's. Half the round trip bounds the error, whatever the two
+//! ways took, so that of the recent exchanges the one with the shortest round trip counts (the clock
+//! filter of RFC 5905, section 10). The monotonic clock is related to UTC only when a fix is made: a
+//! clock that is set in between changes fixes, not measurements.
+
+use crate::clock::Now;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::time::Duration;
+use trunnion_common::frame::TimeReply;
+use trunnion_common::id::{BootId, NodeId};
+use trunnion_common::time::{ClockFix, ClockQuality, NodeTicks};
+
+/// How fast two clocks may drift apart: crystals of plus and minus 50 ppm each.
+const DRIFT_PPM: u64 = 100;
+
+/// Exchanges remembered: the eight of RFC 5905.
+const RECENT_MAX: usize = 8;
+
+/// Requests that may be unanswered: an older one's reply is no longer recognised.
+const OUTSTANDING_MAX: usize = 4;
+
+/// Exchanges right after a boot was first heard, to have a good fix soon.
+const QUICK_EXCHANGES: u32 = 4;
+
+/// From one of these to the next.
+const QUICK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A fix is renewed after this time at the latest: by then drift may have added 2 ms to its error.
+const FIX_AGE_MAX: Duration = Duration::from_secs(20);
+
+/// Relates one boot's ticks to UTC.
+#[derive(Clone, Debug)]
+pub struct ClockSync {
+    node: NodeId,
+    boot: BootId,
+    /// The fix in force and when it was made; restored ones are as old as can be.
+    fix: Option<(ClockFix, Duration)>,
+    interval: Duration,
+    next_request: Duration,
+    quick_left: u32,
+    outstanding: VecDeque<(u32, Duration)>,
+    recent: VecDeque<Exchange>,
+}
+
+/// What of a [`ClockSync`] outlives the agent: numbers of fixes are never reused.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct FixInForce(pub ClockFix);
+
+#[derive(Clone, Copy, Debug)]
+struct Exchange {
+    /// Midway between received and answered.
+    ticks: NodeTicks,
+    /// Midway between sent and returned.
+    mono: Duration,
+    /// Time spent on the line.
+    round_trip: Duration,
+}
+
+impl Exchange {
+    fn error(&self, now: Duration) -> Duration {
+        self.round_trip / 2 + drift(now.saturating_sub(self.mono))
+    }
+}
+
+fn drift(age: Duration) -> Duration {
+    Duration::from_nanos(u64::try_from(age.as_nanos()).unwrap_or(u64::MAX) / 1_000_000 * DRIFT_PPM)
+}
+
+impl ClockSync {
+    /// For a boot just heard, with the fix that was in force when a former agent last flushed.
+    pub fn new(node: NodeId, boot: BootId, restored: Option<FixInForce>, interval: Duration) -> Self {
+        Self {
+            node,
+            boot,
+            fix: restored.map(|FixInForce(fix)| (fix, Duration::ZERO)),
+            interval,
+            next_request: Duration::ZERO,
+            quick_left: QUICK_EXCHANGES,
+            outstanding: VecDeque::new(),
+            recent: VecDeque::new(),
+        }
+    }
+
+    /// The fix that frames taken in now must name.
+    pub fn fix(&self) -> Option<&ClockFix> {
+        self.fix.as_ref().map(|(fix, _)| fix)
+    }
+
+    /// Number of that fix; 0 also before the first, which then counts for those frames.
+    pub fn number(&self) -> u32 {
+        self.fix().map_or(0, |fix| fix.number)
+    }
+
+    /// When [`Self::poll_request`] will next want to send.
+    pub fn next_timeout(&self) -> Duration {
+        self.next_request
+    }
+
+    /// Whether a request is due; it is then taken as sent, with `number`.
+    pub fn poll_request(&mut self, now: Now, number: u32) -> bool {
+        if now.mono < self.next_request {
+            return false;
+        }
+        self.next_request = now.mono
+            + if self.quick_left > 0 {
+                QUICK_INTERVAL
+            } else {
+                self.interval
+            };
+        self.quick_left = self.quick_left.saturating_sub(1);
+        if self.outstanding.len() == OUTSTANDING_MAX {
+            self.outstanding.pop_front();
+        }
+        self.outstanding.push_back((number, now.mono));
+        true
+    }
+
+    /// A reply that arrived at `arrived`: the new fix, if it is worth one.
+    pub fn handle_reply(
+        &mut self,
+        reply: &TimeReply,
+        arrived: Now,
+        quality: ClockQuality,
+    ) -> Option<ClockFix> {
+        let position = self
+            .outstanding
+            .iter()
+            .position(|(number, _)| *number == reply.request)?;
+        let (_, sent) = self.outstanding.remove(position)?;
+        let elapsed = arrived.mono.checked_sub(sent)?;
+        let at_node = Duration::from_micros(reply.sent.0.checked_sub(reply.received.0)?);
+        // A node that claims to have thought for longer than the whole exchange took is not believed.
+        let round_trip = elapsed.checked_sub(at_node)?;
+        if self.recent.len() == RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Exchange {
+            ticks: reply
+                .received
+                .plus_micros(reply.sent.micros_since(reply.received) / 2),
+            mono: sent + elapsed / 2,
+            round_trip,
+        });
+        let best = *self
+            .recent
+            .iter()
+            .min_by_key(|exchange| exchange.error(arrived.mono))?;
+        let candidate = self.candidate(&best, arrived, quality);
+        if !self.is_worth_it(&candidate, arrived.mono) {
+            return None;
+        }
+        self.fix = Some((candidate, arrived.mono));
+        Some(candidate)
+    }
+
+    fn candidate(&self, best: &Exchange, now: Now, quality: ClockQuality) -> ClockFix {
+        let age = i64::try_from(now.mono.saturating_sub(best.mono).as_nanos()).unwrap_or(i64::MAX);
+        ClockFix {
+            node: self.node,
+            boot: self.boot,
+            number: self.fix().map_or(0, |fix| fix.number.saturating_add(1)),
+            ticks: best.ticks,
+            utc: now.utc.plus_nanos(age.saturating_neg()),
+            // A tick is a microsecond, and both ends of the exchange were rounded to one.
+            error_ns: u64::try_from(best.error(now.mono).as_nanos())
+                .unwrap_or(u64::MAX)
+                .saturating_add(1_000),
+            quality,
+        }
+    }
+
+    /// New fixes split the time line, so that one must say something new: the first, a better known
+    /// clock, one that moved further than the errors explain, or one grown old.
+    fn is_worth_it(&self, candidate: &ClockFix, now: Duration) -> bool {
+        let Some((fix, made)) = &self.fix else {
+            return true;
+        };
+        let age = now.saturating_sub(*made);
+        let aged_error = fix
+            .error_ns
+            .saturating_add(u64::try_from(drift(age).as_nanos()).unwrap_or(u64::MAX));
+        let moved = candidate
+            .utc
+            .nanos_since(fix.event_time(candidate.ticks))
+            .unsigned_abs();
+        moved > aged_error.saturating_add(candidate.error_ns)
+            || candidate.error_ns < aged_error / 4
+            || age >= FIX_AGE_MAX
+            || candidate.quality != fix.quality
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use trunnion_common::time::EventTime;
+
+    const UTC: i64 = 1_700_000_000_000_000_000;
+
+    /// A gateway and a node whose ticks began `BOOTED` before the gateway's monotonic clock.
+    struct Pair {
+        sync: ClockSync,
+        mono: Duration,
+        utc_offset: i64,
+        number: u32,
+    }
+
+    const BOOTED: Duration = Duration::from_secs(3);
+
+    impl Pair {
+        fn new(restored: Option<FixInForce>) -> Self {
+            Self {
+                sync: ClockSync::new(
+                    NodeId::new(1).unwrap(),
+                    BootId::from_u64(2),
+                    restored,
+                    Duration::from_secs(5),
+                ),
+                mono: Duration::ZERO,
+                utc_offset: UTC,
+                number: 0,
+            }
+        }
+
+        fn now(&self) -> Now {
+            Now {
+                mono: self.mono,
+                utc: EventTime(self.utc_offset + self.mono.as_nanos() as i64),
+            }
+        }
+
+        fn ticks(&self) -> NodeTicks {
+            NodeTicks((self.mono + BOOTED).as_micros() as u64)
+        }
+
+        fn true_utc(&self, ticks: NodeTicks) -> EventTime {
+            EventTime(self.utc_offset + ticks.0 as i64 * 1_000 - BOOTED.as_nanos() as i64)
+        }
+
+        /// One exchange as soon as one is due, with these delays there and back.
+        fn exchange(&mut self, there: Duration, back: Duration) -> Option<ClockFix> {
+            self.mono = self.mono.max(self.sync.next_timeout());
+            self.number += 1;
+            assert!(self.sync.poll_request(self.now(), self.number));
+            self.mono += there;
+            let reply = TimeReply {
+                request: self.number,
+                received: self.ticks(),
+                sent: self.ticks(),
+            };
+            self.mono += back;
+            self.sync.handle_reply(&reply, self.now(), ClockQuality::Free)
+        }
+    }
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn the_first_exchange_gives_fix_zero() {
+        let mut pair = Pair::new(None);
+        assert_eq!(pair.sync.number(), 0);
+        let fix = pair.exchange(MS, MS).unwrap();
+        assert_eq!(fix.number, 0);
+        assert_eq!(fix.event_time(pair.ticks()), pair.true_utc(pair.ticks()));
+    }
+
+    #[test]
+    fn a_steady_clock_is_fixed_again_only_when_old() {
+        let mut pair = Pair::new(None);
+        assert!(pair.exchange(MS, MS).is_some());
+        let mut fixes = 0;
+        while pair.mono < Duration::from_secs(60) {
+            fixes += usize::from(pair.exchange(MS, MS).is_some());
+        }
+        assert!((2..=3).contains(&fixes), "{fixes}");
+        assert_eq!(pair.sync.number(), fixes as u32);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_gives_a_new_fix_at_once() {
+        let mut pair = Pair::new(None);
+        assert!(pair.exchange(MS, MS).is_some());
+        pair.utc_offset += 3_600_000_000_000;
+        let fix = pair.exchange(MS, MS).unwrap();
+        assert_eq!(fix.number, 1);
+        assert_eq!(fix.event_time(pair.ticks()), pair.true_utc(pair.ticks()));
+    }
+
+    #[test]
+    fn a_much_shorter_round_trip_replaces_a_poor_fix() {
+        let mut pair = Pair::new(None);
+        assert!(pair.exchange(40 * MS, MS).is_some());
+        let fix = pair.exchange(MS, MS).unwrap();
+        assert!(fix.error_ns < 2_000_000, "{}", fix.error_ns);
+    }
+
+    #[test]
+    fn numbers_go_on_after_a_restart_of_the_agent() {
+        let mut pair = Pair::new(None);
+        let fix = pair.exchange(MS, MS).unwrap();
+        let mut pair = Pair::new(Some(FixInForce(ClockFix { number: 41, ..fix })));
+        assert_eq!(pair.sync.number(), 41);
+        pair.utc_offset += 1_000_000_000;
+        assert_eq!(pair.exchange(MS, MS).unwrap().number, 42);
+    }
+
+    #[test]
+    fn an_unasked_or_impossible_reply_is_no_exchange() {
+        let mut pair = Pair::new(None);
+        let reply = |request, received, sent| TimeReply {
+            request,
+            received: NodeTicks(received),
+            sent: NodeTicks(sent),
+        };
+        assert!(pair.sync.poll_request(pair.now(), 1));
+        assert_eq!(
+            pair.sync
+                .handle_reply(&reply(9, 0, 0), pair.now(), ClockQuality::Free),
+            None
+        );
+        assert_eq!(
+            pair.sync
+                .handle_reply(&reply(1, 0, 99_000_000), pair.now(), ClockQuality::Free),
+            None
+        );
+        assert!(pair.sync.fix().is_none());
+    }
+
+    proptest! {
+        /// Whatever the line does to each way, the true time lies within the stated error.
+        #[test]
+        fn the_error_bound_holds(delays in prop::collection::vec((0u64..50_000, 0u64..50_000), 1..40)) {
+            let mut pair = Pair::new(None);
+            for (there, back) in delays {
+                pair.exchange(Duration::from_micros(there), Duration::from_micros(back));
+                let fix = *pair.sync.fix().unwrap();
+                let off = fix.utc.nanos_since(pair.true_utc(fix.ticks)).unsigned_abs();
+                prop_assert!(off <= fix.error_ns, "{off} > {}", fix.error_ns);
+            }
+        }
+    }
+}

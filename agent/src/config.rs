@@ -1,0 +1,423 @@
+//! Configuration: the text as written, read into a validated [`Config`].
+//!
+//! Every problem of a file is reported in one go, each with its place, what is wrong and what to do,
+//! so that a person corrects a file once and not once per mistake. Relative paths are relative to the
+//! file that names them.
+
+use crate::enrolment::Enrolment;
+use crate::toml_section::{Section, parse};
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Everything the agent needs to know, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who this gateway is and where its collector answers.
+    pub enrolment: Enrolment,
+    /// Where the spool lives.
+    pub state_dir: PathBuf,
+    /// The lines to nodes, at least one.
+    pub ports: Vec<PortConfig>,
+    /// When a block is closed.
+    pub block: BlockLimits,
+    /// Where `/metrics` and `/healthz` answer, if anywhere; always a loopback address.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Longest time from one poll of a node to the next.
+    pub poll_interval: Duration,
+    /// Time from one exchange of time stamps with a node to the next.
+    pub clock_sync_interval: Duration,
+    /// Time from one status message to the collector to the next.
+    pub heartbeat_interval: Duration,
+}
+
+/// A line to a node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PortConfig {
+    /// The tty's device file.
+    pub path: PathBuf,
+    /// Its speed in baud; a pseudo-terminal ignores it.
+    pub baud: u32,
+}
+
+/// When a block of frames is closed: whichever comes first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BlockLimits {
+    /// Most bytes of its body.
+    pub bytes: usize,
+    /// Longest time that its first frame waits in memory, where a power cut would still cost it.
+    pub age: Duration,
+}
+
+/// Speed of a line: the fastest that common USB adapters and microcontrollers both divide to exactly
+/// enough.
+pub const BAUD: u32 = 921_600;
+
+/// Body of a block: large enough that per-message costs of broker, journal and database vanish, small
+/// enough that one lost block is a fraction of a second.
+pub const BLOCK_BYTES: usize = 64 * 1_024;
+
+/// Age of a block: together with the flush it bounds how much a node must be able to hold back.
+pub const BLOCK_AGE: Duration = Duration::from_millis(200);
+
+/// Between polls: each is an acknowledgement and new credit, and costs 50 bytes of a full-duplex line.
+pub const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Between time exchanges: crystals of plus and minus 50 ppm drift half a millisecond apart in it.
+pub const CLOCK_SYNC_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Between status messages: a collector calls a gateway silent after a few of them.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
+
+const BAUD_RANGE: RangeInclusive<i64> = 1_200..=12_000_000;
+/// A block holds at least a few of the largest frames, and leaves room in what a collector accepts.
+const BLOCK_BYTES_RANGE: RangeInclusive<i64> = 4_096..=262_144;
+const BLOCK_AGE_MS_RANGE: RangeInclusive<i64> = 10..=10_000;
+/// A node forgets its master after 10 s.
+const POLL_MS_RANGE: RangeInclusive<i64> = 10..=5_000;
+const CLOCK_SYNC_MS_RANGE: RangeInclusive<i64> = 100..=600_000;
+const HEARTBEAT_MS_RANGE: RangeInclusive<i64> = 1_000..=600_000;
+
+impl Config {
+    /// Reads and checks the file at `path` and the enrolment bundle that it names.
+    pub fn load(path: &Path) -> Result<Self, Problems> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Problem::of_file(
+                path,
+                format!("cannot be read: {error}"),
+                "name an existing, readable file",
+            )
+        })?;
+        let (written, mut problems) = Written::read(path, &text);
+        let enrolment = match &written.enrolment {
+            Some(bundle) => Enrolment::load(bundle).map_err(|more| problems.extend(more)).ok(),
+            None => None,
+        };
+        match (problems.is_empty(), enrolment, written.state_dir) {
+            (true, Some(enrolment), Some(state_dir)) => Ok(Self {
+                enrolment,
+                state_dir,
+                ports: written.ports,
+                block: written.block,
+                metrics_listen: written.metrics_listen,
+                poll_interval: written.poll_interval,
+                clock_sync_interval: written.clock_sync_interval,
+                heartbeat_interval: written.heartbeat_interval,
+            }),
+            _ => Err(problems),
+        }
+    }
+
+    /// Everything at its default: what a command line without a configuration file means.
+    pub fn with_defaults(enrolment: Enrolment, state_dir: PathBuf, ports: Vec<PathBuf>) -> Self {
+        Self {
+            enrolment,
+            state_dir,
+            ports: ports
+                .into_iter()
+                .map(|path| PortConfig { path, baud: BAUD })
+                .collect(),
+            block: BlockLimits {
+                bytes: BLOCK_BYTES,
+                age: BLOCK_AGE,
+            },
+            metrics_listen: None,
+            poll_interval: POLL_INTERVAL,
+            clock_sync_interval: CLOCK_SYNC_INTERVAL,
+            heartbeat_interval: HEARTBEAT_INTERVAL,
+        }
+    }
+}
+
+/// The file's own statements; what is missing and has a default has it already.
+struct Written {
+    enrolment: Option<PathBuf>,
+    state_dir: Option<PathBuf>,
+    ports: Vec<PortConfig>,
+    block: BlockLimits,
+    metrics_listen: Option<SocketAddr>,
+    poll_interval: Duration,
+    clock_sync_interval: Duration,
+    heartbeat_interval: Duration,
+}
+
+impl Written {
+    fn read(path: &Path, text: &str) -> (Self, Problems) {
+        let mut problems = Problems::default();
+        let table = parse(path, text, &mut problems);
+        let mut section = Section::new(path, text, table.get_ref(), table.span());
+        let base = path.parent().unwrap_or(Path::new(""));
+        let millis = |ms: Option<i64>, default: Duration| {
+            ms.map_or(default, |ms| Duration::from_millis(ms.unsigned_abs()))
+        };
+        let written = Self {
+            enrolment: section
+                .required_string(
+                    "enrolment",
+                    "name the bundle that `trunnion-collector gateway add` wrote",
+                    &mut problems,
+                )
+                .map(|(bundle, _)| base.join(bundle)),
+            state_dir: section
+                .required_string(
+                    "state_dir",
+                    "name a directory that the agent may write",
+                    &mut problems,
+                )
+                .map(|(directory, _)| base.join(directory)),
+            block: BlockLimits {
+                bytes: section
+                    .integer("block_bytes", BLOCK_BYTES_RANGE, &mut problems)
+                    .and_then(|bytes| usize::try_from(bytes).ok())
+                    .unwrap_or(BLOCK_BYTES),
+                age: millis(
+                    section.integer("block_age_ms", BLOCK_AGE_MS_RANGE, &mut problems),
+                    BLOCK_AGE,
+                ),
+            },
+            metrics_listen: loopback(&mut section, &mut problems),
+            poll_interval: millis(
+                section.integer("poll_interval_ms", POLL_MS_RANGE, &mut problems),
+                POLL_INTERVAL,
+            ),
+            clock_sync_interval: millis(
+                section.integer("clock_sync_interval_ms", CLOCK_SYNC_MS_RANGE, &mut problems),
+                CLOCK_SYNC_INTERVAL,
+            ),
+            heartbeat_interval: millis(
+                section.integer("heartbeat_interval_ms", HEARTBEAT_MS_RANGE, &mut problems),
+                HEARTBEAT_INTERVAL,
+            ),
+            ports: ports(&mut section, base, &mut problems),
+        };
+        section.refuse_the_rest(&mut problems);
+        (written, problems)
+    }
+}
+
+fn loopback(section: &mut Section<'_>, problems: &mut Problems) -> Option<SocketAddr> {
+    let (text, span) = section.string("metrics_listen", problems)?;
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => Some(address),
+        Ok(address) => {
+            problems.push(section.problem(
+                span,
+                format!("metrics_listen = \"{address}\" is reachable from the network, without password or encryption"),
+                "use a loopback address such as \"127.0.0.1:9464\", and a proxy that authenticates if it must be seen from outside",
+            ));
+            None
+        }
+        Err(_) => {
+            problems.push(section.problem(
+                span,
+                format!("metrics_listen = \"{text}\" is no address"),
+                "write ADDRESS:PORT, for example \"127.0.0.1:9464\"",
+            ));
+            None
+        }
+    }
+}
+
+fn ports(section: &mut Section<'_>, base: &Path, problems: &mut Problems) -> Vec<PortConfig> {
+    let mut ports: Vec<PortConfig> = Vec::new();
+    for mut port in section.tables("port", problems) {
+        let path = port.required_string("path", "name the tty, for example \"/dev/ttyUSB0\"", problems);
+        let baud = port
+            .integer("baud", BAUD_RANGE, problems)
+            .and_then(|baud| u32::try_from(baud).ok())
+            .unwrap_or(BAUD);
+        if let Some((path, span)) = path {
+            let path = base.join(path);
+            if ports.iter().any(|other| other.path == path) {
+                problems.push(port.problem(
+                    span,
+                    format!("the port {} is listed twice", path.display()),
+                    "list each line once",
+                ));
+            }
+            ports.push(PortConfig { path, baud });
+        }
+        port.refuse_the_rest(problems);
+    }
+    if ports.is_empty() && !section.has("port") {
+        problems.push(section.problem(
+            section.span(),
+            "no [[port]] is given: there is nothing to read".to_owned(),
+            "add a [[port]] with its path",
+        ));
+    }
+    ports
+}
+
+/// One thing wrong with a file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem {
+    /// Which file.
+    pub file: PathBuf,
+    /// Line and column, from 1, where there is such a place.
+    pub place: Option<(usize, usize)>,
+    /// What is wrong.
+    pub what: String,
+    /// What to do about it.
+    pub fix: String,
+}
+
+impl Problem {
+    /// A problem of the file as a whole.
+    pub fn of_file(file: &Path, what: String, fix: impl Into<String>) -> Self {
+        Self {
+            file: file.to_owned(),
+            place: None,
+            what,
+            fix: fix.into(),
+        }
+    }
+}
+
+/// `file:line:column: what; fix`.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some((line, column)) = self.place {
+            write!(f, ":{line}:{column}")?;
+        }
+        write!(f, ": {}; {}", self.what, self.fix)
+    }
+}
+
+/// All that is wrong, in the order of the text.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// One more.
+    pub fn push(&mut self, problem: Problem) {
+        self.0.push(problem);
+    }
+
+    /// Those of another file.
+    pub fn extend(&mut self, more: Self) {
+        self.0.extend(more.0);
+    }
+
+    /// One after the other.
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.0.iter()
+    }
+}
+
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Self {
+        Self(vec![problem])
+    }
+}
+
+/// One line each.
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, problem) in self.0.iter().enumerate() {
+            if i > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> Vec<String> {
+        let (_, problems) = Written::read(Path::new("agent.toml"), text);
+        problems.iter().map(ToString::to_string).collect()
+    }
+
+    const GOOD: &str =
+        "enrolment = \"gateway.toml\"\nstate_dir = \"/var/lib/a\"\n[[port]]\npath = \"/dev/ttyUSB0\"\n";
+
+    #[test]
+    fn what_is_not_said_has_its_default() {
+        let (written, problems) = Written::read(Path::new("/etc/trunnion/agent.toml"), GOOD);
+        assert!(problems.is_empty(), "{problems}");
+        assert_eq!(
+            written.enrolment.unwrap(),
+            Path::new("/etc/trunnion/gateway.toml")
+        );
+        assert_eq!(written.state_dir.unwrap(), Path::new("/var/lib/a"));
+        assert_eq!(
+            written.ports,
+            [PortConfig {
+                path: "/dev/ttyUSB0".into(),
+                baud: BAUD
+            }]
+        );
+        assert_eq!(written.block.age, BLOCK_AGE);
+        assert_eq!(written.metrics_listen, None);
+    }
+
+    #[test]
+    fn every_problem_is_reported_with_its_place_and_its_fix() {
+        let found = problems(
+            "enrolment = 3\nstate_dri = \"/x\"\nblock_age_ms = 0\nmetrics_listen = \"0.0.0.0:9\"\n\
+             [[port]]\npath = \"/dev/a\"\nspeed = 9600\n[[port]]\nbaud = \"fast\"\n",
+        );
+        for expected in [
+            "agent.toml:1:13: enrolment is an integer, not a string",
+            "agent.toml:2:1: `state_dri` means nothing here",
+            "agent.toml:3:16: block_age_ms = 0 is outside 10 to 10000; write a number from 10 to 10000",
+            "agent.toml:4:18: metrics_listen = \"0.0.0.0:9\" is reachable from the network",
+            "agent.toml:7:1: `speed` means nothing here",
+            "agent.toml:9:8: baud is a string, not an integer",
+            "agent.toml:8:1: `path` is missing",
+            "`state_dir` is missing",
+        ] {
+            assert!(
+                found.iter().any(|problem| problem.contains(expected)),
+                "{expected}\nin {found:#?}"
+            );
+        }
+        assert_eq!(found.len(), 8, "{found:#?}");
+    }
+
+    #[test]
+    fn a_file_without_ports_and_one_that_is_no_toml_are_refused() {
+        assert!(problems("enrolment = \"a\"\nstate_dir = \"b\"\n")[0].contains("no [[port]]"));
+        let found = problems("enrolment = \nstate_dir = \"b\"\n[[port]]\npath = \"/a\"\n");
+        assert!(
+            found.iter().any(|problem| problem.starts_with("agent.toml:1:")),
+            "{found:#?}"
+        );
+        assert!(
+            problems(&format!("enrolment = \"b\"\n{GOOD}"))
+                .iter()
+                .any(|problem| problem.contains("duplicate"))
+        );
+    }
+
+    #[test]
+    fn a_port_is_listed_once() {
+        let twice = format!("{GOOD}[[port]]\npath = \"/dev/ttyUSB0\"\n");
+        assert!(problems(&twice)[0].contains("agent.toml:6:8: the port /dev/ttyUSB0 is listed twice"));
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = Config::load(Path::new("/nonexistent/agent.toml")).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("/nonexistent/agent.toml: cannot be read")
+        );
+    }
+}

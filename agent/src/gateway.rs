@@ -1,0 +1,762 @@
+//! The gateway as one state machine: what happened goes in, what to do comes out. Pure.
+//!
+//! Call `handle_*` for what happened, then [`Gateway::poll`] with the time, and carry out the actions
+//! in order; come back at [`Gateway::next_timeout`] or when something else has happened.
+//!
+//! Order matters in three places. A commit takes everything received so far, so that its cursors never
+//! count a frame that is not in a block. A clock fix becomes a block before the first frame that names
+//! it does. A node is acknowledged, and a block published, only when the commit has been flushed.
+
+use crate::backoff::Backoff;
+use crate::block::{Block, BlockKey, Gathering, Index, span};
+use crate::clock::Now;
+use crate::clock_sync::{ClockSync, FixInForce};
+use crate::config::Config;
+use crate::intake::{BootKey, Intake, Taken, Upto};
+use crate::line::{Heard, Line};
+use crate::metrics::Metrics;
+use crate::mqtt::MqttEvent;
+use crate::port::PortEvent;
+use crate::publisher::{Greeting, Publisher};
+use crate::spool::{Commit, ReadError, Recovered, Reply, Request};
+use crate::status;
+use bytes::Bytes;
+use serde::Serialize;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+use trunnion_common::ack::Ack;
+use trunnion_common::block::{FrameRecord, GatewayDescribe, Kind};
+use trunnion_common::codec::crc32c;
+use trunnion_common::frame::{Class, Payload};
+use trunnion_common::id::{ChannelId, Epoch, JournalId, MasterId};
+use trunnion_common::message::{self, Command, CommandOutcome, CommandResult, MESSAGE_MAX, Phase};
+use trunnion_common::reject::{Reject, RejectReason};
+use trunnion_common::sample::LossCause;
+use trunnion_common::sequence::{Range, SequenceSet};
+use trunnion_common::time::ClockQuality;
+use trunnion_common::topic;
+
+/// Bytes of blocks not yet flushed at which lines are no longer read: the nodes hold on to their frames.
+const UNFLUSHED_BYTES_MAX: usize = 8 << 20;
+
+/// Commits not yet flushed at which none is added; what they would hold waits in memory.
+const COMMITS_MAX: usize = 32;
+
+/// Blocks being read from the spool at once.
+const READING_MAX: usize = 64;
+
+/// From one report of what is held to the next, if anything has changed.
+const HOLDINGS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Before a block is tried again that the connection or the disk did not take.
+const STALL: Duration = Duration::from_millis(50);
+
+/// A node not heard for this long is not counted as present.
+const PRESENCE: Duration = Duration::from_secs(10);
+
+const RECONNECT_FIRST: Duration = Duration::from_millis(200);
+const RECONNECT_LONGEST: Duration = Duration::from_secs(30);
+
+/// What the shell is to do.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Action {
+    /// Write bytes to a line. What it does not take is dropped: the next poll says it again.
+    Write(usize, Vec<u8>),
+    /// Ask the spool.
+    Spool(Request),
+    /// Connect to the endpoint of this position; events of the connection carry the number given.
+    Connect {
+        /// Which of the enrolled endpoints.
+        endpoint: usize,
+        /// Number of the connection.
+        connection: u64,
+    },
+    /// Subscribe to the downlink topics.
+    Subscribe,
+    /// Publish a message.
+    Publish(topic::Kind, Bytes),
+    /// Publish a block; [`Gateway::handle_not_taken`] must be told if the connection does not take it.
+    PublishBlock(BlockKey, Bytes),
+    /// Close the connection.
+    Disconnect,
+}
+
+/// The state of the whole gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    lines: Vec<Line>,
+    intake: Intake,
+    clocks: BTreeMap<BootKey, ClockSync>,
+    clock_sync_interval: Duration,
+    quality: ClockQuality,
+    writer: Writer,
+    commits: VecDeque<Flushing>,
+    commit_number: u64,
+    publisher: Publisher,
+    reading: usize,
+    stalled_until: Duration,
+    /// Acknowledgements on their way into the spool, one per epoch, and the next one if it came since.
+    freeing: BTreeMap<Epoch, Option<(SequenceSet, JournalId)>>,
+    link: Link,
+    endpoints: usize,
+    connection: u64,
+    backoff: Backoff,
+    heartbeat_interval: Duration,
+    heartbeat_due: Duration,
+    holdings_due: Duration,
+    holdings_told: Vec<u8>,
+    is_stopping: bool,
+    metrics: Metrics,
+    actions: VecDeque<Action>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Link {
+    Down { retry_at: Duration },
+    Connecting,
+    Up,
+}
+
+/// A commit that the disk has not confirmed yet.
+#[derive(Debug)]
+struct Flushing {
+    number: u64,
+    upto: BTreeMap<BootKey, Upto>,
+    blocks: Vec<(BlockKey, usize)>,
+    bytes: usize,
+    tombstones: BTreeMap<BlockKey, BlockKey>,
+}
+
+/// Numbers blocks and keeps those that are in no commit yet.
+#[derive(Debug)]
+struct Writer {
+    epoch: Epoch,
+    next: u64,
+    gathering: Gathering,
+    finished: Vec<Block>,
+    /// When the oldest of `finished` must be in a commit.
+    due: Option<Duration>,
+    age: Duration,
+    /// What every unacknowledged block holds, from its making on.
+    indexes: BTreeMap<BlockKey, Index>,
+    /// Tombstones among `finished`, and whose.
+    tombstones: BTreeMap<BlockKey, BlockKey>,
+}
+
+impl Writer {
+    fn key(&mut self) -> BlockKey {
+        let sequence = self.next;
+        self.next += 1;
+        BlockKey {
+            epoch: self.epoch,
+            sequence,
+        }
+    }
+
+    fn finish(&mut self, block: Block, now: Duration) -> BlockKey {
+        let key = block.key;
+        self.indexes.insert(key, block.index.clone());
+        self.finished.push(block);
+        self.due.get_or_insert(now + self.age);
+        key
+    }
+
+    fn close_gathering(&mut self, now: Duration) {
+        if !self.gathering.is_empty() {
+            let key = self.key();
+            let block = self.gathering.close(key);
+            self.finish(block, now);
+        }
+    }
+
+    fn add(&mut self, kind: Kind, body: &[u8], now: Duration) -> BlockKey {
+        let key = self.key();
+        self.finish(Block::new(key, kind, body, Index::default()), now)
+    }
+
+    fn add_record<T: Serialize>(&mut self, kind: Kind, record: &T, now: Duration) -> BlockKey {
+        self.add(kind, &encode(record), now)
+    }
+
+    /// When a commit is due.
+    fn due(&self) -> Option<Duration> {
+        [self.due, self.gathering.due()].into_iter().flatten().min()
+    }
+
+    /// Samples in memory and spool, by channel.
+    fn samples(&self) -> BTreeMap<(BootKey, ChannelId), Range> {
+        let mut spans = BTreeMap::new();
+        for &(node, boot, channel, _, range) in self.indexes.values().flat_map(|index| &index.samples) {
+            spans
+                .entry(((node, boot), channel))
+                .and_modify(|known| *known = span(*known, range))
+                .or_insert(range);
+        }
+        spans
+    }
+}
+
+fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_extend(value, Vec::new())
+        .expect("a vector takes any length, and the contract's types encode")
+}
+
+/// A message with its version byte.
+pub fn encode_message<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut bytes = vec![0; MESSAGE_MAX];
+    let used = message::encode(value, &mut bytes).map_or(0, <[u8]>::len);
+    debug_assert!(used > 0, "the contract bounds its messages by MESSAGE_MAX");
+    bytes.truncate(used);
+    bytes
+}
+
+impl Gateway {
+    /// Goes on from what the spool held.
+    pub fn new(config: &Config, recovered: Recovered, master: MasterId, metrics: Metrics, now: Now) -> Self {
+        let (epoch, next) = recovered.epoch.unwrap_or((Epoch(master.0), 0));
+        let mut publisher = Publisher::new(epoch, next);
+        for (epoch, (next, freed_by)) in &recovered.epochs {
+            publisher.restore_epoch(*epoch, *next, *freed_by);
+        }
+        let mut indexes = BTreeMap::new();
+        for (key, (bytes, index)) in recovered.blocks {
+            publisher.handle_stored(key, bytes as usize, false);
+            indexes.insert(key, index);
+        }
+        let mut intake = Intake::default();
+        let mut clocks = BTreeMap::new();
+        for cursor in &recovered.cursors {
+            intake.restore(cursor);
+            let clock = ClockSync::new(cursor.node, cursor.boot, cursor.fix, config.clock_sync_interval);
+            clocks.insert((cursor.node, cursor.boot), clock);
+        }
+        metrics
+            .databases_quarantined
+            .inc_by(recovered.quarantined.len() as u64);
+        let mut gateway = Self {
+            lines: config
+                .ports
+                .iter()
+                .map(|_| Line::new(master, config.poll_interval))
+                .collect(),
+            intake,
+            clocks,
+            clock_sync_interval: config.clock_sync_interval,
+            quality: ClockQuality::Free,
+            writer: Writer {
+                epoch,
+                next,
+                gathering: Gathering::new(config.block),
+                finished: Vec::new(),
+                due: None,
+                age: config.block.age,
+                indexes,
+                tombstones: BTreeMap::new(),
+            },
+            commits: VecDeque::new(),
+            commit_number: 0,
+            publisher,
+            reading: 0,
+            stalled_until: Duration::ZERO,
+            freeing: BTreeMap::new(),
+            link: Link::Down {
+                retry_at: Duration::ZERO,
+            },
+            endpoints: config.enrolment.endpoints.len().max(1),
+            connection: 0,
+            backoff: Backoff::new(RECONNECT_FIRST, RECONNECT_LONGEST),
+            heartbeat_interval: config.heartbeat_interval,
+            heartbeat_due: Duration::ZERO,
+            holdings_due: now.mono + HOLDINGS_INTERVAL,
+            holdings_told: Vec::new(),
+            is_stopping: false,
+            metrics,
+            actions: VecDeque::new(),
+        };
+        let describe = GatewayDescribe {
+            agent_version: status::agent_version(),
+            started: now.utc,
+        };
+        gateway.writer.add_record(Kind::Describe, &describe, now.mono);
+        gateway
+    }
+
+    /// Whether the gateway's clock is synchronised, as of now.
+    pub fn handle_quality(&mut self, quality: ClockQuality) {
+        self.quality = quality;
+    }
+
+    /// Whether lines must not be read for now: the disk is behind.
+    pub fn is_congested(&self) -> bool {
+        let unflushed: usize = self.commits.iter().map(|commit| commit.bytes).sum();
+        unflushed >= UNFLUSHED_BYTES_MAX || self.commits.len() >= COMMITS_MAX
+    }
+
+    /// Something happened at a port.
+    pub fn handle_port(&mut self, line: usize, event: PortEvent, now: Now) {
+        match event {
+            PortEvent::Opened => self.lines[line].handle_opened(),
+            PortEvent::Closed => self.lines[line].handle_closed(),
+            PortEvent::Bytes(bytes, arrived) => {
+                self.metrics.line_bytes.inc_by(bytes.len() as u64);
+                self.handle_bytes(line, &bytes, arrived, now);
+            }
+        }
+    }
+
+    fn handle_bytes(&mut self, line: usize, mut bytes: &[u8], arrived: Now, now: Now) {
+        let Self {
+            lines,
+            intake,
+            clocks,
+            writer,
+            metrics,
+            ..
+        } = self;
+        let mut is_full = false;
+        while !bytes.is_empty() {
+            let (raw, payload) = match lines[line].handle_bytes(&mut bytes) {
+                None => continue,
+                Some(Heard::Frame(raw, payload)) => (raw, payload),
+                Some(Heard::Broken(reason)) => {
+                    Metrics::reason(&metrics.frames_broken, reason).inc();
+                    continue;
+                }
+                Some(Heard::SecondMaster(master)) => {
+                    metrics.second_masters.inc();
+                    tracing::error!(
+                        line,
+                        master = master.0,
+                        "second_master: another agent polls on this line, which is not used any more; \
+                         stop one of the two and restart this agent"
+                    );
+                    continue;
+                }
+            };
+            let header = raw.header();
+            let key = (header.node, header.boot);
+            if payload.is_none() {
+                Metrics::reason(&metrics.frames_broken, RejectReason::FramePayload).inc();
+            }
+            let was_known = intake.knows(key);
+            let taken = intake.handle_frame(header, payload.as_ref(), now.mono);
+            if !was_known {
+                tracing::info!(node = %key.0, boot = %key.1, line, "a node's boot heard for the first time");
+            }
+            metrics.boots_forgotten.inc_by(taken.forgotten as u64);
+            if taken.forgotten > 0 {
+                clocks.retain(|known, _| intake.knows(*known));
+            }
+            let clock = clocks
+                .entry(key)
+                .or_insert_with(|| ClockSync::new(key.0, key.1, None, self.clock_sync_interval));
+            if let Some(Payload::TimeReply(reply)) = &payload
+                && let Some(fix) = clock.handle_reply(reply, arrived, self.quality)
+            {
+                metrics.clock_fixes.inc();
+                tracing::debug!(node = %fix.node, number = fix.number, error_ns = fix.error_ns, "clock fix");
+                writer.add_record(Kind::ClockFix, &fix, now.mono);
+            }
+            book_gaps(&taken, writer, metrics, now);
+            if !taken.is_new {
+                metrics.frames_duplicate.inc();
+                continue;
+            }
+            metrics.frames.inc();
+            metrics
+                .samples
+                .inc_by(taken.samples.map_or(0, |samples| samples.range.count()));
+            let record = FrameRecord {
+                arrival: arrived.utc,
+                fix: clock.number(),
+                frame: raw.bytes(),
+            };
+            if !writer.gathering.add(&record, header, taken.samples, now.mono) {
+                writer.close_gathering(now.mono);
+                is_full = true;
+                let added = writer.gathering.add(&record, header, taken.samples, now.mono);
+                debug_assert!(added, "an empty block has room for any frame");
+            }
+        }
+        if is_full {
+            self.commit(now);
+        }
+    }
+
+    /// The spool answered.
+    pub fn handle_spool(&mut self, reply: Reply, now: Now) {
+        match reply {
+            Reply::Committed(number) => self.handle_committed(number),
+            Reply::Refused(error) => {
+                self.metrics.commits_refused.inc();
+                tracing::error!(%error, "the disk refuses; nothing is acknowledged to nodes until it takes the data");
+            }
+            Reply::Freed(epoch) => {
+                if let Some(Some((received, journal))) = self.freeing.remove(&epoch) {
+                    self.free(epoch, received, journal);
+                }
+            }
+            Reply::Read(key, result) => {
+                self.reading = self.reading.saturating_sub(1);
+                match result {
+                    Ok(bytes) if self.publisher.is_in_flight(key) => {
+                        self.publisher.handle_sent(key, crc32c(&bytes), now.mono);
+                        self.metrics.blocks_published.inc();
+                        self.metrics.published_bytes.inc_by(bytes.len() as u64);
+                        self.actions.push_back(Action::PublishBlock(key, bytes));
+                    }
+                    Err(ReadError::Lost(reason)) if self.writer.indexes.contains_key(&key) => {
+                        tracing::error!(epoch = %key.epoch, sequence = key.sequence, reason, "block of the spool is unreadable and lost");
+                        self.publisher.handle_lost(key);
+                        self.bury(key, LossCause::SpoolUnreadable, now);
+                    }
+                    // Acknowledged, or its connection gone, while it was read.
+                    Ok(_) | Err(ReadError::Lost(_)) => {}
+                    Err(ReadError::Later(reason)) => {
+                        tracing::warn!(epoch = %key.epoch, sequence = key.sequence, reason, "block not readable now");
+                        self.handle_not_taken(key, now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn handle_committed(&mut self, number: u64) {
+        while self.commits.front().is_some_and(|commit| commit.number <= number) {
+            let Some(commit) = self.commits.pop_front() else {
+                break;
+            };
+            self.intake.handle_durable(&commit.upto);
+            for (key, bytes) in commit.blocks {
+                let buried = commit.tombstones.get(&key);
+                self.publisher.handle_stored(key, bytes, buried.is_some());
+                self.metrics.blocks_stored.inc();
+                if let Some(buried) = buried {
+                    self.actions.push_back(Action::Spool(Request::Bury(*buried)));
+                }
+            }
+        }
+        self.lines.iter_mut().for_each(Line::hasten_poll);
+    }
+
+    /// The connection did not take a block that it was given.
+    pub fn handle_not_taken(&mut self, key: BlockKey, now: Now) {
+        self.publisher.handle_not_sent(key);
+        self.stalled_until = now.mono + STALL;
+    }
+
+    /// Something happened on the connection `connection`; `random` is uniform over its type.
+    pub fn handle_mqtt(&mut self, connection: u64, event: MqttEvent, random: u32, now: Now) {
+        if connection != self.connection || matches!(self.link, Link::Down { .. }) {
+            return;
+        }
+        match event {
+            MqttEvent::Connected => {
+                self.metrics.connections.inc();
+                self.actions.push_back(Action::Subscribe);
+            }
+            MqttEvent::Subscribed => {
+                tracing::info!(connection, "connected to the collector");
+                self.link = Link::Up;
+                self.publisher.handle_subscribed(now.mono);
+                self.tell_status(Phase::Birth, now);
+            }
+            MqttEvent::Message(kind, payload) => self.handle_message(kind, &payload, now),
+            MqttEvent::Disconnected(reason) => {
+                self.metrics.disconnections.inc();
+                self.publisher.handle_disconnected();
+                let retry_at = self.backoff.handle_failure(now.mono, random);
+                let retry_in_ms = retry_at.saturating_sub(now.mono).as_millis() as u64;
+                tracing::warn!(connection, reason, retry_in_ms, "no connection to the collector");
+                self.link = Link::Down { retry_at };
+            }
+        }
+    }
+
+    fn handle_message(&mut self, kind: topic::Kind, payload: &[u8], now: Now) {
+        let outcome = match kind {
+            topic::Kind::Ack => message::decode(payload).map(|ack| self.handle_ack(&ack)),
+            topic::Kind::Reject => message::decode(payload).map(|reject| self.handle_reject(reject, now)),
+            topic::Kind::Command => message::decode(payload).map(|command: Command| {
+                let result = CommandResult {
+                    number: command.number,
+                    outcome: CommandOutcome::Unsupported,
+                };
+                self.publish(topic::Kind::Result, &result);
+            }),
+            topic::Kind::Data | topic::Kind::Hello | topic::Kind::Status | topic::Kind::Result => {
+                Err(RejectReason::Topic)
+            }
+        };
+        if let Err(reason) = outcome {
+            Metrics::reason(&self.metrics.messages_refused, reason).inc();
+            tracing::warn!(kind = kind.level(), %reason, "message of the collector refused");
+        }
+    }
+
+    fn handle_ack(&mut self, ack: &Ack) {
+        let freed = self.publisher.handle_ack(ack);
+        if self.publisher.is_flowing() {
+            self.backoff.handle_success();
+        }
+        if freed.is_empty() {
+            return;
+        }
+        self.metrics.blocks_acknowledged.inc_by(freed.len() as u64);
+        for key in &freed {
+            self.writer.indexes.remove(key);
+        }
+        match self.freeing.get_mut(&ack.epoch) {
+            Some(next) => *next = Some((ack.received.clone(), ack.journal)),
+            None => self.free(ack.epoch, ack.received.clone(), ack.journal),
+        }
+    }
+
+    fn free(&mut self, epoch: Epoch, received: SequenceSet, journal: JournalId) {
+        self.freeing.insert(epoch, None);
+        self.actions.push_back(Action::Spool(Request::Acknowledge {
+            epoch,
+            received,
+            journal,
+        }));
+    }
+
+    fn handle_reject(&mut self, reject: Reject, now: Now) {
+        match self.publisher.handle_reject(reject.crc) {
+            Some(key) => {
+                tracing::error!(epoch = %key.epoch, sequence = key.sequence, reason = %reject.reason, "the collector refused a block, which is lost");
+                self.bury(key, LossCause::EnvelopeRejected, now);
+            }
+            // It was damaged on the way: the block itself is sent again when its time is over.
+            None => {
+                tracing::warn!(crc = reject.crc, reason = %reject.reason, "the collector refused a payload that is no block of ours")
+            }
+        }
+    }
+
+    /// Puts a tombstone in the place of a block.
+    fn bury(&mut self, key: BlockKey, cause: LossCause, now: Now) {
+        Metrics::cause(&self.metrics.blocks_lost, cause).inc();
+        let index = self.writer.indexes.get(&key).cloned().unwrap_or_default();
+        if let Some(tombstone) = index.tombstone(key, cause) {
+            let own = self.writer.add_record(Kind::Tombstone, &tombstone, now.mono);
+            self.writer.tombstones.insert(own, key);
+        }
+    }
+
+    /// Takes no more from lines or timers; what is in hand still goes to disk.
+    pub fn handle_shutdown(&mut self, now: Now) {
+        self.is_stopping = true;
+        self.tell_holdings(now);
+        self.commit(now);
+    }
+
+    /// Whether everything in hand is on disk.
+    pub fn is_flushed(&self) -> bool {
+        self.commits.is_empty() && self.writer.due().is_none()
+    }
+
+    /// Whether nothing is left that the connection could take.
+    pub fn is_drained(&self) -> bool {
+        self.is_flushed() && (!self.publisher.is_flowing() || self.publisher.backlog().0 == 0)
+    }
+
+    /// The last words, to be published before the connection is closed.
+    pub fn farewell(&mut self, now: Now) -> Bytes {
+        let backlog = self.publisher.backlog();
+        encode_message(&status::status(Phase::Death, now, 0, backlog)).into()
+    }
+
+    /// Does what time asks for; then hands out actions until there is none.
+    pub fn poll(&mut self, now: Now) -> Option<Action> {
+        if let Some(action) = self.actions.pop_front() {
+            return Some(action);
+        }
+        if !self.is_stopping {
+            self.poll_lines(now);
+            if self.holdings_due <= now.mono {
+                self.tell_holdings(now);
+            }
+        }
+        if self.writer.due().is_some_and(|due| due <= now.mono) {
+            self.commit(now);
+        }
+        self.poll_link(now);
+        self.poll_publisher(now);
+        self.actions.pop_front()
+    }
+
+    /// When [`Self::poll`] will have something to do although nothing happened.
+    pub fn next_timeout(&self) -> Duration {
+        let retry = match self.link {
+            Link::Down { retry_at } => (!self.is_stopping).then_some(retry_at),
+            Link::Connecting => None,
+            Link::Up => Some(self.heartbeat_due),
+        };
+        // A commit that must wait for others is woken by their confirmation.
+        let commit = self.writer.due().filter(|_| self.commits.len() < COMMITS_MAX);
+        let stall = (self.stalled_until > Duration::ZERO).then_some(self.stalled_until);
+        let holdings = (!self.is_stopping).then_some(self.holdings_due);
+        let lines = self.lines.iter().filter(|_| !self.is_stopping).flat_map(|line| {
+            let clock = line.node().and_then(|key| self.clocks.get(&key));
+            [line.next_timeout(), clock.map(ClockSync::next_timeout)]
+        });
+        lines
+            .chain([holdings, retry, commit, stall, self.publisher.next_timeout()])
+            .flatten()
+            .min()
+            .unwrap_or(Duration::MAX)
+    }
+
+    fn poll_lines(&mut self, now: Now) {
+        for (number, line) in self.lines.iter_mut().enumerate() {
+            let Some(key) = line.node() else {
+                continue;
+            };
+            if line.is_poll_due(now.mono) {
+                let poll = line.poll(self.intake.durable(key), now.mono);
+                self.actions
+                    .extend(poll.map(|bytes| Action::Write(number, bytes)));
+            }
+            if let Some(clock) = self.clocks.get_mut(&key)
+                && clock.poll_request(now, line.next_request())
+            {
+                let request = line.time_request();
+                self.actions
+                    .extend(request.map(|bytes| Action::Write(number, bytes)));
+            }
+        }
+    }
+
+    /// What is held, as of now and consistent with the blocks before it.
+    fn tell_holdings(&mut self, now: Now) {
+        self.holdings_due = now.mono + HOLDINGS_INTERVAL;
+        let (blocks, bytes) = self.publisher.backlog();
+        self.metrics
+            .spool_blocks
+            .set(i64::try_from(blocks).unwrap_or(i64::MAX));
+        self.metrics
+            .spool_bytes
+            .set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.metrics.nodes.set(self.nodes_present(now) as i64);
+        if self.commits.len() >= COMMITS_MAX {
+            return;
+        }
+        self.writer.close_gathering(now.mono);
+        let samples = self.writer.samples();
+        let holdings = self
+            .intake
+            .holdings(|key, channel| samples.get(&(key, channel)).copied());
+        let body: Vec<u8> = holdings.iter().flat_map(encode).collect();
+        if body != self.holdings_told {
+            self.writer.add(Kind::Status, &body, now.mono);
+            self.holdings_told = body;
+            self.commit(now);
+        }
+    }
+
+    /// Sends everything received so far to disk, with the cursors that belong to it.
+    fn commit(&mut self, now: Now) {
+        self.writer.close_gathering(now.mono);
+        if self.commits.len() >= COMMITS_MAX || self.writer.finished.is_empty() {
+            return;
+        }
+        let blocks = std::mem::take(&mut self.writer.finished);
+        self.writer.due = None;
+        self.commit_number += 1;
+        self.commits.push_back(Flushing {
+            number: self.commit_number,
+            upto: self.intake.upto(),
+            bytes: blocks.iter().map(|block| block.bytes.len()).sum(),
+            blocks: blocks
+                .iter()
+                .map(|block| (block.key, block.bytes.len()))
+                .collect(),
+            tombstones: std::mem::take(&mut self.writer.tombstones),
+        });
+        let clocks = &self.clocks;
+        let fix = |key| {
+            clocks
+                .get(&key)
+                .and_then(|clock| clock.fix().copied().map(FixInForce))
+        };
+        self.actions.push_back(Action::Spool(Request::Commit(Commit {
+            number: self.commit_number,
+            blocks,
+            cursors: self.intake.cursors(fix),
+        })));
+    }
+
+    fn poll_link(&mut self, now: Now) {
+        match self.link {
+            Link::Down { retry_at } if retry_at <= now.mono && !self.is_stopping => {
+                // The next endpoint each time: the first that works keeps us.
+                let endpoint = (self.connection % self.endpoints as u64) as usize;
+                self.connection += 1;
+                self.link = Link::Connecting;
+                let connection = self.connection;
+                self.actions.push_back(Action::Connect { endpoint, connection });
+            }
+            Link::Up if self.heartbeat_due <= now.mono => self.tell_status(Phase::Heartbeat, now),
+            Link::Down { .. } | Link::Connecting | Link::Up => {}
+        }
+    }
+
+    fn poll_publisher(&mut self, now: Now) {
+        match self.publisher.poll_hello(now.mono) {
+            Some(Greeting::Hello(hello)) => self.publish(topic::Kind::Hello, &hello),
+            Some(Greeting::GiveUp) => {
+                tracing::warn!("the collector does not answer; connecting anew");
+                self.publisher.handle_disconnected();
+                self.link = Link::Down { retry_at: now.mono };
+                self.actions.push_back(Action::Disconnect);
+            }
+            None => {}
+        }
+        if now.mono < self.stalled_until {
+            return;
+        }
+        self.stalled_until = Duration::ZERO;
+        while self.reading < READING_MAX
+            && let Some(key) = self.publisher.poll_block(now.mono)
+        {
+            self.reading += 1;
+            self.actions.push_back(Action::Spool(Request::Read(key)));
+        }
+    }
+
+    fn tell_status(&mut self, phase: Phase, now: Now) {
+        self.heartbeat_due = now.mono + self.heartbeat_interval;
+        let status = status::status(phase, now, self.nodes_present(now), self.publisher.backlog());
+        self.publish(topic::Kind::Status, &status);
+    }
+
+    fn nodes_present(&self, now: Now) -> usize {
+        match now.mono.checked_sub(PRESENCE) {
+            Some(since) => self.intake.nodes_heard_since(since),
+            None => self.intake.nodes_heard_since(Duration::ZERO),
+        }
+    }
+
+    fn publish<T: Serialize>(&mut self, kind: topic::Kind, message: &T) {
+        self.actions
+            .push_back(Action::Publish(kind, encode_message(message).into()));
+    }
+}
+
+fn book_gaps(taken: &Taken, writer: &mut Writer, metrics: &Metrics, now: Now) {
+    for gap in &taken.gaps {
+        let frames: u64 = gap.ranges.iter().map(|range| range.count()).sum();
+        Metrics::cause(&metrics.frames_lost, gap.cause).inc_by(frames);
+        // Essential frames are superseded by newer ones as a matter of course.
+        if gap.class == Class::Waveform {
+            tracing::error!(node = %gap.node, boot = %gap.boot, frames, cause = gap.cause.label(), "frames lost before they reached this agent");
+        } else {
+            tracing::debug!(node = %gap.node, boot = %gap.boot, frames, cause = gap.cause.label(), "essential frames superseded");
+        }
+        writer.add_record(Kind::Gap, gap, now.mono);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,482 @@
+//! A gateway between a scripted node, a disk whose confirmations are given by hand, and a collector.
+
+use super::*;
+use crate::config::{BlockLimits, PortConfig};
+use crate::enrolment::Enrolment;
+use std::sync::Arc;
+use trunnion_common::ack::{AckLevel, Hello};
+use trunnion_common::block::{self, Body, Holding};
+use trunnion_common::codec::{Decoder, LINE_FRAME_MAX, stuff};
+use trunnion_common::frame::{
+    FRAME_MAX, Header, Packing, Poll, RawFrame, TimeReply, Waveform, encode as frame,
+};
+use trunnion_common::id::{BootId, GatewayId, LineAddress, Name, NodeId};
+use trunnion_common::time::{EventTime, NodeTicks};
+
+const JOURNAL: JournalId = JournalId(1);
+
+fn config() -> Config {
+    let name = |text| Name::new(text).unwrap();
+    Config {
+        enrolment: Enrolment {
+            gateway: GatewayId {
+                site: name("plant"),
+                gateway: name("gw-1"),
+            },
+            endpoints: Vec::new(),
+            ca: Vec::new(),
+            certificate: Vec::new(),
+            key: Arc::new(rustls::pki_types::PrivatePkcs8KeyDer::from(Vec::new()).into()),
+        },
+        state_dir: "unused".into(),
+        ports: vec![PortConfig {
+            path: "unused".into(),
+            baud: 0,
+        }],
+        block: BlockLimits {
+            bytes: 65_536,
+            age: Duration::from_millis(200),
+        },
+        metrics_listen: None,
+        poll_interval: Duration::from_millis(100),
+        clock_sync_interval: Duration::from_secs(5),
+        heartbeat_interval: Duration::from_secs(10),
+    }
+}
+
+struct World {
+    gateway: Gateway,
+    metrics: Metrics,
+    mono: Duration,
+    /// What the disk has been asked to commit and has not confirmed.
+    unflushed: Vec<Commit>,
+    /// What the disk holds.
+    disk: BTreeMap<BlockKey, Block>,
+    cursors: Vec<crate::intake::Cursor>,
+    freed: Vec<(Epoch, SequenceSet)>,
+    buried: Vec<BlockKey>,
+    polls: Vec<Poll>,
+    requests: Vec<u32>,
+    hellos: Vec<Hello>,
+    published: Vec<BlockKey>,
+    connection: u64,
+}
+
+impl World {
+    fn new(recovered: Recovered) -> Self {
+        let metrics = Metrics::default();
+        let mono = Duration::ZERO;
+        let mut world = Self {
+            gateway: Gateway::new(&config(), recovered, MasterId(77), metrics.clone(), now(mono)),
+            metrics,
+            mono,
+            unflushed: Vec::new(),
+            disk: BTreeMap::new(),
+            cursors: Vec::new(),
+            freed: Vec::new(),
+            buried: Vec::new(),
+            polls: Vec::new(),
+            requests: Vec::new(),
+            hellos: Vec::new(),
+            published: Vec::new(),
+            connection: 0,
+        };
+        world.port(PortEvent::Opened);
+        world
+    }
+
+    fn fresh() -> Self {
+        Self::new(Recovered {
+            epoch: Some((Epoch(5), 0)),
+            ..Recovered::default()
+        })
+    }
+
+    fn pump(&mut self) {
+        while let Some(action) = self.gateway.poll(now(self.mono)) {
+            match action {
+                Action::Write(_, bytes) => self.line(&bytes),
+                Action::Spool(Request::Commit(commit)) => self.unflushed.push(commit),
+                Action::Spool(Request::Acknowledge { epoch, received, .. }) => {
+                    self.freed.push((epoch, received));
+                    self.gateway.handle_spool(Reply::Freed(epoch), now(self.mono));
+                }
+                Action::Spool(Request::Bury(key)) => self.buried.push(key),
+                Action::Spool(Request::Read(key)) => {
+                    let read = match self.disk.get(&key) {
+                        Some(block) => Ok(block.bytes.clone()),
+                        None => Err(ReadError::Lost("test".to_owned())),
+                    };
+                    self.gateway.handle_spool(Reply::Read(key, read), now(self.mono));
+                }
+                Action::Connect { connection, .. } => self.connection = connection,
+                Action::Publish(topic::Kind::Hello, bytes) => {
+                    self.hellos.push(message::decode(&bytes).unwrap())
+                }
+                Action::PublishBlock(key, bytes) => {
+                    assert!(self.disk.contains_key(&key), "published before it was flushed");
+                    assert_eq!(bytes, self.disk[&key].bytes);
+                    self.published.push(key);
+                }
+                Action::Subscribe | Action::Publish(..) | Action::Disconnect => {}
+            }
+        }
+    }
+
+    fn line(&mut self, bytes: &[u8]) {
+        let mut buffer = [0; LINE_FRAME_MAX];
+        let mut decoder = Decoder::new(&mut buffer);
+        match decoder.feed(bytes).frame.unwrap().unwrap().payload().unwrap() {
+            Payload::Poll(poll) => self.polls.push(poll),
+            Payload::TimeRequest(request) => self.requests.push(request.request),
+            other => panic!("not for a node: {other:?}"),
+        }
+    }
+
+    fn port(&mut self, event: PortEvent) {
+        self.gateway.handle_port(0, event, now(self.mono));
+        self.pump();
+    }
+
+    fn advance(&mut self, by: Duration) {
+        let end = self.mono + by;
+        while self.gateway.next_timeout() <= end {
+            self.mono = self.mono.max(self.gateway.next_timeout());
+            self.pump();
+        }
+        self.mono = end;
+        self.pump();
+    }
+
+    fn flush(&mut self) {
+        for commit in std::mem::take(&mut self.unflushed) {
+            for block in commit.blocks {
+                self.disk.insert(block.key, block);
+            }
+            self.cursors = commit.cursors;
+            let reply = Reply::Committed(commit.number);
+            self.gateway.handle_spool(reply, now(self.mono));
+        }
+        self.pump();
+    }
+
+    fn connect(&mut self) {
+        for event in [MqttEvent::Connected, MqttEvent::Subscribed] {
+            self.gateway
+                .handle_mqtt(self.connection, event, 0, now(self.mono));
+            self.pump();
+        }
+    }
+
+    fn ack(&mut self, upto: u64) {
+        let mut received = SequenceSet::new();
+        received.advance(upto);
+        let ack = Ack {
+            epoch: Epoch(5),
+            received,
+            credit_bytes: 1 << 20,
+            utc: EventTime(0),
+            journal: JOURNAL,
+            level: AckLevel::Local,
+        };
+        self.message(topic::Kind::Ack, encode_message(&ack));
+    }
+
+    fn message(&mut self, kind: topic::Kind, payload: Vec<u8>) {
+        let event = MqttEvent::Message(kind, payload.into());
+        self.gateway
+            .handle_mqtt(self.connection, event, 0, now(self.mono));
+        self.pump();
+    }
+
+    fn node(&mut self, payload: &Payload<'_>, class: Class, sequence: u64) {
+        let header = Header {
+            version: trunnion_common::version::FRAME,
+            address: LineAddress(1),
+            node: NodeId::new(9).unwrap(),
+            boot: BootId::from_u64(3),
+            class,
+            sequence,
+            ticks: NodeTicks(0),
+        };
+        let (mut raw, mut line) = ([0; FRAME_MAX], [0; LINE_FRAME_MAX]);
+        let bytes = stuff(frame(&header, payload, &mut raw).unwrap(), &mut line).unwrap();
+        let arrived = now(self.mono);
+        self.port(PortEvent::Bytes(Bytes::copy_from_slice(bytes), arrived));
+    }
+
+    fn waveform(&mut self, sequence: u64) {
+        let data = [0; 200];
+        let payload = Payload::Waveform(Waveform {
+            revision: 1,
+            channel: ChannelId::new(0).unwrap(),
+            first_sample: 100 * sequence,
+            count: 100,
+            packing: Packing::I16,
+            data: &data,
+        });
+        self.node(&payload, Class::Waveform, sequence);
+    }
+
+    fn time_reply(&mut self, sequence: u64) {
+        let ticks = NodeTicks(self.mono.as_micros() as u64);
+        let reply = TimeReply {
+            request: *self.requests.last().unwrap(),
+            received: ticks,
+            sent: ticks,
+        };
+        self.node(&Payload::TimeReply(reply), Class::Essential, sequence);
+    }
+
+    fn kinds(&self) -> Vec<u8> {
+        self.disk
+            .values()
+            .map(|block| block::Block::parse(&block.bytes).unwrap().envelope.kind)
+            .collect()
+    }
+
+    fn frames(&self) -> Vec<(u64, u32)> {
+        let mut frames = Vec::new();
+        for block in self.disk.values() {
+            if let Body::Frames(records) = block::Block::parse(&block.bytes).unwrap().decode().unwrap() {
+                for record in records.map(Result::unwrap) {
+                    let header = *RawFrame::parse(record.frame).unwrap().header();
+                    frames.extend((header.class == Class::Waveform).then_some((header.sequence, record.fix)));
+                }
+            }
+        }
+        frames
+    }
+}
+
+fn now(mono: Duration) -> Now {
+    Now {
+        mono,
+        utc: EventTime(1_700_000_000_000_000_000 + mono.as_nanos() as i64),
+    }
+}
+
+const AGE: Duration = Duration::from_millis(200);
+
+#[test]
+fn a_node_is_acknowledged_only_after_the_flush_and_at_once_then() {
+    let mut world = World::fresh();
+    world.waveform(0);
+    world.waveform(1);
+    world.advance(AGE);
+    assert!(!world.polls.is_empty() && world.polls.iter().all(|poll| poll.upto == [0, 0]));
+    assert!(world.disk.is_empty() && !world.unflushed.is_empty());
+    world.flush();
+    assert_eq!(world.polls.last().unwrap().upto, [0, 2]);
+    assert_eq!(world.polls.last().unwrap().master, MasterId(77));
+    assert_eq!(world.frames(), [(0, 0), (1, 0)]);
+}
+
+#[test]
+fn nothing_is_published_before_its_flush_or_before_the_collector_has_spoken() {
+    let mut world = World::fresh();
+    world.pump();
+    world.connect();
+    world.waveform(0);
+    world.advance(AGE);
+    world.ack(0);
+    assert!(world.published.is_empty(), "nothing is flushed");
+    world.flush();
+    assert!(!world.published.is_empty());
+    assert_eq!(
+        world.hellos[0].epochs[0].next, 0,
+        "only what was flushed is listed"
+    );
+    let count = world.disk.len() as u64;
+    world.ack(count);
+    assert_eq!(world.freed.last().unwrap().1.upto(), count);
+}
+
+#[test]
+fn a_clock_fix_comes_before_the_frames_that_name_it() {
+    let mut world = World::fresh();
+    world.waveform(0);
+    for sequence in 0..4 {
+        world.advance(Duration::from_millis(50));
+        world.time_reply(sequence);
+    }
+    // A change of quality makes the next exchange a fix.
+    world.gateway.handle_quality(ClockQuality::Synchronised);
+    world.advance(Duration::from_secs(5));
+    world.time_reply(4);
+    world.waveform(1);
+    world.advance(AGE);
+    world.flush();
+    let mut fixes = 0;
+    for block in world.disk.values() {
+        match block::Block::parse(&block.bytes).unwrap().decode().unwrap() {
+            Body::ClockFix(fix) => {
+                assert_eq!(fix.number, fixes);
+                fixes += 1;
+            }
+            Body::Frames(records) => {
+                for record in records.map(Result::unwrap) {
+                    assert!(record.fix == 0 || record.fix < fixes);
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(fixes >= 2);
+    assert_eq!(world.frames(), [(0, 0), (1, fixes - 1)]);
+}
+
+#[test]
+fn what_is_held_is_told_when_it_changes_and_only_then() {
+    let mut world = World::fresh();
+    world.waveform(0);
+    world.waveform(1);
+    world.advance(Duration::from_secs(1));
+    world.flush();
+    let last = world.disk.values().last().unwrap();
+    let Body::Status(records) = block::Block::parse(&last.bytes).unwrap().decode().unwrap() else {
+        panic!("a status expected");
+    };
+    let holdings: Vec<Holding> = records.map(Result::unwrap).collect();
+    assert_eq!(holdings[0].channels[0].produced, 200);
+    assert_eq!(holdings[0].channels[0].at_agent, Range::new(0, 200));
+    let told = world.disk.len();
+    world.advance(Duration::from_secs(5));
+    world.flush();
+    assert_eq!(world.disk.len(), told, "nothing has changed");
+
+    world.connect();
+    world.ack(0);
+    world.ack(told as u64);
+    world.advance(Duration::from_secs(1));
+    world.flush();
+    let last = world.disk.values().last().unwrap();
+    let Body::Status(mut records) = block::Block::parse(&last.bytes).unwrap().decode().unwrap() else {
+        panic!("a status expected");
+    };
+    assert_eq!(records.next().unwrap().unwrap().channels[0].at_agent, None);
+}
+
+#[test]
+fn resends_after_a_restart_are_recognised() {
+    let mut world = World::fresh();
+    world.waveform(0);
+    world.waveform(1);
+    world.advance(AGE);
+    world.flush();
+    let mut next = World::new(Recovered {
+        epoch: Some((Epoch(6), 0)),
+        cursors: world.cursors.clone(),
+        blocks: world
+            .disk
+            .iter()
+            .map(|(key, block)| (*key, (block.bytes.len() as u32, block.index.clone())))
+            .collect(),
+        epochs: BTreeMap::from([(Epoch(5), (world.disk.len() as u64, None))]),
+        quarantined: Vec::new(),
+    });
+    for sequence in 0..3 {
+        next.waveform(sequence);
+    }
+    next.advance(AGE);
+    next.flush();
+    assert_eq!(next.frames(), [(2, 0)]);
+    assert_eq!(next.metrics.frames_duplicate.get(), 2);
+    assert_eq!(next.polls.last().unwrap().upto, [0, 3]);
+    next.connect();
+    let epochs: Vec<Epoch> = next.hellos[0].epochs.iter().map(|held| held.epoch).collect();
+    assert_eq!(epochs, [Epoch(5), Epoch(6)]);
+}
+
+#[test]
+fn an_unreadable_block_gets_a_tombstone_that_overtakes() {
+    let mut world = World::fresh();
+    world.waveform(0);
+    world.advance(AGE);
+    world.flush();
+    let lost = *world
+        .disk
+        .iter()
+        .find(|(_, block)| !block.index.frames.is_empty())
+        .unwrap()
+        .0;
+    world.disk.remove(&lost);
+    world.connect();
+    world.ack(0);
+    world.advance(AGE);
+    assert!(world.buried.is_empty(), "its tombstone is not on disk yet");
+    world.flush();
+    assert_eq!(world.buried, [lost]);
+    let tombstone = *world.published.last().unwrap();
+    let block = world.disk[&tombstone].clone();
+    let Body::Tombstone(tombstone) = block::Block::parse(&block.bytes).unwrap().decode().unwrap() else {
+        panic!("a tombstone expected");
+    };
+    assert_eq!(tombstone.blocks, Range::one(lost.sequence).unwrap());
+    assert_eq!(
+        (tombstone.cause, tombstone.samples[0].3),
+        (LossCause::SpoolUnreadable, 100)
+    );
+}
+
+#[test]
+fn a_disk_that_is_behind_stops_the_reading_of_lines() {
+    let mut world = World::fresh();
+    let mut sequence = 0;
+    while !world.gateway.is_congested() {
+        world.waveform(sequence);
+        sequence += 1;
+        assert!(sequence < 100_000, "unflushed data must be bounded");
+    }
+    assert!(world.unflushed.len() <= COMMITS_MAX);
+    world.flush();
+    assert!(!world.gateway.is_congested());
+}
+
+#[test]
+fn a_stop_flushes_what_is_in_hand() {
+    let mut world = World::fresh();
+    world.waveform(0);
+    world.gateway.handle_shutdown(now(world.mono));
+    world.pump();
+    assert!(!world.gateway.is_flushed());
+    world.flush();
+    assert!(world.gateway.is_flushed() && world.gateway.is_drained());
+    assert_eq!(world.frames(), [(0, 0)]);
+    assert!(world.kinds().starts_with(&[Kind::Describe as u8]));
+    assert_eq!(world.kinds().last(), Some(&(Kind::Status as u8)));
+}
+
+#[test]
+fn a_message_that_does_not_decode_is_counted_and_harms_nobody() {
+    let mut world = World::fresh();
+    world.pump();
+    world.connect();
+    world.message(topic::Kind::Ack, vec![1, 0xFF]);
+    world.message(topic::Kind::Ack, vec![]);
+    world.message(topic::Kind::Reject, vec![9, 9]);
+    let count = |reason| Metrics::reason(&world.metrics.messages_refused, reason).get();
+    assert_eq!(count(RejectReason::MessageDecode), 1);
+    assert_eq!(count(RejectReason::TooShort), 1);
+    assert_eq!(count(RejectReason::MessageVersion), 1);
+}
+
+#[test]
+fn a_connection_that_ends_is_made_again_after_a_pause() {
+    let mut world = World::fresh();
+    world.pump();
+    assert_eq!(world.connection, 1);
+    world.connect();
+    let gone = MqttEvent::Disconnected("test".to_owned());
+    world.gateway.handle_mqtt(1, gone.clone(), 0, now(world.mono));
+    world.pump();
+    assert_eq!(world.connection, 1);
+    world.advance(RECONNECT_FIRST);
+    assert_eq!(world.connection, 2);
+    world.gateway.handle_mqtt(1, gone, 0, now(world.mono));
+    assert_eq!(
+        world.gateway.link,
+        Link::Connecting,
+        "the former connection's last word"
+    );
+}

@@ -1,0 +1,325 @@
+//! One line to one node: bytes in, frames out; polls and time requests back. Pure.
+//!
+//! The agent is the line's master. It learns which node is there from the frames it hears. Should it
+//! hear another master's poll, it stops using the line: two masters would acknowledge each other's
+//! frames.
+
+use std::time::Duration;
+use trunnion_common::codec::{Decoder, Fed, LINE_FRAME_MAX, stuff};
+use trunnion_common::frame::{Class, FRAME_MAX, Header, Payload, Poll, RawFrame, TimeRequest, encode};
+use trunnion_common::id::{LineAddress, MasterId};
+use trunnion_common::reject::RejectReason;
+use trunnion_common::time::NodeTicks;
+use trunnion_common::version;
+
+use crate::intake::{BootKey, Upto};
+
+/// Bytes a node may have under way until the next poll. On a full-duplex line it only guards against a
+/// node that floods: at the poll interval it allows 640 kB/s, more than any line carries.
+const CREDIT_BYTES: u32 = 64 * 1_024;
+
+/// A line.
+#[derive(Debug)]
+pub struct Line {
+    master: MasterId,
+    decoder: Decoder<'static>,
+    contact: Option<Contact>,
+    phase: Phase,
+    sent: u64,
+    requests: u32,
+    next_poll: Duration,
+    poll_interval: Duration,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// The port is not open.
+    Closed,
+    /// In use.
+    Open,
+    /// Another master is on the line: not used again in this life of the agent.
+    SecondMaster,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Contact {
+    key: BootKey,
+    address: LineAddress,
+}
+
+/// What was found on the line.
+#[derive(Debug)]
+pub enum Heard<'l> {
+    /// A frame from a node, and what it says if this build can read it.
+    Frame(RawFrame<'l>, Option<Payload<'l>>),
+    /// Bytes that are no frame.
+    Broken(RejectReason),
+    /// Another master polls here: the line has been given up.
+    SecondMaster(MasterId),
+}
+
+impl Line {
+    /// A line that is not open yet.
+    pub fn new(master: MasterId, poll_interval: Duration) -> Self {
+        // The decoder borrows its buffer; lines last as long as the process, and so may this.
+        let buffer = Box::leak(Box::new([0; LINE_FRAME_MAX]));
+        Self {
+            master,
+            decoder: Decoder::new(buffer),
+            contact: None,
+            phase: Phase::Closed,
+            sent: 0,
+            requests: 0,
+            next_poll: Duration::ZERO,
+            poll_interval,
+        }
+    }
+
+    /// The port has been opened: what was left of a frame is not continued by what comes now.
+    pub fn handle_opened(&mut self) {
+        let _ = self.decoder.feed(&[0]);
+        if self.phase == Phase::Closed {
+            self.phase = Phase::Open;
+        }
+    }
+
+    /// The port is gone.
+    pub fn handle_closed(&mut self) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Closed;
+        }
+    }
+
+    /// Takes bytes up to the end of the next frame; call it again with what is left of `bytes`.
+    pub fn handle_bytes(&mut self, bytes: &mut &[u8]) -> Option<Heard<'_>> {
+        if self.phase == Phase::SecondMaster {
+            *bytes = &[];
+            return None;
+        }
+        let Fed { taken, frame } = self.decoder.feed(bytes);
+        *bytes = &bytes[taken..];
+        let raw = match frame? {
+            Ok(raw) => raw,
+            Err(reason) => return Some(Heard::Broken(reason)),
+        };
+        let payload = match raw.payload() {
+            // On a two-wire line one's own frames come back.
+            Ok(Payload::Poll(poll)) if poll.master == self.master => return None,
+            Ok(Payload::Poll(poll)) => {
+                self.phase = Phase::SecondMaster;
+                return Some(Heard::SecondMaster(poll.master));
+            }
+            Ok(payload) if is_from_agent(&payload) => return None,
+            payload => payload.ok(),
+        };
+        let header = raw.header();
+        self.contact = Some(Contact {
+            key: (header.node, header.boot),
+            address: header.address,
+        });
+        Some(Heard::Frame(raw, payload))
+    }
+
+    /// The boot of the node on this line, while the line is in use.
+    pub fn node(&self) -> Option<BootKey> {
+        match self.phase {
+            Phase::Open => self.contact.map(|contact| contact.key),
+            Phase::Closed | Phase::SecondMaster => None,
+        }
+    }
+
+    /// When the next poll is due.
+    pub fn next_timeout(&self) -> Option<Duration> {
+        self.node().map(|_| self.next_poll)
+    }
+
+    /// The next poll is worth sending at once: it acknowledges something new.
+    pub fn hasten_poll(&mut self) {
+        self.next_poll = Duration::ZERO;
+    }
+
+    /// Whether a poll is due.
+    pub fn is_poll_due(&self, now: Duration) -> bool {
+        self.next_timeout().is_some_and(|due| due <= now)
+    }
+
+    /// A poll: its bytes for the line.
+    pub fn poll(&mut self, upto: Upto, now: Duration) -> Option<Vec<u8>> {
+        self.node()?;
+        let contact = self.contact?;
+        self.next_poll = now + self.poll_interval;
+        self.encode(
+            contact,
+            &Payload::Poll(Poll {
+                address: contact.address,
+                master: self.master,
+                upto,
+                credit: CREDIT_BYTES,
+            }),
+        )
+    }
+
+    /// The number that the next time request will have.
+    pub fn next_request(&self) -> u32 {
+        self.requests
+    }
+
+    /// A time request: its bytes for the line.
+    pub fn time_request(&mut self) -> Option<Vec<u8>> {
+        self.node()?;
+        let contact = self.contact?;
+        let request = self.requests;
+        self.requests = self.requests.wrapping_add(1);
+        self.encode(contact, &Payload::TimeRequest(TimeRequest { request }))
+    }
+
+    fn encode(&mut self, contact: Contact, payload: &Payload<'_>) -> Option<Vec<u8>> {
+        let header = Header {
+            version: version::FRAME,
+            address: contact.address,
+            node: contact.key.0,
+            boot: contact.key.1,
+            class: Class::Essential,
+            sequence: self.sent,
+            ticks: NodeTicks(0),
+        };
+        self.sent += 1;
+        let (mut frame, mut line) = ([0; FRAME_MAX], [0; LINE_FRAME_MAX]);
+        let frame = encode(&header, payload, &mut frame).ok()?;
+        stuff(frame, &mut line).ok().map(<[u8]>::to_vec)
+    }
+}
+
+fn is_from_agent(payload: &Payload<'_>) -> bool {
+    match payload {
+        Payload::Poll(_)
+        | Payload::Discover
+        | Payload::Assign(_)
+        | Payload::TimeRequest(_)
+        | Payload::Settings(_)
+        | Payload::Identify(_)
+        | Payload::Capture(_) => true,
+        Payload::Describe(_)
+        | Payload::Waveform(_)
+        | Payload::Scalar(_)
+        | Payload::Feature(_)
+        | Payload::Event(_)
+        | Payload::Status(_)
+        | Payload::TimeReply(_)
+        | Payload::SettingsResult(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trunnion_common::frame::TimeReply;
+    use trunnion_common::id::{BootId, NodeId};
+
+    const INTERVAL: Duration = Duration::from_millis(100);
+
+    fn line_frame(payload: &Payload<'_>) -> Vec<u8> {
+        let header = Header {
+            version: version::FRAME,
+            address: LineAddress(3),
+            node: NodeId::new(9).unwrap(),
+            boot: BootId::from_u64(4),
+            class: Class::Essential,
+            sequence: 0,
+            ticks: NodeTicks(0),
+        };
+        let (mut frame, mut line) = ([0; FRAME_MAX], [0; LINE_FRAME_MAX]);
+        stuff(encode(&header, payload, &mut frame).unwrap(), &mut line)
+            .unwrap()
+            .to_vec()
+    }
+
+    fn from_node() -> Vec<u8> {
+        line_frame(&Payload::TimeReply(TimeReply {
+            request: 1,
+            received: NodeTicks(1),
+            sent: NodeTicks(2),
+        }))
+    }
+
+    fn poll_of(master: u64) -> Vec<u8> {
+        line_frame(&Payload::Poll(Poll {
+            address: LineAddress(3),
+            master: MasterId(master),
+            upto: [0, 0],
+            credit: 1,
+        }))
+    }
+
+    fn open_line() -> Line {
+        let mut line = Line::new(MasterId(1), INTERVAL);
+        line.handle_opened();
+        line
+    }
+
+    #[test]
+    fn a_node_that_was_heard_is_polled_at_the_interval() {
+        let mut line = open_line();
+        assert!(line.poll([0, 0], Duration::ZERO).is_none(), "nobody known yet");
+        assert!(matches!(
+            line.handle_bytes(&mut &from_node()[..]),
+            Some(Heard::Frame(_, Some(_)))
+        ));
+        assert!(line.is_poll_due(Duration::ZERO));
+        let bytes = line.poll([5, 6], Duration::ZERO).unwrap();
+        assert!(!line.is_poll_due(INTERVAL / 2) && line.is_poll_due(INTERVAL));
+
+        let mut buffer = [0; LINE_FRAME_MAX];
+        let mut decoder = Decoder::new(&mut buffer);
+        let raw = decoder.feed(&bytes).frame.unwrap().unwrap();
+        assert_eq!((raw.header().node.get(), raw.header().boot.get()), (9, 4));
+        let Ok(Payload::Poll(poll)) = raw.payload() else {
+            panic!("a poll expected");
+        };
+        assert_eq!((poll.upto, poll.address), ([5, 6], LineAddress(3)));
+    }
+
+    #[test]
+    fn a_second_master_ends_the_use_of_the_line() {
+        let mut line = open_line();
+        line.handle_bytes(&mut &from_node()[..]);
+        assert!(
+            line.handle_bytes(&mut &poll_of(1)[..]).is_none(),
+            "an echo of our own"
+        );
+        assert!(line.node().is_some());
+        assert!(matches!(
+            line.handle_bytes(&mut &poll_of(2)[..]),
+            Some(Heard::SecondMaster(MasterId(2)))
+        ));
+        assert!(line.handle_bytes(&mut &from_node()[..]).is_none());
+        line.handle_closed();
+        line.handle_opened();
+        assert!(
+            line.node().is_none(),
+            "opening the port again does not bring it back"
+        );
+    }
+
+    #[test]
+    fn half_a_frame_before_an_unplug_does_not_spoil_the_next() {
+        let mut line = open_line();
+        assert!(line.handle_bytes(&mut &from_node()[..5]).is_none());
+        line.handle_closed();
+        assert!(line.node().is_none());
+        line.handle_opened();
+        assert!(matches!(
+            line.handle_bytes(&mut &from_node()[..]),
+            Some(Heard::Frame(..))
+        ));
+    }
+
+    #[test]
+    fn noise_is_counted_by_reason() {
+        let mut line = open_line();
+        assert!(matches!(
+            line.handle_bytes(&mut &b"\x05noise\0"[..]),
+            Some(Heard::Broken(_))
+        ));
+    }
+}

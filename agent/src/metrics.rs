@@ -1,0 +1,240 @@
+//! The agent's counters, all in one place. Labels come from enumerations, never from raw text.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+use std::sync::Arc;
+use trunnion_common::reject::RejectReason;
+use trunnion_common::sample::LossCause;
+
+/// Why something was refused.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct ReasonLabel {
+    reason: &'static str,
+}
+
+/// Why something was lost.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct CauseLabel {
+    cause: &'static str,
+}
+
+/// Handles to all counters; clones count into the same ones.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    /// Bytes read from all lines.
+    pub line_bytes: Counter,
+    /// Frames heard for the first time.
+    pub frames: Counter,
+    /// Frames heard again.
+    pub frames_duplicate: Counter,
+    /// Bytes on a line that were no frame, or frames whose payload this version cannot read.
+    pub frames_broken: Family<ReasonLabel, Counter>,
+    /// Frames that will never come.
+    pub frames_lost: Family<CauseLabel, Counter>,
+    /// Samples taken in.
+    pub samples: Counter,
+    /// Boots forgotten to make room.
+    pub boots_forgotten: Counter,
+    /// Lines given up to another master.
+    pub second_masters: Counter,
+    /// Polls and requests dropped because a line did not take them.
+    pub writes_dropped: Counter,
+    /// Times a port was opened.
+    pub port_openings: Counter,
+    /// Times a port could not be opened, or was lost.
+    pub port_failures: Counter,
+    /// Clock fixes made.
+    pub clock_fixes: Counter,
+    /// Blocks made durable in the spool.
+    pub blocks_stored: Counter,
+    /// Times the disk refused a commit, which is then tried again.
+    pub commits_refused: Counter,
+    /// Blocks lost, each with a tombstone.
+    pub blocks_lost: Family<CauseLabel, Counter>,
+    /// Databases of the spool that were damaged and set aside.
+    pub databases_quarantined: Counter,
+    /// Blocks handed to the connection, repeats included.
+    pub blocks_published: Counter,
+    /// Bytes of those.
+    pub published_bytes: Counter,
+    /// Blocks that the collector has made durable.
+    pub blocks_acknowledged: Counter,
+    /// Messages of the collector that this version cannot read.
+    pub messages_refused: Family<ReasonLabel, Counter>,
+    /// Connections that came up.
+    pub connections: Counter,
+    /// Connections that failed or ended.
+    pub disconnections: Counter,
+    /// Blocks not acknowledged.
+    pub spool_blocks: Gauge,
+    /// Bytes of those.
+    pub spool_bytes: Gauge,
+    /// Nodes heard in the last ten seconds.
+    pub nodes: Gauge,
+}
+
+impl Metrics {
+    /// The counter of this reason.
+    pub fn reason(family: &Family<ReasonLabel, Counter>, reason: RejectReason) -> Counter {
+        family.get_or_create_owned(&ReasonLabel {
+            reason: reason.label(),
+        })
+    }
+
+    /// The counter of this cause.
+    pub fn cause(family: &Family<CauseLabel, Counter>, cause: LossCause) -> Counter {
+        family.get_or_create_owned(&CauseLabel { cause: cause.label() })
+    }
+
+    /// What `/metrics` answers with, from now on.
+    pub fn page(&self) -> Page {
+        let mut registry = Registry::with_prefix("trunnion_agent");
+        let counters: [(&str, &str, &Counter); 16] = [
+            ("frames", "Frames heard for the first time", &self.frames),
+            ("frames_duplicate", "Frames heard again", &self.frames_duplicate),
+            ("samples", "Samples taken in", &self.samples),
+            (
+                "boots_forgotten",
+                "Boots of nodes forgotten to make room",
+                &self.boots_forgotten,
+            ),
+            (
+                "second_masters",
+                "Lines given up to another master",
+                &self.second_masters,
+            ),
+            (
+                "writes_dropped",
+                "Polls and requests that a line did not take",
+                &self.writes_dropped,
+            ),
+            ("port_openings", "Ports opened", &self.port_openings),
+            ("port_failures", "Ports not opened or lost", &self.port_failures),
+            ("clock_fixes", "Clock fixes made", &self.clock_fixes),
+            (
+                "blocks_stored",
+                "Blocks made durable in the spool",
+                &self.blocks_stored,
+            ),
+            (
+                "commits_refused",
+                "Times the disk refused a commit",
+                &self.commits_refused,
+            ),
+            (
+                "databases_quarantined",
+                "Damaged databases of the spool set aside",
+                &self.databases_quarantined,
+            ),
+            (
+                "blocks_published",
+                "Blocks handed to the connection, repeats included",
+                &self.blocks_published,
+            ),
+            (
+                "blocks_acknowledged",
+                "Blocks made durable by the collector",
+                &self.blocks_acknowledged,
+            ),
+            (
+                "connections",
+                "Connections to a collector that came up",
+                &self.connections,
+            ),
+            (
+                "disconnections",
+                "Connections to a collector that failed or ended",
+                &self.disconnections,
+            ),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+        registry.register_with_unit(
+            "line",
+            "Bytes read from lines",
+            Unit::Bytes,
+            self.line_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "published",
+            "Bytes of blocks handed to the connection",
+            Unit::Bytes,
+            self.published_bytes.clone(),
+        );
+        registry.register(
+            "frames_broken",
+            "Bytes on a line that are no frame, or frames not understood",
+            self.frames_broken.clone(),
+        );
+        registry.register(
+            "frames_lost",
+            "Frames that will never come",
+            self.frames_lost.clone(),
+        );
+        registry.register(
+            "blocks_lost",
+            "Blocks lost, with a tombstone",
+            self.blocks_lost.clone(),
+        );
+        registry.register(
+            "messages_refused",
+            "Messages of the collector not understood",
+            self.messages_refused.clone(),
+        );
+        registry.register(
+            "spool_blocks",
+            "Blocks not acknowledged",
+            self.spool_blocks.clone(),
+        );
+        registry.register_with_unit(
+            "spool",
+            "Bytes of blocks not acknowledged",
+            Unit::Bytes,
+            self.spool_bytes.clone(),
+        );
+        registry.register("nodes", "Nodes heard in the last ten seconds", self.nodes.clone());
+        Page(Arc::new(registry))
+    }
+}
+
+/// All counters in the OpenMetrics text format.
+#[derive(Clone, Debug)]
+pub struct Page(Arc<Registry>);
+
+impl Page {
+    /// As of now.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.0).expect("writing to a string does not fail");
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_shows_what_was_counted() {
+        let metrics = Metrics::default();
+        let page = metrics.page();
+        metrics.frames.inc_by(3);
+        metrics.line_bytes.inc_by(512);
+        Metrics::reason(&metrics.frames_broken, RejectReason::BadCrc).inc();
+        Metrics::cause(&metrics.frames_lost, LossCause::OutboxFull).inc_by(7);
+        let text = page.text();
+        for line in [
+            "trunnion_agent_frames_total 3",
+            "trunnion_agent_line_bytes_total 512",
+            "trunnion_agent_frames_broken_total{reason=\"bad_crc\"} 1",
+            "trunnion_agent_frames_lost_total{cause=\"outbox_full\"} 7",
+        ] {
+            assert!(text.contains(line), "{line}\nin {text}");
+        }
+    }
+}

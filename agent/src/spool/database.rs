@@ -1,0 +1,311 @@
+//! One sled database of the spool: blocks of one epoch, and the cursors that were in force with them.
+//!
+//! | key | value |
+//! |---|---|
+//! | `m` | format version, epoch |
+//! | `a` | what of the epoch is acknowledged, and by which journal |
+//! | `b`, sequence, part | a block's bytes, in parts of [`PART_BYTES`] |
+//! | `c`, node, boot | a [`Cursor`] |
+//! | `i`, sequence | a block's length and [`Index`] |
+//!
+//! Integers in keys are big-endian. All of a commit is one batch, so that a crash leaves all of it or
+//! nothing. sled's own `flush` may stop at the drive's cache; `fdatasync` of its file does not.
+//!
+//! sled reports most damage as an error and some as a panic. Both are taken as damage here: a panic is
+//! caught, and the database not used again.
+
+use crate::block::{Block, Index};
+use crate::intake::Cursor;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use trunnion_common::id::{Epoch, JournalId};
+use trunnion_common::sequence::SequenceSet;
+
+/// Version of the layout above. A database of another version is refused, not guessed at.
+const FORMAT: u32 = 1;
+
+/// sled's log segment. A value above a 128th of it could end up in one of sled's blob files, which are
+/// never synchronised to disk: leaves gather up to sixteen values, and a quarter of a segment is the limit.
+const SEGMENT_BYTES: usize = 4 << 20;
+
+/// Size of the parts that a block is split into.
+const PART_BYTES: usize = SEGMENT_BYTES / 128;
+
+/// sled's page cache; a database is read once, from front to back.
+const CACHE_BYTES: u64 = 8 << 20;
+
+/// sled reports a file still locked as an error of kind `Other`.
+const LOCK_ATTEMPTS: u32 = 50;
+
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// An open database.
+#[derive(Debug)]
+pub(crate) struct Database {
+    db: sled::Db,
+    file: File,
+    path: PathBuf,
+}
+
+/// What a database held when it was opened.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    pub(crate) epoch: Epoch,
+    pub(crate) blocks: BTreeMap<u64, Stored>,
+    pub(crate) acknowledged: Acknowledged,
+    pub(crate) cursors: Vec<Cursor>,
+}
+
+/// A block's entry in the index.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Stored {
+    pub(crate) bytes: u32,
+    pub(crate) index: Index,
+}
+
+/// How far an epoch is acknowledged.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Acknowledged {
+    pub(crate) received: SequenceSet,
+    pub(crate) journal: Option<JournalId>,
+}
+
+/// Why a database, or something in it, cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DatabaseError {
+    #[error("sled: {0}")]
+    Sled(#[from] sled::Error),
+    #[error("sled panicked, which it does on some damaged files")]
+    Panicked,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("the {0} is missing or does not decode")]
+    Damaged(&'static str),
+    #[error(
+        "it has format {found}, this version reads {FORMAT}: run the version that wrote it until it is drained"
+    )]
+    Format { found: u32 },
+}
+
+impl DatabaseError {
+    /// Whether the files are damaged, as against the disk being full or failing right now.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Sled(sled::Error::Io(_)) | Self::Io(_) | Self::Format { .. } => false,
+            Self::Sled(_) | Self::Panicked | Self::Damaged(_) => true,
+        }
+    }
+}
+
+fn guarded<T>(work: impl FnOnce() -> Result<T, DatabaseError>) -> Result<T, DatabaseError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(DatabaseError::Panicked))
+}
+
+fn key(kind: u8, numbers: &[u64]) -> Vec<u8> {
+    let mut key = vec![kind];
+    for number in numbers {
+        key.extend_from_slice(&number.to_be_bytes());
+    }
+    key
+}
+
+fn part_key(sequence: u64, part: u8) -> Vec<u8> {
+    let mut key = key(b'b', &[sequence]);
+    key.push(part);
+    key
+}
+
+fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_extend(value, Vec::new()).expect("a vector takes any length, and these types always encode")
+}
+
+fn sequence_of(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.get(1..9)?.try_into().ok()?))
+}
+
+impl Database {
+    /// A new one with the cursors in force, durable when this returns.
+    pub(crate) fn create(path: &Path, epoch: Epoch, cursors: &[Cursor]) -> Result<Self, DatabaseError> {
+        std::fs::create_dir(path)?;
+        let database = guarded(|| {
+            let database = Self::start(path)?;
+            let mut batch = sled::Batch::default();
+            batch.insert(key(b'm', &[]), encode(&(FORMAT, epoch)));
+            batch_cursors(&mut batch, cursors);
+            database.db.apply_batch(batch)?;
+            Ok(database)
+        })?;
+        database.flush()?;
+        for directory in [Some(path), path.parent()].into_iter().flatten() {
+            File::open(directory)?.sync_all()?;
+        }
+        Ok(database)
+    }
+
+    /// Opens an existing one and reads everything but the blocks' bytes.
+    pub(crate) fn open(path: &Path) -> Result<(Self, Contents), DatabaseError> {
+        match guarded(|| Self::open_and_scan(path)) {
+            // A damaged snapshot stops sled, although it only abbreviates what the log says as well.
+            Err(error) if error.is_damage() && set_snapshots_aside(path)? => {
+                guarded(|| Self::open_and_scan(path))
+            }
+            result => result,
+        }
+    }
+
+    /// Opens one that has been scanned before.
+    pub(crate) fn reopen(path: &Path) -> Result<Self, DatabaseError> {
+        guarded(|| Self::start(path))
+    }
+
+    /// Adds to it, in one batch. Durable only after [`Self::flush`].
+    pub(crate) fn append(
+        &self,
+        blocks: &[Block],
+        cursors: &[Cursor],
+        acknowledged: Option<&Acknowledged>,
+    ) -> Result<(), DatabaseError> {
+        guarded(|| {
+            let mut batch = sled::Batch::default();
+            for block in blocks {
+                let sequence = block.key.sequence;
+                let bytes = u32::try_from(block.bytes.len()).map_err(|_| DatabaseError::Damaged("block"))?;
+                for (part, bytes) in (0u8..=u8::MAX).zip(block.bytes.chunks(PART_BYTES)) {
+                    batch.insert(part_key(sequence, part), bytes);
+                }
+                let stored = Stored {
+                    bytes,
+                    index: block.index.clone(),
+                };
+                batch.insert(key(b'i', &[sequence]), encode(&stored));
+            }
+            batch_cursors(&mut batch, cursors);
+            if let Some(acknowledged) = acknowledged {
+                batch.insert(key(b'a', &[]), encode(acknowledged));
+            }
+            Ok(self.db.apply_batch(batch)?)
+        })
+    }
+
+    /// Everything appended so far survives a power cut once this has returned.
+    pub(crate) fn flush(&self) -> Result<(), DatabaseError> {
+        guarded(|| {
+            self.db.flush()?;
+            Ok(())
+        })?;
+        Ok(self.file.sync_data()?)
+    }
+
+    /// A block's bytes; whether they are what was written is for its checksum to say.
+    pub(crate) fn read(&self, sequence: u64) -> Result<Vec<u8>, DatabaseError> {
+        guarded(|| {
+            let mut bytes = Vec::new();
+            for part in self.db.scan_prefix(key(b'b', &[sequence])) {
+                bytes.extend_from_slice(&part?.1);
+            }
+            Ok(bytes)
+        })
+    }
+
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "sled's own threads let go of the file a moment after it was closed, and nobody tells when"
+    )]
+    fn start(path: &Path) -> Result<Self, DatabaseError> {
+        let config = sled::Config::new()
+            .path(path)
+            .segment_size(SEGMENT_BYTES)
+            .cache_capacity(CACHE_BYTES);
+        let mut attempts = 1;
+        let db = loop {
+            match config.open() {
+                Err(sled::Error::Io(error))
+                    if attempts < LOCK_ATTEMPTS && error.kind() == io::ErrorKind::Other =>
+                {
+                    attempts += 1;
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                result => break result?,
+            }
+        };
+        Ok(Self {
+            db,
+            file: File::open(path.join("db"))?,
+            path: path.to_owned(),
+        })
+    }
+
+    fn open_and_scan(path: &Path) -> Result<(Self, Contents), DatabaseError> {
+        let database = Self::start(path)?;
+        let contents = database.scan()?;
+        Ok((database, contents))
+    }
+
+    fn scan(&self) -> Result<Contents, DatabaseError> {
+        let meta = self
+            .db
+            .get(key(b'm', &[]))?
+            .ok_or(DatabaseError::Damaged("header"))?;
+        let (format, epoch): (u32, Epoch) =
+            postcard::from_bytes(&meta).map_err(|_| DatabaseError::Damaged("header"))?;
+        if format != FORMAT {
+            return Err(DatabaseError::Format { found: format });
+        }
+        let acknowledged = match self.db.get(key(b'a', &[]))? {
+            Some(bytes) => {
+                postcard::from_bytes(&bytes).map_err(|_| DatabaseError::Damaged("acknowledgement"))?
+            }
+            None => Acknowledged::default(),
+        };
+        let mut cursors = Vec::new();
+        for entry in self.db.scan_prefix(b"c") {
+            cursors.push(postcard::from_bytes(&entry?.1).map_err(|_| DatabaseError::Damaged("cursor"))?);
+        }
+        let mut blocks = BTreeMap::new();
+        for entry in self.db.scan_prefix(b"i") {
+            let (key, value) = entry?;
+            let sequence = sequence_of(&key).ok_or(DatabaseError::Damaged("index"))?;
+            let stored = postcard::from_bytes(&value).map_err(|_| DatabaseError::Damaged("index"))?;
+            blocks.insert(sequence, stored);
+        }
+        Ok(Contents {
+            epoch,
+            blocks,
+            acknowledged,
+            cursors,
+        })
+    }
+
+    /// Closes it and gives its space back to the disk.
+    pub(crate) fn remove(self) -> io::Result<()> {
+        let path = self.path.clone();
+        drop(self);
+        std::fs::remove_dir_all(path)
+    }
+}
+
+fn batch_cursors(batch: &mut sled::Batch, cursors: &[Cursor]) {
+    for cursor in cursors {
+        batch.insert(key(b'c', &[cursor.node.get(), cursor.boot.get()]), encode(cursor));
+    }
+}
+
+/// Renames sled's snapshots out of its sight; whether there were any.
+fn set_snapshots_aside(path: &Path) -> io::Result<bool> {
+    let mut found = false;
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(b"snap.") {
+            let mut aside = std::ffi::OsString::from("aside.");
+            aside.push(entry.file_name());
+            std::fs::rename(entry.path(), path.join(aside))?;
+            found = true;
+        }
+    }
+    Ok(found)
+}
