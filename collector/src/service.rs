@@ -143,7 +143,13 @@ pub async fn run(
     let checks = vec![broker_up, journal_check(handle.committed.clone())];
     let committed = handle.committed;
     let gateways = handle.gateways;
-    let api = Api::new(&state_file, metrics.clone(), utc, move || gateways.snapshot(), checks)?;
+    let api = Api::new(
+        &state_file,
+        metrics.clone(),
+        utc,
+        move || gateways.snapshot(),
+        checks,
+    )?;
     let certificates = door.reload();
 
     let mut ingest = Running::thread("ingest", |stop| ingest.run(stop))?;
@@ -253,14 +259,22 @@ impl Running {
         let failed = |stage, cause| Err(RunError::Ended { stage, cause });
         if let Some(outcome) = self.ended {
             let cause = outcome.err().unwrap_or_else(|| "nobody had told it to".into());
-            tracing::error!(stage = self.stage, cause, "a part of the collector has ended by itself");
+            tracing::error!(
+                stage = self.stage,
+                cause,
+                "a part of the collector has ended by itself"
+            );
             return failed(self.stage, cause);
         }
         self.stop.send_replace(true);
         self.ended().await;
         match self.ended {
             Some(Err(cause)) => {
-                tracing::error!(stage = self.stage, cause, "a part of the collector did not stop in order");
+                tracing::error!(
+                    stage = self.stage,
+                    cause,
+                    "a part of the collector did not stop in order"
+                );
                 failed(self.stage, cause)
             }
             _ => Ok(()),
@@ -282,7 +296,8 @@ struct FleetInForce {
 }
 
 impl FleetInForce {
-    /// Reads the file; if it is valid and differs from what is in force, it is in force from now on.
+    /// Reads the file; if it is valid and differs from what is in force, it is in force from now on, and
+    /// the first one from the beginning of time.
     fn read(&mut self) {
         let text = match config::read_text(&self.file) {
             Ok(text) => text,
@@ -297,9 +312,15 @@ impl FleetInForce {
             }
             return;
         }
+        // Gateways may have kept data from before the collector's first start: no other file can be meant.
+        let effective = if self.text.is_some() {
+            utc()
+        } else {
+            EventTime(i64::MIN)
+        };
         let command = IngestCommand::Fleet {
             text: text.clone(),
-            effective: utc(),
+            effective,
         };
         // Never the blocking form: a journal that cannot commit must not hold up the shutdown.
         match self.commands.try_send(command) {
@@ -307,7 +328,9 @@ impl FleetInForce {
                 tracing::info!(file = %self.file.display(), "the fleet file has changed");
                 self.text = Some(text);
             }
-            Err(error) => tracing::error!(%error, "the fleet file in force stays in force; send SIGHUP again"),
+            Err(error) => {
+                tracing::error!(%error, "the fleet file in force stays in force; send SIGHUP again")
+            }
         }
     }
 }
