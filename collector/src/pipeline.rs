@@ -21,6 +21,10 @@
 
 mod counters;
 mod runner;
+#[cfg(test)]
+pub(crate) mod script;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 pub use counters::Counters;
