@@ -3,7 +3,9 @@
 use crate::journal::{Commit, Entry, Position};
 use serde::Serialize;
 use trunnion_common::block::{Envelope, FrameRecord, Holding, Kind, Lane};
-use trunnion_common::frame::{ChannelDescriptor, Class, Describe, Header, Packing, Payload, Waveform, encode};
+use trunnion_common::frame::{
+    ChannelDescriptor, Class, Describe, Header, Packing, Payload, Waveform, encode,
+};
 use trunnion_common::id::{BootId, ChannelId, Epoch, GatewayId, LineAddress, Name, NodeId};
 use trunnion_common::quantity::Unit;
 use trunnion_common::time::{ClockFix, ClockQuality, EventTime, NodeTicks};
@@ -134,7 +136,14 @@ impl Node {
             band_high_hz: 5_500.0,
         };
         let channels = [channel].into_iter().collect();
-        self.frame(Class::Essential, 0, &Payload::Describe(Describe { revision: 1, channels }))
+        self.frame(
+            Class::Essential,
+            0,
+            &Payload::Describe(Describe {
+                revision: 1,
+                channels,
+            }),
+        )
     }
 
     pub(crate) fn fix(&mut self) -> Entry {
@@ -165,7 +174,11 @@ impl Node {
             packing: Packing::I16,
             data: &data,
         };
-        self.frame(Class::Waveform, first * 1_000_000 / RATE, &Payload::Waveform(waveform))
+        self.frame(
+            Class::Waveform,
+            first * 1_000_000 / RATE,
+            &Payload::Waveform(waveform),
+        )
     }
 
     pub(crate) fn holding(&mut self, holding: Holding) -> Entry {

@@ -53,13 +53,23 @@ fn windows_carry_the_features_of_exactly_their_samples() {
         .collect();
     assert_eq!(seen, [(0, false, 0.75), (SECOND, true, 1.0)]);
     assert!(windows[0].values.is_empty());
-    let value = |label| windows[1].values.iter().find(|(name, _)| *name == label).unwrap().1;
+    let value = |label| {
+        windows[1]
+            .values
+            .iter()
+            .find(|(name, _)| *name == label)
+            .unwrap()
+            .1
+    };
     assert!((value("rms") - 0.5 / 2f32.sqrt()).abs() < 1e-3);
     assert!((value("crest_factor") - 2f32.sqrt()).abs() < 1e-2);
     let key = &windows[1].series;
     assert_eq!([&key.asset, &key.point, &key.channel], ["fan-1", "motor-de", "v"]);
     let row = ledger_of(&outputs).into_values().next().unwrap();
-    assert_eq!((row.produced, row.stored, row.unexplained), (60 * FRAME, 60 * FRAME, 0));
+    assert_eq!(
+        (row.produced, row.stored, row.unexplained),
+        (60 * FRAME, 60 * FRAME, 0)
+    );
     assert_eq!(pipeline.counters().samples_stored, 60 * FRAME);
 }
 
@@ -70,7 +80,11 @@ fn a_struck_outer_race_is_named_and_cleared_once_it_is_gone() {
     let onset = 3 * RATE;
     let mended = 12 * RATE;
     entries.extend(node.story(27 * 25, |n| {
-        if (onset..mended).contains(&n) { outer_race_fault(n) } else { noise(n) }
+        if (onset..mended).contains(&n) {
+            outer_race_fault(n)
+        } else {
+            noise(n)
+        }
     }));
     let (_, outputs) = play(&commits(entries));
     let changes: Vec<_> = outputs
@@ -84,7 +98,10 @@ fn a_struck_outer_race_is_named_and_cleared_once_it_is_gone() {
         panic!("{changes:?}");
     };
     assert_eq!(raised.element, Some(crate::bearing::Element::OuterRace));
-    assert_eq!((raised.asset.as_str(), raised.point.as_str()), ("fan-1", "motor-de"));
+    assert_eq!(
+        (raised.asset.as_str(), raised.point.as_str()),
+        ("fan-1", "motor-de")
+    );
     assert!(raised.raised > START.plus_nanos(3 * SECOND) && raised.raised < START.plus_nanos(9 * SECOND));
     assert!(matches!(changes.last(), Some(AdvisoryChange::Cleared(over)) if over.id == raised.id));
 }
@@ -95,7 +112,10 @@ fn a_channel_that_no_fleet_file_names_is_shown_as_unassigned() {
     let (_, outputs) = play(&commits(node.story(60, sine)));
     let row = windows(&outputs)[1].clone();
     let key = &row.series;
-    assert_eq!([&key.asset, &key.point, &key.channel], ["unassigned", "00000000000000ab", "0"]);
+    assert_eq!(
+        [&key.asset, &key.point, &key.channel],
+        ["unassigned", "00000000000000ab", "0"]
+    );
     assert!(row.values.iter().any(|(label, _)| *label == "rms"));
 }
 
@@ -109,7 +129,10 @@ fn a_fleet_file_holds_from_its_effective_time_on() {
     let mut entries = vec![Entry::Fleet { effective, text }];
     entries.extend(node.story(60, sine));
     let (_, outputs) = play(&commits(entries));
-    let assets: Vec<_> = windows(&outputs).iter().map(|row| row.series.asset.clone()).collect();
+    let assets: Vec<_> = windows(&outputs)
+        .iter()
+        .map(|row| row.series.asset.clone())
+        .collect();
     assert_eq!(assets, ["unassigned", "fan-1"]);
 }
 
@@ -145,7 +168,10 @@ fn the_oldest_that_waits_becomes_a_dead_letter_when_there_is_no_room() {
         ..Settings::default()
     };
     let mut pipeline = Pipeline::new(settings);
-    let outputs: Vec<_> = commits(entries).iter().flat_map(|commit| pipeline.apply(commit)).collect();
+    let outputs: Vec<_> = commits(entries)
+        .iter()
+        .flat_map(|commit| pipeline.apply(commit))
+        .collect();
     let dead = dead_letters(&outputs);
     assert!(!dead.is_empty() && dead.iter().all(|(reason, _)| *reason == DeadReason::NoClockFix));
     let row = ledger_of(&outputs).into_values().next().unwrap();
@@ -213,20 +239,25 @@ fn what_cannot_be_decoded_is_a_dead_letter_and_the_rest_goes_on() {
     // The agent holds nothing any more, and the node neither.
     let produced = node.sample;
     let (id, boot) = (node.id, node.boot);
-    entries.push(node.holding(Holding {
-        node: id,
-        boot,
-        channels: [ChannelHolding {
-            channel: FIRST_CHANNEL,
-            produced,
-            at_node: produced,
-            at_agent: None,
-        }]
-        .into_iter()
-        .collect(),
-    }));
+    entries.push(
+        node.holding(Holding {
+            node: id,
+            boot,
+            channels: [ChannelHolding {
+                channel: FIRST_CHANNEL,
+                produced,
+                at_node: produced,
+                at_agent: None,
+            }]
+            .into_iter()
+            .collect(),
+        }),
+    );
     let (pipeline, outputs) = play(&commits(entries));
-    let reasons: Vec<_> = dead_letters(&outputs).into_iter().map(|(reason, _)| reason).collect();
+    let reasons: Vec<_> = dead_letters(&outputs)
+        .into_iter()
+        .map(|(reason, _)| reason)
+        .collect();
     assert_eq!(
         reasons,
         [
@@ -237,7 +268,10 @@ fn what_cannot_be_decoded_is_a_dead_letter_and_the_rest_goes_on() {
         ]
     );
     let row = ledger_of(&outputs).into_values().next().unwrap();
-    assert_eq!((row.produced, row.stored, row.unexplained), (produced, 60 * FRAME, 0));
+    assert_eq!(
+        (row.produced, row.stored, row.unexplained),
+        (produced, 60 * FRAME, 0)
+    );
     assert_eq!(row.lost, [(LossCause::Refused, 2 * FRAME)]);
     assert_eq!(pipeline.unexplained(), 0);
 }
@@ -282,7 +316,10 @@ fn gaps_and_tombstones_let_the_watermark_go_on() {
         let fired = |outputs: &[Output]| windows(outputs).len();
         assert!(fired(&before) < fired(&after), "{named}");
         let window = &windows(&after)[1];
-        assert!((window.coverage - 0.96).abs() < 1e-6 && window.decided, "{window:?}");
+        assert!(
+            (window.coverage - 0.96).abs() < 1e-6 && window.decided,
+            "{window:?}"
+        );
     }
 }
 
@@ -292,23 +329,28 @@ fn a_restarted_node_goes_on_in_the_same_series() {
     let mut entries = vec![fleet(1)];
     entries.extend(node.story(50, sine));
     let (id, old) = (node.id, node.boot);
-    entries.push(node.holding(Holding {
-        node: id,
-        boot: old,
-        channels: [ChannelHolding {
-            channel: FIRST_CHANNEL,
-            produced: node.sample + 100,
-            at_node: node.sample,
-            at_agent: None,
-        }]
-        .into_iter()
-        .collect(),
-    }));
+    entries.push(
+        node.holding(Holding {
+            node: id,
+            boot: old,
+            channels: [ChannelHolding {
+                channel: FIRST_CHANNEL,
+                produced: node.sample + 100,
+                at_node: node.sample,
+                at_agent: None,
+            }]
+            .into_iter()
+            .collect(),
+        }),
+    );
     node.reboot();
     entries.extend(node.story(10, sine));
     let (_, outputs) = play(&commits(entries));
     let rows = ledger_of(&outputs);
-    assert_eq!(rows[&(id, old, FIRST_CHANNEL)].lost, [(LossCause::NodeReset, 100)]);
+    assert_eq!(
+        rows[&(id, old, FIRST_CHANNEL)].lost,
+        [(LossCause::NodeReset, 100)]
+    );
     assert_eq!(rows[&(id, node.boot, FIRST_CHANNEL)].stored, 10 * FRAME);
 }
 
@@ -371,7 +413,11 @@ fn a_restart_at_any_commit_changes_no_output() {
     }
     assert_eq!(format!("{outputs:?}"), format!("{expected:?}"));
     assert_eq!(checkpoint::save(&pipeline), checkpoint::save(&whole));
-    assert!(expected.iter().any(|output| matches!(output, Output::Advisory(_))));
+    assert!(
+        expected
+            .iter()
+            .any(|output| matches!(output, Output::Advisory(_)))
+    );
 }
 
 #[test]
