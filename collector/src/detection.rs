@@ -9,9 +9,9 @@ use crate::features::Finding;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// Share of a window's samples that must be present for it to be decided on. The rest counts as the
-/// mean, and 5 % of that lower the lines of an envelope spectrum by as much, while 20 % bring up lines
-/// of their own.
+/// Share of a window's samples that must be present for it to be decided on. The rest counts as the mean:
+/// holes of that size leave the diagnosis of a fault as it is, while larger ones, above all regular ones,
+/// modulate the signal as a fault would.
 pub const MINIMUM_COVERAGE: f32 = 0.95;
 
 /// What one window says.

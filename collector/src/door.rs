@@ -47,7 +47,8 @@ pub use filter::client_id;
 pub use limit::Rate;
 pub use refusal::{Refusal, RefusalReason};
 
-/// Connections at one time. Each costs two descriptors and, at worst, the longest packet twice.
+/// Connections at one time. Each costs three descriptors (the client's, and both ends of its way to the
+/// broker) and, at worst, the memory of the longest packet twice.
 pub const CONNECTIONS_MAX: usize = 4_096;
 /// Connections of one address that have not shown a certificate yet; idle ones keep nobody out, since
 /// each gives up its place when its handshake times out.
@@ -69,10 +70,10 @@ pub const GATEWAY_ATTEMPTS: Rate = Rate {
     per_second: 1.0,
     burst: 20.0,
 };
-/// Packets of one session. A gateway with 64 channels sends some hundred blocks a second at most.
+/// Packets of one session: a hundred times what a busy gateway sends, a quarter of what the broker carries.
 pub const PACKETS: Rate = Rate {
-    per_second: 20_000.0,
-    burst: 40_000.0,
+    per_second: 50_000.0,
+    burst: 100_000.0,
 };
 /// Bytes of one session: above what a gateway's network carries, so that only a broken one meets it.
 pub const BYTES: Rate = Rate {

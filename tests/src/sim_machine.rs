@@ -181,12 +181,13 @@ impl SimMachine {
     fn strike(&mut self) -> f64 {
         let Some(fault) = self.spec.fault else { return 0.0 };
         let turns = self.next_strike_s * self.spec.shaft_hz;
-        // Where in the load zone the spot is: on the inner race it turns with the shaft, on a ball and
-        // the cage with the cage, on the outer race it stands, here in the middle.
+        // Where in the load zone the spot is: on the inner race it turns with the shaft, on a ball with the
+        // cage, on the outer race it stands, here in the middle. A damaged cage strikes once a turn, always
+        // where its broken pocket enters the load zone.
         let angle = match fault.element {
-            Element::OuterRace => 0.0,
+            Element::OuterRace | Element::Cage => 0.0,
             Element::InnerRace => TAU * turns,
-            Element::Ball | Element::Cage => TAU * turns * self.spec.bearing.cage,
+            Element::Ball => TAU * turns * self.spec.bearing.cage,
         };
         let jitter = 1.0 + Self::JITTER * self.strikes.normal();
         self.next_strike_s += jitter.max(0.5) / self.strike_hz;

@@ -151,11 +151,17 @@ fn check_record(record: &CwruRecord, place: Place, channel: &Channel<'_>, second
     match damaged {
         None => assert!(claims.only(&[None]), "a healthy bearing is claimed: {what}"),
         Some(element) if RACE_RECORDS.iter().any(|known| record.name.ends_with(known)) => {
-            assert_eq!(claims.confirmed, [Some(element)], "{what}");
+            // A record of 10 s holds no three windows of 4 s: there each has to name the element itself.
+            let expected: &[_] = if seconds > 3.0 {
+                &[Some(Some(element))]
+            } else {
+                &[None, Some(Some(element))]
+            };
             assert!(
-                claims.only(&[None, Some(Some(element))]),
-                "a wrong element in some window: {what}"
+                claims.only(expected),
+                "a wrong element in some window, or none: {what}"
             );
+            assert!(seconds > 3.0 || claims.confirmed == [Some(element)], "{what}");
         }
         Some(element) => {
             assert!(
@@ -174,7 +180,7 @@ fn seeded_race_faults_are_named_and_nothing_else_is_in_any_window() {
     for record in &records {
         for seconds in [1.0, 1.7, 2.0, 4.0] {
             with_channels(record, record.shaft_hz(), |place, channel| {
-                check_record(record, place, channel, seconds)
+                check_record(record, place, channel, seconds);
             });
         }
     }
@@ -328,44 +334,69 @@ fn a_healthy_simulated_machine_is_silent() {
     }
 }
 
+/// The fault must come out as its element and at no time as another. That a ball's sidebands leave some
+/// windows undetermined is allowed.
+fn check_simulated(spec: MachineSpec, element: Element, severity_g: f64) {
+    let claims = simulate(spec.with_fault(element, severity_g, 0.0), 8);
+    let what = format!(
+        "{element} {severity_g} g at {} Hz of {} Hz: {claims:?}",
+        spec.shaft_hz, spec.rate_hz
+    );
+    println!("{what}");
+    assert!(claims.only(&[None, Some(None), Some(Some(element))]), "{what}");
+    assert!(claims.confirmed.contains(&Some(element)), "{what}");
+    let named = claims.windows.get(&Some(Some(element))).copied().unwrap_or(0);
+    let windows: usize = claims.windows.values().sum();
+    assert!(10 * named >= 9 * windows, "{what}");
+}
+
 #[test]
 fn a_simulated_fault_is_named_by_its_element() {
     for element in [Element::OuterRace, Element::InnerRace, Element::Ball] {
-        for (seed, severity_g) in [(11, 0.3), (12, 0.6), (13, 1.5), (14, 5.0)] {
+        for (seed, severity_g) in [(11, 0.4), (12, 0.6), (13, 1.5), (14, 5.0)] {
             for rate_hz in [12_000.0, 25_600.0] {
-                let spec = MachineSpec::motor(rate_hz, seed).with_fault(element, severity_g, 0.0);
-                let claims = simulate(spec, 8);
-                println!("{element} {severity_g} g at {rate_hz} Hz: {claims:?}");
-                assert_eq!(
-                    claims.confirmed,
-                    [Some(element)],
-                    "{element} {severity_g} g, {rate_hz} Hz: {claims:?}"
-                );
-                assert!(
-                    claims.only(&[None, Some(Some(element))]),
-                    "{element} {severity_g} g: {claims:?}"
-                );
+                check_simulated(MachineSpec::motor(rate_hz, seed), element, severity_g);
             }
         }
     }
 }
 
+/// Twelve blows a second are a short family, and its ninth harmonic is the outer race's order: a window may
+/// err, 3 of 5 may not.
 #[test]
-fn a_simulated_fault_is_found_at_other_speeds_and_bearings() {
-    let nice = BearingOrders::declared(3.245, 4.755, 5.1092, 0.4056).unwrap();
-    for (bearing, shaft_hz) in [(nice, 25.0), (nice, 48.7), ("ZA-2115".parse().unwrap(), 33.3)] {
+fn a_simulated_cage_fault_is_named_and_never_confirmed_as_another() {
+    for (seed, severity_g) in [(11, 0.4), (12, 1.0), (13, 3.0)] {
+        for rate_hz in [12_000.0, 25_600.0] {
+            let spec = MachineSpec::motor(rate_hz, seed).with_fault(Element::Cage, severity_g, 0.0);
+            let claims = simulate(spec, 12);
+            let what = format!("{severity_g} g at {rate_hz} Hz: {claims:?}");
+            println!("{what}");
+            assert!(claims.confirmed.contains(&Some(Element::Cage)), "{what}");
+            assert!(
+                claims
+                    .confirmed
+                    .iter()
+                    .all(|element| matches!(element, None | Some(Element::Cage))),
+                "{what}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_simulated_fault_is_named_at_other_speeds_and_on_other_bearings() {
+    let eight_balls = BearingOrders::declared(3.245, 4.755, 5.1092, 0.4056).unwrap();
+    let rollers = "ZA-2115".parse().unwrap();
+    for (bearing, shaft_hz) in [(eight_balls, 25.0), (eight_balls, 48.7), (rollers, 33.3)] {
         for element in [Element::OuterRace, Element::InnerRace, Element::Ball] {
-            let spec = MachineSpec {
-                bearing,
-                shaft_hz,
-                ..MachineSpec::motor(25_600.0, 5)
-            };
-            let claims = simulate(spec.with_fault(element, 1.0, 0.0), 8);
-            println!("{element} at {shaft_hz} Hz: {claims:?}");
-            assert_eq!(
-                claims.confirmed,
-                [Some(element)],
-                "{element} at {shaft_hz} Hz: {claims:?}"
+            check_simulated(
+                MachineSpec {
+                    bearing,
+                    shaft_hz,
+                    ..MachineSpec::motor(25_600.0, 5)
+                },
+                element,
+                1.0,
             );
         }
     }

@@ -40,6 +40,13 @@ pub(crate) struct Session {
     pub(crate) shutdown: watch::Receiver<bool>,
 }
 
+/// A gateway's place at the broker.
+struct Place {
+    turn: Turn,
+    access: BrokerAccess,
+    stream: TcpStream,
+}
+
 /// How a session ended.
 enum End {
     /// By a DISCONNECT: the will is void.
@@ -63,25 +70,22 @@ impl Session {
             () = stopped(&mut shutdown) => return Ok(()),
         };
         let opened = match greeted {
-            Ok(connect) => self
-                .open()
-                .await
-                .map(|(turn, access, broker)| (connect, turn, access, broker)),
+            Ok(connect) => self.open().await.map(|place| (connect, place)),
             Err(refusal) => Err(refusal),
         };
-        let (connect, turn, access, broker) = match opened {
-            Ok(opened) => opened,
+        match opened {
+            Ok((connect, place)) => {
+                let _open = self.gate.opened(self.peer, &self.identity.gateway);
+                self.shuttle(connect, place, reader, writer, filter).await
+            }
             Err(refusal) => {
                 if let Some(code) = refusal.reason.connack() {
-                    let _ = timeout(PARTING_TIMEOUT, send(&mut writer, &[0x20, 2, 0, code])).await;
+                    let _ = timeout(PARTING_TIMEOUT, send(&mut writer, &connack(code))).await;
                 }
                 let _ = timeout(PARTING_TIMEOUT, writer.shutdown()).await;
-                return Err(refusal);
+                Err(refusal)
             }
-        };
-        let _open = self.gate.opened(self.peer, &self.identity.gateway);
-        self.shuttle(connect, turn, access, broker, reader, writer, filter)
-            .await
+        }
     }
 
     /// Waits for the CONNECT.
@@ -92,21 +96,13 @@ impl Session {
     ) -> Result<Connect, Refusal> {
         let greeting = async {
             loop {
-                match filter.poll()? {
-                    Some(Event::Connect(connect)) => return Ok(connect),
-                    Some(_) => {
-                        return Err(Refusal::new(
-                            RefusalReason::NotConnected,
-                            "a packet before CONNECT",
-                        ));
-                    }
-                    None => {}
+                if let Some(Event::Connect(connect)) = filter.poll()? {
+                    return Ok(connect);
                 }
                 filter.buffer().reserve(CHUNK);
                 match reader.read_buf(filter.buffer()).await {
                     Ok(0) => return Err(Refusal::new(RefusalReason::NotConnected, "left without CONNECT")),
                     Ok(_) => {}
-                    // TLS 1.3 tells a client that its certificate is refused only after its own handshake.
                     Err(error) => return Err(Refusal::new(RefusalReason::NotConnected, error.to_string())),
                 }
             }
@@ -118,7 +114,7 @@ impl Session {
     }
 
     /// Takes the gateway's place at the broker.
-    async fn open(&self) -> Result<(Turn, BrokerAccess, TcpStream), Refusal> {
+    async fn open(&self) -> Result<Place, Refusal> {
         let turn = self
             .gate
             .turns
@@ -128,35 +124,33 @@ impl Session {
         // Not the client's own id, in which the hyphens of site and gateway could be mistaken for each
         // other: two gateways must never meet under one id at the broker.
         let id = format!("{}:{}", self.identity.gateway.site, self.identity.gateway.gateway);
-        let broker = access
-            .connect(&id)
-            .await
-            .map_err(|error| Refusal::new(RefusalReason::BrokerUnavailable, error.to_string()))?;
-        Ok((turn, access, broker))
+        match access.connect(&id).await {
+            Ok(stream) => Ok(Place { turn, access, stream }),
+            Err(error) => Err(Refusal::new(RefusalReason::BrokerUnavailable, error.to_string())),
+        }
     }
 
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "the parts of one connection, taken apart and used once"
-    )]
+    /// Carries bytes both ways until something ends the session, and leaves the broker in order.
     async fn shuttle(
         &mut self,
         connect: Connect,
-        turn: Turn,
-        access: BrokerAccess,
-        broker: TcpStream,
+        place: Place,
         mut reader: ReadHalf<TlsStream<TcpStream>>,
         mut writer: WriteHalf<TlsStream<TcpStream>>,
         mut filter: Filter,
     ) -> Result<(), Refusal> {
+        let Place {
+            mut turn,
+            access,
+            stream,
+        } = place;
         let limits = &self.gate.limits;
-        let (mut from_broker, mut to_broker) = broker.into_split();
+        let (mut from_broker, mut to_broker) = stream.into_split();
         // What the filter has passed and the broker has not taken. It outlives a cancelled write, so that
         // nothing is ever cut within a packet.
         let mut outbox = BytesMut::new();
-        let mut turn = turn;
         // Before anything can end the session: a client that was admitted is told so.
-        let end = match timeout(PARTING_TIMEOUT, send(&mut writer, &[0x20, 2, 0, 0])).await {
+        let end = match timeout(PARTING_TIMEOUT, send(&mut writer, &connack(0))).await {
             Ok(Ok(())) => {
                 let upstream = upstream(
                     limits,
@@ -187,11 +181,15 @@ impl Session {
         if let (End::Lost(_) | End::Cut(_), Some(will)) = (&end, &connect.will) {
             outbox.extend_from_slice(will);
         }
+        // rumqttd reads nothing while it cannot write, and closes once the router has been told: so all it
+        // has is taken off it, and at the end of that the gateway's id is free.
         let leave = async {
-            flush(&mut outbox, &mut to_broker).await?;
-            to_broker.shutdown().await?;
-            // rumqttd closes once the router has been told, so at the end of the stream the id is free.
-            tokio::io::copy(&mut from_broker, &mut tokio::io::sink()).await
+            let last_words = async {
+                flush(&mut outbox, &mut to_broker).await?;
+                to_broker.shutdown().await
+            };
+            let mut rest = tokio::io::sink();
+            tokio::try_join!(last_words, tokio::io::copy(&mut from_broker, &mut rest))
         };
         let (left, _) = tokio::join!(
             timeout(PARTING_TIMEOUT, leave),
@@ -336,6 +334,11 @@ async fn watch(
             }
         }
     }
+}
+
+/// CONNACK with a return code and no session kept (MQTT 3.1.1, 3.2).
+const fn connack(code: u8) -> [u8; 4] {
+    [0x20, 2, 0, code]
 }
 
 fn broker_lost(detail: String) -> End {

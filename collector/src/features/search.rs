@@ -8,12 +8,12 @@
 //! outer), but then every other line is missing.
 //!
 //! A *stranger* is a convincing family that belongs to no element of this bearing: the neighbouring
-//! bearing, a gear, a belt. Where one is as strong as the best element, that element's lines are
+//! bearing, a gear, a belt. Where one is stronger than the best element, that element's lines are
 //! likely its sidebands, and nothing is claimed.
 //!
 //! The constants were chosen once, between what noise reaches and what seeded faults show: of 6000
 //! families searched in Gaussian noise none that is convincing scored above 2.6, while in windows of
-//! 1 s seeded race faults scored 4.7 and more.
+//! 1 s seeded race faults scored 4.2 and more.
 
 use super::{EvidenceLine, Finding};
 use crate::bearing::{BearingOrders, Element};
@@ -21,7 +21,8 @@ use crate::bearing::{BearingOrders, Element};
 /// Turns of the shaft below which a window is too short to tell orders apart.
 pub(super) const MINIMUM_REVOLUTIONS: f64 = 15.0;
 
-/// Turns of the cage below which the cage is not claimed.
+/// Turns of the cage below which the cage is not claimed. It also has to show three of its lines: they lie
+/// in the lowest part of the spectrum, where much else does.
 const MINIMUM_CAGE_TURNS: f64 = 10.0;
 
 /// Balls roll with a slip of 1 to 2 % (Randall and Antoni 2011); the speed's own error comes on top,
@@ -35,8 +36,9 @@ const HARMONICS: usize = 4;
 /// harmonics cannot win by one line.
 const FEWEST_LINES: usize = 3;
 
-/// A single line counts no higher than this: one line is no family, however high.
-const HIGHEST_PROMINENCE: f32 = 10.0;
+/// Prominence from which a line counts by its logarithm: one line is no family, however high, and yet of
+/// two strong families the stronger must score higher.
+const STRONG: f32 = 10.0;
 
 /// From here a line stands out: Gaussian noise reaches it once in 500 lines.
 const SIGNIFICANT: f32 = 3.0;
@@ -53,8 +55,8 @@ const SIDEBAND: f32 = 2.5;
 /// The best element over the next: nearer, and a fault shows but the element does not.
 const MARGIN: f64 = 1.3;
 
-/// The best element over the best stranger: nearer, and the lines are likely the stranger's.
-const STRANGER_MARGIN: f64 = 1.1;
+/// How far up strangers are looked for, in multiples of the bearing's highest order.
+const STRANGERS: f64 = 1.5;
 
 /// An element this near to a whole multiple of the shaft's speed cannot be told from the shaft.
 const SHAFT_DISTANCE: f64 = 0.005;
@@ -72,6 +74,11 @@ pub(super) struct EnvelopeSpectrum {
 }
 
 impl EnvelopeSpectrum {
+    /// The highest frequency that a search for a bearing looks at, Hz.
+    pub(super) fn reach_hz(bearing: &BearingOrders, shaft_hz: f64) -> f64 {
+        HARMONICS as f64 * STRANGERS * highest_order(bearing) * shaft_hz
+    }
+
     /// From magnitudes `spacing_hz` apart, of which those up to `usable_hz` are used.
     pub(super) fn new(magnitudes: &[f32], spacing_hz: f64, shaft_hz: f64, usable_hz: f64) -> Self {
         let usable = magnitudes.len().min((usable_hz / spacing_hz) as usize + 1);
@@ -132,11 +139,14 @@ impl EnvelopeSpectrum {
     fn family(&self, order: f64) -> Family {
         let lines = self.lines(order);
         let usable = lines.iter().flatten().count();
-        let sum: f32 = lines
-            .iter()
-            .flatten()
-            .map(|line| line.min(HIGHEST_PROMINENCE))
-            .sum();
+        let weight = |line: &f32| {
+            if *line <= STRONG {
+                *line
+            } else {
+                STRONG * (1.0 + (line / STRONG).ln())
+            }
+        };
+        let sum: f32 = lines.iter().flatten().map(weight).sum();
         let stands_out = lines.map(|line| line.is_some_and(|line| line >= SIGNIFICANT));
         let convincing = match lines[0] {
             Some(_) => stands_out[0] && (stands_out[1] || stands_out[2]),
@@ -226,6 +236,19 @@ impl Candidate {
         };
         self.family.convincing && self.family.score >= least
     }
+
+    /// Whether a family lies on the first or second sidebands of this one, or is the modulation itself.
+    ///
+    /// For a ball of some bearings, the inner race lies a cage order below its own. Lines there that are
+    /// weaker than the ball's are its sidebands, while a damaged inner race has none at the ball's order.
+    fn explains(&self, other: &Family, width: f64) -> bool {
+        self.sidebands.is_some_and(|distance| {
+            let apart = (other.order - self.family.order).abs();
+            [apart - distance, apart - 2.0 * distance, other.order - distance]
+                .into_iter()
+                .any(|error| error.abs() < width)
+        })
+    }
 }
 
 /// The result of a search.
@@ -300,41 +323,39 @@ impl Search {
     ) -> Option<Claim> {
         let mut ranked: Vec<&Candidate> = candidates
             .iter()
-            .filter(|candidate| candidate.element != Element::Cage && candidate.family.convincing)
+            .filter(|candidate| candidate.family.convincing)
             .collect();
         ranked.sort_by(|a, b| b.family.score.total_cmp(&a.family.score));
-        let runner_up = ranked.get(1).map_or(0.0, |candidate| candidate.family.score);
-        let claim = |element, candidate: &Candidate, runner_up| Claim {
-            element,
-            family: candidate.family,
-            runner_up,
-            lines: spectrum.evidence(&candidate.family, candidate.sidebands),
-        };
-        let Some(best) = ranked.first().filter(|candidate| candidate.claims()) else {
-            // A damaged ball modulates with the cage's frequency and shows its lines too, so the cage
-            // is claimed only when nothing else can be, and on three lines of its four.
-            let cage = candidates
-                .iter()
-                .find(|candidate| candidate.element == Element::Cage)?;
-            let turns = spectrum.shaft_hz * bearing.cage * 0.5 / spectrum.spacing_hz;
-            let clear = ranked.is_empty() && cage.claims() && cage.family.standing >= 3;
-            return (clear && turns >= MINIMUM_CAGE_TURNS).then(|| claim(Some(Element::Cage), cage, 0.0));
-        };
+        // A cage that may not be claimed is still a rival: its ninth harmonic is the outer race of a
+        // bearing with nine balls.
+        let cage_turns = spectrum.shaft_hz * bearing.cage * 0.5 / spectrum.spacing_hz;
+        let best = ranked.iter().position(|candidate| match candidate.element {
+            Element::Cage => candidate.family.standing >= 3 && cage_turns >= MINIMUM_CAGE_TURNS,
+            Element::OuterRace | Element::InnerRace | Element::Ball => true,
+        })?;
+        let best = ranked.remove(best);
         let score = best.family.score;
-        if stranger(spectrum, bearing, &best.family).is_some_and(|other| score < STRANGER_MARGIN * other) {
+        if !best.claims() || score <= stranger(spectrum, bearing, &best.family) {
             return None;
         }
-        let element = (score >= MARGIN * runner_up).then_some(best.element);
-        Some(claim(element, best, runner_up))
+        let width = line_width(spectrum);
+        let clear = ranked
+            .iter()
+            .all(|rival| best.explains(&rival.family, width) || score >= MARGIN * rival.family.score);
+        Some(Claim {
+            element: clear.then_some(best.element),
+            family: best.family,
+            runner_up: ranked.first().map_or(0.0, |rival| rival.family.score),
+            lines: spectrum.evidence(&best.family, best.sidebands),
+        })
     }
 }
 
-/// Score of the strongest convincing family that is neither an element nor a multiple of `best`.
-fn stranger(spectrum: &EnvelopeSpectrum, bearing: &BearingOrders, best: &Family) -> Option<f64> {
+/// Score of the strongest convincing family that is neither an element nor a multiple of `best`; 0 if
+/// there is none.
+fn stranger(spectrum: &EnvelopeSpectrum, bearing: &BearingOrders, best: &Family) -> f64 {
     let orders = Element::ALL.map(|element| bearing.of(element));
-    let highest = orders.into_iter().fold(0.0, f64::max);
-    // Two resolutions: the width of a line under the Hann window.
-    let width = 4.0 * spectrum.spacing_hz / spectrum.shaft_hz;
+    let width = line_width(spectrum);
     let is_own = |order: f64| {
         let multiple = (order / best.order).round().max(1.0);
         (order - multiple * best.order).abs() < width
@@ -344,9 +365,21 @@ fn stranger(spectrum: &EnvelopeSpectrum, bearing: &BearingOrders, best: &Family)
     };
     // Below the shaft's own speed lie the cage and belts; a family up there has its place in the search.
     spectrum
-        .best(1.2, 1.5 * highest, |order| !is_own(order))
+        .best(1.2, STRANGERS * highest_order(bearing), |order| !is_own(order))
         .filter(|family| family.convincing)
-        .map(|family| family.score)
+        .map_or(0.0, |family| family.score)
+}
+
+/// Two resolutions, in orders: the width of a line under the Hann window.
+fn line_width(spectrum: &EnvelopeSpectrum) -> f64 {
+    4.0 * spectrum.spacing_hz / spectrum.shaft_hz
+}
+
+fn highest_order(bearing: &BearingOrders) -> f64 {
+    Element::ALL
+        .into_iter()
+        .map(|element| bearing.of(element))
+        .fold(0.0, f64::max)
 }
 
 fn is_near_shaft_harmonic(order: f64) -> bool {
@@ -377,4 +410,145 @@ fn local_floor(magnitudes: &[f32], reach: usize) -> Vec<f32> {
         floor.extend(std::iter::repeat_n(*median, HOLD.min(magnitudes.len() - start)));
     }
     floor
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAFT_HZ: f64 = 30.0;
+    const SPACING_HZ: f64 = 0.5;
+    const BAND: (f64, f64) = (1.0, 4687.0);
+
+    /// A floor of 1 with lines of a height at some orders.
+    fn spectrum(lines: &[(f64, f32)]) -> EnvelopeSpectrum {
+        let mut magnitudes = vec![1.0; 2400];
+        for (order, height) in lines {
+            magnitudes[(order * SHAFT_HZ / SPACING_HZ).round() as usize] = *height;
+        }
+        EnvelopeSpectrum::new(&magnitudes, SPACING_HZ, SHAFT_HZ, 2400.0)
+    }
+
+    fn bearing() -> BearingOrders {
+        "6205".parse().unwrap()
+    }
+
+    /// The first three harmonics of an order, 0.4 % slipped.
+    fn family(order: f64, height: f32) -> Vec<(f64, f32)> {
+        (1..=3)
+            .map(|harmonic| (f64::from(harmonic) * order * 1.004, height))
+            .collect()
+    }
+
+    fn finding(lines: &[(f64, f32)]) -> Option<Finding> {
+        Search::new(&spectrum(lines), &bearing()).finding(BAND)
+    }
+
+    fn claim(lines: &[(f64, f32)]) -> Option<Option<Element>> {
+        finding(lines).map(|finding| finding.element)
+    }
+
+    #[test]
+    fn an_element_is_named_by_its_family() {
+        for element in [Element::OuterRace, Element::InnerRace, Element::Ball] {
+            let found = finding(&family(bearing().of(element), 8.0)).unwrap();
+            assert_eq!(found.element, Some(element));
+            assert!(
+                (found.order / bearing().of(element) - 1.004).abs() < 3e-3,
+                "{}",
+                found.order
+            );
+            // Three lines of 8, and one of 1 where the shaft does not hide it.
+            assert!((6.24..8.01).contains(&found.score), "{}", found.score);
+            let harmonics: Vec<u8> = found.lines.iter().map(|line| line.harmonic).collect();
+            assert_eq!(harmonics, [1, 2, 3]);
+            assert_eq!(found.band_hz, BAND);
+        }
+    }
+
+    #[test]
+    fn nothing_is_claimed_on_a_flat_floor() {
+        assert_eq!(claim(&[]), None);
+    }
+
+    #[test]
+    fn one_line_is_no_family_however_high() {
+        assert_eq!(claim(&[(bearing().outer_race, 1000.0)]), None);
+    }
+
+    #[test]
+    fn a_family_without_its_fundamental_belongs_to_another() {
+        let order = bearing().inner_race;
+        assert_eq!(claim(&[(2.0 * order, 20.0), (4.0 * order, 20.0)]), None);
+    }
+
+    #[test]
+    fn harmonics_that_slip_apart_are_no_family() {
+        let order = bearing().outer_race;
+        assert_eq!(
+            claim(&[(0.987 * order, 6.0), (2.026 * order, 6.0), (3.0 * order, 6.0)]),
+            None
+        );
+    }
+
+    #[test]
+    fn harmonics_of_the_shaft_are_no_evidence() {
+        let lines: Vec<_> = (1..30).map(|harmonic| (f64::from(harmonic), 50.0)).collect();
+        assert_eq!(claim(&lines), None);
+    }
+
+    #[test]
+    fn an_element_on_a_harmonic_of_the_shaft_is_ignored() {
+        let fan_end: BearingOrders = "6203".parse().unwrap();
+        let search = Search::new(&spectrum(&family(fan_end.ball, 20.0)), &fan_end);
+        assert_eq!(search.score(Element::Ball), None);
+        assert_eq!(search.finding(BAND), None);
+    }
+
+    #[test]
+    fn two_elements_alike_leave_it_undetermined() {
+        let mut lines = family(bearing().outer_race, 8.0);
+        lines.extend(family(bearing().ball, 7.0));
+        let found = finding(&lines).unwrap();
+        assert_eq!((found.element, found.order), (None, 0.0));
+        assert!(found.runner_up > 5.0 && found.runner_up <= found.score);
+    }
+
+    #[test]
+    fn a_stronger_family_of_something_else_silences_the_search() {
+        let mut lines = family(bearing().outer_race, 6.0);
+        assert_eq!(claim(&lines), Some(Some(Element::OuterRace)));
+        lines.extend(family(2.6, 9.0));
+        assert_eq!(claim(&lines), None);
+    }
+
+    #[test]
+    fn sidebands_support_a_weaker_inner_race_and_stand_in_the_evidence() {
+        let order = 1.004 * bearing().inner_race;
+        let mut lines = vec![(order, 5.5), (2.0 * order, 4.5)];
+        assert_eq!(claim(&lines), None);
+        lines.extend([(order - 1.0, 4.0), (order + 1.0, 4.0)]);
+        let found = finding(&lines).unwrap();
+        assert_eq!(found.element, Some(Element::InnerRace));
+        assert_eq!(found.lines.iter().filter(|line| line.harmonic == 1).count(), 3);
+    }
+
+    #[test]
+    fn the_cage_is_claimed_alone_and_on_enough_turns() {
+        let cage = bearing().cage;
+        let lines: Vec<_> = (1..=4)
+            .map(|harmonic| (f64::from(harmonic) * cage, 9.0))
+            .collect();
+        assert_eq!(claim(&lines), Some(Some(Element::Cage)));
+        let mut with_ball = lines.clone();
+        with_ball.extend(family(bearing().ball, 12.0));
+        assert_eq!(claim(&with_ball), Some(Some(Element::Ball)));
+        // The same lines in orders, in a window of half a second: 6 turns of the cage.
+        let mut magnitudes = vec![1.0; 2400];
+        for (order, height) in &lines {
+            magnitudes[(order * SHAFT_HZ / 1.0).round() as usize] = *height;
+        }
+        let short = EnvelopeSpectrum::new(&magnitudes, 1.0, SHAFT_HZ, 2400.0);
+        assert_eq!(Search::new(&short, &bearing()).finding(BAND), None);
+    }
 }

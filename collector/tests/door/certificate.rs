@@ -56,16 +56,22 @@ async fn every_bad_certificate_is_refused_with_its_reason() {
         check_refused(&plant, Some((certificate, key)), reason).await;
     }
     check_refused(&plant, None, Reason::CertificateMissing).await;
+    let mut live = Client::connected(&plant, &revoked).await;
     pki::gateway_revoke(&plant.pki, &site, &name("gone"), today()).unwrap();
     plant.reload.request();
-    plant::await_until("the new list", || log().contains("taken up new certificates")).await;
+    live.hung_up().await;
+    plant.await_refused(Reason::CertificateRevoked, 1).await;
     check_refused(
         &plant,
         Some((&revoked.certificate, &revoked.key)),
         Reason::CertificateRevoked,
     )
     .await;
-    assert_eq!(plant.metrics.door_admitted.get(), 0);
+    assert_eq!(
+        plant.metrics.door_admitted.get(),
+        1,
+        "nobody but the one that was good at the time"
+    );
     assert!(!log().contains("PRIVATE KEY"));
 }
 
@@ -125,7 +131,7 @@ async fn check_start(spoil: impl FnOnce(&Path), expected: &[&str]) {
 async fn bad_files_stop_the_start_with_their_name_and_what_to_do() {
     let chmod = |file: &'static str, mode| {
         move |pki: &Path| {
-            std::fs::set_permissions(pki.join(file), std::fs::Permissions::from_mode(mode)).unwrap()
+            std::fs::set_permissions(pki.join(file), std::fs::Permissions::from_mode(mode)).unwrap();
         }
     };
     let write = |file: &'static str, text: &'static str| {
@@ -145,7 +151,7 @@ async fn bad_files_stop_the_start_with_their_name_and_what_to_do() {
     let swap = |pki: &Path| {
         std::fs::copy(pki.join("ca.key"), pki.join("server.key"))
             .map(drop)
-            .unwrap()
+            .unwrap();
     };
     check_start(swap, &["server.crt", "does not go with", "server.key"]).await;
 }

@@ -113,7 +113,7 @@ impl Plant {
         pki::gateway_add(&self.pki, &name("plant"), &name(gateway), &endpoints, today()).unwrap()
     }
 
-    /// The next message that reached ingest, and all before it that came along.
+    /// The next message that reached ingest.
     pub(crate) fn receive(&mut self) -> Message {
         let received = tokio::task::block_in_place(|| self.link.receive(SOON));
         received.unwrap().expect("a message reaches ingest")

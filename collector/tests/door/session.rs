@@ -1,7 +1,7 @@
 //! What a good gateway sees.
 
 use crate::plant::{
-    CONNACK, Client, Plant, SOON, bundle_tls, connect_as, down, log, own_id, publish, string, subscribe, up,
+    CONNACK, Client, Plant, SOON, bundle_tls, connect_as, down, own_id, publish, string, subscribe, up,
 };
 use rumqttc::{
     AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS, SubscribeReasonCode, TlsConfiguration, Transport,
@@ -176,15 +176,20 @@ async fn a_silent_client_is_cut_after_one_and_a_half_keep_alives() {
 async fn a_refused_connect_is_told_why() {
     let plant = Plant::start().await;
     let bundle = plant.enrol("gw-1");
-    for (connect, code) in [
-        (connect_as(b"somebody", 0b10, 60, &[]), 2),
-        (connect_as(own_id(&bundle).as_bytes(), 0b00, 60, &[]), 5),
-        (connect_as(own_id(&bundle).as_bytes(), 0b10, 0, &[]), 5),
+    let own = own_id(&bundle);
+    for (connect, code, reason) in [
+        (connect_as(b"somebody", 0b10, 60, &[]), 2, Reason::ClientId),
+        (
+            connect_as(own.as_bytes(), 0b00, 60, &[]),
+            5,
+            Reason::PersistentSession,
+        ),
+        (connect_as(own.as_bytes(), 0b10, 0, &[]), 5, Reason::KeepAliveZero),
     ] {
         let mut client = Client::silent(&plant, &bundle).await;
         client.send(&connect).await;
         assert_eq!(client.hung_up().await, [0x20, 2, 0, code]);
-        assert!(log().contains(&format!("peer={}", client.local)));
+        plant.await_logged(client.local, reason).await;
     }
 }
 

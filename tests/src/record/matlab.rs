@@ -107,7 +107,9 @@ fn numbers(element: &Element<'_>, reader: &Reader<'_>, at: usize) -> Result<Vec<
             }
             Ok(chunks
                 .map(|chunk| {
-                    <$number>::from_le_bytes(chunk.try_into().expect("chunks have the number's size")) as f64
+                    f64::from(<$number>::from_le_bytes(
+                        chunk.try_into().expect("chunks have the number's size"),
+                    ))
                 })
                 .collect())
         }};
