@@ -149,6 +149,32 @@ fn what_was_acknowledged_before_a_kill_is_there_after_it_and_counts_once() {
 }
 
 #[test]
+fn a_lost_state_is_rebuilt_from_the_journal() {
+    let plant = Plant::new(FLEET);
+    let collector = plant.start();
+    let mut gateway = Gateway::connect(&plant, &collector, "gw-1");
+    gateway.send(Signal::new().next_blocks(4));
+    gateway.await_acknowledged();
+    until("the windows", || values(&collector).len() >= 4);
+    let before = (values(&collector), collector.json("/api/v1/ledger"));
+    assert!(collector.stop(Unix::TERM).success());
+
+    for file in ["state.db", "state.db-wal", "state.db-shm"] {
+        let _ = std::fs::remove_file(plant.path("data").join(file));
+    }
+    let collector = plant.start();
+    until("the windows again", || values(&collector).len() >= 4);
+    until("readiness", || collector.status("/readyz") == 200);
+    assert_eq!((values(&collector), collector.json("/api/v1/ledger")), before);
+    assert!(
+        !collector.log().contains("the fleet file has changed"),
+        "{}",
+        collector.log()
+    );
+    assert!(collector.stop(Unix::TERM).success());
+}
+
+#[test]
 fn a_hang_up_takes_a_good_fleet_file_and_keeps_the_old_one_over_a_bad_one() {
     let plant = Plant::new(FLEET);
     let collector = plant.start();
