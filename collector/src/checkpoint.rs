@@ -73,7 +73,9 @@ pub fn save(pipeline: &Pipeline) -> Vec<u8> {
 
 /// The state in a checkpoint, if it can be used under these settings.
 pub fn load(bytes: &[u8], settings: &Settings) -> Result<PipelineState, CheckpointError> {
-    let (head, content) = bytes.split_at_checked(HEAD_BYTES).ok_or(CheckpointError::NotOne)?;
+    let (head, content) = bytes
+        .split_at_checked(HEAD_BYTES)
+        .ok_or(CheckpointError::NotOne)?;
     let &[m0, m1, m2, m3, v0, v1, c0, c1, c2, c3] = head else {
         return Err(CheckpointError::NotOne);
     };

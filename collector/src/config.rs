@@ -37,8 +37,8 @@ pub use crate::fleet::Problem;
 
 use crate::door::{CONNECTIONS_MAX, DoorConfig, Limits, Rate};
 use crate::journal;
-use document::{Fault, Placed, Problems, Section};
 use crate::window::WindowSettings;
+use document::{Fault, Placed, Problems, Section};
 use std::fs;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -296,16 +296,34 @@ fn read(
 /// The limits that an operator may have reason to change; the others follow from the protocol.
 fn limits(mut section: Section<'_, '_>, problems: &mut Problems<'_>) -> Limits {
     let mut limits = Limits::default();
-    let connections = number(&mut section, "connections_max", 1..CONNECTIONS_MAX as u64 + 1, "connections", problems);
+    let connections = number(
+        &mut section,
+        "connections_max",
+        1..CONNECTIONS_MAX as u64 + 1,
+        "connections",
+        problems,
+    );
     limits.connections_max = connections.map_or(limits.connections_max, |most| most as usize);
     let handshakes = number(&mut section, "handshakes_max", 1..65_537, "handshakes", problems);
     limits.handshakes_max = handshakes.map_or(limits.handshakes_max, |most| most as usize);
     let timeout = milliseconds(&mut section, "handshake_timeout_ms", 100..60_001, problems);
     limits.handshake_timeout = timeout.unwrap_or(limits.handshake_timeout);
-    let packets = number(&mut section, "packets_per_second", 10..1_000_001, "packets a second", problems);
+    let packets = number(
+        &mut section,
+        "packets_per_second",
+        10..1_000_001,
+        "packets a second",
+        problems,
+    );
     limits.packets = packets.map_or(limits.packets, rate);
     // Below this a single block of the largest body would take more than a quarter of a minute.
-    let bytes = number(&mut section, "bytes_per_second", 65_536..(1 << 34), "bytes a second", problems);
+    let bytes = number(
+        &mut section,
+        "bytes_per_second",
+        65_536..(1 << 34),
+        "bytes a second",
+        problems,
+    );
     limits.bytes = bytes.map_or(limits.bytes, rate);
     section.finish(problems);
     limits

@@ -157,7 +157,10 @@ impl ChannelSite {
         PointContext {
             shaft_hz: self.shaft_hz,
             bearing: self.bearing,
-            band_high_hz: self.band_high_hz.min(sensor_high_hz).min(rate_hz / NYQUIST_MARGIN),
+            band_high_hz: self
+                .band_high_hz
+                .min(sensor_high_hz)
+                .min(rate_hz / NYQUIST_MARGIN),
         }
     }
 }
@@ -176,7 +179,11 @@ impl Fleet {
         let (root, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             let at = error.span().unwrap_or(0..0);
-            source.refuse(&at, format!("not TOML: {}", error.message()), "see https://toml.io");
+            source.refuse(
+                &at,
+                format!("not TOML: {}", error.message()),
+                "see https://toml.io",
+            );
         }
         let mut fleet = Self::default();
         if source.problems.borrow().is_empty() {
@@ -290,17 +297,30 @@ impl Fleet {
                     },
                     shaft_hz: shaft.and_then(|shaft| shaft.hz).unwrap_or(0.0),
                     bearing,
-                    band_high_hz: site.band_high_hz.min(mounting.as_ref().map_or(f64::MAX, |limit| limit.0)),
+                    band_high_hz: site
+                        .band_high_hz
+                        .min(mounting.as_ref().map_or(f64::MAX, |limit| limit.0)),
                     ..site
                 };
                 if !channels.insert(site.series.channel.clone()) {
                     let what = format!("this point has a channel {:?} already", site.series.channel);
-                    channel.source.refuse(&channel.at, what, "give each an id of its own");
+                    channel
+                        .source
+                        .refuse(&channel.at, what, "give each an id of its own");
                 }
                 if let Some(other) = self.channels.insert(key, site) {
-                    let SeriesKey { asset, point, channel: id } = other.series;
-                    let what = format!("channel {} of node {} serves {asset}/{point}/{id} already", key.1, key.0);
-                    channel.source.refuse(&at, what, "a channel measures at one place");
+                    let SeriesKey {
+                        asset,
+                        point,
+                        channel: id,
+                    } = other.series;
+                    let what = format!(
+                        "channel {} of node {} serves {asset}/{point}/{id} already",
+                        key.1, key.0
+                    );
+                    channel
+                        .source
+                        .refuse(&at, what, "a channel measures at one place");
                 }
             }
         }
@@ -319,9 +339,11 @@ impl Names {
             return String::new();
         };
         if Name::new(id).is_err() {
-            section
-                .source
-                .refuse(&at, format!("{id:?} is no id"), "use 1 to 32 of a to z, 0 to 9 and -");
+            section.source.refuse(
+                &at,
+                format!("{id:?} is no id"),
+                "use 1 to 32 of a to z, 0 to 9 and -",
+            );
         } else if !self.0.insert(id.to_owned()) {
             let what = format!("another {} is called {id:?}", section.kind);
             section.source.refuse(&at, what, "give each an id of its own");
@@ -387,7 +409,11 @@ fn read_shafts(asset: &Section<'_>) -> BTreeMap<String, Shaft> {
                 "give rpm, or driven_by and ratio",
             ),
             (false, Some(driver)) => {
-                let ratio = shaft.require("ratio", ratio, "give its speed over that of the shaft that drives it");
+                let ratio = shaft.require(
+                    "ratio",
+                    ratio,
+                    "give its speed over that of the shaft that drives it",
+                );
                 driven.push((id.clone(), (driver, ratio.map(|ratio| ratio.0))));
             }
             (false, None) => {
@@ -412,7 +438,9 @@ fn read_shafts(asset: &Section<'_>) -> BTreeMap<String, Shaft> {
         let (id, ((driver, place), ratio)) = driven.remove(at);
         let Some(hz) = shafts.get(driver).map(|shaft| shaft.hz) else {
             let what = format!("there is no shaft {driver:?} here");
-            asset.source.refuse(&place, what, "name another shaft of this asset");
+            asset
+                .source
+                .refuse(&place, what, "name another shaft of this asset");
             continue;
         };
         if let Some(shaft) = shafts.get_mut(&id) {
@@ -421,7 +449,9 @@ fn read_shafts(asset: &Section<'_>) -> BTreeMap<String, Shaft> {
     }
     for (id, ((_, place), _)) in driven {
         let what = format!("shaft {id:?} drives itself, in a circle");
-        asset.source.refuse(&place, what, "one shaft of the train needs an rpm");
+        asset
+            .source
+            .refuse(&place, what, "one shaft of the train needs an rpm");
     }
     shafts
 }
@@ -436,9 +466,11 @@ fn read_bearing(bearing: &Section<'_>) -> Option<BearingOrders> {
         .count();
     if given != 1 {
         let what = "a bearing is told in one way, by designation, geometry or orders";
-        bearing
-            .source
-            .refuse(&bearing.at, format!("{what}, and this one in {given}"), "give exactly one");
+        bearing.source.refuse(
+            &bearing.at,
+            format!("{what}, and this one in {given}"),
+            "give exactly one",
+        );
         return None;
     }
     let (found, at) = if let Some((designation, at)) = designation {
@@ -453,14 +485,24 @@ fn read_bearing(bearing: &Section<'_>) -> Option<BearingOrders> {
         (made.map(|made| made.orders()), geometry.at.clone())
     } else {
         let orders = orders?;
-        let number = |key| orders.require(key, orders.positive(key), "give all four, in multiples of shaft speed");
+        let number = |key| {
+            orders.require(
+                key,
+                orders.positive(key),
+                "give all four, in multiples of shaft speed",
+            )
+        };
         let (outer, inner) = (number("outer_race"), number("inner_race"));
         let (ball, cage) = (number("ball"), number("cage"));
         let declared = BearingOrders::declared(outer?.0, inner?.0, ball?.0, cage?.0);
         (declared, orders.at.clone())
     };
     found
-        .map_err(|error| bearing.source.refuse(&at, error.to_string(), "correct the bearing"))
+        .map_err(|error| {
+            bearing
+                .source
+                .refuse(&at, error.to_string(), "correct the bearing")
+        })
         .ok()
 }
 
@@ -472,7 +514,11 @@ fn read_channel(channel: &Section<'_>) -> Option<((NodeId, ChannelId), Range<usi
     let node = node.and_then(|(text, at)| match text.parse::<NodeId>() {
         Ok(node) => Some((node, at)),
         Err(error) => {
-            source.refuse(&at, format!("{text:?} is {error}"), "copy the id printed on the node");
+            source.refuse(
+                &at,
+                format!("{text:?} is {error}"),
+                "copy the id printed on the node",
+            );
             None
         }
     });
@@ -489,13 +535,18 @@ fn read_channel(channel: &Section<'_>) -> Option<((NodeId, ChannelId), Range<usi
     let gain = channel.positive("sensitivity").map_or(1.0, |(gain, _)| gain);
     let vibration = matches!(
         quantity,
-        Some((Quantity::Acceleration | Quantity::Velocity | Quantity::Displacement, _))
+        Some((
+            Quantity::Acceleration | Quantity::Velocity | Quantity::Displacement,
+            _
+        ))
     );
     let axis = channel.text("axis");
     let axis = match axis {
-        None if vibration => {
-            channel.require("axis", None, "write h, v or a, with the sign of its positive direction: \"+v\"")
-        }
+        None if vibration => channel.require(
+            "axis",
+            None,
+            "write h, v or a, with the sign of its positive direction: \"+v\"",
+        ),
         None => None,
         Some((text, at)) => {
             let (sign, letter) = match text.split_at_checked(1) {
@@ -517,7 +568,11 @@ fn read_channel(channel: &Section<'_>) -> Option<((NodeId, ChannelId), Range<usi
     let range = channel.require("range", range, "give the full scale, in its unit");
     let band = channel.pair("band_hz");
     let band = if vibration {
-        channel.require("band_hz", band, "give the edges of the band that the sensor can be used in")
+        channel.require(
+            "band_hz",
+            band,
+            "give the edges of the band that the sensor can be used in",
+        )
     } else {
         Some(band.unwrap_or(((0.0, f64::MAX), channel.at.clone())))
     };
@@ -531,7 +586,11 @@ fn read_channel(channel: &Section<'_>) -> Option<((NodeId, ChannelId), Range<usi
     let id = match channel.text("id") {
         Some((id, at)) => {
             if Name::new(id).is_err() {
-                source.refuse(&at, format!("{id:?} is no id"), "use 1 to 32 of a to z, 0 to 9 and -");
+                source.refuse(
+                    &at,
+                    format!("{id:?} is no id"),
+                    "use 1 to 32 of a to z, 0 to 9 and -",
+                );
             }
             id.to_owned()
         }
@@ -615,43 +674,111 @@ mod tests {
     #[test]
     fn the_example_of_the_documentation_is_a_fleet() {
         let fleet = Fleet::parse(&example(), "fleet.toml").unwrap();
-        assert_eq!((fleet.assets()[0].id.as_str(), fleet.assets()[0].area.as_str()), ("fan-3", "hall-1"));
-        let site = fleet.channel("a1".parse().unwrap(), ChannelId::new(0).unwrap()).unwrap();
-        assert_eq!((site.series.point.as_str(), site.series.channel.as_str()), ("motor-de", "v"));
+        assert_eq!(
+            (fleet.assets()[0].id.as_str(), fleet.assets()[0].area.as_str()),
+            ("fan-3", "hall-1")
+        );
+        let site = fleet
+            .channel("a1".parse().unwrap(), ChannelId::new(0).unwrap())
+            .unwrap();
+        assert_eq!(
+            (site.series.point.as_str(), site.series.channel.as_str()),
+            ("motor-de", "v")
+        );
         let context = site.context(48_000.0, 20_000.0);
         assert!((context.shaft_hz - 1772.0 / 60.0).abs() < 1e-9);
         assert!((context.bearing.unwrap().outer_race - 3.5848).abs() < 1e-3);
         assert_eq!(context.band_high_hz, 5_000.0);
         assert_eq!(site.context(2_560.0, 20_000.0).band_high_hz, 1_000.0);
-        assert!(fleet.channel("a1".parse().unwrap(), ChannelId::new(1).unwrap()).is_none());
+        assert!(
+            fleet
+                .channel("a1".parse().unwrap(), ChannelId::new(1).unwrap())
+                .is_none()
+        );
     }
 
     #[test]
     fn every_gap_is_refused_with_its_place_and_fix() {
-        check("id = \"fan-3\"", "id = \"Fan 3\"", "fleet.toml:7:6: \"Fan 3\" is no id");
-        check("power_kw = 75\n", "", "this asset has no power_kw; its ISO 20816-3 group");
-        check("support = \"rigid\"", "support = \"loose\"", "does not stand \"loose\"");
+        check(
+            "id = \"fan-3\"",
+            "id = \"Fan 3\"",
+            "fleet.toml:7:6: \"Fan 3\" is no id",
+        );
+        check(
+            "power_kw = 75\n",
+            "",
+            "this asset has no power_kw; its ISO 20816-3 group",
+        );
+        check(
+            "support = \"rigid\"",
+            "support = \"loose\"",
+            "does not stand \"loose\"",
+        );
         check("support = \"rigid\"", "", "this asset has no support");
         check("rpm = 1772", "rpm = 0", "rpm = 0 of this shaft is not above 0");
         check("rpm = 1772", "", "this shaft has no rpm");
         check("rpm = 1772", "driven_by = \"motor\"\nratio = 2", "in a circle");
-        check("rpm = 1772", "driven_by = \"gear\"\nratio = 2", "there is no shaft \"gear\" here");
+        check(
+            "rpm = 1772",
+            "driven_by = \"gear\"\nratio = 2",
+            "there is no shaft \"gear\" here",
+        );
         check("blades = 6", "blades = 0", "0 blades");
-        check("shaft = \"motor\"", "shaft = \"pump\"", "name one of this asset's shafts: motor");
+        check(
+            "shaft = \"motor\"",
+            "shaft = \"pump\"",
+            "name one of this asset's shafts: motor",
+        );
         check("shaft = \"motor\"", "", "this point has no shaft");
-        check("bearing = \"drive-end\"", "bearing = \"fan-end\"", "its shaft has no bearing \"fan-end\"");
+        check(
+            "bearing = \"drive-end\"",
+            "bearing = \"fan-end\"",
+            "its shaft has no bearing \"fan-end\"",
+        );
         check("designation = \"6205\"", "", "and this one in 0");
-        check("designation = \"6205\"", "designation = \"X1\"", "not in the catalogue");
-        check("designation = \"6205\"", "geometry = { balls = 2, ball_mm = 8, pitch_mm = 39 }", "2 balls");
-        check("designation = \"6205\"", "orders = { outer_race = 3.5 }", "has no cage");
-        check("unit = \"g\"", "unit = \"degC\"", "degC is no unit of this channel's quantity");
-        check("unit = \"g\"", "unit = \"furlong\"", "no unit is called \"furlong\"");
+        check(
+            "designation = \"6205\"",
+            "designation = \"X1\"",
+            "not in the catalogue",
+        );
+        check(
+            "designation = \"6205\"",
+            "geometry = { balls = 2, ball_mm = 8, pitch_mm = 39 }",
+            "2 balls",
+        );
+        check(
+            "designation = \"6205\"",
+            "orders = { outer_race = 3.5 }",
+            "has no cage",
+        );
+        check(
+            "unit = \"g\"",
+            "unit = \"degC\"",
+            "degC is no unit of this channel's quantity",
+        );
+        check(
+            "unit = \"g\"",
+            "unit = \"furlong\"",
+            "no unit is called \"furlong\"",
+        );
         check("axis = \"+v\"", "axis = \"x\"", "\"x\" is no axis");
         check("axis = \"+v\"", "", "this channel has no axis");
-        check("band_hz = [1, 5000]", "band_hz = [5000, 1]", "is none; give the lower edge first");
-        check("node = \"00000000000000a1\"", "node = \"0\"", "copy the id printed");
+        check(
+            "band_hz = [1, 5000]",
+            "band_hz = [5000, 1]",
+            "is none; give the lower edge first",
+        );
+        check(
+            "node = \"00000000000000a1\"",
+            "node = \"0\"",
+            "copy the id printed",
+        );
         check("channel = 0", "channel = 16", "from 0 to 15");
-        check("channel = 0", "channel = \"0\"", "channel of this channel is string; give a number");
+        check(
+            "channel = 0",
+            "channel = \"0\"",
+            "channel of this channel is string; give a number",
+        );
         check("range = 16", "rnage = 16", "a channel has no rnage");
         check("[[site]]", "[[site]", "not TOML");
         check("id = \"fan-3\"", "id = \"unassigned\"", "is taken");
@@ -674,9 +801,22 @@ mod tests {
             (text[..at].to_owned(), text[at..].to_owned())
         };
         let twice = format!("{head}{asset}{asset}");
-        let problems: Vec<_> = Fleet::parse(&twice, "f").unwrap_err().iter().map(ToString::to_string).collect();
-        assert!(problems.iter().any(|problem| problem.contains("another asset is called \"fan-3\"")));
-        assert!(problems.iter().any(|problem| problem.contains("serves fan-3/motor-de/v already")), "{problems:#?}");
+        let problems: Vec<_> = Fleet::parse(&twice, "f")
+            .unwrap_err()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert!(
+            problems
+                .iter()
+                .any(|problem| problem.contains("another asset is called \"fan-3\""))
+        );
+        assert!(
+            problems
+                .iter()
+                .any(|problem| problem.contains("serves fan-3/motor-de/v already")),
+            "{problems:#?}"
+        );
     }
 
     #[test]

@@ -633,6 +633,38 @@ mod tests {
         assert_eq!(list(&journal.directory).unwrap(), [1], "no segment per attempt");
     }
 
+    #[test]
+    fn entries_of_the_same_journal_inside_a_block_are_not_taken_for_entries() {
+        let open = |dir: &Path| open_on(&FaultyDisk::default(), dir, 1 << 20).unwrap().0;
+        let inner = tempfile::tempdir().unwrap();
+        fill(&mut open(inner.path()));
+        let inner = fs::read(reader::segment_path(&partition_directory(inner.path()), 1)).unwrap();
+
+        let outer = tempfile::tempdir().unwrap();
+        let mut journal = open(outer.path());
+        let envelope = Envelope::new(Epoch(1), 0, Lane::Live, Kind::Frames);
+        let carrier = Entry::Block {
+            gateway: gateway(),
+            bytes: [&envelope.encode(&inner)[..], &inner].concat().into(),
+        };
+        for entry in [&carrier, &block(1)] {
+            journal.append(entry);
+            journal.commit(NOW).unwrap();
+        }
+        // With the carrier's head gone, the next entry is searched through all of its body.
+        let path = reader::segment_path(&journal.directory, 1);
+        let mut bytes = fs::read(&path).unwrap();
+        let head = journal.segment.start as usize;
+        bytes[head] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        let mut reader = Reader::open(outer.path(), Position::default()).unwrap();
+        let first = reader.next_commit(journal.end()).unwrap().unwrap();
+        assert_eq!(first.entries, []);
+        let second = reader.next_commit(journal.end()).unwrap().unwrap();
+        assert_eq!(second.entries[0].1, block(1));
+        assert_eq!(reader.damage().entries, 1);
+    }
+
     /// The bytes of format version 1 never change: a difference here means a new version.
     #[test]
     fn version_1_is_written_as_it_always_was() {

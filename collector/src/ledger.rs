@@ -246,7 +246,11 @@ impl Ledger {
             channel: key.2,
             produced: sums.produced,
             stored: sums.stored,
-            lost: sums.lost.into_iter().filter(|&(_, samples)| samples > 0).collect(),
+            lost: sums
+                .lost
+                .into_iter()
+                .filter(|&(_, samples)| samples > 0)
+                .collect(),
             pending: sums.pending,
             unexplained: sums.unexplained,
             duplicated: account.duplicated,
@@ -496,7 +500,13 @@ mod tests {
     /// (produced, stored, lost, pending, unexplained)
     fn sums(ledger: &mut Ledger, boot: u32) -> (u64, u64, u64, u64, u64) {
         let row = ledger.row(key(boot)).unwrap();
-        (row.produced, row.stored, row.lost_total(), row.pending, row.unexplained)
+        (
+            row.produced,
+            row.stored,
+            row.lost_total(),
+            row.pending,
+            row.unexplained,
+        )
     }
 
     #[test]
@@ -527,7 +537,11 @@ mod tests {
         observe_holding(&mut ledger, &holding(1, 300, 280, Some(range(150, 290))));
         assert_eq!(sums(&mut ledger, 1), (300, 100, 0, 150, 50));
         assert_eq!(ledger.unexplained(), 50);
-        ledger.observe_status(node(), BootId::new(1, 0), &status(300, &[(LossCause::OutboxFull, 50)]));
+        ledger.observe_status(
+            node(),
+            BootId::new(1, 0),
+            &status(300, &[(LossCause::OutboxFull, 50)]),
+        );
         assert_eq!(sums(&mut ledger, 1), (300, 100, 50, 150, 0));
     }
 
@@ -535,7 +549,11 @@ mod tests {
     fn a_sample_dropped_after_its_acknowledgement_was_lost_counts_as_stored() {
         let mut ledger = Ledger::default();
         ledger.store(key(1), range(0, 100));
-        ledger.observe_status(node(), BootId::new(1, 0), &status(100, &[(LossCause::OutboxFull, 20)]));
+        ledger.observe_status(
+            node(),
+            BootId::new(1, 0),
+            &status(100, &[(LossCause::OutboxFull, 20)]),
+        );
         observe_holding(&mut ledger, &holding(1, 100, 100, None));
         assert_eq!(sums(&mut ledger, 1), (100, 100, 0, 0, 0));
     }
@@ -551,7 +569,12 @@ mod tests {
         assert_eq!(ledger.row(key(1)).unwrap().lost, [(LossCause::NodeReset, 50)]);
         ledger.store(key(1), range(100, 120));
         assert_eq!(sums(&mut ledger, 1), (150, 120, 30, 0, 0));
-        assert!(ledger.poll_changes().iter().any(|row| row.boot == BootId::new(1, 0)));
+        assert!(
+            ledger
+                .poll_changes()
+                .iter()
+                .any(|row| row.boot == BootId::new(1, 0))
+        );
         assert!(ledger.poll_changes().is_empty());
     }
 
@@ -565,11 +588,16 @@ mod tests {
             blocks: range(3, 4),
             cause: LossCause::SpoolEvicted,
             frames: Default::default(),
-            samples: [(node(), BootId::new(1, 0), FIRST_CHANNEL, 40)].into_iter().collect(),
+            samples: [(node(), BootId::new(1, 0), FIRST_CHANNEL, 40)]
+                .into_iter()
+                .collect(),
         });
         observe_holding(&mut ledger, &holding(1, 150, 150, None));
         let row = ledger.row(key(1)).unwrap();
-        assert_eq!(row.lost, [(LossCause::SpoolEvicted, 40), (LossCause::Refused, 10)]);
+        assert_eq!(
+            row.lost,
+            [(LossCause::SpoolEvicted, 40), (LossCause::Refused, 10)]
+        );
         assert_eq!((row.stored, row.unexplained), (100, 0));
     }
 
@@ -604,7 +632,10 @@ mod tests {
             observe_holding(&mut ledger, &holding(1, 10 * n + 10, 10 * n + 10, None));
         }
         assert_eq!(sums(&mut ledger, 1), (10 * holes, 7 * holes, 3 * holes, 0, 0));
-        assert_eq!(ledger.row(key(1)).unwrap().lost, [(LossCause::OutboxFull, 3 * holes)]);
+        assert_eq!(
+            ledger.row(key(1)).unwrap().lost,
+            [(LossCause::OutboxFull, 3 * holes)]
+        );
         assert!(ledger.accounts[&key(1)].stored.ranges().len() <= RANGES_MAX);
     }
 

@@ -19,6 +19,9 @@ use trunnion_common::id::Name;
 /// `EX_USAGE` of sysexits.h: what a supervisor must not answer with a restart.
 const BAD_CONFIGURATION: u8 = 64;
 
+/// The embedded broker reports every canary, which is no news.
+const DEFAULT_LOG: &str = "info,rumqttd=warn";
+
 /// Commits what gateways send, and says which machine is failing and which part of it.
 #[derive(Parser)]
 #[command(version)]
@@ -112,7 +115,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| DEFAULT_LOG.into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -131,7 +134,8 @@ fn main() -> ExitCode {
             for problem in &problems {
                 eprintln!("{problem}");
             }
-            eprintln!("{} problem(s) found", problems.len());
+            let plural = if problems.len() == 1 { "" } else { "s" };
+            eprintln!("{} problem{plural} found", problems.len());
             ExitCode::from(BAD_CONFIGURATION)
         }
         Err(Failure::Other(error)) => {

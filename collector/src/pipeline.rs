@@ -21,6 +21,10 @@
 
 mod counters;
 mod runner;
+#[cfg(test)]
+pub(crate) mod script;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 pub use counters::Counters;
@@ -109,7 +113,9 @@ pub struct Pipeline {
 
 impl fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pipeline").field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("Pipeline")
+            .field("state", &self.state)
+            .finish_non_exhaustive()
     }
 }
 
@@ -187,7 +193,10 @@ impl Pipeline {
     /// A pipeline that goes on from a checkpoint.
     pub fn resume(settings: Settings, state: PipelineState) -> Self {
         let read = |text: &String| Fleet::parse(text, FLEET_FILE).ok();
-        let fleets = state.fleets.iter().filter_map(|(at, text)| Some((*at, read(text)?)));
+        let fleets = state
+            .fleets
+            .iter()
+            .filter_map(|(at, text)| Some((*at, read(text)?)));
         Self {
             settings,
             fleets: fleets.collect(),
@@ -290,7 +299,9 @@ impl Pipeline {
                     match record {
                         Ok(holding) => {
                             self.state.ledger.observe_boot(holding.node, holding.boot);
-                            self.state.ledger.observe_holding(gateway, &holding, self.state.now);
+                            self.state
+                                .ledger
+                                .observe_holding(gateway, &holding, self.state.now);
                         }
                         Err(reason) => self.bury(&origin, DeadReason::Rejected(reason), bytes),
                     }
@@ -307,7 +318,10 @@ impl Pipeline {
         let header = frame.header();
         let source = (header.node, header.boot);
         let payload = frame.payload();
-        let samples = payload.as_ref().ok().and_then(|payload| sample_range(header, payload));
+        let samples = payload
+            .as_ref()
+            .ok()
+            .and_then(|payload| sample_range(header, payload));
         match self.admit(origin, source, header.class, header.sequence) {
             FrameVerdict::New | FrameVerdict::Overflow { .. } => {}
             FrameVerdict::Duplicate => {
@@ -345,7 +359,9 @@ impl Pipeline {
                 self.release(source);
             }
             Ok(Payload::Status(status)) => {
-                self.state.ledger.observe_status(header.node, header.boot, &status);
+                self.state
+                    .ledger
+                    .observe_status(header.node, header.boot, &status);
             }
             Ok(Payload::Event(_)) => self.state.counters.node_events += 1,
             Ok(Payload::Feature(_)) => self.state.counters.reports_kept += 1,
@@ -376,7 +392,11 @@ impl Pipeline {
             FrameVerdict::New | FrameVerdict::Overflow { .. } => {}
             FrameVerdict::Duplicate => return self.state.ledger.repeat(account, range),
             FrameVerdict::ForgottenBoot => {
-                return self.bury(origin, DeadReason::Rejected(RejectReason::ForgottenBoot), &bytes());
+                return self.bury(
+                    origin,
+                    DeadReason::Rejected(RejectReason::ForgottenBoot),
+                    &bytes(),
+                );
             }
             FrameVerdict::TooManyNodes => return self.bury(origin, DeadReason::TooManyNodes, &bytes()),
         }
@@ -486,7 +506,10 @@ impl Pipeline {
     }
 
     /// A frame's samples with their time and unit, or what they wait for, or why they are refused.
-    #[allow(clippy::type_complexity, reason = "three outcomes, told apart once by the caller")]
+    #[allow(
+        clippy::type_complexity,
+        reason = "three outcomes, told apart once by the caller"
+    )]
     fn explain_frame(
         &self,
         origin: &Origin,
@@ -497,8 +520,8 @@ impl Pipeline {
         let (header, payload) = parsed
             .and_then(|frame| Some((*frame.header(), frame.payload().ok()?)))
             .expect("the frame was parsed when it came, and has waited unchanged");
-        let (account, range) =
-            sample_range(&header, &payload).expect("its range was looked at when it came, and has not changed");
+        let (account, range) = sample_range(&header, &payload)
+            .expect("its range was looked at when it came, and has not changed");
         let refused = |reason| (reason, account, range);
         let Some(boot) = self.state.boots.get(&(header.node, header.boot)) else {
             return Ok(Err(Missing::Table));
@@ -551,7 +574,11 @@ impl Pipeline {
     /// Places readings, each at its own time; what it says if they have to wait.
     fn take_readings(&mut self, origin: &Origin, readings: &Readings) -> Option<Missing> {
         let source = (readings.node, readings.boot);
-        let fix = self.state.boots.get(&source).and_then(|boot| boot.fixes.get(&readings.fix).copied());
+        let fix = self
+            .state
+            .boots
+            .get(&source)
+            .and_then(|boot| boot.fixes.get(&readings.fix).copied());
         let Some(fix) = fix else {
             return Some(Missing::Fix);
         };
@@ -689,10 +716,11 @@ impl Pipeline {
                 continue;
             }
             let received = self.state.frames.received(node, channel.boot, channel.class);
-            let contiguous = received.ranges().is_empty() && !self.state.waiting.has((node, channel.boot));
+            let waiting = self.state.waiting.has((node, channel.boot)).then_some(u64::MAX);
+            let hole = received.holes().last().map(|hole| hole.end()).or(waiting);
             let lane = if key.2 { Lane::Backfill } else { Lane::Live };
             let settings = &self.settings.windows;
-            let reached = channel.watermark.advance(contiguous, lane, settings.trail_ns);
+            let reached = channel.watermark.advance(hole, lane, settings.trail_ns);
             while let Some(window) = channel.windows.fire(reached, settings) {
                 fired.push((*key, channel.signal, window));
             }
@@ -725,7 +753,11 @@ impl Pipeline {
         let counters = &mut self.state.counters;
         counters.windows_fired += 1;
         counters.windows_undecided += u64::from(!window.decided);
-        let fleet = self.fleets.range(..=window.start).next_back().map(|(_, fleet)| fleet);
+        let fleet = self
+            .fleets
+            .range(..=window.start)
+            .next_back()
+            .map(|(_, fleet)| fleet);
         let site = fleet.and_then(|fleet| fleet.channel(node, channel));
         let factor = site.and_then(|site| conversion(signal.unit, site.unit));
         counters.windows_contradicted += u64::from(site.is_some() && factor.is_none());
@@ -755,7 +787,10 @@ impl Pipeline {
             (Vec::new(), Verdict::Undecided { coverage })
         } else if signal.waveform {
             let features = self.analyzer.analyze(&window.samples, window.rate_hz, &context);
-            let values = features.values.into_iter().map(|(kind, value)| (kind.label(), value));
+            let values = features
+                .values
+                .into_iter()
+                .map(|(kind, value)| (kind.label(), value));
             (values.collect(), Verdict::new(window.coverage, features.finding))
         } else {
             (summarise(&window.samples), Verdict::Healthy)
@@ -785,7 +820,11 @@ impl Pipeline {
             .advisories
             .entry(point)
             .or_insert_with(|| Advisories::new(series.asset.as_str(), series.point.as_str()));
-        let lane = if window.backfill { Lane::Backfill } else { Lane::Live };
+        let lane = if window.backfill {
+            Lane::Backfill
+        } else {
+            Lane::Live
+        };
         for change in advisories.handle_window(window.end, &verdict, &detection, lane) {
             match &change {
                 AdvisoryChange::Raised(_) => self.state.counters.advisories_raised += 1,

@@ -20,12 +20,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::SyncSender;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use trunnion_common::time::EventTime;
 
 /// Without traffic the journal commits a tick each second; silence of so many says that it cannot.
 const COMMIT_SILENCE_NS: i64 = 5_000_000_000;
+
+/// How often to look whether the state has caught up with the journal.
+const CATCHING_UP: Duration = Duration::from_millis(100);
 
 /// Where a running collector listens: the ports that were drawn, where the configuration says 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -106,22 +110,27 @@ pub async fn run(
 
     let state = State::open(&state_file)?;
     let (journal, recovered) = Journal::open(&journal_dir, config.journal, utc())?;
-    tracing::info!(?recovered, end = %journal.end(), "the journal is open");
+    let end = journal.end();
+    tracing::info!(?recovered, %end, "the journal is open");
     let settings = pipeline::Settings {
         windows: config.window,
         ..pipeline::Settings::default()
     };
-    let in_force = StateReader::open(&state_file)?.fleet_text()?;
-    let pipeline = pipeline::Runner::resume(&journal_dir, state, settings, metrics.clone())?;
+    let pipeline = pipeline::Runner::resume(&journal_dir, journal.id(), state, settings, metrics.clone())?;
     let (broker, link) = Broker::start(metrics.clone())?;
     let (ingest, handle) = Ingest::new(journal, link, metrics.clone(), utc);
-    let mut fleet = FleetInForce {
-        file: config.fleet.clone(),
-        text: in_force.map(|(_, text)| text),
+    let mut fleet = FleetFile {
+        path: config.fleet.clone(),
+        state: StateReader::open(&state_file)?,
         commands: handle.commands,
+        sent: None,
     };
-    // Waits in ingest's queue and is journaled before the first block.
-    fleet.read();
+    // Which file is in force stands in the journal, and the state tells it once it has come so far. As a
+    // rule it has, and a change waits in ingest's queue, so that it is journaled before the first block.
+    let mut fleet_known = !recovered.existed || fleet.reaches(end)?;
+    if fleet_known {
+        fleet.read();
+    }
     let door = Door::bind(config.door.clone(), broker.access(), metrics.clone()).await?;
     let http_failed = |source| RunError::Http {
         address: config.http.listen,
@@ -143,7 +152,13 @@ pub async fn run(
     let checks = vec![broker_up, journal_check(handle.committed.clone())];
     let committed = handle.committed;
     let gateways = handle.gateways;
-    let api = Api::new(&state_file, metrics.clone(), utc, move || gateways.snapshot(), checks)?;
+    let api = Api::new(
+        &state_file,
+        metrics.clone(),
+        utc,
+        move || gateways.snapshot(),
+        checks,
+    )?;
     let certificates = door.reload();
 
     let mut ingest = Running::thread("ingest", |stop| ingest.run(stop))?;
@@ -158,13 +173,23 @@ pub async fn run(
     tracing::info!(door = %addresses.door, http = %addresses.http, site = %config.site, "the collector runs");
 
     tokio::pin!(shutdown);
+    let mut catching_up = tokio::time::interval(CATCHING_UP);
     loop {
         tokio::select! {
             () = &mut shutdown => break tracing::info!("stopping"),
             Some(()) = reload.recv() => {
                 tracing::info!("reading the fleet file and the certificates again");
-                fleet.read();
+                if fleet_known {
+                    fleet.read();
+                }
                 certificates.request();
+            }
+            _ = catching_up.tick(), if !fleet_known => {
+                // A state that cannot be read is reported by the reading that follows.
+                fleet_known = fleet.reaches(end).unwrap_or(true);
+                if fleet_known {
+                    fleet.read();
+                }
             }
             // Told or not, none of them may end before the others are stopped in order.
             () = ingest.ended() => break,
@@ -253,14 +278,22 @@ impl Running {
         let failed = |stage, cause| Err(RunError::Ended { stage, cause });
         if let Some(outcome) = self.ended {
             let cause = outcome.err().unwrap_or_else(|| "nobody had told it to".into());
-            tracing::error!(stage = self.stage, cause, "a part of the collector has ended by itself");
+            tracing::error!(
+                stage = self.stage,
+                cause,
+                "a part of the collector has ended by itself"
+            );
             return failed(self.stage, cause);
         }
         self.stop.send_replace(true);
         self.ended().await;
         match self.ended {
             Some(Err(cause)) => {
-                tracing::error!(stage = self.stage, cause, "a part of the collector did not stop in order");
+                tracing::error!(
+                    stage = self.stage,
+                    cause,
+                    "a part of the collector did not stop in order"
+                );
                 failed(self.stage, cause)
             }
             _ => Ok(()),
@@ -274,40 +307,69 @@ async fn told(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// The fleet file, and what of it has been journaled.
-struct FleetInForce {
-    file: PathBuf,
-    text: Option<String>,
+/// The fleet file and the fleet in force.
+struct FleetFile {
+    path: PathBuf,
+    state: StateReader,
     commands: SyncSender<IngestCommand>,
+    /// What was last journaled by this process; before that, the state says what is in force.
+    sent: Option<String>,
 }
 
-impl FleetInForce {
-    /// Reads the file; if it is valid and differs from what is in force, it is in force from now on.
+impl FleetFile {
+    /// Whether the state has come as far as `end`, and so tells what is in force there.
+    fn reaches(&self, end: Position) -> Result<bool, StateError> {
+        let progress = self.state.position()?;
+        Ok(progress.is_some_and(|progress| progress.position >= end))
+    }
+
+    /// Reads the file. A valid one that differs from the fleet in force is in force from now on, and the
+    /// first of all from the beginning of time; any other changes nothing.
     fn read(&mut self) {
-        let text = match config::read_text(&self.file) {
-            Ok(text) => text,
-            Err(problem) => return tracing::error!(%problem, "the fleet file in force stays in force"),
-        };
-        if self.text.as_ref() == Some(&text) {
-            return;
-        }
-        if let Err(problems) = Fleet::parse(&text, &self.file.display().to_string()) {
-            for problem in &problems {
-                tracing::error!(%problem, "the fleet file in force stays in force");
+        match self.change() {
+            Ok(None) => {}
+            Ok(Some(command)) => self.send(command),
+            Err(problems) => {
+                for problem in problems {
+                    tracing::error!(problem, "the fleet in force stays in force");
+                }
             }
-            return;
         }
-        let command = IngestCommand::Fleet {
-            text: text.clone(),
-            effective: utc(),
+    }
+
+    /// What the file changes, or everything that keeps it from changing anything.
+    fn change(&self) -> Result<Option<IngestCommand>, Vec<String>> {
+        let text = config::read_text(&self.path).map_err(|problem| vec![problem.to_string()])?;
+        let in_force = match &self.sent {
+            Some(sent) => Some(sent.clone()),
+            None => self
+                .state
+                .fleet_text()
+                .map_err(|error| vec![error.to_string()])?
+                .map(|(_, text)| text),
         };
+        if in_force.as_ref() == Some(&text) {
+            return Ok(None);
+        }
+        Fleet::parse(&text, &self.path.display().to_string())
+            .map_err(|problems| Vec::from_iter(problems.iter().map(ToString::to_string)))?;
+        // Gateways may have kept data from before the collector's first start: no other fleet can be meant.
+        let effective = in_force.map_or(EventTime(i64::MIN), |_| utc());
+        Ok(Some(IngestCommand::Fleet { text, effective }))
+    }
+
+    fn send(&mut self, command: IngestCommand) {
+        let IngestCommand::Fleet { text, .. } = &command;
+        let text = text.clone();
         // Never the blocking form: a journal that cannot commit must not hold up the shutdown.
         match self.commands.try_send(command) {
             Ok(()) => {
-                tracing::info!(file = %self.file.display(), "the fleet file has changed");
-                self.text = Some(text);
+                tracing::info!(file = %self.path.display(), "the fleet file has changed");
+                self.sent = Some(text);
             }
-            Err(error) => tracing::error!(%error, "the fleet file in force stays in force; send SIGHUP again"),
+            Err(error) => {
+                tracing::error!(%error, "the fleet in force stays in force; send SIGHUP again");
+            }
         }
     }
 }

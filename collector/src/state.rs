@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, param
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use trunnion_common::id::{BootId, ChannelId};
+use trunnion_common::id::{BootId, ChannelId, JournalId};
 use trunnion_common::sample::LossCause;
 use trunnion_common::time::EventTime;
 
@@ -22,6 +22,9 @@ const SCHEMA: i64 = 1;
 
 /// Bytes of dead payloads kept; beyond, the oldest goes (the journal has it still).
 pub const DEAD_LETTER_BYTES_MAX: i64 = 64 << 20;
+
+/// How long windows and their values are kept, in the journal's time: 30 days. Nanoseconds.
+pub const SERIES_KEPT_NS: i64 = 30 * 86_400 * 1_000_000_000;
 
 /// Checkpoints kept: the newest, and the one before in case the newest cannot be read.
 const CHECKPOINTS_KEPT: i64 = 2;
@@ -249,6 +252,17 @@ pub enum StateError {
         /// The version found.
         found: i64,
     },
+    /// The tables follow from another journal.
+    #[error(
+        "the state database belongs to journal {found}, and the journal here is {wanted}; \
+         put the right one back, or move the state aside, and it is rebuilt"
+    )]
+    OtherJournal {
+        /// The journal that the tables follow from.
+        found: String,
+        /// The journal that is here.
+        wanted: JournalId,
+    },
     /// A stored value does not read back.
     #[error("state database: the {0} column holds what this build never writes")]
     Corrupt(&'static str),
@@ -285,6 +299,25 @@ impl State {
             found => return Err(StateError::Schema { found }),
         }
         Ok(Self { connection })
+    }
+
+    /// Ties the tables to the journal that they follow from, for good.
+    pub fn bind(&mut self, journal: JournalId) -> Result<(), StateError> {
+        self.connection.execute(
+            "INSERT OR IGNORE INTO journal(id, journal) VALUES (0, ?1)",
+            [journal.to_string()],
+        )?;
+        let found: String = self
+            .connection
+            .query_row("SELECT journal FROM journal", [], |row| row.get(0))?;
+        if found == journal.to_string() {
+            Ok(())
+        } else {
+            Err(StateError::OtherJournal {
+                found,
+                wanted: journal,
+            })
+        }
     }
 
     /// A connection that only reads, for one thread; sees whole batches only.
@@ -330,6 +363,7 @@ impl State {
                 "DELETE FROM checkpoint WHERE id NOT IN (SELECT id FROM checkpoint ORDER BY id DESC LIMIT ?1)",
                 [CHECKPOINTS_KEPT],
             )?;
+            evict_windows(&transaction, batch.now.plus_nanos(-SERIES_KEPT_NS))?;
         }
         Ok(transaction.commit()?)
     }
@@ -632,6 +666,7 @@ impl StateReader {
 }
 
 const TABLES: &str = "
+CREATE TABLE journal(id INTEGER PRIMARY KEY CHECK (id = 0), journal TEXT NOT NULL);
 CREATE TABLE progress(id INTEGER PRIMARY KEY CHECK (id = 0), partition INTEGER NOT NULL,
     segment INTEGER NOT NULL, offset INTEGER NOT NULL, now INTEGER NOT NULL);
 CREATE TABLE checkpoint(id INTEGER PRIMARY KEY AUTOINCREMENT, bytes BLOB NOT NULL);
@@ -779,6 +814,19 @@ fn evict_dead_letters(to: &Transaction<'_>, bytes_max: i64) -> Result<(), StateE
     Ok(())
 }
 
+/// Removes windows that started before `oldest`, series by series along their keys.
+fn evict_windows(to: &Transaction<'_>, oldest: EventTime) -> Result<(), StateError> {
+    to.execute(
+        "DELETE FROM value WHERE series IN (SELECT id FROM series) AND start < ?1",
+        [oldest.0],
+    )?;
+    to.execute(
+        "DELETE FROM window WHERE channel IN (SELECT id FROM channel) AND start < ?1",
+        [oldest.0],
+    )?;
+    Ok(())
+}
+
 fn write_fleet(to: &Transaction<'_>, fleet: &FleetRow) -> Result<(), StateError> {
     to.execute(
         "INSERT OR REPLACE INTO fleet(effective, text) VALUES (?1, ?2)",
@@ -810,4 +858,275 @@ fn position_at(row: &Row<'_>, first: usize) -> Result<Position, rusqlite::Error>
         segment: row.get::<_, i64>(first + 1)? as u64,
         offset: row.get::<_, i64>(first + 2)? as u64,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dead_letter::DeadReason;
+    use crate::features::Finding;
+    use trunnion_common::id::NodeId;
+    use trunnion_common::reject::RejectReason;
+
+    fn key(asset: &str) -> SeriesKey {
+        SeriesKey {
+            asset: asset.to_owned(),
+            point: "de".to_owned(),
+            channel: "v".to_owned(),
+        }
+    }
+
+    fn features(asset: &str, start: i64, rms: f32) -> FeatureRow {
+        FeatureRow {
+            series: key(asset),
+            start: EventTime(start),
+            end: EventTime(start + 10),
+            coverage: 1.0,
+            decided: true,
+            revision: 0,
+            backfill: false,
+            values: vec![("rms", rms), ("peak", 2.0 * rms)],
+        }
+    }
+
+    fn advisory(asset: &str, raised: i64) -> Advisory {
+        Advisory {
+            id: format!("{asset}/de/ball/{raised}"),
+            asset: asset.to_owned(),
+            point: "de".to_owned(),
+            element: None,
+            raised: EventTime(raised),
+            cleared: None,
+            last_seen: EventTime(raised),
+            evidence: Finding {
+                element: None,
+                order: 0.0,
+                score: 3.25,
+                runner_up: 1.0,
+                lines: Vec::new(),
+                band_hz: (1.0, 2.0),
+            },
+            recommendation: "Look at it.".to_owned(),
+            backfill: false,
+        }
+    }
+
+    fn open() -> (tempfile::TempDir, State, StateReader) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.sqlite");
+        let state = State::open(&path).unwrap();
+        let reader = State::open_reader(&path).unwrap();
+        (dir, state, reader)
+    }
+
+    #[test]
+    fn a_batch_is_read_back_as_it_was_written_and_twice_is_once() {
+        let (_dir, mut state, reader) = open();
+        let row = LedgerRow {
+            node: NodeId::new(0xab).unwrap(),
+            boot: BootId::new(3, 4),
+            channel: ChannelId::new(5).unwrap(),
+            produced: 100,
+            stored: 60,
+            lost: vec![(LossCause::OutboxFull, 10), (LossCause::NodeReset, 20)],
+            pending: 9,
+            unexplained: 1,
+            duplicated: 7,
+        };
+        let letter = DeadLetter {
+            position: Position {
+                partition: 0,
+                segment: 1,
+                offset: 2,
+            },
+            item: 3,
+            gateway: None,
+            reason: DeadReason::Rejected(RejectReason::BodyDecode),
+            time: EventTime(4),
+            payload: vec![1, 2, 3],
+        };
+        let batch = Batch {
+            features: vec![
+                features("fan", 0, 1.0),
+                features("fan", 10, 2.0),
+                features("saw", 0, 3.0),
+            ],
+            advisories: vec![advisory("fan", 20)],
+            ledger: vec![row.clone()],
+            dead_letters: vec![letter.clone()],
+            fleet: Some(FleetRow {
+                effective: EventTime(1),
+                text: "text".to_owned(),
+                assets: vec![AssetRow {
+                    asset: "fan".to_owned(),
+                    name: "The fan".to_owned(),
+                    site: "s".to_owned(),
+                    area: "a".to_owned(),
+                }],
+            }),
+            counters: vec![("windows_fired".to_owned(), 3)],
+            position: letter.position,
+            now: EventTime(30),
+            published: EventTime(5_000_010),
+            checkpoint: None,
+        };
+        for _ in 0..2 {
+            state.write(&batch).unwrap();
+            let assets = reader.assets().unwrap();
+            assert_eq!(assets.len(), 2);
+            assert_eq!(
+                (assets[0].name.as_deref(), assets[0].active_advisories),
+                (Some("The fan"), 1)
+            );
+            assert_eq!(assets[0].channels[0].values["rms"], 2.0);
+            assert_eq!(
+                (assets[1].asset.as_str(), assets[1].name.as_deref()),
+                ("saw", None)
+            );
+            assert_eq!(reader.advisories(true, None).unwrap(), [advisory("fan", 20)]);
+            assert!(reader.advisories(false, Some("saw")).unwrap().is_empty());
+            assert_eq!(reader.ledger().unwrap(), [row.clone()]);
+            let letters = reader.dead_letters(10).unwrap();
+            assert_eq!((letters.len(), letters[0].reason.as_str()), (1, "body_decode"));
+            assert_eq!(
+                reader.dead_letter(letter.position, 3).unwrap(),
+                Some(vec![1, 2, 3])
+            );
+            assert_eq!(reader.counters().unwrap()["windows_fired"], 3);
+            assert_eq!(
+                reader.fleet_text().unwrap(),
+                Some((EventTime(1), "text".to_owned()))
+            );
+            assert_eq!(reader.position().unwrap().unwrap().now, EventTime(30));
+            assert_eq!(reader.series_names(Some("fan")).unwrap().len(), 2);
+        }
+        let mut query = SeriesQuery {
+            series: key("fan"),
+            feature: "rms".to_owned(),
+            from: EventTime(0),
+            to: EventTime(100),
+            limit: 10,
+        };
+        let values = |query: &SeriesQuery| -> Vec<f32> {
+            reader
+                .series(query)
+                .unwrap()
+                .iter()
+                .map(|value| value.value)
+                .collect()
+        };
+        assert_eq!(values(&query), [1.0, 2.0]);
+        query.limit = 1;
+        assert_eq!(values(&query), [2.0], "the newest");
+        (query.limit, query.to) = (10, EventTime(10));
+        assert_eq!(values(&query), [1.0], "`to` is exclusive");
+    }
+
+    #[test]
+    fn latency_is_that_of_the_first_publication() {
+        let (_dir, mut state, reader) = open();
+        assert_eq!(reader.latency_percentiles(EventTime(0)).unwrap(), None);
+        for published in [1_000_010, 9_000_010] {
+            let batch = Batch {
+                features: vec![features("fan", 0, 1.0)],
+                published: EventTime(published),
+                ..Batch::default()
+            };
+            state.write(&batch).unwrap();
+        }
+        let latency = reader.latency_percentiles(EventTime(0)).unwrap().unwrap();
+        assert_eq!((latency.windows, latency.p50_ms, latency.p99_ms), (1, 1.0, 1.0));
+        assert_eq!(reader.latency_percentiles(EventTime(11)).unwrap(), None);
+    }
+
+    #[test]
+    fn a_cleared_advisory_no_longer_stands() {
+        let (_dir, mut state, reader) = open();
+        let mut over = advisory("fan", 20);
+        over.cleared = Some(EventTime(50));
+        let batch = Batch {
+            advisories: vec![advisory("fan", 20), advisory("fan", 30), over.clone()],
+            ..Batch::default()
+        };
+        state.write(&batch).unwrap();
+        assert_eq!(
+            reader.advisories(true, Some("fan")).unwrap(),
+            [advisory("fan", 30)]
+        );
+        assert_eq!(
+            reader.advisories(false, None).unwrap(),
+            [advisory("fan", 30), over]
+        );
+    }
+
+    #[test]
+    fn old_windows_and_dead_letters_make_room() {
+        let (_dir, mut state, reader) = open();
+        let letter = |offset: u64| DeadLetter {
+            position: Position {
+                offset,
+                ..Position::default()
+            },
+            item: 0,
+            gateway: None,
+            reason: DeadReason::Fleet,
+            time: EventTime(0),
+            payload: vec![0; 1 << 20],
+        };
+        let kept = DEAD_LETTER_BYTES_MAX as u64 >> 20;
+        let batch = Batch {
+            features: vec![features("fan", 0, 1.0), features("fan", SERIES_KEPT_NS, 1.0)],
+            dead_letters: (0..kept + 3).map(letter).collect(),
+            now: EventTime(SERIES_KEPT_NS + 1),
+            checkpoint: Some(vec![1]),
+            ..Batch::default()
+        };
+        state.write(&batch).unwrap();
+        let letters = reader.dead_letters(1_000).unwrap();
+        assert_eq!(letters.len() as u64, kept);
+        assert_eq!(letters.last().unwrap().position.offset, 3);
+        let values: i64 = reader
+            .connection
+            .query_row("SELECT count(*) FROM value", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(values, 2);
+    }
+
+    #[test]
+    fn two_checkpoints_are_kept_newest_first() {
+        let (_dir, mut state, _) = open();
+        for n in 1..5 {
+            let batch = Batch {
+                checkpoint: Some(vec![n]),
+                ..Batch::default()
+            };
+            state.write(&batch).unwrap();
+        }
+        assert_eq!(state.checkpoints().unwrap(), [[4], [3]]);
+    }
+
+    #[test]
+    fn tables_of_another_journal_or_schema_are_refused() {
+        let (dir, mut state, _) = open();
+        state.bind(JournalId(1)).unwrap();
+        state.bind(JournalId(1)).unwrap();
+        assert!(matches!(
+            state.bind(JournalId(2)),
+            Err(StateError::OtherJournal { .. })
+        ));
+        state.connection.pragma_update(None, "user_version", 99).unwrap();
+        let path = dir.path().join("state.sqlite");
+        assert!(matches!(
+            State::open(&path),
+            Err(StateError::Schema { found: 99 })
+        ));
+        assert!(matches!(
+            State::open_reader(&path),
+            Err(StateError::Schema { found: 99 })
+        ));
+        assert!(matches!(
+            State::open(&dir.path().join("none/state.sqlite")),
+            Err(StateError::Open { .. })
+        ));
+    }
 }

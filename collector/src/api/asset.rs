@@ -168,7 +168,11 @@ mod tests {
             active_advisories,
             channels,
         };
-        assert_eq!(grade(&asset, now), expected, "{active_advisories} advisories, windows {windows:?}");
+        assert_eq!(
+            grade(&asset, now),
+            expected,
+            "{active_advisories} advisories, windows {windows:?}"
+        );
     }
 
     #[test]

@@ -52,7 +52,10 @@ fn the_good_file_becomes_absolute_paths_and_defaults() {
     let config = parse(GOOD).unwrap();
     assert_eq!(config.site.as_str(), "bremen");
     assert_eq!(config.door.key, Path::new("/etc/trunnion/pki/server.key"));
-    assert_eq!(config.door.crl.as_deref(), Some(Path::new("/etc/trunnion/pki/crl.pem")));
+    assert_eq!(
+        config.door.crl.as_deref(),
+        Some(Path::new("/etc/trunnion/pki/crl.pem"))
+    );
     assert_eq!(config.door.limits, Limits::default());
     assert_eq!(config.window, WindowSettings::default());
     assert_eq!(config.journal.segment_bytes, 64 << 20);
@@ -298,12 +301,7 @@ fn numbers_out_of_bounds_are_refused() {
     );
     check(16, "size_ms = \"1 s\"", (16, 11), "is a text, not a whole number");
     check(16, "size_ms = 99999999999999999999999", (16, 11), "out of bounds");
-    check(
-        17,
-        "trail_ms = 70000",
-        (17, 12),
-        "window.trail_ms is 70000",
-    );
+    check(17, "trail_ms = 70000", (17, 12), "window.trail_ms is 70000");
     check(
         19,
         "segment_mib = 3",
@@ -313,13 +311,29 @@ fn numbers_out_of_bounds_are_refused() {
     check(19, "segment_mib = 0xffff", (19, 15), "journal.segment_mib is 0x");
     check(19, "segment_mib = inf", (19, 15), "not a whole number");
     for (field, column, words) in [
-        ("handshake_timeout_ms = 99", 24, "choose from 100 to 60000 milliseconds"),
+        (
+            "handshake_timeout_ms = 99",
+            24,
+            "choose from 100 to 60000 milliseconds",
+        ),
         ("connections_max = 0", 19, "choose from 1 to 4096 connections"),
-        ("connections_max = 5000", 19, "door.limits.connections_max is 5000"),
+        (
+            "connections_max = 5000",
+            19,
+            "door.limits.connections_max is 5000",
+        ),
         ("handshakes_max = -3", 18, "door.limits.handshakes_max is -3"),
         ("bytes_per_second = 1", 20, "door.limits.bytes_per_second is 1"),
-        ("packets_per_second = 9", 22, "door.limits.packets_per_second is 9"),
-        ("packets_max = 9", 1, "door.limits.packets_max is no field of this file"),
+        (
+            "packets_per_second = 9",
+            22,
+            "door.limits.packets_per_second is 9",
+        ),
+        (
+            "packets_max = 9",
+            1,
+            "door.limits.packets_max is no field of this file",
+        ),
     ] {
         check(11, &format!("[door.limits]\n{field}"), (12, column), words);
     }

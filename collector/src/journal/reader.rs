@@ -70,69 +70,63 @@ impl Reader {
                 None => {
                     let (open, damage) = open_segment(&self.directory, self.position)?;
                     self.damage += damage;
-                    self.position = place(&open);
                     self.segment.insert(open)
                 }
             };
-            let number = open.reader.number();
-            let limit = if number == upto.segment {
-                upto.offset
-            } else {
-                match open.sealed_at {
-                    Some(limit) => limit,
-                    None => *open.sealed_at.insert(sealed_at(&self.directory, &open.reader)?),
-                }
-            };
-            let before = open.reader.at();
+            let (number, from) = (open.reader.number(), open.reader.at());
+            let limit = open.limit(&self.directory, upto)?;
             let group = open
                 .reader
                 .next_group(limit)
                 .map_err(JournalError::io("read", &segment_path(&self.directory, number)))?;
             if let Some(group) = group {
-                self.position = place(open);
-                if group.damage != Damage::default() {
-                    tracing::error!(
-                        segment = number,
-                        offset = before,
-                        entries = group.damage.entries,
-                        bytes = group.damage.bytes,
-                        "the journal is damaged here; what can be read is used"
-                    );
-                    self.damage += group.damage;
-                }
-                let at = |offset| segment::position(PARTITION, number, offset);
+                self.position = segment::position(PARTITION, number, group.end);
+                self.note(group.damage, number, from);
+                let place = |offset| segment::position(PARTITION, number, offset);
+                let entries = group.entries.into_iter();
                 return Ok(Some(Commit {
                     time: group.time,
-                    entries: group
-                        .entries
-                        .into_iter()
-                        .map(|(offset, entry)| (at(offset), entry))
-                        .collect(),
+                    entries: entries.map(|(offset, entry)| (place(offset), entry)).collect(),
                     end: self.position,
                 }));
             }
-            if before < limit {
-                tracing::error!(
-                    segment = number,
-                    offset = before,
-                    bytes = limit - before,
-                    "the journal is damaged here and no commit record follows in this segment"
-                );
-                self.damage.bytes += limit - before;
-            }
-            if number == upto.segment {
-                self.segment = None;
-                self.position = upto;
+            // Whatever is left has lost its commit record.
+            let bytes = limit.saturating_sub(from);
+            self.note(Damage { entries: 0, bytes }, number, from);
+            self.segment = None;
+            self.position = if number == upto.segment {
+                upto
             } else {
-                self.position = segment::position(PARTITION, next_number(&self.directory, number)?, 0);
-                self.segment = None;
-            }
+                segment::position(PARTITION, next_number(&self.directory, number)?, 0)
+            };
+        }
+    }
+
+    fn note(&mut self, damage: Damage, segment: u64, offset: u64) {
+        if damage != Damage::default() {
+            tracing::error!(
+                segment,
+                offset,
+                entries = damage.entries,
+                bytes = damage.bytes,
+                "the journal is damaged here; what can be read is used"
+            );
+            self.damage += damage;
         }
     }
 }
 
-fn place(open: &OpenSegment) -> Position {
-    segment::position(PARTITION, open.reader.number(), open.reader.at())
+impl OpenSegment {
+    /// Up to where it is committed.
+    fn limit(&mut self, directory: &Path, upto: Position) -> Result<u64, JournalError> {
+        if self.reader.number() == upto.segment {
+            return Ok(upto.offset);
+        }
+        match self.sealed_at {
+            Some(limit) => Ok(limit),
+            None => Ok(*self.sealed_at.insert(sealed_at(directory, &self.reader)?)),
+        }
+    }
 }
 
 /// Opens the segment of a position. Damage in front of the position was counted when that was read.

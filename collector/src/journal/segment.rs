@@ -427,6 +427,9 @@ impl SegmentReader {
             let length = (2 * window.len() as u64).max(CHUNK_BYTES).min(limit - self.at);
             self.chunk = read_upto(&self.file, self.at, length)?.into();
             self.chunk_at = self.at;
+            if (self.chunk.len() as u64) < length {
+                return Ok(None);
+            }
         }
     }
 

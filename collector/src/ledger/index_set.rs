@@ -31,8 +31,12 @@ impl IndexSet {
         let from = self.ranges.partition_point(|range| range.end() < new.first());
         let to = self.ranges.partition_point(|range| range.first() <= new.end());
         let melted = &self.ranges[from..to];
-        let first = melted.first().map_or(new.first(), |range| range.first().min(new.first()));
-        let end = melted.last().map_or(new.end(), |range| range.end().max(new.end()));
+        let first = melted
+            .first()
+            .map_or(new.first(), |range| range.first().min(new.first()));
+        let end = melted
+            .last()
+            .map_or(new.end(), |range| range.end().max(new.end()));
         self.ranges.splice(from..to, Range::new(first, end));
         missing
     }
@@ -89,7 +93,8 @@ impl IndexSet {
             return None;
         }
         let hole = Range::new(self.ranges[0].end(), self.ranges[1].first());
-        self.ranges.splice(0..2, Range::new(self.ranges[0].first(), self.ranges[1].end()));
+        self.ranges
+            .splice(0..2, Range::new(self.ranges[0].first(), self.ranges[1].end()));
         hole
     }
 

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
+use trunnion_common::id::JournalId;
 use trunnion_common::time::EventTime;
 
 /// Commits written in one transaction at most: a backlog is worked off in large steps, and a live
@@ -52,12 +53,16 @@ pub struct Runner {
 
 impl Runner {
     /// Starts where the newest usable checkpoint is, or at the journal's beginning.
+    ///
+    /// `journal` is the journal's directory, and `id` the journal that its writer found there.
     pub fn resume(
         journal: &Path,
-        state: State,
+        id: JournalId,
+        mut state: State,
         settings: Settings,
         metrics: Metrics,
     ) -> Result<Self, RunError> {
+        state.bind(id)?;
         let mut resumed = None;
         for (age, bytes) in state.checkpoints()?.iter().enumerate() {
             match checkpoint::load(bytes, &settings) {
@@ -70,7 +75,9 @@ impl Runner {
         }
         let pipeline = Pipeline::resume(settings, resumed.unwrap_or_default());
         let position = pipeline.state().position();
-        let written = state.progress()?.map_or(Position::default(), |progress| progress.position);
+        let written = state
+            .progress()?
+            .map_or(Position::default(), |progress| progress.position);
         tracing::info!(?position, ?written, "the pipeline resumes");
         Ok(Self {
             reader: Reader::open(journal, position)?,
@@ -175,7 +182,9 @@ impl Runner {
             self.checkpointed = instant_now();
         }
         let now = utc_now();
-        let news = news_from.and_then(|from| batch.features.get(from..)).unwrap_or_default();
+        let news = news_from
+            .and_then(|from| batch.features.get(from..))
+            .unwrap_or_default();
         for row in news.iter().filter(|row| !row.backfill) {
             let seconds = now.nanos_since(row.end) as f64 / 1e9;
             self.metrics.feature_latency.observe(seconds);
@@ -189,17 +198,32 @@ impl Runner {
         let (then, now) = (&self.counted, self.pipeline.counters());
         if news {
             let metrics = &self.metrics;
-            metrics.frames_duplicated.inc_by(now.frames_duplicated - then.frames_duplicated);
-            metrics.samples_stored.inc_by(now.samples_stored - then.samples_stored);
+            metrics
+                .frames_duplicated
+                .inc_by(now.frames_duplicated - then.frames_duplicated);
+            metrics
+                .samples_stored
+                .inc_by(now.samples_stored - then.samples_stored);
             metrics.samples_late.inc_by(now.samples_late - then.samples_late);
-            metrics.windows_fired.inc_by(now.windows_fired - then.windows_fired);
-            metrics.windows_undecided.inc_by(now.windows_undecided - then.windows_undecided);
-            metrics.advisories_raised.inc_by(now.advisories_raised - then.advisories_raised);
-            metrics.advisories_cleared.inc_by(now.advisories_cleared - then.advisories_cleared);
+            metrics
+                .windows_fired
+                .inc_by(now.windows_fired - then.windows_fired);
+            metrics
+                .windows_undecided
+                .inc_by(now.windows_undecided - then.windows_undecided);
+            metrics
+                .advisories_raised
+                .inc_by(now.advisories_raised - then.advisories_raised);
+            metrics
+                .advisories_cleared
+                .inc_by(now.advisories_cleared - then.advisories_cleared);
             for (reason, count) in &now.dead_letters {
                 let before = then.dead_letters.get(reason).copied().unwrap_or(0);
                 let reason = reason.label();
-                metrics.dead_letters.get_or_create(&Reason { reason }).inc_by(count - before);
+                metrics
+                    .dead_letters
+                    .get_or_create(&Reason { reason })
+                    .inc_by(count - before);
             }
         }
         self.counted = now.clone();
@@ -209,7 +233,10 @@ impl Runner {
 }
 
 /// When outputs became visible; nothing is decided by it.
-#[allow(clippy::disallowed_methods, reason = "the shell measures how late features are published")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the shell measures how late features are published"
+)]
 fn utc_now() -> EventTime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     EventTime(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
@@ -219,4 +246,156 @@ fn utc_now() -> EventTime {
 #[allow(clippy::disallowed_methods, reason = "the shell paces checkpoints")]
 fn instant_now() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::script::{self, Node};
+    use super::*;
+    use crate::journal::{Entry, Journal, Options};
+    use crate::state::StateReader;
+
+    struct Place {
+        dir: tempfile::TempDir,
+        journal: Journal,
+        entries: std::vec::IntoIter<Entry>,
+        commits: i64,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let (journal, _) = Journal::open(dir.path(), Options::default(), script::START).unwrap();
+            let mut entries = vec![script::fleet(1)];
+            entries.extend(Node::new(1).story(200, script::outer_race_fault));
+            Self {
+                dir,
+                journal,
+                entries: entries.into_iter(),
+                commits: 0,
+            }
+        }
+
+        fn commit(&mut self, entries: usize) -> Position {
+            for entry in self.entries.by_ref().take(entries) {
+                self.journal.append(&entry);
+            }
+            self.commits += 1;
+            let now = script::START.plus_nanos(self.commits * script::SECOND);
+            self.journal.commit(now).unwrap()
+        }
+
+        fn state(&self, name: &str) -> std::path::PathBuf {
+            self.dir.path().join(name)
+        }
+
+        fn runner(&self, name: &str) -> Runner {
+            let state = State::open(&self.state(name)).unwrap();
+            let metrics = Metrics::default();
+            Runner::resume(
+                self.dir.path(),
+                self.journal.id(),
+                state,
+                Settings::default(),
+                metrics,
+            )
+            .unwrap()
+        }
+
+        /// Everything that a reader sees, as text.
+        fn seen(&self, name: &str) -> String {
+            let reader = StateReader::open(&self.state(name)).unwrap();
+            format!(
+                "{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}",
+                reader.assets().unwrap(),
+                reader.advisories(false, None).unwrap(),
+                reader.ledger().unwrap(),
+                reader.counters().unwrap(),
+                reader.position().unwrap(),
+            )
+        }
+    }
+
+    #[test]
+    fn killed_at_any_batch_it_ends_with_the_same_tables() {
+        let mut place = Place::new();
+        let mut steady = place.runner("steady");
+        for batch in 0..21 {
+            let upto = place.commit(10);
+            steady.catch_up(upto).unwrap();
+            // Dropped without a word, and every third time with a checkpoint behind it.
+            let mut killed = place.runner("killed");
+            killed.catch_up(upto).unwrap();
+            if batch % 3 == 0 {
+                killed.save().unwrap();
+            }
+        }
+        let seen = place.seen("steady");
+        assert!(
+            seen.contains("outer_race") || seen.contains("OuterRace"),
+            "{seen}"
+        );
+        assert_eq!(place.seen("killed"), seen);
+        let mut replayed = place.runner("replayed");
+        replayed.catch_up(place.journal.end()).unwrap();
+        assert_eq!(place.seen("replayed"), seen);
+    }
+
+    #[test]
+    fn an_unreadable_checkpoint_costs_time_and_nothing_else() {
+        for spoilt in [1, 2] {
+            let mut place = Place::new();
+            let mut runner = place.runner("state");
+            for _ in 0..4 {
+                let upto = place.commit(40);
+                runner.catch_up(upto).unwrap();
+                runner.save().unwrap();
+            }
+            let seen = place.seen("state");
+            drop(runner);
+            rusqlite::Connection::open(place.state("state"))
+                .unwrap()
+                .execute(
+                    "UPDATE checkpoint SET bytes = x'00' WHERE id IN
+                     (SELECT id FROM checkpoint ORDER BY id DESC LIMIT ?1)",
+                    [spoilt],
+                )
+                .unwrap();
+            let mut runner = place.runner("state");
+            assert!(runner.pipeline.state().position() < place.journal.end());
+            runner.catch_up(place.journal.end()).unwrap();
+            assert_eq!(place.seen("state"), seen);
+            assert_eq!(
+                runner.metrics.windows_fired.get(),
+                0,
+                "counted before the restart"
+            );
+        }
+    }
+
+    #[test]
+    fn it_ends_when_the_writer_has_gone_with_everything_applied_and_saved() {
+        let mut place = Place::new();
+        let (committed, follow) = watch::channel(place.journal.end());
+        let runner = place.runner("state");
+        let metrics = runner.metrics.clone();
+        let running = std::thread::spawn(move || runner.run(follow));
+        for _ in 0..7 {
+            let _ = committed.send(place.commit(30));
+        }
+        drop(committed);
+        running.join().unwrap().unwrap();
+        let resumed = place.runner("state");
+        assert_eq!(resumed.pipeline.state().position(), place.journal.end());
+        assert_eq!(metrics.samples_stored.get(), 200 * script::FRAME);
+        assert_eq!(
+            metrics.windows_fired.get(),
+            resumed.pipeline.counters().windows_fired
+        );
+        assert!(
+            metrics
+                .render()
+                .contains("trunnion_collector_feature_latency_seconds_count 8")
+        );
+    }
 }

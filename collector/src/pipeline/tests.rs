@@ -1,0 +1,471 @@
+use super::script::*;
+use super::*;
+use crate::checkpoint;
+use trunnion_common::block::{ChannelHolding, Gap, Holding, Kind, Tombstone};
+use trunnion_common::id::Epoch;
+
+fn play(commits: &[Commit]) -> (Pipeline, Vec<Output>) {
+    let mut pipeline = Pipeline::new(Settings::default());
+    let outputs = commits.iter().flat_map(|commit| pipeline.apply(commit)).collect();
+    (pipeline, outputs)
+}
+
+fn windows(outputs: &[Output]) -> Vec<&FeatureRow> {
+    let windows = outputs.iter().filter_map(|output| match output {
+        Output::Features(row) => Some(row),
+        _ => None,
+    });
+    windows.collect()
+}
+
+/// The ledger's rows as they are at the end.
+fn ledger_of(outputs: &[Output]) -> BTreeMap<AccountKey, LedgerRow> {
+    let rows = outputs.iter().filter_map(|output| match output {
+        Output::Ledger(row) => Some(((row.node, row.boot, row.channel), row.clone())),
+        _ => None,
+    });
+    rows.collect()
+}
+
+fn dead_letters(outputs: &[Output]) -> Vec<(DeadReason, usize)> {
+    let letters = outputs.iter().filter_map(|output| match output {
+        Output::DeadLetter(letter) => Some((letter.reason, letter.payload.len())),
+        _ => None,
+    });
+    letters.collect()
+}
+
+fn sine(n: u64) -> f64 {
+    0.5 * (std::f64::consts::TAU * 60.0 * n as f64 / RATE as f64).sin()
+}
+
+#[test]
+fn windows_carry_the_features_of_exactly_their_samples() {
+    let mut node = Node::new(1);
+    let mut entries = vec![fleet(1)];
+    entries.extend(node.story(60, sine));
+    let (pipeline, outputs) = play(&commits(entries));
+    let windows = windows(&outputs);
+    // The node starts a quarter of a second into a second, and sends 2.4 s.
+    let seen: Vec<_> = windows
+        .iter()
+        .map(|row| (row.start.0 - START.0 + SECOND / 4, row.decided, row.coverage))
+        .collect();
+    assert_eq!(seen, [(0, false, 0.75), (SECOND, true, 1.0)]);
+    assert!(windows[0].values.is_empty());
+    let value = |label| {
+        windows[1]
+            .values
+            .iter()
+            .find(|(name, _)| *name == label)
+            .unwrap()
+            .1
+    };
+    assert!((value("rms") - 0.5 / 2f32.sqrt()).abs() < 1e-3);
+    assert!((value("crest_factor") - 2f32.sqrt()).abs() < 1e-2);
+    let key = &windows[1].series;
+    assert_eq!([&key.asset, &key.point, &key.channel], ["fan-1", "motor-de", "v"]);
+    let row = ledger_of(&outputs).into_values().next().unwrap();
+    assert_eq!(
+        (row.produced, row.stored, row.unexplained),
+        (60 * FRAME, 60 * FRAME, 0)
+    );
+    assert_eq!(pipeline.counters().samples_stored, 60 * FRAME);
+}
+
+#[test]
+fn a_struck_outer_race_is_named_and_cleared_once_it_is_gone() {
+    let mut node = Node::new(1);
+    let mut entries = vec![fleet(1)];
+    let onset = 3 * RATE;
+    let mended = 12 * RATE;
+    entries.extend(node.story(27 * 25, |n| {
+        if (onset..mended).contains(&n) {
+            outer_race_fault(n)
+        } else {
+            noise(n)
+        }
+    }));
+    let (_, outputs) = play(&commits(entries));
+    let changes: Vec<_> = outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::Advisory(change) => Some(change),
+            _ => None,
+        })
+        .collect();
+    let AdvisoryChange::Raised(raised) = changes[0] else {
+        panic!("{changes:?}");
+    };
+    assert_eq!(raised.element, Some(crate::bearing::Element::OuterRace));
+    assert_eq!(
+        (raised.asset.as_str(), raised.point.as_str()),
+        ("fan-1", "motor-de")
+    );
+    assert!(raised.raised > START.plus_nanos(3 * SECOND) && raised.raised < START.plus_nanos(9 * SECOND));
+    assert!(matches!(changes.last(), Some(AdvisoryChange::Cleared(over)) if over.id == raised.id));
+}
+
+#[test]
+fn a_channel_that_no_fleet_file_names_is_shown_as_unassigned() {
+    let mut node = Node::new(0xab);
+    let (_, outputs) = play(&commits(node.story(60, sine)));
+    let row = windows(&outputs)[1].clone();
+    let key = &row.series;
+    assert_eq!(
+        [&key.asset, &key.point, &key.channel],
+        ["unassigned", "00000000000000ab", "0"]
+    );
+    assert!(row.values.iter().any(|(label, _)| *label == "rms"));
+}
+
+#[test]
+fn a_fleet_file_holds_from_its_effective_time_on() {
+    let mut node = Node::new(1);
+    let Entry::Fleet { text, .. } = fleet(1) else {
+        panic!("not a fleet");
+    };
+    let effective = START.plus_nanos(SECOND * 3 / 4);
+    let mut entries = vec![Entry::Fleet { effective, text }];
+    entries.extend(node.story(60, sine));
+    let (_, outputs) = play(&commits(entries));
+    let assets: Vec<_> = windows(&outputs)
+        .iter()
+        .map(|row| row.series.asset.clone())
+        .collect();
+    assert_eq!(assets, ["unassigned", "fan-1"]);
+}
+
+#[test]
+fn samples_wait_for_their_clock_fix_and_channel_table() {
+    let mut node = Node::new(1);
+    let in_order = node.story(60, sine);
+    let (_, expected) = play(&commits(in_order.clone()));
+    let mut swapped = in_order;
+    // Table and fix come after the samples.
+    swapped.rotate_left(2);
+    let mut pipeline = Pipeline::new(Settings::default());
+    let mut outputs = Vec::new();
+    for (n, commit) in commits(swapped).iter().enumerate() {
+        outputs.extend(pipeline.apply(commit));
+        if n < 60 {
+            let row = ledger_of(&outputs).into_values().next().unwrap();
+            assert_eq!((row.produced, row.stored), ((n as u64 + 1) * FRAME, 0));
+            assert_eq!((row.pending, row.unexplained), (row.produced, 0));
+        }
+    }
+    assert_eq!(windows(&outputs), windows(&expected));
+    assert_eq!(ledger_of(&outputs), ledger_of(&expected));
+}
+
+#[test]
+fn the_oldest_that_waits_becomes_a_dead_letter_when_there_is_no_room() {
+    let mut node = Node::new(1);
+    let mut entries = node.story(8, sine);
+    entries.remove(1); // The clock fix.
+    let settings = Settings {
+        waiting_bytes_max: 5_000,
+        ..Settings::default()
+    };
+    let mut pipeline = Pipeline::new(settings);
+    let outputs: Vec<_> = commits(entries)
+        .iter()
+        .flat_map(|commit| pipeline.apply(commit))
+        .collect();
+    let dead = dead_letters(&outputs);
+    assert!(!dead.is_empty() && dead.iter().all(|(reason, _)| *reason == DeadReason::NoClockFix));
+    let row = ledger_of(&outputs).into_values().next().unwrap();
+    assert_eq!(row.lost, [(LossCause::Refused, dead.len() as u64 * FRAME)]);
+    assert_eq!(row.produced, row.lost_total() + row.pending);
+}
+
+#[test]
+fn a_frame_that_comes_again_changes_nothing_but_a_count() {
+    let mut node = Node::new(1);
+    let describe = node.describe();
+    let mut entries = vec![fleet(1), node.frame_block(&[describe]), node.fix()];
+    let frames: Vec<_> = (0..60).map(|_| node.waveform(sine)).collect();
+    let once = node.frame_block(&frames);
+    let again = node.frame_block(&frames);
+    entries.push(once);
+    let (_, expected) = play(&commits(entries.clone()));
+    entries.push(again);
+    let (pipeline, outputs) = play(&commits(entries));
+    assert_eq!(windows(&outputs), windows(&expected));
+    let row = ledger_of(&outputs).into_values().next().unwrap();
+    assert_eq!((row.stored, row.duplicated), (60 * FRAME, 60 * FRAME));
+    assert_eq!(pipeline.counters().frames_duplicated, 60);
+}
+
+#[test]
+fn frames_in_any_order_make_the_same_windows() {
+    let mut node = Node::new(1);
+    let mut entries = vec![fleet(1)];
+    entries.extend(node.story(100, noise));
+    let (_, expected) = play(&commits(entries.clone()));
+    // Pairs swapped, and one frame far behind its place.
+    for pair in entries[3..].chunks_exact_mut(2) {
+        pair.swap(0, 1);
+    }
+    let late = entries.remove(40);
+    entries.insert(70, late);
+    let (pipeline, outputs) = play(&commits(entries));
+    assert_eq!(windows(&outputs), windows(&expected));
+    assert_eq!(pipeline.counters().samples_late, 0);
+}
+
+#[test]
+fn what_cannot_be_decoded_is_a_dead_letter_and_the_rest_goes_on() {
+    let mut node = Node::new(1);
+    let mut entries = node.story(30, sine);
+    entries.push(node.block(Kind::ClockFix, &[0xff; 3]));
+    let mut broken = node.waveform(sine);
+    broken[20] ^= 1;
+    entries.push(node.frame_block(&[broken]));
+    let mut odd = node.waveform(sine);
+    let at = odd.len() - 5;
+    odd.truncate(at);
+    let crc = trunnion_common::codec::crc32c(&odd);
+    odd.extend(crc.to_le_bytes());
+    entries.push(node.frame_block(&[odd]));
+    entries.push(Entry::Fleet {
+        effective: START,
+        text: "[[site]".to_owned(),
+    });
+    for _ in 0..30 {
+        let frame = node.waveform(sine);
+        entries.push(node.frame_block(&[frame]));
+    }
+    // The agent holds nothing any more, and the node neither.
+    let produced = node.sample;
+    let (id, boot) = (node.id, node.boot);
+    entries.push(
+        node.holding(Holding {
+            node: id,
+            boot,
+            channels: [ChannelHolding {
+                channel: FIRST_CHANNEL,
+                produced,
+                at_node: produced,
+                at_agent: None,
+            }]
+            .into_iter()
+            .collect(),
+        }),
+    );
+    let (pipeline, outputs) = play(&commits(entries));
+    let reasons: Vec<_> = dead_letters(&outputs)
+        .into_iter()
+        .map(|(reason, _)| reason)
+        .collect();
+    assert_eq!(
+        reasons,
+        [
+            DeadReason::Rejected(RejectReason::BodyDecode),
+            DeadReason::Rejected(RejectReason::BadCrc),
+            DeadReason::Rejected(RejectReason::FramePayload),
+            DeadReason::Fleet,
+        ]
+    );
+    let row = ledger_of(&outputs).into_values().next().unwrap();
+    assert_eq!(
+        (row.produced, row.stored, row.unexplained),
+        (produced, 60 * FRAME, 0)
+    );
+    assert_eq!(row.lost, [(LossCause::Refused, 2 * FRAME)]);
+    assert_eq!(pipeline.unexplained(), 0);
+}
+
+#[test]
+fn gaps_and_tombstones_let_the_watermark_go_on() {
+    for named in ["gap", "tombstone"] {
+        let mut node = Node::new(1);
+        let mut entries = node.story(30, sine);
+        let _lost = node.waveform(sine);
+        for _ in 0..60 {
+            let frame = node.waveform(sine);
+            entries.push(node.frame_block(&[frame]));
+        }
+        let (_, before) = play(&commits(entries.clone()));
+        let ranges = [Range::one(30).unwrap()].into_iter().collect();
+        let (id, boot) = (node.id, node.boot);
+        let (kind, body) = match named {
+            "gap" => (
+                Kind::Gap,
+                postcard::to_stdvec(&Gap {
+                    node: id,
+                    boot,
+                    class: Class::Waveform,
+                    ranges,
+                    cause: LossCause::OutboxFull,
+                }),
+            ),
+            _ => (
+                Kind::Tombstone,
+                postcard::to_stdvec(&Tombstone {
+                    epoch: Epoch(1),
+                    blocks: Range::one(1_000).unwrap(),
+                    cause: LossCause::SpoolEvicted,
+                    frames: [(id, boot, Class::Waveform, ranges)].into_iter().collect(),
+                    samples: [(id, boot, FIRST_CHANNEL, FRAME)].into_iter().collect(),
+                }),
+            ),
+        };
+        entries.push(node.block(kind, &body.unwrap()));
+        let (_, after) = play(&commits(entries));
+        let fired = |outputs: &[Output]| windows(outputs).len();
+        assert!(fired(&before) < fired(&after), "{named}");
+        let window = &windows(&after)[1];
+        assert!(
+            (window.coverage - 0.96).abs() < 1e-6 && window.decided,
+            "{window:?}"
+        );
+    }
+}
+
+#[test]
+fn a_restarted_node_goes_on_in_the_same_series() {
+    let mut node = Node::new(1);
+    let mut entries = vec![fleet(1)];
+    entries.extend(node.story(50, sine));
+    let (id, old) = (node.id, node.boot);
+    entries.push(
+        node.holding(Holding {
+            node: id,
+            boot: old,
+            channels: [ChannelHolding {
+                channel: FIRST_CHANNEL,
+                produced: node.sample + 100,
+                at_node: node.sample,
+                at_agent: None,
+            }]
+            .into_iter()
+            .collect(),
+        }),
+    );
+    node.reboot();
+    entries.extend(node.story(10, sine));
+    let (_, outputs) = play(&commits(entries));
+    let rows = ledger_of(&outputs);
+    assert_eq!(
+        rows[&(id, old, FIRST_CHANNEL)].lost,
+        [(LossCause::NodeReset, 100)]
+    );
+    assert_eq!(rows[&(id, node.boot, FIRST_CHANNEL)].stored, 10 * FRAME);
+}
+
+#[test]
+fn a_silent_nodes_window_fires_by_the_journals_clock() {
+    let mut node = Node::new(1);
+    let mut commits = commits(node.story(10, sine));
+    let end = commits.last().unwrap().end;
+    for seconds in [30, 59, 62] {
+        commits.push(Commit {
+            time: START.plus_nanos(seconds * SECOND),
+            entries: vec![(end, Entry::Tick)],
+            end,
+        });
+    }
+    let (_, outputs) = play(&commits);
+    let windows = windows(&outputs);
+    assert_eq!((windows.len(), windows[0].decided), (1, false));
+    assert!((windows[0].coverage - 0.4).abs() < 1e-6);
+    let (_, before) = play(&commits[..commits.len() - 1]);
+    assert!(!before.iter().any(|output| matches!(output, Output::Features(_))));
+}
+
+/// Two nodes behind two gateways, one with a fault, something to wait for and something broken.
+fn plant() -> (Vec<Entry>, Vec<Entry>) {
+    let mut faulty = Node::new(1);
+    let mut one = faulty.story(150, outer_race_fault);
+    one.insert(20, faulty.block(Kind::Gap, &[1]));
+    let mut healthy = Node::new(2);
+    let mut other = healthy.story(140, noise);
+    let fix = other.remove(1);
+    other.insert(50, fix);
+    (one, other)
+}
+
+fn interleave(one: &[Entry], other: &[Entry], run: usize) -> Vec<Entry> {
+    let mut entries = vec![fleet(1)];
+    let (mut one, mut other) = (one.chunks(run), other.chunks(run + 1));
+    loop {
+        match (one.next(), other.next()) {
+            (None, None) => return entries,
+            (some, more) => entries.extend(some.into_iter().chain(more).flatten().cloned()),
+        }
+    }
+}
+
+#[test]
+fn a_restart_at_any_commit_changes_no_output() {
+    let (one, other) = plant();
+    let commits = commits(interleave(&one, &other, 3));
+    let (whole, expected) = play(&commits);
+    let mut pipeline = Pipeline::new(Settings::default());
+    let mut outputs = Vec::new();
+    for commit in &commits {
+        outputs.extend(pipeline.apply(commit));
+        let saved = checkpoint::save(&pipeline);
+        let state = checkpoint::load(&saved, &Settings::default()).unwrap();
+        pipeline = Pipeline::resume(Settings::default(), state);
+        assert_eq!(checkpoint::save(&pipeline), saved);
+    }
+    assert_eq!(format!("{outputs:?}"), format!("{expected:?}"));
+    assert_eq!(checkpoint::save(&pipeline), checkpoint::save(&whole));
+    assert!(
+        expected
+            .iter()
+            .any(|output| matches!(output, Output::Advisory(_)))
+    );
+}
+
+#[test]
+fn a_replay_gives_the_same_bytes() {
+    let (one, other) = plant();
+    let commits = commits(interleave(&one, &other, 2));
+    let (first, outputs) = play(&commits);
+    let (second, again) = play(&commits);
+    assert_eq!(format!("{outputs:?}"), format!("{again:?}"));
+    assert_eq!(checkpoint::save(&first), checkpoint::save(&second));
+}
+
+#[test]
+fn the_order_of_two_gateways_does_not_show_in_any_channel() {
+    let (one, other) = plant();
+    let per_channel = |entries| {
+        let (_, outputs) = play(&commits(entries));
+        let mut channels: BTreeMap<SeriesKey, Vec<FeatureRow>> = BTreeMap::new();
+        for row in windows(&outputs) {
+            channels.entry(row.series.clone()).or_default().push(row.clone());
+        }
+        (channels, ledger_of(&outputs))
+    };
+    let expected = per_channel(interleave(&one, &other, 1));
+    assert_eq!(expected.0.len(), 2);
+    for run in [2, 7, 40, 1_000] {
+        assert_eq!(per_channel(interleave(&one, &other, run)), expected, "{run}");
+        assert_eq!(per_channel(interleave(&other, &one, run)), expected, "{run}");
+    }
+}
+
+#[test]
+fn a_checkpoint_that_is_damaged_or_foreign_is_refused() {
+    let (pipeline, _) = play(&commits(Node::new(1).story(5, sine)));
+    let saved = checkpoint::save(&pipeline);
+    let settings = Settings::default();
+    for at in 0..saved.len() {
+        let mut damaged = saved.clone();
+        damaged[at] ^= 0x10;
+        assert!(checkpoint::load(&damaged, &settings).is_err(), "byte {at}");
+    }
+    let other = Settings {
+        waiting_bytes_max: 1,
+        ..settings
+    };
+    assert_eq!(
+        checkpoint::load(&saved, &other),
+        Err(checkpoint::CheckpointError::OtherSettings)
+    );
+    assert_eq!(checkpoint::load(&saved, &settings).unwrap(), *pipeline.state());
+}
