@@ -469,3 +469,101 @@ fn a_checkpoint_that_is_damaged_or_foreign_is_refused() {
     );
     assert_eq!(checkpoint::load(&saved, &settings).unwrap(), *pipeline.state());
 }
+
+mod hostile {
+    use super::*;
+    use proptest::prelude::*;
+    use trunnion_common::block::ChannelHolding;
+
+    /// A block whose envelope is right and whose content need not be.
+    fn mangled(node: &mut Node, kind: u8, flips: &[(usize, u8)], cut: usize) -> Entry {
+        let mut frame = match kind % 3 {
+            0 => node.describe(),
+            _ => node.waveform(noise),
+        };
+        frame.truncate(frame.len() - 4);
+        for (at, bits) in flips {
+            let at = at % frame.len();
+            frame[at] ^= bits;
+        }
+        frame.truncate(frame.len().saturating_sub(cut % 8));
+        // The line's checksum is right: the node itself wrote this.
+        let crc = trunnion_common::codec::crc32c(&frame);
+        frame.extend(crc.to_le_bytes());
+        node.frame_block(&[frame])
+    }
+
+    fn odd_block(node: &mut Node, kind: u8, body: &[u8]) -> Entry {
+        let kinds = Kind::ALL;
+        node.block(kinds[usize::from(kind) % kinds.len()], body)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Nothing that passes the envelope's check panics, grows without bound or breaks the ledger.
+        #[test]
+        fn the_equation_holds_whatever_is_journaled(
+            steps in prop::collection::vec(
+                (
+                    0u8..8,
+                    any::<u8>(),
+                    prop::collection::vec((any::<usize>(), any::<u8>()), 0..4),
+                    prop::collection::vec(any::<u8>(), 0..60),
+                    (0u64..60_000, 0u64..60_000, 0u64..60_000),
+                ),
+                1..60,
+            ),
+        ) {
+            let mut node = Node::new(1);
+            let describe = node.describe();
+            let mut entries = vec![fleet(1), node.frame_block(&[describe]), node.fix()];
+            for (step, kind, flips, body, (a, b, c)) in steps {
+                entries.push(match step {
+                    0 => odd_block(&mut node, kind, &body),
+                    1 | 2 => mangled(&mut node, kind, &flips, body.len()),
+                    3 => {
+                        let (id, boot) = (node.id, node.boot);
+                        let channel = ChannelHolding {
+                            channel: FIRST_CHANNEL,
+                            produced: a,
+                            at_node: b,
+                            at_agent: Range::new(b.min(c), b.max(c)),
+                        };
+                        node.holding(Holding { node: id, boot, channels: [channel].into_iter().collect() })
+                    }
+                    4 => {
+                        // Frames that never come.
+                        let _lost = node.waveform(noise);
+                        Entry::Tick
+                    }
+                    5 if kind < 16 => {
+                        node.reboot();
+                        node.fix()
+                    }
+                    _ => {
+                        let frame = node.waveform(noise);
+                        node.frame_block(&[frame])
+                    }
+                });
+            }
+            let mut pipeline = Pipeline::new(Settings::default());
+            for commit in commits(entries) {
+                for output in pipeline.apply(&commit) {
+                    if let Output::Ledger(row) = output {
+                        prop_assert_eq!(
+                            row.produced,
+                            row.stored + row.lost_total() + row.pending + row.unexplained,
+                            "{:?}", row
+                        );
+                    }
+                }
+            }
+            let saved = checkpoint::save(&pipeline);
+            prop_assert_eq!(
+                &checkpoint::load(&saved, &Settings::default()).unwrap(),
+                pipeline.state()
+            );
+        }
+    }
+}
