@@ -374,6 +374,144 @@ fn a_silent_nodes_window_fires_by_the_journals_clock() {
     assert!(!before.iter().any(|output| matches!(output, Output::Features(_))));
 }
 
+/// A node with a thermometer at 2 Hz; readings by index, none where the sensor failed.
+fn thermometer(frames: &[(u64, &[trunnion_common::sample::Reading])]) -> Vec<Entry> {
+    let mut node = Node::new(1);
+    let descriptor = ChannelDescriptor {
+        unit: Unit::DegreeCelsius,
+        scale: 1.0,
+        rate_mhz: 2_000,
+        range: 125.0,
+        band_low_hz: 0.0,
+        band_high_hz: 1.0,
+    };
+    let table = trunnion_common::frame::Describe {
+        revision: 4,
+        channels: [descriptor].into_iter().collect(),
+    };
+    let describe = node.frame(Class::Essential, 0, &Payload::Describe(table));
+    let mut entries = vec![node.frame_block(&[describe]), node.fix()];
+    for (first, readings) in frames {
+        let scalar = trunnion_common::frame::Scalar {
+            revision: 4,
+            channel: FIRST_CHANNEL,
+            first_sample: *first,
+            readings: readings.iter().copied().collect(),
+        };
+        let frame = node.frame(Class::Essential, first * 500_000, &Payload::Scalar(scalar));
+        entries.push(node.frame_block(&[frame]));
+    }
+    entries
+}
+
+#[test]
+fn a_slow_channel_is_summarised_over_what_its_sensor_gave() {
+    use trunnion_common::sample::NoData;
+    // The node starts at 0.25 s into a ten-second window: indexes 0 to 19 lie in it.
+    let readings: Vec<_> = (0..24)
+        .map(|n| {
+            if n == 7 {
+                Err(NoData::BusError)
+            } else {
+                Ok(20.0 + n as f32)
+            }
+        })
+        .collect();
+    let (_, outputs) = play(&commits(thermometer(&[
+        (0, &readings[..12]),
+        (12, &readings[12..]),
+    ])));
+    let expected = windows(&outputs)[0].clone();
+    assert_eq!((expected.coverage, expected.decided), (0.95, true));
+    let mean = (0..20).filter(|n| *n != 7).map(|n| 20.0 + n as f32).sum::<f32>() / 19.0;
+    assert_eq!(
+        expected.values,
+        [
+            ("count", 19.0),
+            ("mean", mean),
+            ("minimum", 20.0),
+            ("maximum", 39.0)
+        ]
+    );
+    let row = ledger_of(&outputs).into_values().next().unwrap();
+    assert_eq!(
+        (row.stored, row.unexplained),
+        (24, 0),
+        "a reading without a value is a reading"
+    );
+}
+
+#[test]
+fn readings_of_a_virtual_node_stand_at_their_own_times() {
+    let mut node = Node::new(1);
+    let mut entries = Vec::new();
+    for sequence in 0..3u64 {
+        let readings = Readings {
+            node: node.id,
+            boot: node.boot,
+            sequence,
+            channel: FIRST_CHANNEL,
+            unit: Unit::Bar,
+            first_sample: 2 * sequence,
+            fix: 0,
+            readings: [0, 1]
+                .map(|n| {
+                    let ticks = sequence * 7_000_000 + n * 1_000_000;
+                    (
+                        trunnion_common::time::NodeTicks(ticks),
+                        Ok((2 * sequence + n) as f32),
+                    )
+                })
+                .into_iter()
+                .collect(),
+        };
+        let body = postcard::to_stdvec(&readings).unwrap();
+        entries.push(node.block(Kind::Readings, &body));
+    }
+    entries.push(entries[0].clone());
+    entries.push(node.fix());
+    let (_, outputs) = play(&commits(entries));
+    let row = ledger_of(&outputs).into_values().next().unwrap();
+    assert_eq!((row.stored, row.duplicated, row.unexplained), (6, 2, 0));
+    let windows = windows(&outputs);
+    assert_eq!(windows.len(), 1, "the second still collects");
+    assert_eq!(
+        windows[0].values,
+        [("count", 4.0), ("mean", 1.5), ("minimum", 0.0), ("maximum", 3.0)]
+    );
+}
+
+#[test]
+fn values_are_told_in_the_unit_of_the_fleet_file_or_not_at_all() {
+    let in_unit = |unit: &str, quantity: &str| {
+        let Entry::Fleet { effective, text } = fleet(1) else {
+            panic!("not a fleet");
+        };
+        let text = text
+            .replace("unit = \"g\"", &format!("unit = \"{unit}\""))
+            .replace(
+                "quantity = \"acceleration\"",
+                &format!("quantity = \"{quantity}\""),
+            );
+        let mut entries = vec![Entry::Fleet { effective, text }];
+        entries.extend(Node::new(1).story(60, |n| 1.0 + sine(n)));
+        let (pipeline, outputs) = play(&commits(entries));
+        let row = windows(&outputs)[1].clone();
+        (
+            row.series.asset,
+            row.values[0],
+            pipeline.counters().windows_contradicted,
+        )
+    };
+    // The axis is declared upside down, so the mean is negative.
+    let (asset, (label, mean), contradicted) = in_unit("m/s2", "acceleration");
+    assert_eq!((asset.as_str(), label, contradicted), ("fan-1", "mean", 0));
+    assert!((mean + 9.80665).abs() < 1e-3, "{mean}");
+    let (asset, (_, mean), contradicted) = in_unit("mm/s", "velocity");
+    assert_eq!((asset.as_str(), contradicted), ("unassigned", 2));
+    assert!((mean - 1.0).abs() < 1e-3, "{mean}");
+}
+
 /// Two nodes behind two gateways, one with a fault, something to wait for and something broken.
 fn plant() -> (Vec<Entry>, Vec<Entry>) {
     let mut faulty = Node::new(1);
