@@ -416,3 +416,61 @@ fn utc() -> EventTime {
         .unwrap_or_default();
     EventTime(i64::try_from(since_1970.as_nanos()).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+
+    async fn cause(running: Running) -> String {
+        match running.stop().await {
+            Err(RunError::Ended { stage: "part", cause }) => cause,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_that_does_as_it_is_told_has_not_failed() {
+        let told_to = |stop: watch::Receiver<bool>| async move {
+            told(stop).await;
+            Ok::<_, Infallible>(())
+        };
+        assert!(Running::task("part", told_to).stop().await.is_ok());
+        let on_a_thread = Running::thread("part", |mut stop: watch::Receiver<bool>| {
+            let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+            runtime
+                .block_on(stop.wait_for(|stop| *stop))
+                .map(drop)
+                .map_err(io::Error::other)
+        });
+        assert!(on_a_thread.unwrap().stop().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_part_that_ends_by_itself_has_failed_with_its_reason() {
+        let mut broken = Running::thread("part", |_| Err("the disk is gone")).unwrap();
+        broken.ended().await;
+        assert_eq!(cause(broken).await, "the disk is gone");
+
+        let mut silent = Running::task("part", |_| async { Ok::<_, Infallible>(()) });
+        silent.ended().await;
+        assert_eq!(cause(silent).await, "nobody had told it to");
+    }
+
+    #[tokio::test]
+    async fn a_part_that_panics_has_failed() {
+        let mut panicked =
+            Running::thread("part", |_| -> Result<(), Infallible> { panic!("on purpose") }).unwrap();
+        panicked.ended().await;
+        assert!(cause(panicked).await.contains("panicked"));
+    }
+
+    #[tokio::test]
+    async fn a_part_that_fails_on_its_way_out_is_reported() {
+        let part = |stop: watch::Receiver<bool>| async move {
+            told(stop).await;
+            Err("the last write failed")
+        };
+        assert_eq!(cause(Running::task("part", part)).await, "the last write failed");
+    }
+}

@@ -175,6 +175,26 @@ fn a_lost_state_is_rebuilt_from_the_journal() {
 }
 
 #[test]
+fn a_part_that_fails_ends_the_process_with_its_reason() {
+    let plant = Plant::new(FLEET);
+    let mut collector = plant.start();
+    until("readiness", || collector.status("/readyz") == 200);
+    // Holding the database keeps the pipeline from writing for longer than it waits.
+    let other = rusqlite::Connection::open(plant.path("data/state.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert_eq!(collector.end().code(), Some(1));
+    let log = collector.log();
+    assert!(
+        log.contains("a part of the collector has ended by itself"),
+        "{log}"
+    );
+    assert!(
+        log.contains("trunnion-collector: the pipeline has ended: the pipeline cannot write its outputs"),
+        "{log}"
+    );
+}
+
+#[test]
 fn a_hang_up_takes_a_good_fleet_file_and_keeps_the_old_one_over_a_bad_one() {
     let plant = Plant::new(FLEET);
     let collector = plant.start();
