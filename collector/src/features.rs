@@ -426,6 +426,20 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_numbers_are_no_fault() {
+        let window: Vec<f32> = noise(12_000)
+            .into_iter()
+            .map(|sample| sample * f32::MAX)
+            .collect();
+        assert_eq!(
+            Analyzer::new()
+                .analyze(&window, 12_000.0, &context(Some("6205")))
+                .finding,
+            None
+        );
+    }
+
+    #[test]
     fn an_analyzer_moves_between_threads() {
         fn check<T: Send>(_: T) {}
         check(Analyzer::new());

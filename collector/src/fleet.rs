@@ -497,13 +497,15 @@ fn read_bearing(bearing: &Section<'_>) -> Option<BearingOrders> {
         let declared = BearingOrders::declared(outer?.0, inner?.0, ball?.0, cage?.0);
         (declared, orders.at.clone())
     };
-    found
-        .map_err(|error| {
+    match found {
+        Ok(found) => Some(found),
+        Err(error) => {
             bearing
                 .source
-                .refuse(&at, error.to_string(), "correct the bearing")
-        })
-        .ok()
+                .refuse(&at, error.to_string(), "correct the bearing");
+            None
+        }
+    }
 }
 
 /// What a channel section says by itself; asset, point, shaft and bearing are the caller's to fill in.

@@ -653,8 +653,8 @@ mod tests {
     #[derive(Clone)]
     enum Sent {
         Frame(u64, u64),
-        Status(Status),
-        Holding(Holding),
+        Status(Box<Status>),
+        Holding(Box<Holding>),
     }
 
     proptest! {
@@ -722,8 +722,8 @@ mod tests {
                             .chain(node_first.map(|first| first as u64))
                             .min()
                             .unwrap_or(places.len() as u64);
-                        chain.push_back(Sent::Status(last_status.clone()));
-                        chain.push_back(Sent::Holding(report(&places, &last_status)));
+                        chain.push_back(Sent::Status(Box::new(last_status.clone())));
+                        chain.push_back(Sent::Holding(Box::new(report(&places, &last_status))));
                     }
                     _ => {
                         for _ in 0..n {
@@ -748,7 +748,7 @@ mod tests {
             }
             let mut last_status = status(places.len() as u64, &[(LossCause::OutboxFull, node_dropped)]);
             last_status.channels[0].held_from = places.len() as u64;
-            chain.push_back(Sent::Status(last_status.clone()));
+            chain.push_back(Sent::Status(Box::new(last_status.clone())));
             while let Some(sent) = chain.pop_front() {
                 deliver(&mut ledger, &mut places, sent);
             }

@@ -17,6 +17,7 @@
 //! | clock fixes per boot | [`FIXES_MAX`] | the oldest but the first is forgotten |
 //! | channel tables per boot | [`TABLES_MAX`] | the oldest is forgotten |
 //! | boots per node | [`ledger::BOOTS_MAX`] | the oldest is forgotten |
+//! | boots of all nodes | [`BOOTS_MAX`] | what comes from a further one becomes a dead letter |
 //! | fleet files | [`FLEETS_MAX`] | the oldest is forgotten |
 
 mod counters;
@@ -35,7 +36,7 @@ use crate::dead_letter::{DeadLetter, DeadReason};
 use crate::detection::{Detector, Verdict};
 use crate::features::{Analyzer, PointContext};
 use crate::fleet::{Fleet, NYQUIST_MARGIN};
-use crate::ingest::dedup::{FrameSets, FrameVerdict};
+use crate::ingest::dedup::{FrameSets, FrameVerdict, NODES_MAX};
 use crate::journal::{Commit, Entry, Position};
 use crate::ledger::{self, AccountKey, Ledger, LedgerRow, Unnamed};
 use crate::state::{FeatureRow, FleetRow, SeriesKey, UNASSIGNED};
@@ -63,6 +64,9 @@ pub const TABLES_MAX: usize = 16;
 
 /// Fleet files kept: so many changes may lie between a sample and its arrival.
 pub const FLEETS_MAX: usize = 64;
+
+/// Boots of all nodes kept: four of each node that is told apart.
+pub const BOOTS_MAX: usize = 4 * NODES_MAX;
 
 /// A sample takes two bytes at least on the wire.
 const SAMPLE_BYTES_MIN: u64 = 2;
@@ -281,11 +285,18 @@ impl Pipeline {
                 }
             }
             Body::Readings(readings) => self.handle_readings(&origin, readings),
-            Body::ClockFix(fix) => self.handle_fix(fix),
+            Body::ClockFix(fix) => self.handle_fix(&origin, fix, bytes),
             Body::Gap(gap) => {
                 self.fill_frames(gateway, (gap.node, gap.boot), gap.class, &gap.ranges);
             }
             Body::Tombstone(tombstone) => {
+                if !tombstone
+                    .samples
+                    .iter()
+                    .all(|(node, boot, ..)| self.note_boot((*node, *boot)))
+                {
+                    return self.bury(&origin, DeadReason::TooManyNodes, bytes);
+                }
                 self.state.ledger.observe_tombstone(&tombstone);
                 for (node, boot, class, ranges) in &tombstone.frames {
                     self.fill_frames(gateway, (*node, *boot), *class, ranges);
@@ -407,9 +418,11 @@ impl Pipeline {
         self.fire_node(source.0);
     }
 
-    fn handle_fix(&mut self, fix: ClockFix) {
+    fn handle_fix(&mut self, origin: &Origin, fix: ClockFix, bytes: &[u8]) {
         let source = (fix.node, fix.boot);
-        self.note_boot(source);
+        if !self.note_boot(source) {
+            return self.bury(origin, DeadReason::TooManyNodes, bytes);
+        }
         let fixes = &mut self.state.boots.entry(source).or_default().fixes;
         fixes.entry(fix.number).or_insert(fix);
         if fixes.len() > FIXES_MAX {
@@ -449,15 +462,16 @@ impl Pipeline {
     ) -> FrameVerdict {
         let verdict = self.state.frames.admit_frame(source.0, source.1, class, sequence);
         match verdict {
-            FrameVerdict::New => self.note_boot(source),
-            FrameVerdict::Overflow { closed } => {
-                self.note_boot(source);
-                self.give_up_frames(&origin.gateway, source, closed);
-            }
+            FrameVerdict::Overflow { closed } => self.give_up_frames(&origin.gateway, source, closed),
             FrameVerdict::Duplicate => self.state.counters.frames_duplicated += 1,
-            FrameVerdict::ForgottenBoot | FrameVerdict::TooManyNodes => {}
+            FrameVerdict::New | FrameVerdict::ForgottenBoot | FrameVerdict::TooManyNodes => {}
         }
-        verdict
+        match verdict {
+            FrameVerdict::New | FrameVerdict::Overflow { .. } if !self.note_boot(source) => {
+                FrameVerdict::TooManyNodes
+            }
+            verdict => verdict,
+        }
     }
 
     /// Counts frames as received that never will be.
@@ -473,20 +487,23 @@ impl Pipeline {
         self.lose_unnamed(gateway, Some(source), LossCause::SetOverflow, bytes);
     }
 
-    /// A node showed a sign of life under that boot.
-    fn note_boot(&mut self, source: (NodeId, BootId)) {
-        self.state.ledger.observe_boot(source.0, source.1);
+    /// A node showed a sign of life under that boot. Whether there is room for it.
+    fn note_boot(&mut self, source: (NodeId, BootId)) -> bool {
         let boots = &mut self.state.boots;
-        if boots.contains_key(&source) {
-            return;
+        if !boots.contains_key(&source) {
+            let mine = (source.0, BootId::from_u64(0))..=(source.0, BootId::from_u64(u64::MAX));
+            if boots.range(mine.clone()).count() >= ledger::BOOTS_MAX
+                && let Some(oldest) = boots.range(mine).next().map(|(source, _)| *source)
+            {
+                boots.remove(&oldest);
+            }
+            if boots.len() >= BOOTS_MAX {
+                return false;
+            }
+            boots.insert(source, Boot::default());
         }
-        boots.insert(source, Boot::default());
-        let mine = (source.0, BootId::from_u64(0))..=(source.0, BootId::from_u64(u64::MAX));
-        if boots.range(mine.clone()).count() > ledger::BOOTS_MAX
-            && let Some(oldest) = boots.range(mine).next().map(|(source, _)| *source)
-        {
-            boots.remove(&oldest);
-        }
+        self.state.ledger.observe_boot(source.0, source.1);
+        true
     }
 
     /// Places a frame's samples; what it says if they have to wait.

@@ -32,6 +32,9 @@ const CHECKPOINTS_KEPT: i64 = 2;
 /// Longest wait for a lock: a writer's batch takes milliseconds, a checkpoint of the WAL more.
 const BUSY_WAIT: Duration = Duration::from_secs(10);
 
+/// Prepared statements kept: more than there are, so that none is ever prepared twice.
+const STATEMENTS_KEPT: usize = 64;
+
 /// Asset id under which channels appear that no fleet entry names.
 pub const UNASSIGNED: &str = "unassigned";
 
@@ -283,6 +286,7 @@ impl State {
         };
         let connection = Connection::open(path).map_err(open)?;
         connection.busy_timeout(BUSY_WAIT)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         connection
             .pragma_update(None, "journal_mode", "wal")
             .map_err(open)?;
@@ -398,6 +402,7 @@ impl StateReader {
             source,
         })?;
         connection.busy_timeout(BUSY_WAIT)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         if found == SCHEMA {
             Ok(Self { connection })
@@ -985,7 +990,7 @@ mod tests {
             );
             assert_eq!(reader.advisories(true, None).unwrap(), [advisory("fan", 20)]);
             assert!(reader.advisories(false, Some("saw")).unwrap().is_empty());
-            assert_eq!(reader.ledger().unwrap(), [row.clone()]);
+            assert_eq!(reader.ledger().unwrap(), std::slice::from_ref(&row));
             let letters = reader.dead_letters(10).unwrap();
             assert_eq!((letters.len(), letters[0].reason.as_str()), (1, "body_decode"));
             assert_eq!(

@@ -64,6 +64,9 @@ impl Default for WindowSettings {
 /// Most windows open at once per channel; one more, and the first fires with what it has.
 pub const OPEN_MAX: usize = 16;
 
+/// Values that a window takes beyond twice what its rate makes of its length, before it holds no signal.
+const PLACED_SPARE: u64 = 4_096;
+
 /// Samples in a row, with the clock they are on.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Run<'a> {
@@ -158,10 +161,11 @@ pub struct Windows {
 /// A window that collects.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 struct Open {
+    start: i64,
     end: i64,
     boot: BootId,
     rate_mhz: u32,
-    /// Samples of two boots or two rates came: they do not make one signal.
+    /// Samples of two boots or two rates came, or far too many: they do not make one signal.
     mixed: bool,
     backfill: bool,
     /// Values that came, not a number not counted.
@@ -179,12 +183,13 @@ impl Windows {
         settings: &WindowSettings,
         now: EventTime,
     ) -> Misplaced {
+        let size_ns = size_ns.max(1);
         let mut misplaced = Misplaced::default();
         let mut at = 0;
         while at < run.values.len() {
             let time = run.time_after(at as u64).0;
             let ahead = time.saturating_sub(now.0) > settings.lead_ns;
-            let start = time - (time.saturating_sub(settings.offset_ns)).rem_euclid(size_ns);
+            let start = time.saturating_sub(time.saturating_sub(settings.offset_ns).rem_euclid(size_ns));
             let end = start.saturating_add(size_ns);
             let upto = run.samples_before(end).max(at + 1);
             let count = (upto - at) as u64;
@@ -195,7 +200,7 @@ impl Windows {
             } else {
                 self.open
                     .entry(start)
-                    .or_insert_with(|| Open::new(end, run))
+                    .or_insert_with(|| Open::new(start, end, run))
                     .place(run, at, upto);
             }
             at = upto;
@@ -248,19 +253,20 @@ impl Windows {
     }
 
     fn fire_front(&mut self, settings: &WindowSettings) -> Option<Fired> {
-        let (start, front) = self.open.pop_first()?;
+        let (_, front) = self.open.pop_first()?;
         self.floor = self.floor.max(Some(front.end));
         let last = front.runs.last_key_value();
         self.fired_end = last
             .filter(|_| !front.mixed)
             .map(|(first, run)| (front.boot, first + run.len() as u64));
-        Some(front.fire(start, settings))
+        Some(front.fire(settings))
     }
 }
 
 impl Open {
-    fn new(end: i64, run: &Run<'_>) -> Self {
+    fn new(start: i64, end: i64, run: &Run<'_>) -> Self {
         Self {
+            start,
             end,
             boot: run.boot,
             rate_mhz: run.rate_mhz,
@@ -275,7 +281,9 @@ impl Open {
         let values = &run.values[at..upto];
         self.backfill |= run.backfill;
         self.placed += values.iter().filter(|value| !value.is_nan()).count() as u64;
-        if (self.boot, self.rate_mhz) != (run.boot, run.rate_mhz) {
+        // A clock that stands still would put everything into one window.
+        let overfull = self.placed > 2 * self.wanted() + PLACED_SPARE;
+        if overfull || (self.boot, self.rate_mhz) != (run.boot, run.rate_mhz) {
             self.mixed = true;
         }
         if self.mixed {
@@ -302,10 +310,14 @@ impl Open {
         }
     }
 
-    fn fire(self, start: i64, settings: &WindowSettings) -> Fired {
-        let size_ns = self.end - start;
-        let wanted = (i128::from(self.rate_mhz) * i128::from(size_ns) + NANOS_MILLI / 2) / NANOS_MILLI;
-        let wanted = wanted as usize;
+    /// As many samples as the rate makes of the length; 0 without a rate.
+    fn wanted(&self) -> u64 {
+        let samples = i128::from(self.rate_mhz) * i128::from(self.end - self.start);
+        ((samples + NANOS_MILLI / 2) / NANOS_MILLI) as u64
+    }
+
+    fn fire(self, settings: &WindowSettings) -> Fired {
+        let wanted = self.wanted() as usize;
         let coverage = match wanted {
             0 => 1.0,
             wanted => (self.placed as f64 / wanted as f64).min(1.0),
@@ -313,7 +325,7 @@ impl Open {
         let decided =
             !self.mixed && self.placed > 0 && coverage * 1e3 >= f64::from(settings.coverage_min_permille);
         Fired {
-            start: EventTime(start),
+            start: EventTime(self.start),
             end: EventTime(self.end),
             rate_hz: f64::from(self.rate_mhz) / 1e3,
             samples: if decided { self.lay_out(wanted) } else { Vec::new() },
@@ -484,6 +496,33 @@ mod tests {
         assert_eq!(windows.fire_idle(EventTime(SECOND - 1), &settings()), None);
         let fired = windows.fire_idle(EventTime(SECOND), &settings()).unwrap();
         assert_eq!((fired.placed, fired.decided), (40, false));
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_fills_no_memory() {
+        let mut windows = Windows::default();
+        for n in 0..1_000 {
+            let stuck = Run {
+                first: n * 100,
+                ..run(0, 0, &[1.0; 90])
+            };
+            let _ = windows.place(&stuck, SECOND, &settings(), EventTime(0));
+        }
+        assert!(windows.open.values().all(|open| open.runs.is_empty()));
+        assert!(!fire(&mut windows, SECOND)[0].decided);
+    }
+
+    #[test]
+    fn absurd_stamps_are_placed_or_quarantined() {
+        let mut windows = Windows::default();
+        for (time, ahead) in [(i64::MIN, 0), (i64::MAX, 2)] {
+            let absurd = Run {
+                time: EventTime(time),
+                ..run(0, 0, &[1.0; 2])
+            };
+            let misplaced = windows.place(&absurd, SECOND, &settings(), EventTime(0));
+            assert_eq!(misplaced, Misplaced { late: 0, ahead });
+        }
     }
 
     #[test]

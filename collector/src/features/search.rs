@@ -163,16 +163,14 @@ impl EnvelopeSpectrum {
     /// The best family from one order to another: the highest score among the convincing, else among all.
     fn best(&self, from: f64, to: f64, mut passes: impl FnMut(f64) -> bool) -> Option<Family> {
         let step = self.step();
-        let steps = ((to - from) / step) as usize;
+        // Beyond the usable lines there is nothing to find, whatever order was declared.
+        let highest = self.peaks.len() as f64 * self.spacing_hz / self.shaft_hz;
+        let steps = ((to.min(highest) - from) / step) as usize;
         (0..=steps)
             .map(|index| from + index as f64 * step)
             .filter(|order| passes(*order))
             .map(|order| self.family(order))
-            .max_by(|a, b| {
-                (a.convincing, a.score)
-                    .partial_cmp(&(b.convincing, b.score))
-                    .expect("scores are finite")
-            })
+            .max_by(|a, b| a.convincing.cmp(&b.convincing).then(a.score.total_cmp(&b.score)))
     }
 
     /// Whether a strong harmonic has both sidebands at that distance.
@@ -363,7 +361,7 @@ fn stranger(spectrum: &EnvelopeSpectrum, bearing: &BearingOrders, best: &Family)
                 .into_iter()
                 .any(|own| (order - own).abs() < own * SLIP + width)
     };
-    // Below the shaft's own speed lie the cage and belts; a family up there has its place in the search.
+    // Further down lie belts and the cage, whose many harmonics reach every order.
     spectrum
         .best(1.2, STRANGERS * highest_order(bearing), |order| !is_own(order))
         .filter(|family| family.convincing)
@@ -531,6 +529,20 @@ mod tests {
         let found = finding(&lines).unwrap();
         assert_eq!(found.element, Some(Element::InnerRace));
         assert_eq!(found.lines.iter().filter(|line| line.harmonic == 1).count(), 3);
+    }
+
+    #[test]
+    fn orders_beyond_the_spectrum_are_not_claimed_and_cost_nothing() {
+        let absurd = BearingOrders {
+            outer_race: 1e12,
+            inner_race: 1e12,
+            ball: 1e300,
+            cage: 0.4,
+        };
+        assert_eq!(
+            Search::new(&spectrum(&family(3.5, 9.0)), &absurd).finding(BAND),
+            None
+        );
     }
 
     #[test]

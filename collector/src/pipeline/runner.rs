@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
-use trunnion_common::id::JournalId;
 use trunnion_common::time::EventTime;
 
 /// Commits written in one transaction at most: a backlog is worked off in large steps, and a live
@@ -54,15 +53,13 @@ pub struct Runner {
 impl Runner {
     /// Starts where the newest usable checkpoint is, or at the journal's beginning.
     ///
-    /// `journal` is the journal's directory, and `id` the journal that its writer found there.
+    /// `journal` is the journal's directory; `state` has been bound to it ([`State::bind`]).
     pub fn resume(
         journal: &Path,
-        id: JournalId,
-        mut state: State,
+        state: State,
         settings: Settings,
         metrics: Metrics,
     ) -> Result<Self, RunError> {
-        state.bind(id)?;
         let mut resumed = None;
         for (age, bytes) in state.checkpoints()?.iter().enumerate() {
             match checkpoint::load(bytes, &settings) {
@@ -146,6 +143,9 @@ impl Runner {
     ) -> usize {
         let outputs = self.pipeline.apply(commit);
         let count = outputs.len();
+        if commit.end > self.written {
+            outputs.iter().for_each(tell);
+        }
         for output in outputs {
             match output {
                 Output::Features(row) => batch.features.push(row),
@@ -232,6 +232,32 @@ impl Runner {
     }
 }
 
+/// Logs what a person may want to know of.
+fn tell(output: &Output) {
+    match output {
+        Output::Advisory(AdvisoryChange::Raised(advisory)) => {
+            tracing::info!(asset = advisory.asset, point = advisory.point, element = ?advisory.element,
+                raised = %advisory.raised, "an advisory is raised");
+        }
+        Output::Advisory(AdvisoryChange::Cleared(advisory)) => {
+            tracing::info!(asset = advisory.asset, point = advisory.point, element = ?advisory.element,
+                cleared = ?advisory.cleared, "an advisory is cleared");
+        }
+        Output::DeadLetter(letter) => {
+            tracing::warn!(reason = letter.reason.label(), gateway = ?letter.gateway, position = ?letter.position,
+                item = letter.item, bytes = letter.payload.len(), "a payload is kept as a dead letter");
+        }
+        Output::Ledger(row) if row.unexplained > 0 => {
+            tracing::error!(node = %row.node, boot = %row.boot, channel = %row.channel,
+                unexplained = row.unexplained, "samples are missing without a cause");
+        }
+        Output::Fleet(fleet) => {
+            tracing::info!(effective = %fleet.effective, assets = fleet.assets.len(), "another fleet file is in force");
+        }
+        Output::Advisory(AdvisoryChange::Updated(_)) | Output::Features(_) | Output::Ledger(_) => {}
+    }
+}
+
 /// When outputs became visible; nothing is decided by it.
 #[allow(
     clippy::disallowed_methods,
@@ -290,16 +316,9 @@ mod tests {
         }
 
         fn runner(&self, name: &str) -> Runner {
-            let state = State::open(&self.state(name)).unwrap();
-            let metrics = Metrics::default();
-            Runner::resume(
-                self.dir.path(),
-                self.journal.id(),
-                state,
-                Settings::default(),
-                metrics,
-            )
-            .unwrap()
+            let mut state = State::open(&self.state(name)).unwrap();
+            state.bind(self.journal.id()).unwrap();
+            Runner::resume(self.dir.path(), state, Settings::default(), Metrics::default()).unwrap()
         }
 
         /// Everything that a reader sees, as text.

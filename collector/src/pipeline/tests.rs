@@ -374,6 +374,144 @@ fn a_silent_nodes_window_fires_by_the_journals_clock() {
     assert!(!before.iter().any(|output| matches!(output, Output::Features(_))));
 }
 
+/// A node with a thermometer at 2 Hz; readings by index, none where the sensor failed.
+fn thermometer(frames: &[(u64, &[trunnion_common::sample::Reading])]) -> Vec<Entry> {
+    let mut node = Node::new(1);
+    let descriptor = ChannelDescriptor {
+        unit: Unit::DegreeCelsius,
+        scale: 1.0,
+        rate_mhz: 2_000,
+        range: 125.0,
+        band_low_hz: 0.0,
+        band_high_hz: 1.0,
+    };
+    let table = trunnion_common::frame::Describe {
+        revision: 4,
+        channels: [descriptor].into_iter().collect(),
+    };
+    let describe = node.frame(Class::Essential, 0, &Payload::Describe(table));
+    let mut entries = vec![node.frame_block(&[describe]), node.fix()];
+    for (first, readings) in frames {
+        let scalar = trunnion_common::frame::Scalar {
+            revision: 4,
+            channel: FIRST_CHANNEL,
+            first_sample: *first,
+            readings: readings.iter().copied().collect(),
+        };
+        let frame = node.frame(Class::Essential, first * 500_000, &Payload::Scalar(scalar));
+        entries.push(node.frame_block(&[frame]));
+    }
+    entries
+}
+
+#[test]
+fn a_slow_channel_is_summarised_over_what_its_sensor_gave() {
+    use trunnion_common::sample::NoData;
+    // The node starts at 0.25 s into a ten-second window: indexes 0 to 19 lie in it.
+    let readings: Vec<_> = (0..24)
+        .map(|n| {
+            if n == 7 {
+                Err(NoData::BusError)
+            } else {
+                Ok(20.0 + n as f32)
+            }
+        })
+        .collect();
+    let (_, outputs) = play(&commits(thermometer(&[
+        (0, &readings[..12]),
+        (12, &readings[12..]),
+    ])));
+    let expected = windows(&outputs)[0].clone();
+    assert_eq!((expected.coverage, expected.decided), (0.95, true));
+    let mean = (0..20).filter(|n| *n != 7).map(|n| 20.0 + n as f32).sum::<f32>() / 19.0;
+    assert_eq!(
+        expected.values,
+        [
+            ("count", 19.0),
+            ("mean", mean),
+            ("minimum", 20.0),
+            ("maximum", 39.0)
+        ]
+    );
+    let row = ledger_of(&outputs).into_values().next().unwrap();
+    assert_eq!(
+        (row.stored, row.unexplained),
+        (24, 0),
+        "a reading without a value is a reading"
+    );
+}
+
+#[test]
+fn readings_of_a_virtual_node_stand_at_their_own_times() {
+    let mut node = Node::new(1);
+    let mut entries = Vec::new();
+    for sequence in 0..3u64 {
+        let readings = Readings {
+            node: node.id,
+            boot: node.boot,
+            sequence,
+            channel: FIRST_CHANNEL,
+            unit: Unit::Bar,
+            first_sample: 2 * sequence,
+            fix: 0,
+            readings: [0, 1]
+                .map(|n| {
+                    let ticks = sequence * 7_000_000 + n * 1_000_000;
+                    (
+                        trunnion_common::time::NodeTicks(ticks),
+                        Ok((2 * sequence + n) as f32),
+                    )
+                })
+                .into_iter()
+                .collect(),
+        };
+        let body = postcard::to_stdvec(&readings).unwrap();
+        entries.push(node.block(Kind::Readings, &body));
+    }
+    entries.push(entries[0].clone());
+    entries.push(node.fix());
+    let (_, outputs) = play(&commits(entries));
+    let row = ledger_of(&outputs).into_values().next().unwrap();
+    assert_eq!((row.stored, row.duplicated, row.unexplained), (6, 2, 0));
+    let windows = windows(&outputs);
+    assert_eq!(windows.len(), 1, "the second still collects");
+    assert_eq!(
+        windows[0].values,
+        [("count", 4.0), ("mean", 1.5), ("minimum", 0.0), ("maximum", 3.0)]
+    );
+}
+
+#[test]
+fn values_are_told_in_the_unit_of_the_fleet_file_or_not_at_all() {
+    let in_unit = |unit: &str, quantity: &str| {
+        let Entry::Fleet { effective, text } = fleet(1) else {
+            panic!("not a fleet");
+        };
+        let text = text
+            .replace("unit = \"g\"", &format!("unit = \"{unit}\""))
+            .replace(
+                "quantity = \"acceleration\"",
+                &format!("quantity = \"{quantity}\""),
+            );
+        let mut entries = vec![Entry::Fleet { effective, text }];
+        entries.extend(Node::new(1).story(60, |n| 1.0 + sine(n)));
+        let (pipeline, outputs) = play(&commits(entries));
+        let row = windows(&outputs)[1].clone();
+        (
+            row.series.asset,
+            row.values[0],
+            pipeline.counters().windows_contradicted,
+        )
+    };
+    // The axis is declared upside down, so the mean is negative.
+    let (asset, (label, mean), contradicted) = in_unit("m/s2", "acceleration");
+    assert_eq!((asset.as_str(), label, contradicted), ("fan-1", "mean", 0));
+    assert!((mean + 9.80665).abs() < 1e-3, "{mean}");
+    let (asset, (_, mean), contradicted) = in_unit("mm/s", "velocity");
+    assert_eq!((asset.as_str(), contradicted), ("unassigned", 2));
+    assert!((mean - 1.0).abs() < 1e-3, "{mean}");
+}
+
 /// Two nodes behind two gateways, one with a fault, something to wait for and something broken.
 fn plant() -> (Vec<Entry>, Vec<Entry>) {
     let mut faulty = Node::new(1);
@@ -468,4 +606,102 @@ fn a_checkpoint_that_is_damaged_or_foreign_is_refused() {
         Err(checkpoint::CheckpointError::OtherSettings)
     );
     assert_eq!(checkpoint::load(&saved, &settings).unwrap(), *pipeline.state());
+}
+
+mod hostile {
+    use super::*;
+    use proptest::prelude::*;
+    use trunnion_common::block::ChannelHolding;
+
+    /// A block whose envelope is right and whose content need not be.
+    fn mangled(node: &mut Node, kind: u8, flips: &[(usize, u8)], cut: usize) -> Entry {
+        let mut frame = match kind % 3 {
+            0 => node.describe(),
+            _ => node.waveform(noise),
+        };
+        frame.truncate(frame.len() - 4);
+        for (at, bits) in flips {
+            let at = at % frame.len();
+            frame[at] ^= bits;
+        }
+        frame.truncate(frame.len().saturating_sub(cut % 8));
+        // The line's checksum is right: the node itself wrote this.
+        let crc = trunnion_common::codec::crc32c(&frame);
+        frame.extend(crc.to_le_bytes());
+        node.frame_block(&[frame])
+    }
+
+    fn odd_block(node: &mut Node, kind: u8, body: &[u8]) -> Entry {
+        let kinds = Kind::ALL;
+        node.block(kinds[usize::from(kind) % kinds.len()], body)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Nothing that passes the envelope's check panics, grows without bound or breaks the ledger.
+        #[test]
+        fn the_equation_holds_whatever_is_journaled(
+            steps in prop::collection::vec(
+                (
+                    0u8..8,
+                    any::<u8>(),
+                    prop::collection::vec((any::<usize>(), any::<u8>()), 0..4),
+                    prop::collection::vec(any::<u8>(), 0..60),
+                    (0u64..60_000, 0u64..60_000, 0u64..60_000),
+                ),
+                1..60,
+            ),
+        ) {
+            let mut node = Node::new(1);
+            let describe = node.describe();
+            let mut entries = vec![fleet(1), node.frame_block(&[describe]), node.fix()];
+            for (step, kind, flips, body, (a, b, c)) in steps {
+                entries.push(match step {
+                    0 => odd_block(&mut node, kind, &body),
+                    1 | 2 => mangled(&mut node, kind, &flips, body.len()),
+                    3 => {
+                        let (id, boot) = (node.id, node.boot);
+                        let channel = ChannelHolding {
+                            channel: FIRST_CHANNEL,
+                            produced: a,
+                            at_node: b,
+                            at_agent: Range::new(b.min(c), b.max(c)),
+                        };
+                        node.holding(Holding { node: id, boot, channels: [channel].into_iter().collect() })
+                    }
+                    4 => {
+                        // Frames that never come.
+                        let _lost = node.waveform(noise);
+                        Entry::Tick
+                    }
+                    5 if kind < 16 => {
+                        node.reboot();
+                        node.fix()
+                    }
+                    _ => {
+                        let frame = node.waveform(noise);
+                        node.frame_block(&[frame])
+                    }
+                });
+            }
+            let mut pipeline = Pipeline::new(Settings::default());
+            for commit in commits(entries) {
+                for output in pipeline.apply(&commit) {
+                    if let Output::Ledger(row) = output {
+                        prop_assert_eq!(
+                            row.produced,
+                            row.stored + row.lost_total() + row.pending + row.unexplained,
+                            "{:?}", row
+                        );
+                    }
+                }
+            }
+            let saved = checkpoint::save(&pipeline);
+            prop_assert_eq!(
+                &checkpoint::load(&saved, &Settings::default()).unwrap(),
+                pipeline.state()
+            );
+        }
+    }
 }
