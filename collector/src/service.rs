@@ -108,15 +108,16 @@ pub async fn run(
     let state_file = config.data_dir.join("state.db");
     let journal_dir = config.data_dir.join("journal");
 
-    let state = State::open(&state_file)?;
+    let mut state = State::open(&state_file)?;
     let (journal, recovered) = Journal::open(&journal_dir, config.journal, utc())?;
     let end = journal.end();
     tracing::info!(?recovered, %end, "the journal is open");
+    state.bind(journal.id())?;
     let settings = pipeline::Settings {
         windows: config.window,
         ..pipeline::Settings::default()
     };
-    let pipeline = pipeline::Runner::resume(&journal_dir, journal.id(), state, settings, metrics.clone())?;
+    let pipeline = pipeline::Runner::resume(&journal_dir, state, settings, metrics.clone())?;
     let (broker, link) = Broker::start(metrics.clone())?;
     let (ingest, handle) = Ingest::new(journal, link, metrics.clone(), utc);
     let mut fleet = FleetFile {

@@ -1,5 +1,7 @@
 //! The binary as an operator and a script meet it: output, files, modes and exit codes.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use serde_json::Value;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
