@@ -36,6 +36,7 @@ mod document;
 pub use crate::fleet::Problem;
 
 use crate::door::{CONNECTIONS_MAX, DoorConfig, Limits, Rate};
+use crate::fleet::Fleet;
 use crate::journal;
 use crate::window::WindowSettings;
 use document::{Fault, Placed, Problems, Section};
@@ -90,13 +91,22 @@ pub struct HttpSettings {
 }
 
 impl Config {
-    /// Reads the file and what it names: certificates and keys have to be there, with modes that fit
-    /// them. The fleet file is checked by its own parser.
+    /// Reads the file and looks at what it names: certificates and keys have to be there, with modes that
+    /// fit them, and the fleet file has to be valid too.
     pub fn load(file: &Path) -> Result<Self, Vec<Problem>> {
         let text = read_text(file).map_err(|problem| vec![problem])?;
         let mut reading = Reading::new(file, &text);
-        reading.check_paths();
-        reading.finish()
+        let fleet = reading.check_paths();
+        match (reading.finish(), fleet) {
+            (Ok(config), fleet) if fleet.is_empty() => Ok(config),
+            (config, fleet) => Err(Vec::from_iter(config.err().into_iter().flatten().chain(fleet))),
+        }
+    }
+
+    /// Reads the file alone, for commands that need nothing of what it names.
+    pub fn read(file: &Path) -> Result<Self, Vec<Problem>> {
+        let text = read_text(file).map_err(|problem| vec![problem])?;
+        Self::parse(&text, file)
     }
 
     /// The directory of the plant's certificate authority: where gateways' certificates are trusted from,
@@ -150,7 +160,9 @@ pub fn read_text(file: &Path) -> Result<String, Problem> {
 enum Purpose {
     /// A file that has to be there.
     Readable,
-    /// As well, and nobody else may read it.
+    /// A file that has to be there, and to be a valid fleet file.
+    Fleet,
+    /// A file that has to be there, and that nobody else may read.
     Secret,
     /// A directory for the collector alone; made when it is not there.
     PrivateDirectory,
@@ -176,13 +188,18 @@ impl<'t> Reading<'t> {
         }
     }
 
-    fn check_paths(&mut self) {
+    /// Adds what is wrong with the paths, and returns what is wrong in the fleet file.
+    fn check_paths(&mut self) -> Vec<Problem> {
+        let mut fleet = Vec::new();
         for (name, purpose, path) in &self.paths {
             if let Err(fault) = check_path(&path.value, *purpose) {
                 let what = format!("{name} {}", fault.what);
                 self.problems.add(path.place.clone(), Fault::new(what, fault.fix));
+            } else if *purpose == Purpose::Fleet {
+                fleet = check_fleet(&path.value).err().unwrap_or_default();
             }
         }
+        fleet
     }
 
     fn finish(self) -> Result<Config, Vec<Problem>> {
@@ -211,7 +228,7 @@ fn read(
     let data_dir = root.required("data_dir", "\"data\"", path, problems);
     keep("data_dir", Purpose::PrivateDirectory, &data_dir);
     let fleet = root.required("fleet", "\"fleet.toml\"", path, problems);
-    keep("fleet", Purpose::Readable, &fleet);
+    keep("fleet", Purpose::Fleet, &fleet);
 
     let door = root.required_section("door", "certificate, key, client_ca and crl", problems);
     let door = door.and_then(|mut door| {
@@ -427,6 +444,11 @@ fn clash(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port()
         && a.port() != 0
         && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}
+
+fn check_fleet(path: &Path) -> Result<Fleet, Vec<Problem>> {
+    let text = read_text(path).map_err(|problem| vec![problem])?;
+    Fleet::parse(&text, &path.display().to_string())
 }
 
 fn check_path(path: &Path, purpose: Purpose) -> Result<(), Fault> {

@@ -6,13 +6,13 @@
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use time::OffsetDateTime;
 use tokio::signal::unix::{SignalKind, signal};
 use trunnion_collector::config::{self, Config, Problem};
-use trunnion_collector::fleet::Fleet;
 use trunnion_collector::{init, pki};
 use trunnion_common::id::Name;
 
@@ -154,10 +154,7 @@ fn init(arguments: &Init) -> Result<(), Failure> {
         http: arguments.http,
     };
     let config = plant.make(now()).context("the plant was not made")?;
-    println!(
-        "{}",
-        json!({"event": "initialised", "site": arguments.site.as_str(), "config": config})
-    );
+    fact(&json!({"event": "initialised", "site": arguments.site.as_str(), "config": config}))?;
     eprintln!(
         "next: describe the machines in {}",
         arguments.dir.join(init::FLEET_FILE).display()
@@ -170,29 +167,15 @@ fn init(arguments: &Init) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The configuration, and what it names, or every problem of both files.
-fn load(file: &Path) -> Result<Config, Failure> {
-    let config = Config::load(file).map_err(Failure::Configuration)?;
-    fleet(&config)?;
-    Ok(config)
-}
-
-fn fleet(config: &Config) -> Result<Fleet, Failure> {
-    let text = config::read_text(&config.fleet).map_err(|problem| Failure::Configuration(vec![problem]))?;
-    Fleet::parse(&text, &config.fleet.display().to_string()).map_err(Failure::Configuration)
-}
-
 fn check_config(file: &Path) -> Result<(), Failure> {
-    let config = load(file)?;
-    println!(
-        "{}",
-        json!({"event": "checked", "config": config.file, "fleet": config.fleet, "site": config.site.as_str()})
-    );
-    Ok(())
+    let config = Config::load(file).map_err(Failure::Configuration)?;
+    fact(&json!({
+        "event": "checked", "config": config.file, "fleet": config.fleet, "site": config.site.as_str()
+    }))
 }
 
 fn run(file: &Path) -> Result<(), Failure> {
-    let config = load(file)?;
+    let config = Config::load(file).map_err(Failure::Configuration)?;
     let runtime = tokio::runtime::Runtime::new().context("no asynchronous runtime")?;
     runtime.block_on(async {
         let (mut terminate, mut interrupt) =
@@ -213,7 +196,9 @@ fn run(file: &Path) -> Result<(), Failure> {
         };
         let ready = |addresses: &trunnion_collector::Addresses| {
             let (door, http) = (addresses.door.to_string(), addresses.http.to_string());
-            println!("{}", json!({"event": "ready", "door": door, "http": http}));
+            if fact(&json!({"event": "ready", "door": door, "http": http})).is_err() {
+                tracing::warn!("nobody reads the standard output");
+            }
         };
         trunnion_collector::run(config, shutdown, reloads, ready).await?;
         Ok(())
@@ -224,7 +209,7 @@ fn run(file: &Path) -> Result<(), Failure> {
 type Issue = fn(&Path, &Name, &Name, &[String], OffsetDateTime) -> Result<pki::Bundle, pki::PkiError>;
 
 fn enrol(arguments: &Enrolment, issue: Issue) -> Result<(), Failure> {
-    let config = Config::load(&arguments.config).map_err(Failure::Configuration)?;
+    let config = Config::read(&arguments.config).map_err(Failure::Configuration)?;
     let endpoints = if arguments.endpoints.is_empty() {
         Vec::from_iter(config.endpoint.clone())
     } else {
@@ -245,27 +230,26 @@ fn enrol(arguments: &Enrolment, issue: Issue) -> Result<(), Failure> {
         now(),
     )?;
     match &arguments.out {
-        None => print!("{}", bundle.to_toml()),
+        None => Ok(std::io::stdout().write_all(bundle.to_toml().as_bytes())?),
         Some(out) => {
             bundle.write(out)?;
             let (site, gateway) = (config.site.as_str(), arguments.name.as_str());
-            println!(
-                "{}",
-                json!({"event": "enrolled", "site": site, "gateway": gateway, "endpoints": endpoints, "bundle": out})
-            );
+            fact(&json!({
+                "event": "enrolled", "site": site, "gateway": gateway, "endpoints": endpoints, "bundle": out
+            }))
         }
     }
-    Ok(())
 }
 
 fn revoke(name: &Name, file: &Path) -> Result<(), Failure> {
-    let config = Config::load(file).map_err(Failure::Configuration)?;
+    let config = Config::read(file).map_err(Failure::Configuration)?;
     let certificates = pki::gateway_revoke(config.authority(), &config.site, name, now())?;
-    println!(
-        "{}",
-        json!({"event": "revoked", "gateway": name.as_str(), "certificates": certificates})
-    );
-    Ok(())
+    fact(&json!({"event": "revoked", "gateway": name.as_str(), "certificates": certificates}))
+}
+
+/// One line on standard output. Not `println`, which panics when nobody listens.
+fn fact(fact: &serde_json::Value) -> Result<(), Failure> {
+    Ok(writeln!(std::io::stdout(), "{fact}")?)
 }
 
 #[allow(

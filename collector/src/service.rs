@@ -112,11 +112,11 @@ pub async fn run(
     let (journal, recovered) = Journal::open(&journal_dir, config.journal, utc())?;
     let end = journal.end();
     tracing::info!(?recovered, %end, "the journal is open");
+    state.bind(journal.id())?;
     let settings = pipeline::Settings {
         windows: config.window,
         ..pipeline::Settings::default()
     };
-    state.bind(journal.id())?;
     let pipeline = pipeline::Runner::resume(&journal_dir, state, settings, metrics.clone())?;
     let (broker, link) = Broker::start(metrics.clone())?;
     let (ingest, handle) = Ingest::new(journal, link, metrics.clone(), utc);
@@ -416,4 +416,62 @@ fn utc() -> EventTime {
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();
     EventTime(i64::try_from(since_1970.as_nanos()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+
+    async fn cause(running: Running) -> String {
+        match running.stop().await {
+            Err(RunError::Ended { stage: "part", cause }) => cause,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_that_does_as_it_is_told_has_not_failed() {
+        let told_to = |stop: watch::Receiver<bool>| async move {
+            told(stop).await;
+            Ok::<_, Infallible>(())
+        };
+        assert!(Running::task("part", told_to).stop().await.is_ok());
+        let on_a_thread = Running::thread("part", |mut stop: watch::Receiver<bool>| {
+            let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+            runtime
+                .block_on(stop.wait_for(|stop| *stop))
+                .map(drop)
+                .map_err(io::Error::other)
+        });
+        assert!(on_a_thread.unwrap().stop().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_part_that_ends_by_itself_has_failed_with_its_reason() {
+        let mut broken = Running::thread("part", |_| Err("the disk is gone")).unwrap();
+        broken.ended().await;
+        assert_eq!(cause(broken).await, "the disk is gone");
+
+        let mut silent = Running::task("part", |_| async { Ok::<_, Infallible>(()) });
+        silent.ended().await;
+        assert_eq!(cause(silent).await, "nobody had told it to");
+    }
+
+    #[tokio::test]
+    async fn a_part_that_panics_has_failed() {
+        let mut panicked =
+            Running::thread("part", |_| -> Result<(), Infallible> { panic!("on purpose") }).unwrap();
+        panicked.ended().await;
+        assert!(cause(panicked).await.contains("panicked"));
+    }
+
+    #[tokio::test]
+    async fn a_part_that_fails_on_its_way_out_is_reported() {
+        let part = |stop: watch::Receiver<bool>| async move {
+            told(stop).await;
+            Err("the last write failed")
+        };
+        assert_eq!(cause(Running::task("part", part)).await, "the last write failed");
+    }
 }

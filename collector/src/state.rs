@@ -475,13 +475,19 @@ impl StateReader {
         Ok(assets.into_values().collect())
     }
 
-    /// Advisories, newest first: those that stand or all of them, of one asset or of all.
-    pub fn advisories(&self, active_only: bool, asset: Option<&str>) -> Result<Vec<Advisory>, StateError> {
+    /// The newest advisories, newest first: those that stand or all of them, of one asset or of all, and
+    /// at most `limit`.
+    pub fn advisories(
+        &self,
+        active_only: bool,
+        asset: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Advisory>, StateError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT body FROM advisory WHERE (?1 = 0 OR cleared IS NULL) AND (?2 IS NULL OR asset = ?2)
-             ORDER BY raised DESC, id",
+             ORDER BY raised DESC, id LIMIT ?3",
         )?;
-        let rows = statement.query_map(params![active_only, asset], |row| row.get::<_, String>(0))?;
+        let rows = statement.query_map(params![active_only, asset, limit], |row| row.get::<_, String>(0))?;
         rows.map(|body| serde_json::from_str(&body?).map_err(|_| StateError::Corrupt("advisory.body")))
             .collect()
     }
@@ -988,8 +994,8 @@ mod tests {
                 (assets[1].asset.as_str(), assets[1].name.as_deref()),
                 ("saw", None)
             );
-            assert_eq!(reader.advisories(true, None).unwrap(), [advisory("fan", 20)]);
-            assert!(reader.advisories(false, Some("saw")).unwrap().is_empty());
+            assert_eq!(reader.advisories(true, None, 100).unwrap(), [advisory("fan", 20)]);
+            assert!(reader.advisories(false, Some("saw"), 100).unwrap().is_empty());
             assert_eq!(reader.ledger().unwrap(), std::slice::from_ref(&row));
             let letters = reader.dead_letters(10).unwrap();
             assert_eq!((letters.len(), letters[0].reason.as_str()), (1, "body_decode"));
@@ -1055,11 +1061,11 @@ mod tests {
         };
         state.write(&batch).unwrap();
         assert_eq!(
-            reader.advisories(true, Some("fan")).unwrap(),
+            reader.advisories(true, Some("fan"), 100).unwrap(),
             [advisory("fan", 30)]
         );
         assert_eq!(
-            reader.advisories(false, None).unwrap(),
+            reader.advisories(false, None, 100).unwrap(),
             [advisory("fan", 30), over]
         );
     }

@@ -1,5 +1,7 @@
 //! The binary as an operator and a script meet it: output, files, modes and exit codes.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use serde_json::Value;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -165,7 +167,16 @@ fn problems_of_the_fleet_file_have_its_name() {
     let plant = Plant::new();
     fs::write(plant.path("fleet.toml"), "site = 3\n").unwrap();
     let refusal = plant.refusal();
-    assert!(refusal.contains("fleet.toml:1:"), "{refusal}");
+    assert!(refusal.contains("fleet.toml:1:8: "), "{refusal}");
+    assert!(refusal.contains("1 problem found"), "{refusal}");
+    // Together with those of the configuration, and in the way of nothing that needs no fleet.
+    fs::set_permissions(plant.path("pki/server.key"), Permissions::from_mode(0o604)).unwrap();
+    assert!(plant.refusal().contains("2 problems found"));
+    assert!(
+        collector(&["gateway", "add", "gw-1", "--config", &plant.config])
+            .status
+            .success()
+    );
 }
 
 #[test]

@@ -85,7 +85,11 @@ pub(super) async fn list(
 ) -> Result<Json<Advisories>, ApiError> {
     let mut advisories = api
         .readers
-        .read(move |state| state.advisories(selection.active, selection.asset.as_deref()))
+        .read(move |state| {
+            // One more than shown tells whether there are more.
+            let limit = ADVISORIES_MAX as u32 + 1;
+            state.advisories(selection.active, selection.asset.as_deref(), limit)
+        })
         .await?;
     let truncated = clip(&mut advisories, ADVISORIES_MAX);
     let advisories = advisories.into_iter().map(entry).collect();

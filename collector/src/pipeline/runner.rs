@@ -327,7 +327,7 @@ mod tests {
             format!(
                 "{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}",
                 reader.assets().unwrap(),
-                reader.advisories(false, None).unwrap(),
+                reader.advisories(false, None, 100).unwrap(),
                 reader.ledger().unwrap(),
                 reader.counters().unwrap(),
                 reader.position().unwrap(),

@@ -1,6 +1,8 @@
 //! The collector as a process: it comes up on free ports, takes a gateway's blocks, answers for them,
 //! survives being killed, and stops in order.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod gateway;
 mod process;
 
@@ -172,6 +174,23 @@ fn a_lost_state_is_rebuilt_from_the_journal() {
         collector.log()
     );
     assert!(collector.stop(Unix::TERM).success());
+}
+
+#[test]
+fn a_part_that_fails_ends_the_process_with_its_reason() {
+    let plant = Plant::new(FLEET);
+    let mut collector = plant.start();
+    until("readiness", || collector.status("/readyz") == 200);
+    // Holding the database keeps the pipeline from writing for longer than it waits.
+    let other = rusqlite::Connection::open(plant.path("data/state.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert_eq!(collector.end().code(), Some(1));
+    for words in [
+        "a part of the collector has ended by itself",
+        "trunnion-collector: the pipeline has ended: the pipeline cannot write its outputs",
+    ] {
+        until(words, || collector.log().contains(words));
+    }
 }
 
 #[test]

@@ -174,6 +174,11 @@ impl Collector {
     /// Asks it to stop, and waits until it has.
     pub(crate) fn stop(mut self, signal: rustix::process::Signal) -> ExitStatus {
         self.signal(signal);
+        self.end()
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn end(&mut self) -> ExitStatus {
         let mut status = None;
         until("the end of the process", || {
             status = self.child.try_wait().unwrap();
