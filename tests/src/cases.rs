@@ -39,8 +39,11 @@ const SIMULATED_RATE_HZ: f64 = 25_600.0;
 pub fn simulated() -> Vec<Case> {
     // Strikes at twenty times the noise: a large spall, as it is when somebody hears it.
     const SEVERITY_G: f64 = 1.0;
-    let faults =
-        [(HEALTHY, None), (INNER_RACE_FAULT, Some(Element::InnerRace)), (OUTER_RACE_FAULT, Some(Element::OuterRace))];
+    let faults = [
+        (HEALTHY, None),
+        (INNER_RACE_FAULT, Some(Element::InnerRace)),
+        (OUTER_RACE_FAULT, Some(Element::OuterRace)),
+    ];
     let case = |(seed, (record, fault)): (u64, (&str, Option<Element>))| {
         let healthy = MachineSpec::motor(SIMULATED_RATE_HZ, seed);
         let spec = match fault {
@@ -86,11 +89,13 @@ pub fn from_records(dir: &Path) -> Result<Vec<Case>> {
 }
 
 fn has_ending(file: &Path, ending: &str) -> bool {
-    file.file_name().is_some_and(|name| name.to_string_lossy().ends_with(ending))
+    file.file_name()
+        .is_some_and(|name| name.to_string_lossy().ends_with(ending))
 }
 
 fn find(dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    let entries = std::fs::read_dir(dir).with_context(|| format!("cannot read the folder {}", dir.display()))?;
+    let entries =
+        std::fs::read_dir(dir).with_context(|| format!("cannot read the folder {}", dir.display()))?;
     for entry in entries {
         let path = entry?.path();
         if path.is_dir() {
@@ -131,17 +136,31 @@ fn cwru(file: &Path) -> Result<Vec<Case>> {
 /// frequencies do not match the damage, so no bearing is declared and nothing is searched for.
 fn femto(file: &Path) -> Result<Case> {
     let snapshots = FemtoSnapshot::read_part(file)?;
-    let folder = file.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+    let folder = file
+        .parent()
+        .and_then(Path::file_name)
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let part = file.file_name().unwrap_or_default().to_string_lossy();
-    let rpm = match folder.strip_prefix("Bearing").and_then(|name| name.chars().next()) {
+    let rpm = match folder
+        .strip_prefix("Bearing")
+        .and_then(|name| name.chars().next())
+    {
         Some('1') => 1_800.0,
         Some('2') => 1_650.0,
         Some('3') => 1_500.0,
-        _ => bail!("{}: the speed is known for folders Bearing1_x, 2_x and 3_x only", file.display()),
+        _ => bail!(
+            "{}: the speed is known for folders Bearing1_x, 2_x and 3_x only",
+            file.display()
+        ),
     };
     Ok(Case {
         record: format!("{folder} {}", part.trim_end_matches(".f32le.gz")),
-        samples: snapshots.into_iter().flat_map(|snapshot| snapshot.horizontal).collect(),
+        samples: snapshots
+            .into_iter()
+            .flat_map(|snapshot| snapshot.horizontal)
+            .collect(),
         rate_hz: FemtoSnapshot::RATE_HZ,
         range_g: FEMTO_RANGE_G,
         rpm,

@@ -78,7 +78,14 @@ pub struct Machine {
 pub fn fleet_text(machines: &[Machine]) -> String {
     let mut text = format!("[[site]]\nid = \"{SITE}\"\n\n[[site.area]]\nid = \"hall-1\"\n");
     for machine in machines {
-        let Machine { asset, node, rpm, bearing, range_g, band_high_hz } = machine;
+        let Machine {
+            asset,
+            node,
+            rpm,
+            bearing,
+            range_g,
+            band_high_hz,
+        } = machine;
         text += &format!("\n[[site.area.asset]]\nid = \"{asset}\"\n");
         text += &format!("\n[[site.area.asset.shaft]]\nid = \"shaft\"\nrpm = {rpm:?}\n");
         if let Some(designation) = bearing {
@@ -114,7 +121,16 @@ impl Plant {
         let listen = format!("127.0.0.1:{door_port}");
         let collector = plant.collector_dir();
         run(Command::new(binary("trunnion-collector")?)
-            .args(["init", "--site", SITE, "--host", "localhost", "--listen", &listen, "--dir"])
+            .args([
+                "init",
+                "--site",
+                SITE,
+                "--host",
+                "localhost",
+                "--listen",
+                &listen,
+                "--dir",
+            ])
             .arg(&collector))?;
         std::fs::write(collector.join("fleet.toml"), fleet)?;
         plant.edit_collector_config(|config| {
@@ -148,7 +164,14 @@ impl Plant {
     pub fn add_gateway(&self, gateway: &str) -> Result<PathBuf> {
         let bundle = self.bundle(gateway);
         run(Command::new(binary("trunnion-collector")?)
-            .args(["gateway", "add", gateway, "--endpoint", &format!("localhost:{}", self.door_port), "--config"])
+            .args([
+                "gateway",
+                "add",
+                gateway,
+                "--endpoint",
+                &format!("localhost:{}", self.door_port),
+                "--config",
+            ])
             .arg(self.collector_dir().join("collector.toml"))
             .arg("--out")
             .arg(&bundle))?;
@@ -167,10 +190,14 @@ impl Plant {
     /// Starts the collector and waits until it is ready.
     pub fn start_collector(&mut self) -> Result<()> {
         let mut command = Command::new(binary("trunnion-collector")?);
-        command.args(["run", "--config"]).arg(self.collector_dir().join("collector.toml"));
+        command
+            .args(["run", "--config"])
+            .arg(self.collector_dir().join("collector.toml"));
         let mut process = Process::start("collector", command, &self.dir.join("collector.log"))?;
         let ready = process.await_line(START_LIMIT, |line| {
-            serde_json::from_str::<Value>(line).ok().filter(|event| event["event"] == "ready")
+            serde_json::from_str::<Value>(line)
+                .ok()
+                .filter(|event| event["event"] == "ready")
         })?;
         self.http = ready["http"].as_str().map(str::to_owned);
         self.collector = Some(process);
@@ -221,14 +248,18 @@ impl Plant {
             .arg("--link")
             .arg(&line);
         let log = self.dir.join(format!("node-{}.log", spec.id));
-        self.nodes.push(Process::start(&format!("node {}", spec.id), command, &log)?);
+        self.nodes
+            .push(Process::start(&format!("node {}", spec.id), command, &log)?);
         await_some(START_LIMIT, || line.exists().then_some(()))
             .with_context(|| format!("node {} opened no line", spec.id))
     }
 
     /// SIGKILL to the collector, then a new one on the same data.
     pub fn kill_and_restart_collector(&mut self) -> Result<()> {
-        self.collector.take().context("the collector is not running")?.kill()?;
+        self.collector
+            .take()
+            .context("the collector is not running")?
+            .kill()?;
         self.start_collector()
     }
 
@@ -240,7 +271,10 @@ impl Plant {
 
     /// The address of the collector's page and API.
     pub fn url(&self, path: &str) -> Result<String> {
-        let http = self.http.as_deref().context("the collector has not been started")?;
+        let http = self
+            .http
+            .as_deref()
+            .context("the collector has not been started")?;
         Ok(format!("http://{http}{path}"))
     }
 
@@ -256,9 +290,12 @@ impl Plant {
         let mut response = ureq::get(&self.url("/metrics")?).call()?;
         let text = response.body_mut().read_to_string()?;
         let values = text.lines().filter(|line| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{'))
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{'))
         });
-        Ok(values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+        Ok(values
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum())
     }
 
     /// Stops what runs, from the sensors to the collector, each cleanly.
@@ -280,7 +317,9 @@ impl Plant {
 
 /// Sets one value of a configuration.
 pub fn set(config: &mut toml::Table, table: &str, key: &str, value: impl Into<toml::Value>) {
-    let entry = config.entry(table).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    let entry = config
+        .entry(table)
+        .or_insert_with(|| toml::Value::Table(toml::Table::new()));
     if let toml::Value::Table(entry) = entry {
         entry.insert(key.to_owned(), value.into());
     }
@@ -292,8 +331,13 @@ fn path_value(path: &Path) -> toml::Value {
 
 /// Runs a command to its end; its output is the error when it fails.
 pub fn run(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("cannot start {}", command.get_program().display()))?;
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let output = command
+        .output()
+        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     if !output.status.success() {
         bail!("{command:?} failed ({}):\n{out}{err}", output.status);
     }
@@ -319,9 +363,15 @@ pub fn binary(name: &str) -> Result<PathBuf> {
 fn build() -> Result<PathBuf> {
     let current = std::env::current_exe()?;
     let parent = current.parent().context("a program lies in a folder")?;
-    let dir = if parent.ends_with("deps") { parent.parent().context("deps lies in a folder")? } else { parent };
+    let dir = if parent.ends_with("deps") {
+        parent.parent().context("deps lies in a folder")?
+    } else {
+        parent
+    };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the crate lies in the workspace")?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("the crate lies in the workspace")?;
     let mut command = Command::new(cargo);
     command
         .current_dir(root)

@@ -37,7 +37,12 @@ impl Process {
                 }
             }
         });
-        Ok(Self { name: name.to_owned(), child, lines, log: log.to_owned() })
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            lines,
+            log: log.to_owned(),
+        })
     }
 
     /// The next line of standard output that `wanted` accepts, turned into what it returns.
@@ -51,11 +56,19 @@ impl Process {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    bail!("{}: nothing awaited came within {limit:?}; its log ends:\n{}", self.name, self.log_tail())
+                    bail!(
+                        "{}: nothing awaited came within {limit:?}; its log ends:\n{}",
+                        self.name,
+                        self.log_tail()
+                    )
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     let status = self.child.wait()?;
-                    bail!("{} ended early ({status}); its log ends:\n{}", self.name, self.log_tail())
+                    bail!(
+                        "{} ended early ({status}); its log ends:\n{}",
+                        self.name,
+                        self.log_tail()
+                    )
                 }
             }
         }
@@ -93,7 +106,13 @@ impl Process {
     /// Waits for it to end by itself.
     pub fn await_end(&mut self, limit: Duration) -> Result<ExitStatus> {
         let status = await_some(limit, || self.child.try_wait().ok().flatten());
-        status.with_context(|| format!("{} did not end within {limit:?}; its log ends:\n{}", self.name, self.log_tail()))
+        status.with_context(|| {
+            format!(
+                "{} did not end within {limit:?}; its log ends:\n{}",
+                self.name,
+                self.log_tail()
+            )
+        })
     }
 
     /// Lines of standard output that have not been read yet, without waiting.
@@ -122,7 +141,10 @@ impl Drop for Process {
 }
 
 /// Asks again every few milliseconds until there is an answer, or the time is up.
-#[allow(clippy::disallowed_methods, reason = "waits for real processes, always with a limit")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "waits for real processes, always with a limit"
+)]
 pub fn await_some<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = deadline_in(limit);
     loop {
@@ -136,12 +158,18 @@ pub fn await_some<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Opt
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "waits for real processes, always with a limit")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "waits for real processes, always with a limit"
+)]
 fn deadline_in(limit: Duration) -> Instant {
     Instant::now() + limit
 }
 
-#[allow(clippy::disallowed_methods, reason = "waits for real processes, always with a limit")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "waits for real processes, always with a limit"
+)]
 fn remaining(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }

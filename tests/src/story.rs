@@ -132,7 +132,12 @@ const LEAD_IN: Duration = Duration::from_secs(3);
 
 /// Plays the cases on a plant in `dir`; with `kill`, the collector and the agent are killed once each
 /// in mid-run. `progress` hears a line now and then. The plant is returned running.
-pub fn play(dir: &Path, cases: Vec<Case>, kill: bool, mut progress: impl FnMut(&str)) -> Result<(Report, Plant)> {
+pub fn play(
+    dir: &Path,
+    cases: Vec<Case>,
+    kill: bool,
+    mut progress: impl FnMut(&str),
+) -> Result<(Report, Plant)> {
     let nodes = cases.len();
     let seed = unix_time().as_nanos() as u64;
     let parts = lay_out(dir, cases, seed)?;
@@ -184,7 +189,10 @@ pub fn play(dir: &Path, cases: Vec<Case>, kill: bool, mut progress: impl FnMut(&
 fn tell_news(plant: &Plant, parts: &[Part], told: usize, progress: &mut impl FnMut(&str)) -> Result<usize> {
     let advisories = advisories(plant, parts, Duration::ZERO)?;
     for raised in advisories.iter().skip(told) {
-        progress(&format!("advisory on {}: {} at order {:.3}", raised.asset, raised.element, raised.order));
+        progress(&format!(
+            "advisory on {}: {} at order {:.3}",
+            raised.asset, raised.element, raised.order
+        ));
     }
     Ok(advisories.len().max(told))
 }
@@ -215,7 +223,9 @@ fn settle(
     let totals = &ledger["totals"];
     let latency = plant.get("/api/v1/latency")?;
     let advisories = advisories(plant, parts, start)?;
-    let silent = parts.iter().filter(|part| !advisories.iter().any(|raised| raised.asset == part.asset));
+    let silent = parts
+        .iter()
+        .filter(|part| !advisories.iter().any(|raised| raised.asset == part.asset));
     Ok(Report {
         nodes: parts.len(),
         samples_produced: expected,
@@ -238,7 +248,9 @@ fn settle(
 /// Whether every asset's last whole window has been published.
 fn windows_have_fired(plant: &Plant, parts: &[Part]) -> bool {
     parts.iter().all(|part| {
-        let Ok(series) = plant.get(&rms_series(&part.asset)) else { return false };
+        let Ok(series) = plant.get(&rms_series(&part.asset)) else {
+            return false;
+        };
         let windows = series["values"].as_array().map_or(0, Vec::len);
         // The record starts somewhere in its first window and ends somewhere in its last.
         windows as f64 >= part.duration.as_secs_f64().floor() - 1.0
@@ -256,10 +268,14 @@ fn advisories(plant: &Plant, parts: &[Part], start: Duration) -> Result<Vec<Rais
     let list = answer["advisories"].as_array().context("no list of advisories")?;
     let mut raised = Vec::new();
     for advisory in list {
-        let asset = advisory["asset"].as_str().context("an advisory names its asset")?;
+        let asset = advisory["asset"]
+            .as_str()
+            .context("an advisory names its asset")?;
         let part = parts.iter().find(|part| part.asset == asset);
         let part = part.with_context(|| format!("an advisory for {asset}, which does not exist"))?;
-        let raised_ns = advisory["raised_ns"].as_i64().context("an advisory says when it was raised")?;
+        let raised_ns = advisory["raised_ns"]
+            .as_i64()
+            .context("an advisory says when it was raised")?;
         raised.push((
             raised_ns,
             Raised {
@@ -283,7 +299,9 @@ fn number(object: &Value, key: &str) -> u64 {
 fn await_drained(node: &mut Process) -> Result<u64> {
     node.await_line(SETTLE_LIMIT, |line| {
         let event: Value = serde_json::from_str(line).ok()?;
-        (event["event"] == "drained").then(|| event["produced"].as_u64()).flatten()
+        (event["event"] == "drained")
+            .then(|| event["produced"].as_u64())
+            .flatten()
     })
 }
 
@@ -303,7 +321,11 @@ fn asset_id(number: usize) -> String {
 
 fn node_id(number: usize, seed: u64) -> String {
     // Random and not zero; the number keeps them apart.
-    format!("{:014x}{:02x}", Chance::new(seed ^ 0x5eed).next() >> 8, number + 1)
+    format!(
+        "{:014x}{:02x}",
+        Chance::new(seed ^ 0x5eed).next() >> 8,
+        number + 1
+    )
 }
 
 /// Writes every case to an anonymous file and gives it its identities.
@@ -315,7 +337,11 @@ fn lay_out(dir: &Path, cases: Vec<Case>, seed: u64) -> Result<Vec<Part>> {
     for (case, number) in cases.into_iter().zip(order) {
         let asset = asset_id(number);
         let samples = signals.join(format!("{asset}.f32"));
-        let bytes: Vec<u8> = case.samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+        let bytes: Vec<u8> = case
+            .samples
+            .iter()
+            .flat_map(|sample| sample.to_le_bytes())
+            .collect();
         std::fs::write(&samples, bytes).with_context(|| format!("cannot write {}", samples.display()))?;
         let node = NodeSpec {
             id: node_id(number, seed),
@@ -345,7 +371,10 @@ fn fleet_file(parts: &[Part]) -> String {
 }
 
 fn unix_time() -> Duration {
-    #[allow(clippy::disallowed_methods, reason = "the storyteller plays real processes in real time")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the storyteller plays real processes in real time"
+    )]
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 

@@ -21,7 +21,14 @@ pub(crate) fn checks() -> Result<()> {
     step("format");
     run(cargo(&["fmt", "--all", "--check"]))?;
     step("lints");
-    run(cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    run(cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
     step("documentation");
     let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
     doc.env("RUSTDOCFLAGS", "-D warnings");
@@ -32,7 +39,10 @@ pub(crate) fn checks() -> Result<()> {
     if has("cargo-deny") {
         run(cargo(&["deny", "check", "bans", "licenses", "sources"]))?;
     } else {
-        skipped("dependency rules", "cargo-deny is not installed (cargo install cargo-deny)");
+        skipped(
+            "dependency rules",
+            "cargo-deny is not installed (cargo install cargo-deny)",
+        );
     }
     Ok(())
 }
@@ -54,7 +64,10 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     step(&format!("installing {list}"));
     let apt = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
-        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
+        command
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdout(Stdio::null());
         command
     };
     run(apt(&["update", "-qq"]))?;
@@ -82,12 +95,16 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
 
 /// The workspace's root.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies in the workspace")
 }
 
 /// Runs a command; its output is shown as it comes.
 pub(crate) fn run(mut command: Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
     if !status.success() {
         bail!("{command:?} failed: {status}");
     }

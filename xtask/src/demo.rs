@@ -21,16 +21,28 @@ pub(crate) fn run(flags: &Demo) -> Result<()> {
         (Some(_), Some(_)) => bail!("--data and --machine exclude each other"),
     };
     for case in &cases {
-        println!("    {:<22} {:>7.0} Hz {:>6.1} s", case.record, case.rate_hz, case.duration_s());
+        println!(
+            "    {:<22} {:>7.0} Hz {:>6.1} s",
+            case.record,
+            case.rate_hz,
+            case.duration_s()
+        );
     }
-    let dir = tempfile::Builder::new().prefix("trunnion-demo-").tempdir().context("no temporary directory")?;
+    let dir = tempfile::Builder::new()
+        .prefix("trunnion-demo-")
+        .tempdir()
+        .context("no temporary directory")?;
     let (report, mut plant) = story::play(dir.path(), cases, flags.kill, |line| step(line))?;
     print_table(&report);
     if let Some(path) = &flags.report {
         write_report(&report, path)?;
     }
     if flags.keep {
-        println!("\nThe page is at {}; everything lies in {}.", plant.url("/")?, dir.path().display());
+        println!(
+            "\nThe page is at {}; everything lies in {}.",
+            plant.url("/")?,
+            dir.path().display()
+        );
         println!("Ctrl-C ends the demo.");
         wait_for_interrupt();
     }
@@ -48,14 +60,32 @@ fn print_table(report: &Report) {
     line("samples produced", report.samples_produced.to_string());
     line("samples stored", report.samples_stored.to_string());
     line("samples lost", report.samples_lost.to_string());
-    line("samples double-counted", report.samples_double_counted.to_string());
+    line(
+        "samples double-counted",
+        report.samples_double_counted.to_string(),
+    );
     line("samples unexplained", report.samples_unexplained.to_string());
     line("blocks committed", report.blocks_committed.to_string());
-    line("blocks duplicated, recognised", report.blocks_duplicated.to_string());
-    line("kills of agent and collector", format!("{} + {}", report.kills.agent, report.kills.collector));
-    line("latency to feature, median ms", format!("{:.0}", report.latency_ms.p50));
-    line("latency to feature, p99 ms", format!("{:.0}", report.latency_ms.p99));
-    println!("\n  {:<10} {:<24} {:<13} {:>8} {:>12}", "asset", "record", "element", "order", "raised after");
+    line(
+        "blocks duplicated, recognised",
+        report.blocks_duplicated.to_string(),
+    );
+    line(
+        "kills of agent and collector",
+        format!("{} + {}", report.kills.agent, report.kills.collector),
+    );
+    line(
+        "latency to feature, median ms",
+        format!("{:.0}", report.latency_ms.p50),
+    );
+    line(
+        "latency to feature, p99 ms",
+        format!("{:.0}", report.latency_ms.p99),
+    );
+    println!(
+        "\n  {:<10} {:<24} {:<13} {:>8} {:>12}",
+        "asset", "record", "element", "order", "raised after"
+    );
     for raised in &report.advisories {
         println!(
             "  {:<10} {:<24} {:<13} {:>8.3} {:>10.1} s",

@@ -14,8 +14,16 @@ const DEBIAN_PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
 
 /// Type-checks the two crates for a Cortex-M4F.
 pub(crate) fn check() -> Result<()> {
-    let arguments =
-        ["check", "--quiet", "--target", TARGET, "--package", "trunnion-common", "--package", "trunnion-firmware"];
+    let arguments = [
+        "check",
+        "--quiet",
+        "--target",
+        TARGET,
+        "--package",
+        "trunnion-common",
+        "--package",
+        "trunnion-firmware",
+    ];
     if rustup_has_target() || rustup_adds_target() {
         step(&format!("with rustup's {TARGET}"));
         return run(cargo(&arguments));
@@ -39,13 +47,21 @@ pub(crate) fn check() -> Result<()> {
 }
 
 fn rustup_has_target() -> bool {
-    let listed = Command::new("rustup").args(["target", "list", "--installed"]).output();
-    listed.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).lines().any(|line| line == TARGET))
+    let listed = Command::new("rustup")
+        .args(["target", "list", "--installed"])
+        .output();
+    listed.is_ok_and(|output| {
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .any(|line| line == TARGET)
+    })
 }
 
 fn rustup_adds_target() -> bool {
     has("rustup") && {
-        let added = Command::new("timeout").args(["60", "rustup", "target", "add", TARGET]).output();
+        let added = Command::new("timeout")
+            .args(["60", "rustup", "target", "add", TARGET])
+            .output();
         added.is_ok_and(|output| output.status.success())
     }
 }

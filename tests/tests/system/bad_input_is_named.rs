@@ -21,7 +21,8 @@ fn fleet(bearing: &str) -> String {
 
 fn refusal(command: &mut Command) -> (i32, String) {
     let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    let text =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     assert!(!text.contains("panicked"), "{text}");
     (output.status.code().unwrap(), text)
 }
@@ -30,8 +31,16 @@ fn refusal(command: &mut Command) -> (i32, String) {
 fn a_bad_agent_configuration_is_refused_with_every_problem_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("agent.toml");
-    std::fs::write(&path, "enrolment = \"missing.toml\"\nspool = 1\n\n[[port]]\nbaud = \"fast\"\n").unwrap();
-    let (code, text) = refusal(Command::new(binary("trunnion-agent").unwrap()).arg("check-config").arg(&path));
+    std::fs::write(
+        &path,
+        "enrolment = \"missing.toml\"\nspool = 1\n\n[[port]]\nbaud = \"fast\"\n",
+    )
+    .unwrap();
+    let (code, text) = refusal(
+        Command::new(binary("trunnion-agent").unwrap())
+            .arg("check-config")
+            .arg(&path),
+    );
     assert_eq!(code, 64, "{text}");
     for place in ["agent.toml:2:", "agent.toml:5:"] {
         assert!(text.contains(place), "no {place} in:\n{text}");
@@ -43,9 +52,16 @@ fn a_fleet_with_a_gap_is_refused_by_check_config() {
     let dir = tempfile::tempdir().unwrap();
     let plant = Plant::found(dir.path(), &fleet("no-such-bearing")).unwrap();
     let config = plant.collector_dir().join("collector.toml");
-    let (code, text) = refusal(Command::new(binary("trunnion-collector").unwrap()).arg("check-config").arg(config));
+    let (code, text) = refusal(
+        Command::new(binary("trunnion-collector").unwrap())
+            .arg("check-config")
+            .arg(config),
+    );
     assert_eq!(code, 64, "{text}");
-    assert!(text.contains("fleet.toml:") && text.contains("no-such-bearing"), "{text}");
+    assert!(
+        text.contains("fleet.toml:") && text.contains("no-such-bearing"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -63,7 +79,10 @@ fn a_private_key_that_others_can_read_stops_both_programs() {
     let key = plant.collector_dir().join("pki/server.key");
     std::fs::set_permissions(&key, open).unwrap();
     let error = format!("{:#}", plant.start_collector().unwrap_err());
-    assert!(error.contains("server.key") && error.contains("chmod 600"), "{error}");
+    assert!(
+        error.contains("server.key") && error.contains("chmod 600"),
+        "{error}"
+    );
 }
 
 #[test]

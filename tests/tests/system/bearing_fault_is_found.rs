@@ -18,7 +18,12 @@ fn play_with_kills(cases: Vec<cases::Case>) -> Report {
 
 /// The elements that were named for a record; `undetermined` counts as one.
 fn elements<'r>(report: &'r Report, record: &str) -> Vec<&'r str> {
-    let mut elements: Vec<_> = report.advisories.iter().filter(|raised| raised.record.ends_with(record)).map(|raised| raised.element.as_str()).collect();
+    let mut elements: Vec<_> = report
+        .advisories
+        .iter()
+        .filter(|raised| raised.record.ends_with(record))
+        .map(|raised| raised.element.as_str())
+        .collect();
     elements.sort_unstable();
     elements.dedup();
     elements
@@ -31,7 +36,10 @@ fn simulated_faults_are_named_through_two_kills_and_the_healthy_machine_stays_si
     assert_eq!(elements(&report, cases::INNER_RACE_FAULT), ["inner_race"]);
     assert_eq!(elements(&report, cases::OUTER_RACE_FAULT), ["outer_race"]);
     for raised in &report.advisories {
-        assert!(raised.raised_after_s > cases::FAULT_ONSET_S, "an alarm before the fault: {raised:?}");
+        assert!(
+            raised.raised_after_s > cases::FAULT_ONSET_S,
+            "an alarm before the fault: {raised:?}"
+        );
     }
 }
 
@@ -56,7 +64,9 @@ fn real_race_faults_are_named_through_two_kills_and_the_normal_record_stays_sile
         assert_eq!(elements(&report, normal), [""; 0], "{normal}");
     }
     for ball in ["B007_0_118", "B028_0_3005"] {
-        let wrong = elements(&report, ball).into_iter().find(|element| !["ball", "undetermined"].contains(element));
+        let wrong = elements(&report, ball)
+            .into_iter()
+            .find(|element| !["ball", "undetermined"].contains(element));
         assert_eq!(wrong, None, "{ball}");
     }
 }

@@ -1,6 +1,6 @@
 //! Stories of the whole system: real processes, real TLS, real disks, on loopback.
 #![allow(clippy::unwrap_used, reason = "a test: a story that cannot go on has failed")]
 
-mod bearing_fault_is_found;
 mod bad_input_is_named;
+mod bearing_fault_is_found;
 mod restart_resumes;

@@ -29,6 +29,10 @@ fn a_restarted_collector_serves_what_it_had_and_recomputes_the_same() {
         let gateways = plant.get("/api/v1/gateways").ok()?;
         (gateways["gateways"][0]["connected"] == true).then_some(())
     });
-    assert!(back.is_some(), "the agent did not come back: {:?}", plant.get("/api/v1/gateways"));
+    assert!(
+        back.is_some(),
+        "the agent did not come back: {:?}",
+        plant.get("/api/v1/gateways")
+    );
     plant.stop().unwrap();
 }
