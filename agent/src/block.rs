@@ -107,7 +107,7 @@ impl Index {
             epoch: key.epoch,
             blocks: Range::one(key.sequence)?,
             cause,
-            frames: self.frames.iter().cloned().take(TOMBSTONE_FRAMES_MAX).collect(),
+            frames: self.frames.iter().take(TOMBSTONE_FRAMES_MAX).cloned().collect(),
             samples: self
                 .samples
                 .iter()

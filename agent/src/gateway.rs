@@ -516,7 +516,7 @@ impl Gateway {
         self.freeing.insert(epoch, None);
         self.actions.push_back(Action::Spool(Request::Acknowledge {
             epoch,
-            received,
+            received: Box::new(received),
             journal,
         }));
     }
@@ -529,7 +529,7 @@ impl Gateway {
             }
             // It was damaged on the way: the block itself is sent again when its time is over.
             None => {
-                tracing::warn!(crc = reject.crc, reason = %reject.reason, "the collector refused a payload that is no block of ours")
+                tracing::warn!(crc = reject.crc, reason = %reject.reason, "the collector refused a payload that is no block of ours");
             }
         }
     }
@@ -704,7 +704,7 @@ impl Gateway {
 
     fn poll_publisher(&mut self, now: Now) {
         match self.publisher.poll_hello(now.mono) {
-            Some(Greeting::Hello(hello)) => self.publish(topic::Kind::Hello, &hello),
+            Some(Greeting::Hello(hello)) => self.publish(topic::Kind::Hello, hello.as_ref()),
             Some(Greeting::GiveUp) => {
                 tracing::warn!("the collector does not answer; connecting anew");
                 self.publisher.handle_disconnected();

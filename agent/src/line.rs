@@ -49,6 +49,10 @@ struct Contact {
 
 /// What was found on the line.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "lives on the stack of one loop, for one frame"
+)]
 pub enum Heard<'l> {
     /// A frame from a node, and what it says if this build can read it.
     Frame(RawFrame<'l>, Option<Payload<'l>>),

@@ -77,7 +77,7 @@ enum Progress {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Greeting {
     /// Send this.
-    Hello(Hello),
+    Hello(Box<Hello>),
     /// Nobody answers: give the connection up.
     GiveUp,
 }
@@ -238,7 +238,7 @@ impl Publisher {
             hello_due: now + HELLO_TIMEOUT,
             hellos: hellos + 1,
         };
-        Some(Greeting::Hello(self.hello()))
+        Some(Greeting::Hello(Box::new(self.hello())))
     }
 
     /// The next block to send, which counts as under way from now on.

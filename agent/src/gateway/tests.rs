@@ -98,7 +98,7 @@ impl World {
                 Action::Write(_, bytes) => self.line(&bytes),
                 Action::Spool(Request::Commit(commit)) => self.unflushed.push(commit),
                 Action::Spool(Request::Acknowledge { epoch, received, .. }) => {
-                    self.freed.push((epoch, received));
+                    self.freed.push((epoch, *received));
                     self.gateway.handle_spool(Reply::Freed(epoch), now(self.mono));
                 }
                 Action::Spool(Request::Bury(key)) => self.buried.push(key),
@@ -111,7 +111,7 @@ impl World {
                 }
                 Action::Connect { connection, .. } => self.connection = connection,
                 Action::Publish(topic::Kind::Hello, bytes) => {
-                    self.hellos.push(message::decode(&bytes).unwrap())
+                    self.hellos.push(message::decode(&bytes).unwrap());
                 }
                 Action::PublishBlock(key, bytes) => {
                     assert!(self.disk.contains_key(&key), "published before it was flushed");

@@ -31,7 +31,7 @@ pub enum Request {
         /// Whose sequence.
         epoch: Epoch,
         /// Everything durable there.
-        received: SequenceSet,
+        received: Box<SequenceSet>,
         /// Where.
         journal: JournalId,
     },
