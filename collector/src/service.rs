@@ -211,7 +211,9 @@ pub async fn run(
         stage: "broker",
         cause: panic.to_string(),
     })?;
-    door.and(ingest).and(pipeline).and(http)
+    door.and(ingest).and(pipeline).and(http)?;
+    tracing::info!("stopped in order");
+    Ok(())
 }
 
 /// A part on its own thread or task.
