@@ -32,7 +32,7 @@ pub(crate) fn run(flags: &Demo) -> Result<()> {
         .prefix("trunnion-demo-")
         .tempdir()
         .context("no temporary directory")?;
-    let (report, mut plant) = story::play(dir.path(), cases, flags.kill, |line| step(line))?;
+    let (report, mut plant) = story::play(dir.path(), cases, flags.kill, step)?;
     print_table(&report);
     if let Some(path) = &flags.report {
         write_report(&report, path)?;

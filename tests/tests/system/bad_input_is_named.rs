@@ -1,6 +1,7 @@
 //! Bad configuration, unreadable ports, broken frames and corrupt files end in a message that says what
 //! and where, never in a panic.
 
+use std::path::PathBuf;
 use std::process::Command;
 use trunnion_tests::plant::{self, Machine, NodeSpec, Plant, START_LIMIT, STOP_LIMIT, binary, fleet_text};
 use trunnion_tests::process::{Process, await_some};
@@ -17,6 +18,17 @@ fn fleet(bearing: &str) -> String {
         range_g: 16.0,
         band_high_hz: 4_000.0,
     }])
+}
+
+/// A node that nobody starts: its line is not there.
+fn absent_node() -> NodeSpec {
+    NodeSpec {
+        id: NODE.to_owned(),
+        samples: PathBuf::from("none"),
+        rate_hz: 12_000.0,
+        range_g: 16.0,
+        start_at_ms: 0,
+    }
 }
 
 fn refusal(command: &mut Command) -> (i32, String) {
@@ -71,7 +83,7 @@ fn a_private_key_that_others_can_read_stops_both_programs() {
     let mut plant = Plant::found(dir.path(), &fleet("6205")).unwrap();
     let open = std::fs::Permissions::from_mode(0o644);
     std::fs::set_permissions(plant.bundle(plant::GATEWAY), open.clone()).unwrap();
-    plant.start_agent(&[]).unwrap();
+    plant.start_agent(&[absent_node()]).unwrap();
     let mut agent = plant.agent.take().unwrap();
     assert!(!agent.await_end(START_LIMIT).unwrap().success());
     assert!(agent.log().contains("chmod 600"), "{}", agent.log());
@@ -90,14 +102,7 @@ fn a_missing_port_is_named_and_the_agent_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let mut plant = Plant::found(dir.path(), &fleet("6205")).unwrap();
     plant.start_collector().unwrap();
-    let absent = NodeSpec {
-        id: NODE.to_owned(),
-        samples: dir.path().join("none"),
-        rate_hz: 12_000.0,
-        range_g: 16.0,
-        start_at_ms: 0,
-    };
-    plant.start_agent(&[absent]).unwrap();
+    plant.start_agent(&[absent_node()]).unwrap();
     let agent = plant.agent.as_mut().unwrap();
     let named = await_some(START_LIMIT, || agent.log().contains("lines/").then_some(()));
     assert!(named.is_some(), "{}", agent.log());
@@ -109,11 +114,14 @@ fn a_missing_port_is_named_and_the_agent_goes_on() {
 fn a_corrupt_spool_is_set_aside_and_the_agent_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let mut plant = Plant::found(dir.path(), &fleet("6205")).unwrap();
-    plant.start_agent(&[]).unwrap();
+    plant.start_agent(&[absent_node()]).unwrap();
     let spool = dir.path().join("agent/spool");
     let database = await_some(START_LIMIT, || {
-        let first = std::fs::read_dir(&spool).ok()?.flatten().next()?.path();
-        first.join("db").exists().then_some(first)
+        let entries = std::fs::read_dir(&spool)
+            .ok()?
+            .flatten()
+            .map(|entry| entry.path());
+        entries.into_iter().find(|path| path.join("db").exists())
     });
     let database = database.expect("a spool database appears at the start");
     plant.agent.take().unwrap().stop(STOP_LIMIT).unwrap();
@@ -123,9 +131,9 @@ fn a_corrupt_spool_is_set_aside_and_the_agent_goes_on() {
             std::fs::write(file.path(), vec![0x5a; length.max(64)]).unwrap();
         }
     }
-    plant.start_agent(&[]).unwrap();
+    plant.start_agent(&[absent_node()]).unwrap();
     let agent: &mut Process = plant.agent.as_mut().unwrap();
-    let said = await_some(START_LIMIT, || agent.log().contains("quarantine").then_some(()));
+    let said = await_some(START_LIMIT, || agent.log().contains("is damaged and set aside").then_some(()));
     assert!(said.is_some() && agent.is_running(), "{}", agent.log());
     assert!(!agent.log().contains("panicked"), "{}", agent.log());
     plant.stop().unwrap();
