@@ -133,7 +133,9 @@ fn a_corrupt_spool_is_set_aside_and_the_agent_goes_on() {
     }
     plant.start_agent(&[absent_node()]).unwrap();
     let agent: &mut Process = plant.agent.as_mut().unwrap();
-    let said = await_some(START_LIMIT, || agent.log().contains("is damaged and set aside").then_some(()));
+    let said = await_some(START_LIMIT, || {
+        agent.log().contains("is damaged and set aside").then_some(())
+    });
     assert!(said.is_some() && agent.is_running(), "{}", agent.log());
     assert!(!agent.log().contains("panicked"), "{}", agent.log());
     plant.stop().unwrap();
