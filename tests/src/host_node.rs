@@ -11,7 +11,7 @@
 mod source;
 mod terminal;
 
-pub use source::{Recording, SampleSource};
+pub use source::{Recording, SampleSource, Switched, quantised};
 
 use anyhow::Context;
 use serde::Serialize;

@@ -1,8 +1,10 @@
 //! The whole system under test: the simulated machine, the record loaders, the host node, and a plant
 //! of real processes on loopback for stories to play in.
 
+pub mod audit;
 pub mod cases;
 pub mod host_node;
+pub mod kills;
 pub mod plant;
 pub mod process;
 pub mod record;

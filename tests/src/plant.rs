@@ -189,18 +189,33 @@ impl Plant {
 
     /// Starts the collector and waits until it is ready.
     pub fn start_collector(&mut self) -> Result<()> {
+        self.launch_collector()?;
+        self.await_collector()
+    }
+
+    /// Starts the collector and does not wait for it.
+    pub fn launch_collector(&mut self) -> Result<()> {
         let mut command = Command::new(binary("trunnion-collector")?);
         command
             .args(["run", "--config"])
             .arg(self.collector_dir().join("collector.toml"));
-        let mut process = Process::start("collector", command, &self.dir.join("collector.log"))?;
+        self.collector = Some(Process::start(
+            "collector",
+            command,
+            &self.dir.join("collector.log"),
+        )?);
+        Ok(())
+    }
+
+    /// Waits until a collector that was launched is ready.
+    pub fn await_collector(&mut self) -> Result<()> {
+        let process = self.collector.as_mut().context("the collector is not running")?;
         let ready = process.await_line(START_LIMIT, |line| {
             serde_json::from_str::<Value>(line)
                 .ok()
                 .filter(|event| event["event"] == "ready")
         })?;
         self.http = ready["http"].as_str().map(str::to_owned);
-        self.collector = Some(process);
         Ok(())
     }
 
@@ -236,6 +251,16 @@ impl Plant {
 
     /// Starts a node on a pseudo-terminal of its own and waits until its line is there.
     pub fn start_node(&mut self, spec: &NodeSpec) -> Result<()> {
+        self.start_node_with(spec, &[])
+    }
+
+    /// As [`Plant::start_node`], but the recording starts over at its end until SIGUSR1 switches the
+    /// machine off.
+    pub fn start_endless_node(&mut self, spec: &NodeSpec) -> Result<()> {
+        self.start_node_with(spec, &["--loop"])
+    }
+
+    fn start_node_with(&mut self, spec: &NodeSpec, flags: &[&str]) -> Result<()> {
         let line = self.line(&spec.id);
         let mut command = Command::new(binary("trunnion-host-node")?);
         command
@@ -246,7 +271,8 @@ impl Plant {
             .arg("--file")
             .arg(&spec.samples)
             .arg("--link")
-            .arg(&line);
+            .arg(&line)
+            .args(flags);
         let log = self.dir.join(format!("node-{}.log", spec.id));
         self.nodes
             .push(Process::start(&format!("node {}", spec.id), command, &log)?);

@@ -4,18 +4,21 @@ use anyhow::Context;
 use clap::Parser;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
 use trunnion_common::frame::ResetCause;
 use trunnion_common::id::{LineAddress, NodeId};
 use trunnion_firmware::link::Wiring;
 use trunnion_firmware::node::Identity;
-use trunnion_tests::host_node::{OUTBOX_BYTES, Options, Recording, next_boot, run};
+use trunnion_tests::host_node::{OUTBOX_BYTES, Options, Recording, Switched, next_boot, run};
 
 /// Replays a recording as a sensor node on a pseudo-terminal.
 ///
 /// Writes one line of JSON to the standard output when the terminal is there, when every sample has
-/// been acknowledged, and when it stops (SIGTERM or SIGINT).
+/// been acknowledged, and when it stops (SIGTERM or SIGINT). SIGUSR1 switches the machine off: no more
+/// samples come, and what is held is still handed over.
 #[derive(Parser, Debug)]
 struct Arguments {
     /// Symbolic link to make to the terminal: the port that the agent opens.
@@ -67,7 +70,9 @@ fn main() -> anyhow::Result<()> {
         arguments.range
     );
     let lead_in = Duration::try_from_secs_f64(arguments.lead_in).context("--lead-in is no length of time")?;
-    let mut source = Recording::open(&arguments.file, arguments.rate, arguments.repeat)?;
+    let recording = Recording::open(&arguments.file, arguments.rate, arguments.repeat)?;
+    let is_off = Arc::new(AtomicBool::new(false));
+    let mut source = Switched::new(recording, is_off.clone());
     let options = Options {
         link: arguments.link,
         identity: Identity {
@@ -89,6 +94,11 @@ fn main() -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut terminated = signal(SignalKind::terminate())?;
         let mut interrupted = signal(SignalKind::interrupt())?;
+        let mut switched_off = signal(SignalKind::user_defined1())?;
+        tokio::spawn(async move {
+            switched_off.recv().await;
+            is_off.store(true, Ordering::Relaxed);
+        });
         let shutdown = async {
             tokio::select! {
                 _ = terminated.recv() => {}

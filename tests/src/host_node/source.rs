@@ -3,6 +3,8 @@
 use anyhow::Context;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use trunnion_common::time::NodeTicks;
 use trunnion_firmware::schedule::Schedule;
 use trunnion_firmware::sensor::{Batch, Sensor};
@@ -66,11 +68,38 @@ impl SampleSource for Recording {
     }
 }
 
+/// A machine with a switch: its source ends when somebody turns it off.
+#[derive(Debug)]
+pub struct Switched<S> {
+    source: S,
+    is_off: Arc<AtomicBool>,
+}
+
+impl<S> Switched<S> {
+    /// Plays `source` until `is_off` is set.
+    pub const fn new(source: S, is_off: Arc<AtomicBool>) -> Self {
+        Self { source, is_off }
+    }
+}
+
+impl<S: SampleSource> SampleSource for Switched<S> {
+    fn rate_hz(&self) -> f64 {
+        self.source.rate_hz()
+    }
+
+    fn read(&mut self, out: &mut [f32]) -> usize {
+        if self.is_off.load(Ordering::Relaxed) {
+            return 0;
+        }
+        self.source.read(out)
+    }
+}
+
 /// Plays a source as a sensor: sample `i` exactly when the schedule says.
 pub(super) struct Replay<'s> {
     source: &'s mut dyn SampleSource,
     schedule: Schedule,
-    scale: f32,
+    range_g: f32,
     produced: u64,
     /// Samples beyond the range.
     pub(super) clipped: u64,
@@ -84,7 +113,7 @@ impl<'s> Replay<'s> {
         Self {
             source,
             schedule,
-            scale: scale_g(range_g),
+            range_g,
             produced: 0,
             clipped: 0,
             is_ended: false,
@@ -105,7 +134,7 @@ impl Sensor for Replay<'_> {
             self.is_ended = taken == 0;
         }
         for (sample, value) in out.iter_mut().zip(&self.values[..taken]) {
-            let bits = (value / self.scale).round();
+            let bits = bits_of(*value, self.range_g);
             let is_clipped = bits < f32::from(i16::MIN) || f32::from(i16::MAX) < bits;
             self.clipped += u64::from(is_clipped);
             // A conversion from float ends at the ends of the range.
@@ -118,6 +147,15 @@ impl Sensor for Replay<'_> {
             first,
         }
     }
+}
+
+/// The sample that a value becomes at this full scale; beyond it, the end of the range.
+pub fn quantised(value_g: f32, range_g: f32) -> i16 {
+    bits_of(value_g, range_g) as i16
+}
+
+fn bits_of(value_g: f32, range_g: f32) -> f32 {
+    (value_g / scale_g(range_g)).round()
 }
 
 /// Value of one least significant bit: the range spread over sixteen bits.
@@ -171,6 +209,15 @@ mod tests {
             assert_eq!(replay.read(NodeTicks(8_000), &mut out).taken, 0);
             assert!(replay.is_ended);
         });
+    }
+
+    #[test]
+    fn a_machine_that_is_switched_off_has_no_more_samples() {
+        let is_off = Arc::new(AtomicBool::new(false));
+        let mut machine = Switched::new(Values(vec![1.0; 10]), is_off.clone());
+        assert_eq!(machine.read(&mut [0.0; 4]), 4);
+        is_off.store(true, Ordering::Relaxed);
+        assert_eq!(machine.read(&mut [0.0; 4]), 0);
     }
 
     #[test]
