@@ -1,8 +1,10 @@
 //! Automation: `cargo xtask <verb>`. One file per verb; nothing else depends on this crate.
 
+mod bench;
 mod ci;
 mod demo;
 mod flags;
+mod kills;
 mod no_std;
 mod report;
 
@@ -13,5 +15,7 @@ fn main() -> anyhow::Result<()> {
         flags::Verb::Demo(flags) => demo::run(&flags),
         flags::Verb::Ci => ci::checks(),
         flags::Verb::Test => ci::test(),
+        flags::Verb::Kills(flags) => kills::run(&flags),
+        flags::Verb::Bench(flags) => bench::run(&flags),
     }
 }

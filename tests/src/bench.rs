@@ -1,0 +1,7 @@
+//! Figures of the system, measured on real processes and written the same way everywhere.
+
+pub mod backlog;
+pub mod delivery;
+pub mod figure;
+pub mod sender;
+pub mod usage;
