@@ -3,5 +3,6 @@
 pub mod backlog;
 pub mod delivery;
 pub mod figure;
+pub mod mosquitto;
 pub mod sender;
 pub mod usage;

@@ -5,6 +5,7 @@
 
 use super::backlog::{self, Backlog};
 use super::figure::Figure;
+use super::mosquitto;
 use super::sender::{Sender, stay};
 use super::usage::{Usage, disk_bytes};
 use crate::plant::{GATEWAY, Machine, NodeSpec, Plant, SITE, fleet_text};
@@ -61,7 +62,7 @@ const MIB: f64 = 1_048_576.0;
 /// Measures everything in folders below `dir`. `progress` hears a line now and then.
 pub fn measure(dir: &Path, scale: &Scale, mut progress: impl FnMut(&str)) -> Vec<Figure> {
     install_provider();
-    let scenarios: [(&str, &[Figure], Scenario); 4] = [
+    let scenarios: [(&str, &[Figure], Scenario); 5] = [
         (
             "an agent at 100 kB/s, nothing in its spool",
             &UNDISTURBED,
@@ -70,6 +71,7 @@ pub fn measure(dir: &Path, scale: &Scale, mut progress: impl FnMut(&str)) -> Vec
         ("a backlog drained by the agent", &DRAIN, drain),
         ("one sender into the collector", &COLLECTOR, collector),
         ("many gateways coming back at once", &RECONNECT, reconnect),
+        ("the peer: a backlog through a mosquitto bridge", &PEER, peer),
     ];
     let mut figures = Vec::new();
     for (number, (name, expected, scenario)) in scenarios.into_iter().enumerate() {
@@ -86,6 +88,17 @@ pub fn measure(dir: &Path, scale: &Scale, mut progress: impl FnMut(&str)) -> Vec
                 );
             }
         }
+    }
+    compare(figures)
+}
+
+/// Puts the peer's figure beside ours of the same run.
+fn compare(mut figures: Vec<Figure>) -> Vec<Figure> {
+    let peer = figures.iter().find(|figure| figure.name == PEER[0].name);
+    let (peer, value) = (PEER[0].name, peer.and_then(|figure| figure.value));
+    for figure in figures.iter_mut().filter(|figure| figure.name == DRAIN[0].name) {
+        figure.peer = Some(peer);
+        figure.peer_value = value;
     }
     figures
 }
@@ -162,7 +175,7 @@ fn drain(dir: &Path, scale: &Scale) -> Result<Vec<Figure>> {
         range_g: backlog::RANGE_G,
         start_at_ms: 0,
     };
-    let mut plant = Plant::found(dir, &fleet_text(&[machine(&node.id, node.rate_hz)]))?;
+    let mut plant = Plant::found(dir, &backlog_fleet())?;
     let backlog = Backlog::of_bytes(scale.backlog_mib << 20, utc(), 1);
     let state = dir.join("agent");
     let own = std::process::id();
@@ -241,29 +254,48 @@ const COLLECTOR: [Figure; 1] = [Figure::at_least("collector_mb_s", 100.0, "MB/s"
 
 /// Blocks out of memory: what the collector takes when no gateway's disk is in the way.
 fn collector(dir: &Path, scale: &Scale) -> Result<Vec<Figure>> {
-    let node = backlog::NODE.to_string();
-    let mut plant = Plant::found(dir, &fleet_text(&[machine(&node, backlog::RATE_HZ)]))?;
-    let backlog = Backlog::of_bytes(scale.sent_mib << 20, utc(), 2);
+    let mut plant = Plant::found(dir, &backlog_fleet())?;
     let epoch = Epoch(2);
-    let blocks: Vec<Vec<u8>> = (0..backlog.blocks)
-        .map(|sequence| {
-            let (kind, body) = backlog.body(sequence);
-            let envelope = Envelope::new(epoch, sequence, Lane::Live, kind).encode(&body);
-            [&envelope[..], &body].concat()
-        })
-        .collect();
-    let bytes: usize = blocks.iter().map(Vec::len).sum();
+    let blocks = encoded(epoch, scale);
     plant.start_collector()?;
     let enrolment = enrolment(&plant.bundle(GATEWAY))?;
     let seconds = runtime()?.block_on(async {
-        let mut sender = Sender::connect(&enrolment, epoch, backlog.blocks).await?;
+        let mut sender = Sender::connect(&enrolment, epoch, blocks.len() as u64).await?;
         let began = now();
         sender.deliver(&blocks).await?;
         anyhow::Ok(began.elapsed().as_secs_f64())
     })?;
     plant.stop()?;
+    let bytes: usize = blocks.iter().map(Vec::len).sum();
     let [speed] = COLLECTOR;
     Ok(vec![speed.measured(bytes as f64 / 1e6 / seconds)])
+}
+
+/// A backlog as the messages that carry it.
+fn encoded(epoch: Epoch, scale: &Scale) -> Vec<Vec<u8>> {
+    let backlog = Backlog::of_bytes(scale.sent_mib << 20, utc(), epoch.0);
+    let block = |sequence| {
+        let (kind, body) = backlog.body(sequence);
+        let envelope = Envelope::new(epoch, sequence, Lane::Live, kind).encode(&body);
+        [&envelope[..], &body].concat()
+    };
+    (0..backlog.blocks).map(block).collect()
+}
+
+fn backlog_fleet() -> String {
+    fleet_text(&[machine(&backlog::NODE.to_string(), backlog::RATE_HZ)])
+}
+
+const PEER: [Figure; 1] = [Figure::of_peer("mosquitto_bridge_mb_s_64k", "MB/s")];
+
+/// The same blocks through a mosquitto bridge: what others reach on this machine.
+fn peer(dir: &Path, scale: &Scale) -> Result<Vec<Figure>> {
+    let program = mosquitto::program().context("mosquitto is not installed (apt-get install mosquitto)")?;
+    let plant = Plant::found(dir, &backlog_fleet())?;
+    let blocks = encoded(Epoch(3), scale);
+    let speed = runtime()?.block_on(mosquitto::bridge_mb_s(&program, &plant, &blocks))?;
+    let [figure] = PEER;
+    Ok(vec![figure.measured(speed)])
 }
 
 const RECONNECT: [Figure; 1] = [Figure::at_most("reconnect_1000_s", 15.0, "s")];
@@ -271,7 +303,7 @@ const RECONNECT: [Figure; 1] = [Figure::at_most("reconnect_1000_s", 15.0, "s")];
 /// Every gateway is connected, the collector is killed, and all come back as agents do: from the start
 /// of the new collector to the last answered Hello.
 fn reconnect(dir: &Path, scale: &Scale) -> Result<Vec<Figure>> {
-    let mut plant = Plant::found(dir, &fleet_text(&[machine("00000000000000b1", 1_000.0)]))?;
+    let mut plant = Plant::found(dir, &backlog_fleet())?;
     let enrolments = enrol(&plant, scale.gateways)?;
     plant.start_collector()?;
     let runtime = runtime()?;

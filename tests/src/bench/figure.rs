@@ -21,8 +21,8 @@ pub struct Figure {
     pub value: Option<f64>,
     /// In what.
     pub unit: &'static str,
-    /// What it must reach.
-    pub goal: f64,
+    /// What it must reach, unless it is the peer's.
+    pub goal: Option<f64>,
     /// Which way it improves.
     pub better: Better,
     /// Whom it is compared with.
@@ -37,15 +37,20 @@ pub struct Figure {
 impl Figure {
     /// A figure that is the better the lower it is, not measured yet.
     pub const fn at_most(name: &'static str, goal: f64, unit: &'static str) -> Self {
-        Self::new(name, goal, unit, Better::Lower)
+        Self::new(name, Some(goal), unit, Better::Lower)
     }
 
     /// A figure that is the better the higher it is, not measured yet.
     pub const fn at_least(name: &'static str, goal: f64, unit: &'static str) -> Self {
-        Self::new(name, goal, unit, Better::Higher)
+        Self::new(name, Some(goal), unit, Better::Higher)
     }
 
-    const fn new(name: &'static str, goal: f64, unit: &'static str, better: Better) -> Self {
+    /// A figure of a peer, who owes us nothing: the better the higher, not measured yet.
+    pub const fn of_peer(name: &'static str, unit: &'static str) -> Self {
+        Self::new(name, None, unit, Better::Higher)
+    }
+
+    const fn new(name: &'static str, goal: Option<f64>, unit: &'static str, better: Better) -> Self {
         Self {
             name,
             value: None,
@@ -74,12 +79,12 @@ impl Figure {
         }
     }
 
-    /// Whether the goal is reached; `None` when nothing was measured.
+    /// Whether the goal is reached; `None` when nothing was measured, or there is none.
     pub fn is_reached(&self) -> Option<bool> {
-        let value = self.value?;
+        let (value, goal) = self.value.zip(self.goal)?;
         Some(match self.better {
-            Better::Higher => value >= self.goal,
-            Better::Lower => value <= self.goal,
+            Better::Higher => value >= goal,
+            Better::Lower => value <= goal,
         })
     }
 }
@@ -109,14 +114,15 @@ impl Report {
     pub fn table(&self) -> String {
         let mut text = format!("{}, commit {}\n\n", self.machine, self.commit);
         for figure in &self.figures {
-            let Figure { name, unit, goal, .. } = figure;
-            let bound = match figure.better {
-                Better::Higher => ">=",
-                Better::Lower => "<=",
-            };
+            let Figure { name, unit, .. } = figure;
+            let goal = figure.goal.map_or_else(String::new, |goal| match figure.better {
+                Better::Higher => format!(">= {goal}"),
+                Better::Lower => format!("<= {goal}"),
+            });
             let (value, verdict) = match (figure.value, figure.is_reached()) {
                 (Some(value), Some(true)) => (format!("{value:.3}"), "reached".to_owned()),
-                (Some(value), _) => (format!("{value:.3}"), "missed".to_owned()),
+                (Some(value), Some(false)) => (format!("{value:.3}"), "missed".to_owned()),
+                (Some(value), None) => (format!("{value:.3}"), String::new()),
                 (None, _) => (
                     "-".to_owned(),
                     format!(
@@ -125,9 +131,9 @@ impl Report {
                     ),
                 ),
             };
-            text += &format!("  {name:<34} {value:>12} {unit:<6} {bound} {goal:<8} {verdict}\n");
+            text += &format!("  {name:<34} {value:>12} {unit:<8} {goal:<8} {verdict}\n");
             if let (Some(peer), Some(value)) = (figure.peer, figure.peer_value) {
-                text += &format!("  {:<34} {value:>12.3} {unit:<6} {peer}\n", "");
+                text += &format!("  {:<34} {value:>12.3} {unit:<8} {peer}\n", "");
             }
         }
         text
@@ -184,6 +190,7 @@ mod tests {
         let memory = Figure::at_most("memory", 32.0, "MiB");
         assert_eq!(memory.measured(33.0).is_reached(), Some(false));
         assert_eq!(speed.missing("no network").is_reached(), None);
+        assert_eq!(Figure::of_peer("peer", "MB/s").measured(1.0).is_reached(), None);
     }
 
     #[test]
