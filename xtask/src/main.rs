@@ -1,17 +1,21 @@
 //! Automation: `cargo xtask <verb>`. One file per verb; nothing else depends on this crate.
 
+mod certs;
 mod ci;
 mod demo;
 mod flags;
+mod interrupt;
 mod no_std;
 mod report;
+mod tidy;
 
 use clap::Parser;
 
 fn main() -> anyhow::Result<()> {
     match flags::Xtask::parse().verb {
         flags::Verb::Demo(flags) => demo::run(&flags),
-        flags::Verb::Ci => ci::checks(),
+        flags::Verb::Certs { dir } => certs::make(&dir),
+        flags::Verb::Ci => ci::ci(),
         flags::Verb::Test => ci::test(),
     }
 }
