@@ -228,7 +228,12 @@ impl Plant {
                 .ok()
                 .filter(|event| event["event"] == "ready")
         })?;
-        self.http = ready["http"].as_str().map(str::to_owned);
+        let http = ready["http"]
+            .as_str()
+            .context("the collector says where its API is")?;
+        // Drawn once, kept afterwards: who watches the page sees it again after a restart.
+        self.edit_collector_config(|config| set(config, "http", "listen", http))?;
+        self.http = Some(http.to_owned());
         Ok(())
     }
 

@@ -10,12 +10,20 @@ mod report;
 mod tidy;
 
 use clap::Parser;
+use std::process::ExitCode;
 
-fn main() -> anyhow::Result<()> {
-    match flags::Xtask::parse().verb {
+fn main() -> ExitCode {
+    let outcome = match flags::Xtask::parse().verb {
         flags::Verb::Demo(flags) => demo::run(&flags),
         flags::Verb::Certs { dir } => certs::make(&dir),
         flags::Verb::Ci => ci::ci(),
         flags::Verb::Test => ci::test(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
