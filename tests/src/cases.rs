@@ -1,12 +1,13 @@
 //! The machines that stories play: simulated ones, and recorded ones found in a folder.
 
+use crate::host_node::Motor;
 use crate::record::{CwruRecord, FemtoSnapshot, Place, decimate_by_4};
-use crate::sim_machine::{MachineSpec, SimMachine};
+use crate::sim_machine::SeededFault;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use trunnion_collector::bearing::Element;
 
-pub use crate::story::Case;
+pub use crate::story::{Case, Vibration};
 
 /// Most records played at once: each is a process, and two cores keep up with these in real time.
 const RECORDS_MAX: usize = 32;
@@ -45,19 +46,21 @@ pub fn simulated() -> Vec<Case> {
         (OUTER_RACE_FAULT, Some(Element::OuterRace)),
     ];
     let case = |(seed, (record, fault)): (u64, (&str, Option<Element>))| {
-        let healthy = MachineSpec::motor(SIMULATED_RATE_HZ, seed);
-        let spec = match fault {
-            Some(element) => healthy.with_fault(element, SEVERITY_G, FAULT_ONSET_S),
-            None => healthy,
+        let motor = Motor {
+            seed,
+            fault: fault.map(|element| SeededFault {
+                element,
+                severity_g: SEVERITY_G,
+                onset_s: FAULT_ONSET_S,
+            }),
+            seconds: SIMULATED_S,
         };
-        let mut samples = vec![0.0; (SIMULATED_S * SIMULATED_RATE_HZ) as usize];
-        SimMachine::new(spec).fill(&mut samples);
         Case {
             record: record.to_owned(),
-            samples,
+            vibration: Vibration::Simulated(motor),
             rate_hz: SIMULATED_RATE_HZ,
             range_g: RANGE_G,
-            rpm: 60.0 * spec.shaft_hz,
+            rpm: 60.0 * motor.spec(SIMULATED_RATE_HZ).shaft_hz,
             bearing: Some("6205".to_owned()),
         }
     };
@@ -114,7 +117,7 @@ fn cwru(file: &Path) -> Result<Vec<Case>> {
     let samples = samples.with_context(|| format!("{} has no drive-end channel", file.display()))?;
     let case = Case {
         record: record.name.clone(),
-        samples: samples.to_vec(),
+        vibration: Vibration::Recorded(samples.to_vec()),
         rate_hz: record.rate_hz,
         range_g: RANGE_G,
         rpm: 60.0 * record.shaft_hz(),
@@ -125,7 +128,7 @@ fn cwru(file: &Path) -> Result<Vec<Case>> {
     }
     let decimated = Case {
         record: format!("{} decimated", record.name),
-        samples: decimate_by_4(samples),
+        vibration: Vibration::Recorded(decimate_by_4(samples)),
         rate_hz: record.rate_hz / 4.0,
         ..case.clone()
     };
@@ -157,10 +160,12 @@ fn femto(file: &Path) -> Result<Case> {
     };
     Ok(Case {
         record: format!("{folder} {}", part.trim_end_matches(".f32le.gz")),
-        samples: snapshots
-            .into_iter()
-            .flat_map(|snapshot| snapshot.horizontal)
-            .collect(),
+        vibration: Vibration::Recorded(
+            snapshots
+                .into_iter()
+                .flat_map(|snapshot| snapshot.horizontal)
+                .collect(),
+        ),
         rate_hz: FemtoSnapshot::RATE_HZ,
         range_g: FEMTO_RANGE_G,
         rpm,

@@ -8,9 +8,11 @@
 //! [`READ_MICROS`] to sample what has become due. Sampling never waits for the line: when nobody
 //! reads the terminal, frames stay in the outbox, whose rule says what goes when it is full.
 
+mod machine;
 mod source;
 mod terminal;
 
+pub use machine::{Motor, RunningMotor};
 pub use source::{Recording, SampleSource, Switched, quantised};
 
 use anyhow::Context;

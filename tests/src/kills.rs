@@ -12,7 +12,7 @@
 //! (what the collector says became of it), and the journal itself, sample by sample ([`crate::audit`]).
 
 use crate::audit::{Audit, Played, audit};
-use crate::plant::{Machine, NodeSpec, Plant, fleet_text};
+use crate::plant::{Machine, NodeSpec, Plant, Source, fleet_text};
 use crate::process::{Process, await_some};
 use crate::sim_machine::{Chance, MachineSpec, SimMachine};
 use anyhow::{Context, Result, bail, ensure};
@@ -287,7 +287,7 @@ fn lay_out(dir: &Path, seed: u64) -> Result<(Vec<Played>, Vec<NodeSpec>)> {
         std::fs::write(&file, bytes).with_context(|| format!("cannot write {}", file.display()))?;
         specs.push(NodeSpec {
             id: node.to_string(),
-            samples: file,
+            source: Source::Recording(file),
             rate_hz: RATE_HZ,
             range_g: RANGE_G,
             start_at_ms: 0,

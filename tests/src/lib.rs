@@ -11,3 +11,4 @@ pub mod process;
 pub mod record;
 pub mod sim_machine;
 pub mod story;
+pub mod workspace;

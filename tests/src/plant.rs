@@ -1,14 +1,18 @@
 //! A plant on loopback: the collector, one gateway and its nodes as real processes over real TLS, in a
 //! directory of their own and on free ports.
 
+use crate::host_node::Motor;
 use crate::process::{Process, await_some};
+
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::Duration;
+
+pub use crate::process::run;
+pub use crate::workspace::binary;
 
 /// How long a process may take to start, on a busy machine.
 pub const START_LIMIT: Duration = Duration::from_secs(30);
@@ -41,14 +45,23 @@ pub struct Plant {
 pub struct NodeSpec {
     /// Its id, sixteen hexadecimal digits.
     pub id: String,
-    /// File of little-endian f32, in g.
-    pub samples: PathBuf,
+    /// What its sensor feels.
+    pub source: Source,
     /// Sample rate, Hz.
     pub rate_hz: f64,
     /// Full scale, g.
     pub range_g: f32,
     /// When the first sample is taken, Unix milliseconds.
     pub start_at_ms: u64,
+}
+
+/// What a node's sensor feels.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A file of little-endian f32, in g.
+    Recording(PathBuf),
+    /// A simulated motor.
+    Motor(Motor),
 }
 
 /// The measurement point of every machine of the tests.
@@ -215,7 +228,12 @@ impl Plant {
                 .ok()
                 .filter(|event| event["event"] == "ready")
         })?;
-        self.http = ready["http"].as_str().map(str::to_owned);
+        let http = ready["http"]
+            .as_str()
+            .context("the collector says where its API is")?;
+        // Drawn once, kept afterwards: who watches the page sees it again after a restart.
+        self.edit_collector_config(|config| set(config, "http", "listen", http))?;
+        self.http = Some(http.to_owned());
         Ok(())
     }
 
@@ -268,11 +286,13 @@ impl Plant {
             .args(["--rate", &spec.rate_hz.to_string()])
             .args(["--range", &spec.range_g.to_string()])
             .args(["--start-at", &spec.start_at_ms.to_string()])
-            .arg("--file")
-            .arg(&spec.samples)
             .arg("--link")
             .arg(&line)
             .args(flags);
+        match &spec.source {
+            Source::Recording(file) => command.arg("--file").arg(file),
+            Source::Motor(motor) => command.args(motor.flags()),
+        };
         let log = self.dir.join(format!("node-{}.log", spec.id));
         self.nodes
             .push(Process::start(&format!("node {}", spec.id), command, &log)?);
@@ -355,58 +375,7 @@ fn path_value(path: &Path) -> toml::Value {
     toml::Value::String(path.display().to_string())
 }
 
-/// Runs a command to its end; its output is the error when it fails.
-pub fn run(command: &mut Command) -> Result<String> {
-    let output = command
-        .output()
-        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
-    let (out, err) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
-    if !output.status.success() {
-        bail!("{command:?} failed ({}):\n{out}{err}", output.status);
-    }
-    Ok(out.into_owned())
-}
-
 /// A port of the loopback interface that was free just now.
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-/// The path of one of the system's programs, built from the sources as they are.
-pub fn binary(name: &str) -> Result<PathBuf> {
-    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
-    match built {
-        Ok(dir) => Ok(dir.join(name)),
-        Err(error) => bail!("the programs under test do not build: {error}"),
-    }
-}
-
-/// Builds all programs beside the running one (`target/<profile>/`, tests live one folder deeper).
-fn build() -> Result<PathBuf> {
-    let current = std::env::current_exe()?;
-    let parent = current.parent().context("a program lies in a folder")?;
-    let dir = if parent.ends_with("deps") {
-        parent.parent().context("deps lies in a folder")?
-    } else {
-        parent
-    };
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .context("the crate lies in the workspace")?;
-    let mut command = Command::new(cargo);
-    command
-        .current_dir(root)
-        .args(["build", "--quiet", "--bins", "--workspace"])
-        .arg("--target-dir")
-        .arg(dir.parent().context("a profile lies in a target folder")?);
-    if dir.ends_with("release") {
-        command.arg("--release");
-    }
-    run(&mut command)?;
-    Ok(dir.to_owned())
 }

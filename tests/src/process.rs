@@ -140,6 +140,21 @@ impl Drop for Process {
     }
 }
 
+/// Runs a command to its end; its output is the error when it fails.
+pub fn run(command: &mut Command) -> Result<String> {
+    let output = command
+        .output()
+        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    if !output.status.success() {
+        bail!("{command:?} failed ({}):\n{out}{err}", output.status);
+    }
+    Ok(out.into_owned())
+}
+
 /// Asks again every few milliseconds until there is an answer, or the time is up.
 #[allow(
     clippy::disallowed_methods,

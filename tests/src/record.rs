@@ -234,7 +234,7 @@ pub fn data_dir() -> PathBuf {
 }
 
 /// The files with that ending in a folder of [`data_dir`], sorted by name; none when there are none, in
-/// which case it prints `skipped: <test>: no data at <folder>` for the caller to return on.
+/// which case the test counts as [`skipped`] and the caller returns.
 pub fn or_skip(test: &str, folder: &str, ending: &str) -> Option<Vec<PathBuf>> {
     let folder = data_dir().join(folder);
     let mut files: Vec<PathBuf> = fs::read_dir(&folder)
@@ -248,10 +248,27 @@ pub fn or_skip(test: &str, folder: &str, ending: &str) -> Option<Vec<PathBuf>> {
         .collect();
     files.sort();
     if files.is_empty() {
-        println!("skipped: {test}: no data at {}", folder.display());
+        skipped(test, &format!("no data at {}", folder.display()));
         return None;
     }
     Some(files)
+}
+
+/// The file in which `cargo xtask test` has skipped tests written down.
+pub const SKIPS: &str = "TRUNNION_SKIPS";
+
+/// Says that a test was skipped: on the standard output, which nobody sees of a test that passes, and in
+/// the file that [`SKIPS`] names, if it does.
+fn skipped(test: &str, why: &str) {
+    println!("skipped: {test}: {why}");
+    let Some(path) = std::env::var_os(SKIPS) else {
+        return;
+    };
+    // One short write at the end of the file: tests of several programs do not mix their lines.
+    let line = format!("{test}: {why}\n");
+    let file = fs::File::options().append(true).create(true).open(&path);
+    file.and_then(|mut file| io::Write::write_all(&mut file, line.as_bytes()))
+        .unwrap_or_else(|error| panic!("cannot write {}: {error}", Path::new(&path).display()));
 }
 
 /// A quarter of the samples, those above a quarter of the band first removed: what a converter at that

@@ -5,7 +5,8 @@
 //! files, random node ids and asset numbers in shuffled order; speed, geometry and range, which a plant
 //! knows, stand in the fleet file.
 
-use crate::plant::{CHANNEL, Machine, NodeSpec, POINT, Plant, fleet_text};
+use crate::host_node::Motor;
+use crate::plant::{CHANNEL, Machine, NodeSpec, POINT, Plant, Source, fleet_text};
 use crate::process::{Process, await_some};
 use crate::sim_machine::Chance;
 use anyhow::{Context, Result, bail};
@@ -20,8 +21,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub struct Case {
     /// What is played; never leaves the storyteller.
     pub record: String,
-    /// Acceleration, g.
-    pub samples: Vec<f32>,
+    /// What the sensor feels.
+    pub vibration: Vibration,
     /// Sample rate, Hz.
     pub rate_hz: f64,
     /// Full scale of the sensor, g.
@@ -32,10 +33,47 @@ pub struct Case {
     pub bearing: Option<String>,
 }
 
+/// What a sensor feels.
+#[derive(Clone, Debug)]
+pub enum Vibration {
+    /// A record: acceleration, g.
+    Recorded(Vec<f32>),
+    /// A motor that its node simulates while it runs.
+    Simulated(Motor),
+}
+
 impl Case {
     /// How long it plays, seconds.
     pub fn duration_s(&self) -> f64 {
-        self.samples.len() as f64 / self.rate_hz
+        match &self.vibration {
+            Vibration::Recorded(samples) => samples.len() as f64 / self.rate_hz,
+            Vibration::Simulated(motor) => motor.seconds,
+        }
+    }
+}
+
+/// Who a story is told to.
+pub trait Audience {
+    /// A line on what happens.
+    fn hear(&mut self, line: &str);
+
+    /// How far the machines have run; comes several times a second while they do.
+    fn watch(&mut self, played: Duration, whole: Duration) {
+        let _ = (played, whole);
+    }
+
+    /// Whether it has had enough: the story then ends early, as an error.
+    fn has_left(&mut self) -> bool {
+        false
+    }
+}
+
+/// Hears every line, and stays to the end.
+struct Listener<F>(F);
+
+impl<F: FnMut(&str)> Audience for Listener<F> {
+    fn hear(&mut self, line: &str) {
+        (self.0)(line);
     }
 }
 
@@ -132,64 +170,98 @@ const LEAD_IN: Duration = Duration::from_secs(3);
 
 /// Plays the cases on a plant in `dir`; with `kill`, the collector and the agent are killed once each
 /// in mid-run. `progress` hears a line now and then. The plant is returned running.
-pub fn play(
+pub fn play(dir: &Path, cases: Vec<Case>, kill: bool, progress: impl FnMut(&str)) -> Result<(Report, Plant)> {
+    play_to(dir, cases, kill, &mut Listener(progress))
+}
+
+/// As [`play`], to an audience that may leave.
+pub fn play_to(
     dir: &Path,
     cases: Vec<Case>,
     kill: bool,
-    mut progress: impl FnMut(&str),
+    audience: &mut impl Audience,
 ) -> Result<(Report, Plant)> {
     let nodes = cases.len();
     let seed = unix_time().as_nanos() as u64;
     let parts = lay_out(dir, cases, seed)?;
-    progress("founding the plant: certificate authority, certificates, configuration, one gateway");
+    audience.hear("founding the plant: certificate authority, certificates, configuration, one gateway");
     let mut plant = Plant::found(dir, &fleet_file(&parts))?;
     let specs: Vec<NodeSpec> = parts.iter().map(|part| part.node.clone()).collect();
 
     plant.start_collector()?;
-    progress(&format!("collector ready: {}", plant.url("/")?));
+    audience.hear(&format!("collector ready: {}", plant.url("/")?));
     // The clock starts when the processes have: late starters would begin in the middle of their record.
     let start = unix_time() + LEAD_IN;
-    let mut specs_started = specs.clone();
-    for spec in &mut specs_started {
+    for mut spec in specs.clone() {
         spec.start_at_ms = start.as_millis() as u64;
-        plant.start_node(spec)?;
+        plant.start_node(&spec)?;
     }
     plant.start_agent(&specs)?;
-    progress(&format!("{nodes} nodes on {nodes} lines, one agent"));
+    audience.hear(&format!("{nodes} nodes on {nodes} lines, one agent"));
 
     let longest = parts.iter().map(|part| part.duration).max().unwrap_or_default();
     let mut kills = Kills::default();
-    if kill {
-        await_time(start + longest.mul_f64(0.4));
-        plant.kill_and_restart_collector()?;
-        kills.collector += 1;
-        progress("collector killed (SIGKILL) and started again");
-        await_time(start + longest.mul_f64(0.6));
-        plant.kill_and_restart_agent(&specs)?;
-        kills.agent += 1;
-        progress("agent killed (SIGKILL) and started again");
-    }
     let mut told = 0;
-    while unix_time() < start + longest {
-        await_time((unix_time() + Duration::from_secs(1)).min(start + longest));
-        told = tell_news(&plant, &parts, told, &mut progress)?;
+    for (share, victim) in [
+        (0.4, Some(Victim::Collector)),
+        (0.6, Some(Victim::Agent)),
+        (1.0, None),
+    ] {
+        let until = start + longest.mul_f64(share);
+        while unix_time() < until {
+            await_time((unix_time() + BEAT).min(until));
+            audience.watch(unix_time().saturating_sub(start).min(longest), longest);
+            told = tell_news(&plant, &parts, told, audience)?;
+            stay(audience)?;
+        }
+        match victim.filter(|_| kill) {
+            Some(Victim::Collector) => {
+                plant.kill_and_restart_collector()?;
+                kills.collector += 1;
+                audience.hear("collector killed (SIGKILL) and started again");
+            }
+            Some(Victim::Agent) => {
+                plant.kill_and_restart_agent(&specs)?;
+                kills.agent += 1;
+                audience.hear("agent killed (SIGKILL) and started again");
+            }
+            None => {}
+        }
     }
 
-    progress("all played; waiting until the last sample is acknowledged");
+    audience.hear("all played; waiting until the last sample is acknowledged");
     let mut produced = BTreeMap::new();
     for (part, process) in parts.iter().zip(&mut plant.nodes) {
         produced.insert(part.node.id.clone(), await_drained(process)?);
+        stay(audience)?;
     }
     let report = settle(&plant, &parts, &produced, kills, start)?;
-    tell_news(&plant, &parts, told, &mut progress)?;
+    tell_news(&plant, &parts, told, audience)?;
     Ok((report, plant))
 }
 
+/// Who is killed in mid-run.
+#[derive(Clone, Copy)]
+enum Victim {
+    Collector,
+    Agent,
+}
+
+/// How often the audience is asked and told while the machines run.
+const BEAT: Duration = Duration::from_millis(250);
+
+fn stay(audience: &mut impl Audience) -> Result<()> {
+    if audience.has_left() {
+        bail!("interrupted");
+    }
+    Ok(())
+}
+
 /// Tells of advisories not told yet; returns how many have been told in all.
-fn tell_news(plant: &Plant, parts: &[Part], told: usize, progress: &mut impl FnMut(&str)) -> Result<usize> {
+fn tell_news(plant: &Plant, parts: &[Part], told: usize, audience: &mut impl Audience) -> Result<usize> {
     let advisories = advisories(plant, parts, Duration::ZERO)?;
     for raised in advisories.iter().skip(told) {
-        progress(&format!(
+        audience.hear(&format!(
             "advisory on {}: {} at order {:.3}",
             raised.asset, raised.element, raised.order
         ));
@@ -328,7 +400,7 @@ fn node_id(number: usize, seed: u64) -> String {
     )
 }
 
-/// Writes every case to an anonymous file and gives it its identities.
+/// Gives every case its identities; a record goes to an anonymous file.
 fn lay_out(dir: &Path, cases: Vec<Case>, seed: u64) -> Result<Vec<Part>> {
     let order = shuffled(cases.len(), seed);
     let signals = dir.join("signals");
@@ -336,16 +408,19 @@ fn lay_out(dir: &Path, cases: Vec<Case>, seed: u64) -> Result<Vec<Part>> {
     let mut parts = Vec::new();
     for (case, number) in cases.into_iter().zip(order) {
         let asset = asset_id(number);
-        let samples = signals.join(format!("{asset}.f32"));
-        let bytes: Vec<u8> = case
-            .samples
-            .iter()
-            .flat_map(|sample| sample.to_le_bytes())
-            .collect();
-        std::fs::write(&samples, bytes).with_context(|| format!("cannot write {}", samples.display()))?;
+        let duration = Duration::from_secs_f64(case.duration_s());
+        let source = match case.vibration {
+            Vibration::Simulated(motor) => Source::Motor(motor),
+            Vibration::Recorded(samples) => {
+                let file = signals.join(format!("{asset}.f32"));
+                let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+                std::fs::write(&file, bytes).with_context(|| format!("cannot write {}", file.display()))?;
+                Source::Recording(file)
+            }
+        };
         let node = NodeSpec {
             id: node_id(number, seed),
-            samples,
+            source,
             rate_hz: case.rate_hz,
             range_g: case.range_g,
             start_at_ms: 0,
@@ -353,7 +428,7 @@ fn lay_out(dir: &Path, cases: Vec<Case>, seed: u64) -> Result<Vec<Part>> {
         parts.push(Part {
             asset,
             node,
-            duration: Duration::from_secs_f64(case.duration_s()),
+            duration,
             record: case.record,
             rpm: case.rpm,
             bearing: case.bearing,

@@ -1,27 +1,43 @@
 //! Exactly what continuous integration runs, runnable by anyone.
 
-use crate::no_std;
-use crate::report::{skipped, step};
+use crate::report::{Skips, step};
+use crate::{no_std, tidy};
 use anyhow::{Context, Result, bail};
-use std::path::Path;
 use std::process::{Command, Stdio};
+use trunnion_tests::workspace::cargo;
 
 /// The checks, then every test.
 pub(crate) fn test() -> Result<()> {
-    checks()?;
+    let mut skips = Skips::default();
+    checks(&mut skips)?;
     step("tests of the whole workspace");
-    run(cargo(&["test", "--workspace", "--all-targets", "--no-fail-fast"]))?;
+    skips.collect(|name, file| {
+        let mut tests = cargo(["test", "--workspace", "--all-targets", "--no-fail-fast"]);
+        tests.env(name, file);
+        run(tests)
+    })?;
     step("examples in the documentation");
-    run(cargo(&["test", "--workspace", "--doc"]))
+    run(cargo(["test", "--workspace", "--doc"]))?;
+    skips.tell();
+    Ok(())
 }
 
 /// Everything short of the tests.
-pub(crate) fn checks() -> Result<()> {
+pub(crate) fn ci() -> Result<()> {
+    let mut skips = Skips::default();
+    checks(&mut skips)?;
+    skips.tell();
+    Ok(())
+}
+
+fn checks(skips: &mut Skips) -> Result<()> {
     prerequisites()?;
+    step("shape of the repository");
+    tidy::check()?;
     step("format");
-    run(cargo(&["fmt", "--all", "--check"]))?;
+    run(cargo(["fmt", "--all", "--check"]))?;
     step("lints");
-    run(cargo(&[
+    run(cargo([
         "clippy",
         "--workspace",
         "--all-targets",
@@ -30,18 +46,18 @@ pub(crate) fn checks() -> Result<()> {
         "warnings",
     ]))?;
     step("documentation");
-    let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
+    let mut doc = cargo(["doc", "--workspace", "--no-deps", "--document-private-items"]);
     doc.env("RUSTDOCFLAGS", "-D warnings");
     run(doc)?;
     step("no_std build of common and firmware");
-    no_std::check()?;
+    no_std::check(skips)?;
     step("dependency rules");
     if has("cargo-deny") {
-        run(cargo(&["deny", "check", "bans", "licenses", "sources"]))?;
+        run(cargo(["deny", "check", "bans", "licenses", "sources"]))?;
     } else {
-        skipped(
+        skips.add(
             "dependency rules",
-            "cargo-deny is not installed (cargo install cargo-deny)",
+            "cargo-deny is not installed (cargo install --locked cargo-deny)",
         );
     }
     Ok(())
@@ -84,20 +100,6 @@ fn is_root() -> bool {
 pub(crate) fn has(program: &str) -> bool {
     std::env::var_os("PATH")
         .is_some_and(|paths| std::env::split_paths(&paths).any(|dir| dir.join(program).is_file()))
-}
-
-/// A cargo command at the workspace's root.
-pub(crate) fn cargo(arguments: &[&str]) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(arguments).current_dir(root());
-    command
-}
-
-/// The workspace's root.
-pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask lies in the workspace")
 }
 
 /// Runs a command; its output is shown as it comes.

@@ -1,56 +1,89 @@
 //! The main job: the whole system on loopback, a healthy machine and failing ones, told in a table.
 
-use crate::ci::cargo;
+mod screen;
+
 use crate::flags::{Demo, Machine};
+use crate::interrupt::Interrupt;
 use crate::report::step;
 use anyhow::{Context, Result, bail};
+use screen::Screen;
 use std::path::Path;
 use trunnion_tests::cases;
 use trunnion_tests::story::{self, Report};
+use trunnion_tests::workspace::cargo;
 
 /// Plays the demo and prints how it ended.
 pub(crate) fn run(flags: &Demo) -> Result<()> {
-    step("building the programs");
-    crate::ci::run(cargo(&["build", "--workspace", "--bins"]))?;
     let cases = match (&flags.data, flags.machine) {
-        (Some(dir), None) => {
+        (Some(dir), _) => {
             step(&format!("reading records from {}", dir.display()));
             cases::from_records(dir)?
         }
         (None, Some(Machine::Simulated) | None) => cases::simulated(),
-        (Some(_), Some(_)) => bail!("--data and --machine exclude each other"),
     };
     for case in &cases {
         println!(
-            "    {:<22} {:>7.0} Hz {:>6.1} s",
+            "    {:<32} {:>7.0} Hz {:>6.1} s",
             case.record,
             case.rate_hz,
             case.duration_s()
         );
     }
+    if let Some(path) = &flags.report {
+        // A mistyped path is told before the demo has been waited for.
+        std::fs::File::create(path).with_context(|| format!("cannot write the report {}", path.display()))?;
+    }
+    step("building the programs");
+    crate::ci::run(cargo(["build", "--workspace", "--bins"]))?;
+
     let dir = tempfile::Builder::new()
         .prefix("trunnion-demo-")
         .tempdir()
         .context("no temporary directory")?;
-    let (report, mut plant) = story::play(dir.path(), cases, flags.kill, step)?;
+    let mut screen = Screen::new(Interrupt::install()?);
+    let told = tell(flags, cases, dir.path(), &mut screen);
+    match told {
+        Err(_) if screen.interrupt.has_come() => bail!("interrupted; every process has been ended"),
+        Err(error) => {
+            let dir = dir.keep();
+            Err(error).with_context(|| {
+                format!(
+                    "every process has been ended; logs and data are kept in {}",
+                    dir.display()
+                )
+            })
+        }
+        Ok(report) if report.samples_unexplained > 0 || report.samples_double_counted > 0 => {
+            bail!(
+                "the ledger does not add up; logs and data are kept in {}",
+                dir.keep().display()
+            )
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Whatever way this ends, no process is left: one that is dropped is killed.
+fn tell(flags: &Demo, cases: Vec<cases::Case>, dir: &Path, screen: &mut Screen) -> Result<Report> {
+    let (report, mut plant) = story::play_to(dir, cases, flags.kill, screen)?;
+    screen.close();
     print_table(&report);
     if let Some(path) = &flags.report {
         write_report(&report, path)?;
     }
     if flags.keep {
         println!(
-            "\nThe page is at {}; everything lies in {}.",
+            "\nThe page is at {}; logs and data are in {} until the end.",
             plant.url("/")?,
-            dir.path().display()
+            dir.display()
         );
         println!("Ctrl-C ends the demo.");
-        wait_for_interrupt();
+        screen.interrupt.wait();
+        println!();
+        step("stopping everything");
     }
     plant.stop()?;
-    if report.samples_unexplained > 0 || report.samples_double_counted > 0 {
-        bail!("the ledger does not add up: see the table");
-    }
-    Ok(())
+    Ok(report)
 }
 
 fn print_table(report: &Report) {
@@ -100,11 +133,4 @@ fn print_table(report: &Report) {
 fn write_report(report: &Report, path: &Path) -> Result<()> {
     let text = serde_json::to_string_pretty(report)?;
     std::fs::write(path, text + "\n").with_context(|| format!("cannot write the report {}", path.display()))
-}
-
-/// Blocks until the terminal interrupts: the children get the signal too and stop by themselves.
-fn wait_for_interrupt() {
-    let mut line = String::new();
-    // The end of standard input ends the wait as well, where there is no terminal.
-    while std::io::stdin().read_line(&mut line).is_ok_and(|read| read > 0) {}
 }

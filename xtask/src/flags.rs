@@ -17,8 +17,14 @@ pub(crate) enum Verb {
     /// Run the whole system on loopback: certificates, collector, agent and nodes as real processes;
     /// a healthy machine, then a fault. Ends by itself with a table.
     Demo(Demo),
+    /// Make a development certificate authority, a server certificate for localhost and one gateway's
+    /// bundle. Their keys protect nothing that matters: a plant's are made by `trunnion-collector init`.
+    Certs {
+        /// A new folder.
+        dir: PathBuf,
+    },
     /// Everything a change must pass short of the tests: format, lints, documentation, `no_std` build,
-    /// dependency rules.
+    /// dependency rules, and the shape of the repository.
     Ci,
     /// `ci`, then every test of the workspace.
     Test,
@@ -43,7 +49,8 @@ pub(crate) struct Demo {
     /// Write the closing table as JSON to this file.
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
-    /// Leave the collector running at the end, and say where its page is, until Ctrl-C.
+    /// Leave everything running at the end, and say where the page is, until Ctrl-C or the end of the
+    /// standard input.
     #[arg(long)]
     pub(crate) keep: bool,
 }

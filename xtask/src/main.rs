@@ -1,21 +1,33 @@
 //! Automation: `cargo xtask <verb>`. One file per verb; nothing else depends on this crate.
 
 mod bench;
+mod certs;
 mod ci;
 mod demo;
 mod flags;
+mod interrupt;
 mod kills;
 mod no_std;
 mod report;
+mod tidy;
 
 use clap::Parser;
+use std::process::ExitCode;
 
-fn main() -> anyhow::Result<()> {
-    match flags::Xtask::parse().verb {
+fn main() -> ExitCode {
+    let outcome = match flags::Xtask::parse().verb {
         flags::Verb::Demo(flags) => demo::run(&flags),
-        flags::Verb::Ci => ci::checks(),
+        flags::Verb::Certs { dir } => certs::make(&dir),
+        flags::Verb::Ci => ci::ci(),
         flags::Verb::Test => ci::test(),
         flags::Verb::Kills(flags) => kills::run(&flags),
         flags::Verb::Bench(flags) => bench::run(&flags),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -1,10 +1,11 @@
 //! `common` and `firmware` compiled for a microcontroller, the first way that works on this machine.
 
-use crate::ci::{cargo, has, install, run};
-use crate::report::{skipped, step};
+use crate::ci::{has, install, run};
+use crate::report::{Skips, step};
 use anyhow::Result;
 use std::path::Path;
 use std::process::Command;
+use trunnion_tests::workspace::cargo;
 
 const TARGET: &str = "thumbv7em-none-eabihf";
 
@@ -13,7 +14,7 @@ const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_PACKAGES: [&str; 2] = ["rustc-web", "rust-web-src"];
 
 /// Type-checks the two crates for a Cortex-M4F.
-pub(crate) fn check() -> Result<()> {
+pub(crate) fn check(skips: &mut Skips) -> Result<()> {
     let arguments = [
         "check",
         "--quiet",
@@ -26,18 +27,18 @@ pub(crate) fn check() -> Result<()> {
     ];
     if rustup_has_target() || rustup_adds_target() {
         step(&format!("with rustup's {TARGET}"));
-        return run(cargo(&arguments));
+        return run(cargo(arguments));
     }
     if !debian_can_build_core() && install(&DEBIAN_PACKAGES).is_err() {
         let packages = DEBIAN_PACKAGES.join(" ");
-        skipped(
+        skips.add(
             "no_std build",
             &format!("neither `rustup target add {TARGET}` nor Debian's {packages} is to be had here"),
         );
         return Ok(());
     }
     step("with Debian's compiler and the standard library's source");
-    let mut command = cargo(&arguments);
+    let mut command = cargo(arguments);
     command
         .arg("-Zbuild-std=core")
         .env("RUSTC", DEBIAN_RUSTC)

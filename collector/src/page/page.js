@@ -48,8 +48,29 @@ function instant(text) {
   return text === null ? "never" : new Date(text).toLocaleString();
 }
 
+// How long before `now` something was; both as the collector says, so that this screen's clock does not matter.
+function age(text, now) {
+  if (text === null) return "never";
+  const seconds = Math.max(0, Math.round((new Date(now) - new Date(text)) / 1000));
+  if (seconds < 120) return `${seconds} s ago`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min ago`;
+  return instant(text);
+}
+
+function count(value) {
+  return value.toLocaleString();
+}
+
 function number(value, digits) {
   return Number.isFinite(value) ? value.toLocaleString(undefined, { maximumSignificantDigits: digits }) : "–";
+}
+
+// A line of the evidence. Beside a harmonic of the element stand sidebands, whole shaft turns away.
+function spectralLine(line, order) {
+  const sideband = Math.round(line.order - line.harmonic * order);
+  const name = line.harmonic === 1 ? "fundamental" : `harmonic ${line.harmonic}`;
+  const offset = sideband === 0 ? "" : ` ${sideband < 0 ? "−" : "+"} ${Math.abs(sideband)} × shaft`;
+  return `${number(line.frequency_hz, 4)} Hz, ${number(line.prominence, 2)} × background (${name}${offset})`;
 }
 
 function gradeCell(grade) {
@@ -63,7 +84,7 @@ function rmsByChannel(asset) {
       .filter((channel) => Number.isFinite(channel.values.rms))
       .map((channel) => `${point.point} ${channel.channel}: ${number(channel.values.rms, 3)}`),
   );
-  return values.join(", ") || "–";
+  return values.join("; ") || "–";
 }
 
 function showAssets(answer) {
@@ -72,7 +93,7 @@ function showAssets(answer) {
       asset.name ? `${asset.name} (${asset.asset})` : asset.asset,
       gradeCell(asset.grade),
       [asset.site, asset.area].filter(Boolean).join(" / ") || "not in the fleet file",
-      instant(asset.last_data),
+      age(asset.last_data, answer.now),
       rmsByChannel(asset),
     ]),
   );
@@ -85,18 +106,22 @@ function showAdvisories(answer) {
   const cards = answer.advisories.map((advisory) => {
     const card = element("li", undefined, "advisory");
     const evidence = advisory.evidence;
-    const found = evidence.lines
-      .map((line) => `${number(line.order, 4)} orders (${number(line.frequency_hz, 4)} Hz, harmonic ${line.harmonic})`)
-      .join(", ");
     card.append(
-      element("strong", `${ELEMENTS[advisory.element] ?? advisory.element}: ${advisory.asset}, ${advisory.point}`),
+      element("strong", `▲ ${ELEMENTS[advisory.element] ?? advisory.element}: ${advisory.asset}, ${advisory.point}`),
       element("p", advisory.recommendation),
       element(
         "p",
-        `Evidence: score ${number(evidence.score, 3)}, next best ${number(evidence.runner_up, 3)}; ` +
-          `band ${number(evidence.band_hz[0], 3)} to ${number(evidence.band_hz[1], 3)} Hz` +
-          (found ? `; lines at ${found}` : ""),
+        `Evidence: ${number(evidence.order, 4)} × shaft speed in the envelope of ` +
+          `${number(evidence.band_hz[0], 3)} to ${number(evidence.band_hz[1], 3)} Hz; score ${number(evidence.score, 3)}, ` +
+          (evidence.runner_up > 0 ? `next best explanation ${number(evidence.runner_up, 3)}` : "no other explanation"),
       ),
+    );
+    if (evidence.lines.length > 0) {
+      const lines = element("ul", undefined, "lines");
+      lines.append(...evidence.lines.map((line) => element("li", spectralLine(line, evidence.order))));
+      card.append(lines);
+    }
+    card.append(
       element(
         "p",
         `Raised ${instant(advisory.raised)}, last seen ${instant(advisory.last_seen)}` +
@@ -112,24 +137,25 @@ function showAdvisories(answer) {
 
 function showLedger(answer) {
   const totals = answer.totals;
-  const causes = Object.entries(totals.lost_by_cause).map(([cause, samples]) => `${samples} ${cause}`);
-  const lost = causes.length === 0 ? "0 lost" : `${totals.lost} lost (${causes.join(", ")})`;
+  const causes = Object.entries(totals.lost_by_cause).map(([cause, samples]) => `${count(samples)} ${cause}`);
+  const lost = causes.length === 0 ? "0 lost" : `${count(totals.lost)} lost (${causes.join(", ")})`;
   const line = document.getElementById("ledger");
   line.textContent =
-    `${totals.produced} samples produced = ${totals.stored} stored + ${lost} + ${totals.pending} pending` +
-    ` + ${totals.unexplained} unexplained; ${totals.duplicated} came again. ` +
+    `${count(totals.produced)} samples produced = ${count(totals.stored)} stored + ${lost}` +
+    ` + ${count(totals.pending)} pending + ${count(totals.unexplained)} unexplained;` +
+    ` ${count(totals.duplicated)} came again and were recognised. ` +
     (answer.balanced ? "Balanced." : "NOT balanced: see /api/v1/ledger for the channel.");
   line.className = answer.balanced ? "" : "fault";
 }
 
-function showGateways(answer) {
+function showGateways(answer, now) {
   const rows = answer.gateways.map((gateway) =>
     row([
       gateway.gateway,
-      gateway.connected ? "connected" : "away",
-      instant(gateway.last_heard),
+      gateway.connected ? "● connected" : "▲ away",
+      age(gateway.last_heard, now),
       gateway.nodes === null ? "–" : String(gateway.nodes),
-      gateway.spool_blocks === null ? "–" : `${gateway.spool_blocks} blocks, ${gateway.spool_bytes} bytes`,
+      gateway.spool_blocks === null ? "–" : `${count(gateway.spool_blocks)} blocks, ${number(gateway.spool_bytes / 1e6, 3)} MB`,
     ]),
   );
   if (rows.length === 0) rows.push(nothing(5, "No gateway has come yet."));
@@ -155,10 +181,12 @@ async function refresh() {
     showAssets(assets);
     showAdvisories(advisories);
     showLedger(ledger);
-    showGateways(gateways);
-    // A live region speaks when its text changes, so the minute is enough.
-    const minute = new Date(assets.now).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
-    if (state.textContent !== `As of ${minute}`) state.textContent = `As of ${minute}`;
+    showGateways(gateways, assets.now);
+    document.getElementById("as-of").textContent = `Updated ${instant(assets.now)} (collector's clock)`;
+    // A live region speaks when its text changes: it does when an advisory comes or goes, not each time.
+    const standing = advisories.advisories.length;
+    const news = standing === 0 ? "No active advisories" : `Active advisories: ${count(standing)}`;
+    if (state.textContent !== news) state.textContent = news;
     state.className = "";
   } catch (error) {
     state.textContent = `No answer from the collector; what is shown may be old. ${error.message}`;

@@ -1,4 +1,5 @@
-//! A sensor node as a host process: replays a recording on a pseudo-terminal until told to stop.
+//! A sensor node as a host process: replays a recording, or feels a simulated machine, on a
+//! pseudo-terminal until told to stop.
 
 use anyhow::Context;
 use clap::Parser;
@@ -8,13 +9,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
+use trunnion_collector::bearing::Element;
 use trunnion_common::frame::ResetCause;
 use trunnion_common::id::{LineAddress, NodeId};
 use trunnion_firmware::link::Wiring;
 use trunnion_firmware::node::Identity;
-use trunnion_tests::host_node::{OUTBOX_BYTES, Options, Recording, Switched, next_boot, run};
+use trunnion_tests::host_node::{
+    Motor, OUTBOX_BYTES, Options, Recording, SampleSource, Switched, next_boot, run,
+};
+use trunnion_tests::sim_machine::SeededFault;
 
-/// Replays a recording as a sensor node on a pseudo-terminal.
+/// Replays a recording, or feels a simulated machine, as a sensor node on a pseudo-terminal.
 ///
 /// Writes one line of JSON to the standard output when the terminal is there, when every sample has
 /// been acknowledged, and when it stops (SIGTERM or SIGINT). SIGUSR1 switches the machine off: no more
@@ -34,12 +39,30 @@ struct Arguments {
     #[arg(long)]
     boot_counter: Option<PathBuf>,
     /// Recording to replay: little-endian f32 values in g.
-    #[arg(long)]
-    file: PathBuf,
+    #[arg(long, required_unless_present = "machine", conflicts_with = "machine")]
+    file: Option<PathBuf>,
     /// Start the recording over at its end.
-    #[arg(long = "loop")]
+    #[arg(long = "loop", requires = "file")]
     repeat: bool,
-    /// Samples per second of the recording.
+    /// Machine to simulate instead of a recording.
+    #[arg(long, value_enum, requires = "seconds")]
+    machine: Option<Machine>,
+    /// Seconds that the simulated machine runs.
+    #[arg(long, requires = "machine")]
+    seconds: Option<f64>,
+    /// What the simulation draws its chance from.
+    #[arg(long, requires = "machine", default_value_t = 1)]
+    seed: u64,
+    /// Element of the simulated machine's bearing that fails: outer_race, inner_race, ball or cage.
+    #[arg(long, requires = "machine", value_parser = element)]
+    fault: Option<Element>,
+    /// Amplitude of the fault's strikes, g.
+    #[arg(long, requires = "fault", default_value_t = 1.0)]
+    severity: f64,
+    /// Seconds from the first sample to the fault.
+    #[arg(long, requires = "fault", default_value_t = 0.0)]
+    onset: f64,
+    /// Samples per second.
     #[arg(long)]
     rate: f64,
     /// Replay this many times faster; the declared rate rises with it.
@@ -62,6 +85,36 @@ struct Arguments {
     outbox_bytes: usize,
 }
 
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Machine {
+    /// A small motor on a 6205.
+    Motor,
+}
+
+fn element(name: &str) -> Result<Element, String> {
+    let found = Element::ALL.into_iter().find(|element| element.label() == name);
+    found.ok_or_else(|| format!("one of {}", Element::ALL.map(Element::label).join(", ")))
+}
+
+impl Arguments {
+    fn source(&self) -> anyhow::Result<Box<dyn SampleSource>> {
+        let fault = self.fault.map(|element| SeededFault {
+            element,
+            severity_g: self.severity,
+            onset_s: self.onset,
+        });
+        Ok(match (&self.file, self.machine, self.seconds) {
+            (Some(file), _, _) => Box::new(Recording::open(file, self.rate, self.repeat)?),
+            (None, Some(Machine::Motor), Some(seconds)) => {
+                let seed = self.seed;
+                Box::new(Motor { seed, fault, seconds }.start(self.rate)?)
+            }
+            // The command line's own rules leave no other case.
+            (None, ..) => anyhow::bail!("give --file, or --machine and --seconds"),
+        })
+    }
+}
+
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     anyhow::ensure!(
@@ -70,9 +123,8 @@ fn main() -> anyhow::Result<()> {
         arguments.range
     );
     let lead_in = Duration::try_from_secs_f64(arguments.lead_in).context("--lead-in is no length of time")?;
-    let recording = Recording::open(&arguments.file, arguments.rate, arguments.repeat)?;
     let is_off = Arc::new(AtomicBool::new(false));
-    let mut source = Switched::new(recording, is_off.clone());
+    let mut source = Switched::new(arguments.source()?, is_off.clone());
     let options = Options {
         link: arguments.link,
         identity: Identity {

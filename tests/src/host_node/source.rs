@@ -17,6 +17,16 @@ pub trait SampleSource {
     fn read(&mut self, out: &mut [f32]) -> usize;
 }
 
+impl<S: SampleSource + ?Sized> SampleSource for Box<S> {
+    fn rate_hz(&self) -> f64 {
+        (**self).rate_hz()
+    }
+
+    fn read(&mut self, out: &mut [f32]) -> usize {
+        (**self).read(out)
+    }
+}
+
 /// A file of little-endian f32 values in g.
 #[derive(Debug)]
 pub struct Recording {

@@ -3,7 +3,9 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use trunnion_tests::plant::{self, Machine, NodeSpec, Plant, START_LIMIT, STOP_LIMIT, binary, fleet_text};
+use trunnion_tests::plant::{
+    self, Machine, NodeSpec, Plant, START_LIMIT, STOP_LIMIT, Source, binary, fleet_text,
+};
 use trunnion_tests::process::{Process, await_some};
 
 const NODE: &str = "00000000000000a1";
@@ -24,7 +26,7 @@ fn fleet(bearing: &str) -> String {
 fn absent_node() -> NodeSpec {
     NodeSpec {
         id: NODE.to_owned(),
-        samples: PathBuf::from("none"),
+        source: Source::Recording(PathBuf::from("none")),
         rate_hz: 12_000.0,
         range_g: 16.0,
         start_at_ms: 0,

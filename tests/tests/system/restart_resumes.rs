@@ -1,7 +1,7 @@
 //! A clean stop and a new start go on where the old process ended.
 
 use std::time::Duration;
-use trunnion_tests::cases;
+use trunnion_tests::cases::{self, Vibration};
 use trunnion_tests::plant::STOP_LIMIT;
 use trunnion_tests::process::await_some;
 use trunnion_tests::story::{play, rms_series};
@@ -11,7 +11,9 @@ fn a_restarted_collector_serves_what_it_had_and_recomputes_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let mut short = cases::simulated();
     for case in &mut short {
-        case.samples.truncate((6.0 * case.rate_hz) as usize);
+        if let Vibration::Simulated(motor) = &mut case.vibration {
+            motor.seconds = 6.0;
+        }
     }
     let (report, mut plant) = play(dir.path(), short, false, |line| eprintln!("{line}")).unwrap();
     assert_eq!(report.samples_lost, 0);
