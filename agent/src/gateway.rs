@@ -12,7 +12,7 @@ use crate::block::{Block, BlockKey, Gathering, Index, span};
 use crate::clock::Now;
 use crate::clock_sync::{ClockSync, FixInForce};
 use crate::config::Config;
-use crate::intake::{BootKey, Intake, Taken, Upto};
+use crate::intake::{BootKey, Fate, Intake, Taken, Upto};
 use crate::line::{Heard, Line};
 use crate::metrics::Metrics;
 use crate::mqtt::MqttEvent;
@@ -358,11 +358,14 @@ impl Gateway {
                 writer.add_record(Kind::ClockFix, &fix, now.mono);
             }
             book_gaps(&taken, writer, metrics, now);
-            if !taken.is_new {
-                metrics.frames_duplicate.inc();
+            match taken.fate {
+                Fate::New => metrics.frames.inc(),
+                Fate::Duplicate => metrics.frames_duplicate.inc(),
+                Fate::Deferred => metrics.frames_deferred.inc(),
+            };
+            if taken.fate != Fate::New {
                 continue;
             }
-            metrics.frames.inc();
             metrics
                 .samples
                 .inc_by(taken.samples.map_or(0, |samples| samples.range.count()));
@@ -748,11 +751,12 @@ fn book_gaps(taken: &Taken, writer: &mut Writer, metrics: &Metrics, now: Now) {
     for gap in &taken.gaps {
         let frames: u64 = gap.ranges.iter().map(|range| range.count()).sum();
         Metrics::cause(&metrics.frames_lost, gap.cause).inc_by(frames);
-        // Essential frames are superseded by newer ones as a matter of course.
-        if gap.class == Class::Waveform {
-            tracing::error!(node = %gap.node, boot = %gap.boot, frames, cause = gap.cause.label(), "frames lost before they reached this agent");
+        let class = gap.class;
+        let (node, boot, cause) = (gap.node, gap.boot, gap.cause.label());
+        if gap.cause == LossCause::NotHeld {
+            tracing::debug!(%node, %boot, ?class, frames, cause, "frames gone from the node, no sample missed");
         } else {
-            tracing::debug!(node = %gap.node, boot = %gap.boot, frames, cause = gap.cause.label(), "essential frames superseded");
+            tracing::error!(%node, %boot, ?class, frames, cause, "frames lost before they reached this agent");
         }
         writer.add_record(Kind::Gap, gap, now.mono);
     }
