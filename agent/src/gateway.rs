@@ -27,7 +27,7 @@ use std::time::Duration;
 use trunnion_common::ack::Ack;
 use trunnion_common::block::{FrameRecord, GatewayDescribe, Kind};
 use trunnion_common::codec::crc32c;
-use trunnion_common::frame::{Class, Payload};
+use trunnion_common::frame::Payload;
 use trunnion_common::id::{ChannelId, Epoch, JournalId, MasterId};
 use trunnion_common::message::{self, Command, CommandOutcome, CommandResult, MESSAGE_MAX, Phase};
 use trunnion_common::reject::{Reject, RejectReason};
@@ -84,6 +84,8 @@ pub enum Action {
 /// The state of the whole gateway.
 #[derive(Debug)]
 pub struct Gateway {
+    /// What the lines are called in the log.
+    ports: Vec<String>,
     lines: Vec<Line>,
     intake: Intake,
     clocks: BTreeMap<BootKey, ClockSync>,
@@ -234,6 +236,11 @@ impl Gateway {
             .databases_quarantined
             .inc_by(recovered.quarantined.len() as u64);
         let mut gateway = Self {
+            ports: config
+                .ports
+                .iter()
+                .map(|port| port.path.display().to_string())
+                .collect(),
             lines: config
                 .ports
                 .iter()
@@ -306,6 +313,7 @@ impl Gateway {
 
     fn handle_bytes(&mut self, line: usize, mut bytes: &[u8], arrived: Now, now: Now) {
         let Self {
+            ports,
             lines,
             intake,
             clocks,
@@ -313,6 +321,7 @@ impl Gateway {
             metrics,
             ..
         } = self;
+        let port = &ports[line];
         let mut is_full = false;
         while !bytes.is_empty() {
             let (raw, payload) = match lines[line].handle_bytes(&mut bytes) {
@@ -320,12 +329,15 @@ impl Gateway {
                 Some(Heard::Frame(raw, payload)) => (raw, payload),
                 Some(Heard::Broken(reason)) => {
                     Metrics::reason(&metrics.frames_broken, reason).inc();
+                    if let Some(frames) = lines[line].note_broken(now.mono) {
+                        tracing::warn!(port, frames, %reason, "broken frames on a line; check speed, cable and what is on the other end");
+                    }
                     continue;
                 }
                 Some(Heard::SecondMaster(master)) => {
                     metrics.second_masters.inc();
                     tracing::error!(
-                        line,
+                        port,
                         master = master.0,
                         "second_master: another agent polls on this line, which is not used any more; \
                          stop one of the two and restart this agent"
@@ -341,7 +353,7 @@ impl Gateway {
             let was_known = intake.knows(key);
             let taken = intake.handle_frame(header, payload.as_ref(), now.mono);
             if !was_known {
-                tracing::info!(node = %key.0, boot = %key.1, line, "a node's boot heard for the first time");
+                tracing::info!(node = %key.0, boot = %key.1, port, "a node's boot heard for the first time");
             }
             metrics.boots_forgotten.inc_by(taken.forgotten as u64);
             if taken.forgotten > 0 {
