@@ -204,7 +204,7 @@ pub async fn run(
 
         // Bytes taken in may be half of what there is: look again before waiting.
         let read_at = now.plus_micros(if is_idle { READ_MICROS } else { 0 });
-        let wake = node.poll_timeout().map_or(read_at, |at| at.min(read_at));
+        let wake = next_wake(read_at, node.poll_timeout(), is_blocked);
         let interest = if is_blocked {
             Interest::READABLE | Interest::WRITABLE
         } else {
@@ -241,6 +241,15 @@ pub async fn run(
             .collect(),
     })
     .context(UNHEARD)
+}
+
+/// When to go on if no byte comes: at the node's deadline or to sample. While the terminal takes
+/// nothing, the node cannot act on its deadline, and to wake for it would be to wake without end.
+fn next_wake(read_at: NodeTicks, deadline: Option<NodeTicks>, is_blocked: bool) -> NodeTicks {
+    match deadline {
+        Some(deadline) if !is_blocked => deadline.min(read_at),
+        _ => read_at,
+    }
 }
 
 /// The boot that follows the one counted in `state`, if there is such a file to count in.
@@ -353,6 +362,14 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_deadline_that_cannot_be_kept_wakes_nobody() {
+        let (past, soon) = (NodeTicks(5), NodeTicks(9));
+        assert_eq!(next_wake(soon, Some(past), false), past);
+        assert_eq!(next_wake(soon, Some(past), true), soon);
+        assert_eq!(next_wake(soon, None, false), soon);
+    }
 
     #[test]
     fn boots_are_counted_in_their_file() {
