@@ -13,7 +13,7 @@
 //!
 //! | memory | bound | what happens there |
 //! |---|---|---|
-//! | frames and readings that wait | [`Settings::waiting_bytes_max`] | the oldest becomes a dead letter |
+//! | frames and readings that wait | [`crate::settings::Settings::waiting_bytes_max`] | the oldest becomes a dead letter |
 //! | clock fixes per boot | [`FIXES_MAX`] | the oldest but the first is forgotten |
 //! | channel tables per boot | [`TABLES_MAX`] | the oldest is forgotten |
 //! | boots per node | [`ledger::BOOTS_MAX`] | the oldest is forgotten |
@@ -39,9 +39,10 @@ use crate::fleet::{Fleet, NYQUIST_MARGIN};
 use crate::ingest::dedup::{FrameSets, FrameVerdict, NODES_MAX};
 use crate::journal::{Commit, Entry, Position};
 use crate::ledger::{self, AccountKey, Ledger, LedgerRow, Unnamed};
+use crate::settings::{Schedule, Settings};
 use crate::state::{FeatureRow, FleetRow, SeriesKey, UNASSIGNED};
 use crate::watermark::Watermark;
-use crate::window::{Fired, Run, WindowSettings, Windows};
+use crate::window::{Fired, Run, Windows};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -71,25 +72,6 @@ pub const BOOTS_MAX: usize = 4 * NODES_MAX;
 /// A sample takes two bytes at least on the wire.
 const SAMPLE_BYTES_MIN: u64 = 2;
 
-/// What outputs depend on beside the journal.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Settings {
-    /// How windows are cut and when they fire.
-    pub windows: WindowSettings,
-    /// Most bytes of frames that wait for their clock fix or channel table.
-    pub waiting_bytes_max: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            windows: WindowSettings::default(),
-            // Over ten minutes of a channel at 25.6 kHz.
-            waiting_bytes_max: 32 << 20,
-        }
-    }
-}
-
 /// What follows from a commit.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Output {
@@ -103,11 +85,17 @@ pub enum Output {
     DeadLetter(DeadLetter),
     /// Another fleet file is in force.
     Fleet(FleetRow),
+    /// Other settings hold.
+    Settings {
+        /// What they are.
+        settings: Settings,
+        /// From when on.
+        from: EventTime,
+    },
 }
 
 /// From commits to outputs.
 pub struct Pipeline {
-    settings: Settings,
     state: PipelineState,
     /// The fleet files of the state, read.
     fleets: BTreeMap<EventTime, Fleet>,
@@ -128,6 +116,7 @@ impl fmt::Debug for Pipeline {
 pub struct PipelineState {
     position: Position,
     now: EventTime,
+    settings: Schedule,
     frames: FrameSets,
     boots: BTreeMap<(NodeId, BootId), Boot>,
     waiting: Waiting,
@@ -188,21 +177,26 @@ enum Missing {
     Table,
 }
 
+impl Default for Pipeline {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Pipeline {
     /// A pipeline before the journal's first entry.
-    pub fn new(settings: Settings) -> Self {
-        Self::resume(settings, PipelineState::default())
+    pub fn new() -> Self {
+        Self::resume(PipelineState::default())
     }
 
     /// A pipeline that goes on from a checkpoint.
-    pub fn resume(settings: Settings, state: PipelineState) -> Self {
+    pub fn resume(state: PipelineState) -> Self {
         let read = |text: &String| Fleet::parse(text, FLEET_FILE).ok();
         let fleets = state
             .fleets
             .iter()
             .filter_map(|(at, text)| Some((*at, read(text)?)));
         Self {
-            settings,
             fleets: fleets.collect(),
             state,
             analyzer: Analyzer::new(),
@@ -228,11 +222,6 @@ impl Pipeline {
         &self.state
     }
 
-    /// What outputs depend on beside the journal.
-    pub const fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
     /// Counts since the journal began.
     pub const fn counters(&self) -> &Counters {
         &self.state.counters
@@ -247,6 +236,7 @@ impl Pipeline {
         match entry {
             Entry::Block { gateway, bytes } => self.handle_block(position, gateway, bytes),
             Entry::Fleet { effective, text } => self.handle_fleet(position, *effective, text),
+            Entry::Settings { effective, text } => self.handle_settings(position, *effective, text),
             Entry::Lost {
                 gateway,
                 blocks,
@@ -452,6 +442,16 @@ impl Pipeline {
         }
     }
 
+    fn handle_settings(&mut self, position: Position, effective: EventTime, text: &str) {
+        let Ok(settings) = Settings::parse(text) else {
+            return self.bury_whole(position, None, 0, DeadReason::Settings, text.as_bytes());
+        };
+        let (now, begun) = (self.state.now, !self.state.channels.is_empty());
+        if let Some(from) = self.state.settings.change(settings, effective, now, begun) {
+            self.outputs.push(Output::Settings { settings, from });
+        }
+    }
+
     /// Counts a frame as received, and books what that gave up.
     fn admit(
         &mut self,
@@ -634,12 +634,9 @@ impl Pipeline {
             signal: samples.signal,
         });
         (channel.boot, channel.class, channel.signal) = (boot, samples.class, samples.signal);
-        let settings = &self.settings.windows;
-        let size_ns = if samples.signal.waveform {
-            settings.size_ns
-        } else {
-            settings.scalar_size_ns
-        };
+        let (schedule, now) = (&self.state.settings, self.state.now);
+        let settings = schedule.at(now).windows;
+        let cut = |time| schedule.cut(time, samples.signal.waveform);
         let whole = Run {
             boot,
             first: samples.range.first(),
@@ -658,7 +655,7 @@ impl Pipeline {
                 values: &samples.values[at..at + part.count() as usize],
                 ..whole
             };
-            let misplaced = channel.windows.place(&run, size_ns, settings, self.state.now);
+            let misplaced = channel.windows.place(&run, cut, &settings, now);
             self.state.counters.samples_stored += part.count();
             self.state.counters.samples_late += misplaced.late;
             ahead += misplaced.ahead;
@@ -666,7 +663,7 @@ impl Pipeline {
         self.state.counters.samples_ahead += ahead;
         if ahead == 0 {
             let end = whole.time_after(samples.range.count());
-            channel.watermark.observe(end, self.state.now);
+            channel.watermark.observe(end, now);
         }
     }
 
@@ -678,7 +675,8 @@ impl Pipeline {
             content,
         };
         tracing::debug!(node = %source.0, boot = %source.1, ?missing, "samples wait");
-        for displaced in self.state.waiting.push(held, self.settings.waiting_bytes_max) {
+        let bytes_max = self.state.settings.at(self.state.now).waiting_bytes_max;
+        for displaced in self.state.waiting.push(held, bytes_max) {
             self.give_up_held(&displaced);
         }
     }
@@ -726,6 +724,7 @@ impl Pipeline {
     /// Moves the watermarks of a node's channels on, and fires what they have passed.
     fn fire_node(&mut self, node: NodeId) {
         let mut fired = Vec::new();
+        let settings = self.state.settings.at(self.state.now).windows;
         let first = (node, FIRST_CHANNEL, false);
         let channels = self.state.channels.range_mut(first..);
         for (key, channel) in channels.take_while(|(key, _)| key.0 == node) {
@@ -736,9 +735,8 @@ impl Pipeline {
             let waiting = self.state.waiting.has((node, channel.boot)).then_some(u64::MAX);
             let hole = received.holes().last().map(|hole| hole.end()).or(waiting);
             let lane = if key.2 { Lane::Backfill } else { Lane::Live };
-            let settings = &self.settings.windows;
             let reached = channel.watermark.advance(hole, lane, settings.trail_ns);
-            while let Some(window) = channel.windows.fire(reached, settings) {
+            while let Some(window) = channel.windows.fire(reached, &settings) {
                 fired.push((*key, channel.signal, window));
             }
         }
@@ -747,11 +745,12 @@ impl Pipeline {
 
     /// Fires what is left of channels that fell silent.
     fn fire_idle(&mut self) {
-        let (now, settings) = (self.state.now, &self.settings.windows);
+        let now = self.state.now;
+        let settings = self.state.settings.at(now).windows;
         let mut fired = Vec::new();
         for (key, channel) in &mut self.state.channels {
             if !channel.windows.is_empty() && channel.watermark.is_idle(now, settings.idle_ns) {
-                while let Some(window) = channel.windows.fire_idle(now, settings) {
+                while let Some(window) = channel.windows.fire_idle(now, &settings) {
                     fired.push((*key, channel.signal, window));
                 }
             }

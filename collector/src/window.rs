@@ -61,6 +61,36 @@ impl Default for WindowSettings {
     }
 }
 
+impl WindowSettings {
+    /// How event time is cut for fast channels, or for slow ones.
+    pub const fn grid(&self, fast: bool) -> Grid {
+        Grid {
+            size_ns: if fast { self.size_ns } else { self.scalar_size_ns },
+            offset_ns: self.offset_ns,
+        }
+    }
+}
+
+/// How event time is cut: into pieces of one size.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Grid {
+    /// Length of a window, nanoseconds.
+    pub size_ns: i64,
+    /// Distance of the grid from the epoch, nanoseconds.
+    pub offset_ns: i64,
+}
+
+/// A grid and where it holds. A window that reaches beyond ends there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cut {
+    /// How.
+    pub grid: Grid,
+    /// From this event time on, nanoseconds.
+    pub from: i64,
+    /// Until before this one, nanoseconds.
+    pub to: i64,
+}
+
 /// Most windows open at once per channel; one more, and the first fires with what it has.
 pub const OPEN_MAX: usize = 16;
 
@@ -163,6 +193,8 @@ pub struct Windows {
 struct Open {
     start: i64,
     end: i64,
+    /// The grid's; longer than from start to end if the grid changed in between.
+    length: i64,
     boot: BootId,
     rate_mhz: u32,
     /// Samples of two boots or two rates came, or far too many: they do not make one signal.
@@ -175,22 +207,24 @@ struct Open {
 }
 
 impl Windows {
-    /// Assigns samples that have not been placed before to windows of `size_ns`.
+    /// Assigns samples that have not been placed before to windows; `cut` says how event time is cut
+    /// around an instant, and always says the same of it.
     pub fn place(
         &mut self,
         run: &Run<'_>,
-        size_ns: i64,
+        cut: impl Fn(EventTime) -> Cut,
         settings: &WindowSettings,
         now: EventTime,
     ) -> Misplaced {
-        let size_ns = size_ns.max(1);
         let mut misplaced = Misplaced::default();
         let mut at = 0;
         while at < run.values.len() {
             let time = run.time_after(at as u64).0;
             let ahead = time.saturating_sub(now.0) > settings.lead_ns;
-            let start = time.saturating_sub(time.saturating_sub(settings.offset_ns).rem_euclid(size_ns));
-            let end = start.saturating_add(size_ns);
+            let Cut { grid, from, to } = cut(EventTime(time));
+            let length = grid.size_ns.max(1);
+            let start = time.saturating_sub(time.saturating_sub(grid.offset_ns).rem_euclid(length));
+            let (start, end) = (start.max(from), start.saturating_add(length).min(to));
             let upto = run.samples_before(end).max(at + 1);
             let count = (upto - at) as u64;
             if ahead {
@@ -200,7 +234,7 @@ impl Windows {
             } else {
                 self.open
                     .entry(start)
-                    .or_insert_with(|| Open::new(start, end, run))
+                    .or_insert_with(|| Open::new(start, end, length, run))
                     .place(run, at, upto);
             }
             at = upto;
@@ -264,10 +298,11 @@ impl Windows {
 }
 
 impl Open {
-    fn new(start: i64, end: i64, run: &Run<'_>) -> Self {
+    fn new(start: i64, end: i64, length: i64, run: &Run<'_>) -> Self {
         Self {
             start,
             end,
+            length,
             boot: run.boot,
             rate_mhz: run.rate_mhz,
             mixed: false,
@@ -312,7 +347,7 @@ impl Open {
 
     /// As many samples as the rate makes of the length; 0 without a rate.
     fn wanted(&self) -> u64 {
-        let samples = i128::from(self.rate_mhz) * i128::from(self.end - self.start);
+        let samples = i128::from(self.rate_mhz) * i128::from(self.length);
         ((samples + NANOS_MILLI / 2) / NANOS_MILLI) as u64
     }
 
@@ -382,10 +417,19 @@ mod tests {
         (first..end).map(|n| n as f32).collect()
     }
 
+    /// One grid for all times.
+    fn cut(_: EventTime) -> Cut {
+        Cut {
+            grid: settings().grid(true),
+            from: i64::MIN,
+            to: i64::MAX,
+        }
+    }
+
     fn place(windows: &mut Windows, t0: i64, first: u64, end: u64) -> Misplaced {
         windows.place(
             &run(t0, first, &indexes(first, end)),
-            SECOND,
+            cut,
             &settings(),
             EventTime(t0),
         )
@@ -454,7 +498,7 @@ mod tests {
         let mut windows = Windows::default();
         let _ = place(&mut windows, 0, 0, 90);
         let far = run(4_000_000 * SECOND, 90, &[0.0; 10]);
-        let misplaced = windows.place(&far, SECOND, &settings(), EventTime(0));
+        let misplaced = windows.place(&far, cut, &settings(), EventTime(0));
         assert_eq!(misplaced, Misplaced { late: 0, ahead: 10 });
         assert_eq!(place(&mut windows, 0, 90, 100), Misplaced::default());
         assert_eq!(fire(&mut windows, SECOND)[0].samples, indexes(0, 100));
@@ -484,7 +528,7 @@ mod tests {
             boot: BootId::new(2, 0),
             ..run(SECOND / 2, 0, &values)
         };
-        let _ = windows.place(&other, SECOND, &settings(), EventTime(0));
+        let _ = windows.place(&other, cut, &settings(), EventTime(0));
         let fired = fire(&mut windows, SECOND).remove(0);
         assert_eq!((fired.placed, fired.coverage, fired.decided), (100, 1.0, false));
     }
@@ -506,7 +550,7 @@ mod tests {
                 first: n * 100,
                 ..run(0, 0, &[1.0; 90])
             };
-            let _ = windows.place(&stuck, SECOND, &settings(), EventTime(0));
+            let _ = windows.place(&stuck, cut, &settings(), EventTime(0));
         }
         assert!(windows.open.values().all(|open| open.runs.is_empty()));
         assert!(!fire(&mut windows, SECOND)[0].decided);
@@ -520,7 +564,7 @@ mod tests {
                 time: EventTime(time),
                 ..run(0, 0, &[1.0; 2])
             };
-            let misplaced = windows.place(&absurd, SECOND, &settings(), EventTime(0));
+            let misplaced = windows.place(&absurd, cut, &settings(), EventTime(0));
             assert_eq!(misplaced, Misplaced { late: 0, ahead });
         }
     }
@@ -533,6 +577,47 @@ mod tests {
             let _ = fire(&mut windows, 0);
         }
         assert_eq!(windows.open.len(), OPEN_MAX);
+    }
+
+    #[test]
+    fn where_the_grid_changes_both_windows_end_and_are_judged_by_their_full_length() {
+        let change = 2 * SECOND + SECOND / 2;
+        let cut = |time: EventTime| {
+            let before = time.0 < change;
+            Cut {
+                grid: Grid {
+                    size_ns: if before { SECOND } else { 2 * SECOND },
+                    offset_ns: 0,
+                },
+                from: if before { i64::MIN } else { change },
+                to: if before { change } else { i64::MAX },
+            }
+        };
+        let values = indexes(0, 800);
+        let mut windows = Windows::default();
+        let _ = windows.place(&run(0, 0, &values), cut, &settings(), EventTime(0));
+        let fired: Vec<_> = fire(&mut windows, 9 * SECOND)
+            .iter()
+            .map(|fired| {
+                (
+                    fired.start.0 * 10 / SECOND,
+                    fired.end.0 * 10 / SECOND,
+                    fired.placed,
+                    fired.decided,
+                )
+            })
+            .collect();
+        assert_eq!(
+            fired,
+            [
+                (0, 10, 100, true),
+                (10, 20, 100, true),
+                (20, 25, 50, false),
+                (25, 40, 150, false),
+                (40, 60, 200, true),
+                (60, 80, 200, true),
+            ]
+        );
     }
 
     proptest! {

@@ -52,9 +52,13 @@ fn groups() -> Vec<Vec<Entry>> {
         gateway: gateway(),
         epoch: Epoch(9),
     };
+    let settings = Entry::Settings {
+        effective: NOW.plus_nanos(-5),
+        text: "waiting_bytes_max = 1".to_owned(),
+    };
     vec![
         vec![block(0, b"zero"), block(1, &[1; 40]), block(2, b"two")],
-        vec![Entry::Tick],
+        vec![Entry::Tick, settings],
         vec![block(3, &[0; 100]), fleet, lost, closed],
         vec![block(4, b"four")],
         vec![block(7, b"seven"), block(8, b"eight")],

@@ -1,6 +1,6 @@
 //! The thread around the pipeline: follows the journal, writes outputs and checkpoints.
 
-use super::{Counters, Output, Pipeline, Settings};
+use super::{Counters, Output, Pipeline};
 use crate::advisory::AdvisoryChange;
 use crate::checkpoint;
 use crate::journal::{Commit, JournalError, Position, Reader};
@@ -54,15 +54,10 @@ impl Runner {
     /// Starts where the newest usable checkpoint is, or at the journal's beginning.
     ///
     /// `journal` is the journal's directory; `state` has been bound to it ([`State::bind`]).
-    pub fn resume(
-        journal: &Path,
-        state: State,
-        settings: Settings,
-        metrics: Metrics,
-    ) -> Result<Self, RunError> {
+    pub fn resume(journal: &Path, state: State, metrics: Metrics) -> Result<Self, RunError> {
         let mut resumed = None;
         for (age, bytes) in state.checkpoints()?.iter().enumerate() {
-            match checkpoint::load(bytes, &settings) {
+            match checkpoint::load(bytes) {
                 Ok(found) => {
                     resumed = Some(found);
                     break;
@@ -70,7 +65,7 @@ impl Runner {
                 Err(error) => tracing::warn!(age, %error, "a checkpoint is not used"),
             }
         }
-        let pipeline = Pipeline::resume(settings, resumed.unwrap_or_default());
+        let pipeline = Pipeline::resume(resumed.unwrap_or_default());
         let position = pipeline.state().position();
         let written = state
             .progress()?
@@ -159,6 +154,8 @@ impl Runner {
                 }
                 Output::DeadLetter(letter) => batch.dead_letters.push(letter),
                 Output::Fleet(row) => batch.fleet = Some(row),
+                // They stand in the journal, and nobody asks the tables for them.
+                Output::Settings { .. } => {}
             }
         }
         count
@@ -254,6 +251,9 @@ fn tell(output: &Output) {
         Output::Fleet(fleet) => {
             tracing::info!(effective = %fleet.effective, assets = fleet.assets.len(), "another fleet file is in force");
         }
+        Output::Settings { settings, from } => {
+            tracing::info!(?settings, %from, "other settings are in force");
+        }
         Output::Advisory(AdvisoryChange::Updated(_)) | Output::Features(_) | Output::Ledger(_) => {}
     }
 }
@@ -318,7 +318,7 @@ mod tests {
         fn runner(&self, name: &str) -> Runner {
             let mut state = State::open(&self.state(name)).unwrap();
             state.bind(self.journal.id()).unwrap();
-            Runner::resume(self.dir.path(), state, Settings::default(), Metrics::default()).unwrap()
+            Runner::resume(self.dir.path(), state, Metrics::default()).unwrap()
         }
 
         /// Everything that a reader sees, as text.

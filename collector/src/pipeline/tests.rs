@@ -5,7 +5,7 @@ use trunnion_common::block::{ChannelHolding, Gap, Holding, Kind, Tombstone};
 use trunnion_common::id::Epoch;
 
 fn play(commits: &[Commit]) -> (Pipeline, Vec<Output>) {
-    let mut pipeline = Pipeline::new(Settings::default());
+    let mut pipeline = Pipeline::new();
     let outputs = commits.iter().flat_map(|commit| pipeline.apply(commit)).collect();
     (pipeline, outputs)
 }
@@ -136,6 +136,95 @@ fn a_fleet_file_holds_from_its_effective_time_on() {
     assert_eq!(assets, ["unassigned", "fan-1"]);
 }
 
+/// Settings as they are journaled at a start.
+fn settings(settings: Settings) -> Entry {
+    Entry::Settings {
+        effective: EventTime(i64::MIN),
+        text: settings.to_text(),
+    }
+}
+
+fn sized(seconds: i64) -> Settings {
+    let mut settings = Settings::default();
+    settings.windows.size_ns = seconds * SECOND;
+    settings
+}
+
+#[test]
+fn settings_come_from_the_journal_and_from_nowhere_else() {
+    let story = Node::new(1).story(150, sine);
+    let lengths = |entries: &[Entry]| {
+        let (pipeline, outputs) = play(&commits(entries.to_vec()));
+        let resumed = Pipeline::resume(checkpoint::load(&checkpoint::save(&pipeline)).unwrap());
+        assert_eq!(resumed.state(), pipeline.state());
+        let lengths = windows(&outputs)
+            .iter()
+            .map(|row| row.end.nanos_since(row.start) / SECOND)
+            .collect::<Vec<_>>();
+        lengths
+    };
+    assert_eq!(lengths(&story), [1; 6]);
+    let mut entries = story.clone();
+    entries.insert(0, settings(sized(2)));
+    assert_eq!(lengths(&entries), [2; 3]);
+    // Said again at the next start, they change nothing.
+    entries.insert(70, settings(sized(2)));
+    assert_eq!(lengths(&entries), [2; 3]);
+}
+
+#[test]
+fn other_settings_cut_only_what_nothing_has_been_placed_in() {
+    let mut node = Node::new(1);
+    let mut entries = vec![fleet(1)];
+    entries.extend(node.story(25, sine));
+    let changed_at = entries.len();
+    entries.push(settings(sized(2)));
+    for _ in 0..25 * 70 {
+        let frame = node.waveform(noise);
+        entries.push(node.frame_block(&[frame]));
+    }
+    // Commits come every 20 ms here, and so do half the samples of a frame.
+    let all: Vec<_> = commits(entries)
+        .into_iter()
+        .map(|commit| Commit {
+            time: START.plus_nanos(2 * commit.time.nanos_since(START)),
+            ..commit
+        })
+        .collect();
+    let (pipeline, outputs) = play(&all);
+    let windows = windows(&outputs);
+    let lead = Settings::default().windows.lead_ns;
+    let from = all[changed_at].time.plus_nanos(lead + 1);
+    assert!(outputs.contains(&Output::Settings {
+        settings: sized(2),
+        from
+    }));
+    assert!(
+        windows.windows(2).all(|pair| pair[0].end == pair[1].start),
+        "no overlap, no gap"
+    );
+    for window in &windows[1..] {
+        let seconds = window.end.nanos_since(window.start) / SECOND;
+        match () {
+            () if window.end < from => assert_eq!((seconds, window.decided), (1, true)),
+            () if window.start > from => assert_eq!((seconds, window.decided), (2, true)),
+            () => assert!(!window.decided, "cut short: {window:?}"),
+        }
+    }
+    assert!(windows.last().unwrap().start > from);
+    assert_eq!(pipeline.counters().samples_late, 0);
+}
+
+#[test]
+fn settings_that_cannot_be_read_become_a_dead_letter() {
+    let entry = Entry::Settings {
+        effective: START,
+        text: "windows = 7".into(),
+    };
+    let (_, outputs) = play(&commits(vec![entry]));
+    assert_eq!(dead_letters(&outputs), [(DeadReason::Settings, 11)]);
+}
+
 #[test]
 fn samples_wait_for_their_clock_fix_and_channel_table() {
     let mut node = Node::new(1);
@@ -144,7 +233,7 @@ fn samples_wait_for_their_clock_fix_and_channel_table() {
     let mut swapped = in_order;
     // Table and fix come after the samples.
     swapped.rotate_left(2);
-    let mut pipeline = Pipeline::new(Settings::default());
+    let mut pipeline = Pipeline::new();
     let mut outputs = Vec::new();
     for (n, commit) in commits(swapped).iter().enumerate() {
         outputs.extend(pipeline.apply(commit));
@@ -163,15 +252,14 @@ fn the_oldest_that_waits_becomes_a_dead_letter_when_there_is_no_room() {
     let mut node = Node::new(1);
     let mut entries = node.story(8, sine);
     entries.remove(1); // The clock fix.
-    let settings = Settings {
-        waiting_bytes_max: 5_000,
-        ..Settings::default()
-    };
-    let mut pipeline = Pipeline::new(settings);
-    let outputs: Vec<_> = commits(entries)
-        .iter()
-        .flat_map(|commit| pipeline.apply(commit))
-        .collect();
+    entries.insert(
+        0,
+        settings(Settings {
+            waiting_bytes_max: 5_000,
+            ..Settings::default()
+        }),
+    );
+    let (_, outputs) = play(&commits(entries));
     let dead = dead_letters(&outputs);
     assert!(!dead.is_empty() && dead.iter().all(|(reason, _)| *reason == DeadReason::NoClockFix));
     let row = ledger_of(&outputs).into_values().next().unwrap();
@@ -540,13 +628,13 @@ fn a_restart_at_any_commit_changes_no_output() {
     let (one, other) = plant();
     let commits = commits(interleave(&one, &other, 3));
     let (whole, expected) = play(&commits);
-    let mut pipeline = Pipeline::new(Settings::default());
+    let mut pipeline = Pipeline::new();
     let mut outputs = Vec::new();
     for commit in &commits {
         outputs.extend(pipeline.apply(commit));
         let saved = checkpoint::save(&pipeline);
-        let state = checkpoint::load(&saved, &Settings::default()).unwrap();
-        pipeline = Pipeline::resume(Settings::default(), state);
+        let state = checkpoint::load(&saved).unwrap();
+        pipeline = Pipeline::resume(state);
         assert_eq!(checkpoint::save(&pipeline), saved);
     }
     assert_eq!(format!("{outputs:?}"), format!("{expected:?}"));
@@ -591,21 +679,12 @@ fn the_order_of_two_gateways_does_not_show_in_any_channel() {
 fn a_checkpoint_that_is_damaged_or_foreign_is_refused() {
     let (pipeline, _) = play(&commits(Node::new(1).story(5, sine)));
     let saved = checkpoint::save(&pipeline);
-    let settings = Settings::default();
     for at in 0..saved.len() {
         let mut damaged = saved.clone();
         damaged[at] ^= 0x10;
-        assert!(checkpoint::load(&damaged, &settings).is_err(), "byte {at}");
+        assert!(checkpoint::load(&damaged).is_err(), "byte {at}");
     }
-    let other = Settings {
-        waiting_bytes_max: 1,
-        ..settings
-    };
-    assert_eq!(
-        checkpoint::load(&saved, &other),
-        Err(checkpoint::CheckpointError::OtherSettings)
-    );
-    assert_eq!(checkpoint::load(&saved, &settings).unwrap(), *pipeline.state());
+    assert_eq!(checkpoint::load(&saved).unwrap(), *pipeline.state());
 }
 
 mod hostile {
@@ -685,7 +764,7 @@ mod hostile {
                     }
                 });
             }
-            let mut pipeline = Pipeline::new(Settings::default());
+            let mut pipeline = Pipeline::new();
             for commit in commits(entries) {
                 for output in pipeline.apply(&commit) {
                     if let Output::Ledger(row) = output {
@@ -699,7 +778,7 @@ mod hostile {
             }
             let saved = checkpoint::save(&pipeline);
             prop_assert_eq!(
-                &checkpoint::load(&saved, &Settings::default()).unwrap(),
+                &checkpoint::load(&saved).unwrap(),
                 pipeline.state()
             );
         }
