@@ -16,8 +16,9 @@
 //! | frames and readings that wait | [`crate::settings::Settings::waiting_bytes_max`] | the oldest becomes a dead letter |
 //! | clock fixes per boot | [`FIXES_MAX`] | the oldest but the first is forgotten |
 //! | channel tables per boot | [`TABLES_MAX`] | the oldest is forgotten |
-//! | boots per node | [`ledger::BOOTS_MAX`] | the oldest is forgotten |
-//! | boots of all nodes | [`BOOTS_MAX`] | what comes from a further one becomes a dead letter |
+//! | boots per node | [`dedup::BOOTS_MAX`](crate::ingest::dedup::BOOTS_MAX) | the one heard of longest ago is forgotten |
+//! | boots of all nodes | [`BOOTS_MAX`] | the one heard of longest ago is forgotten |
+//! | nodes | [`NODES_MAX`] | what comes from a further one becomes a dead letter |
 //! | fleet files | [`FLEETS_MAX`] | the oldest is forgotten |
 
 mod counters;
@@ -36,13 +37,13 @@ use crate::dead_letter::{DeadLetter, DeadReason};
 use crate::detection::{Detector, Verdict};
 use crate::features::{Analyzer, PointContext};
 use crate::fleet::{Fleet, NYQUIST_MARGIN};
-use crate::ingest::dedup::{FrameSets, FrameVerdict, NODES_MAX};
+use crate::ingest::dedup::{BOOTS_MAX as BOOTS_OF_NODE_MAX, FrameSets, FrameVerdict, NODES_MAX};
 use crate::journal::{Commit, Entry, Position};
-use crate::ledger::{self, AccountKey, Ledger, LedgerRow, Unnamed};
+use crate::ledger::{AccountKey, Ledger, LedgerRow, Unnamed};
 use crate::settings::{Schedule, Settings};
 use crate::state::{FeatureRow, FleetRow, SeriesKey, UNASSIGNED};
 use crate::watermark::Watermark;
-use crate::window::{Fired, Run, Windows};
+use crate::window::{Fired, Run, Signal, Windows};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -66,7 +67,7 @@ pub const TABLES_MAX: usize = 16;
 /// Fleet files kept: so many changes may lie between a sample and its arrival.
 pub const FLEETS_MAX: usize = 64;
 
-/// Boots of all nodes kept: four of each node that is told apart.
+/// Boots of all nodes kept, with their fixes, tables and ledger: four of each node that is told apart.
 pub const BOOTS_MAX: usize = 4 * NODES_MAX;
 
 /// A sample takes two bytes at least on the wire.
@@ -136,6 +137,8 @@ type ChannelKey = (NodeId, ChannelId, bool);
 struct Boot {
     fixes: BTreeMap<u32, ClockFix>,
     tables: BTreeMap<u16, Vec<ChannelDescriptor>>,
+    /// When it gave its last sign of life, on the journal's clock.
+    heard: EventTime,
 }
 
 /// A channel's samples in event time.
@@ -146,16 +149,6 @@ struct Channel {
     /// Of the samples that came last.
     boot: BootId,
     class: Class,
-    signal: Signal,
-}
-
-/// What a channel's numbers are, as its node says.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
-struct Signal {
-    unit: Unit,
-    band_high_hz: f64,
-    /// Consecutive samples of a fast channel; otherwise readings.
-    waveform: bool,
 }
 
 /// Consecutive samples with everything that explains them.
@@ -165,7 +158,6 @@ struct Samples {
     class: Class,
     range: Range,
     time: EventTime,
-    rate_mhz: u32,
     values: Vec<f32>,
     signal: Signal,
 }
@@ -275,17 +267,13 @@ impl Pipeline {
                 }
             }
             Body::Readings(readings) => self.handle_readings(&origin, readings),
-            Body::ClockFix(fix) => self.handle_fix(&origin, fix, bytes),
+            Body::ClockFix(fix) => self.handle_fix(fix),
             Body::Gap(gap) => {
                 self.fill_frames(gateway, (gap.node, gap.boot), gap.class, &gap.ranges);
             }
             Body::Tombstone(tombstone) => {
-                if !tombstone
-                    .samples
-                    .iter()
-                    .all(|(node, boot, ..)| self.note_boot((*node, *boot)))
-                {
-                    return self.bury(&origin, DeadReason::TooManyNodes, bytes);
+                for (node, boot, ..) in &tombstone.samples {
+                    self.note_boot((*node, *boot));
                 }
                 self.state.ledger.observe_tombstone(&tombstone);
                 for (node, boot, class, ranges) in &tombstone.frames {
@@ -299,7 +287,7 @@ impl Pipeline {
                     origin.item = item as u32;
                     match record {
                         Ok(holding) => {
-                            self.state.ledger.observe_boot(holding.node, holding.boot);
+                            self.note_boot((holding.node, holding.boot));
                             self.state
                                 .ledger
                                 .observe_holding(gateway, &holding, self.state.now);
@@ -352,7 +340,7 @@ impl Pipeline {
                 None => self.refuse_unnamed(origin, Some(source), RejectReason::Payload, bytes),
             },
             Ok(Payload::Describe(describe)) => {
-                let tables = &mut self.state.boots.entry(source).or_default().tables;
+                let tables = &mut self.note_boot(source).tables;
                 tables.insert(describe.revision, describe.channels.to_vec());
                 if tables.len() > TABLES_MAX {
                     tables.pop_first();
@@ -408,12 +396,9 @@ impl Pipeline {
         self.fire_node(source.0);
     }
 
-    fn handle_fix(&mut self, origin: &Origin, fix: ClockFix, bytes: &[u8]) {
+    fn handle_fix(&mut self, fix: ClockFix) {
         let source = (fix.node, fix.boot);
-        if !self.note_boot(source) {
-            return self.bury(origin, DeadReason::TooManyNodes, bytes);
-        }
-        let fixes = &mut self.state.boots.entry(source).or_default().fixes;
+        let fixes = &mut self.note_boot(source).fixes;
         fixes.entry(fix.number).or_insert(fix);
         if fixes.len() > FIXES_MAX {
             // The first one stays: frames taken in before it name it by 0.
@@ -434,6 +419,10 @@ impl Pipeline {
             text: text.to_owned(),
             assets: fleet.asset_rows(),
         }));
+        // What comes last wins: after a clock that was ahead was set right, a fleet of the time ahead
+        // would otherwise come back into force one day.
+        self.fleets.split_off(&effective);
+        self.state.fleets.split_off(&effective);
         self.fleets.insert(effective, fleet);
         self.state.fleets.insert(effective, text.to_owned());
         if self.state.fleets.len() > FLEETS_MAX {
@@ -466,12 +455,10 @@ impl Pipeline {
             FrameVerdict::Duplicate => self.state.counters.frames_duplicated += 1,
             FrameVerdict::New | FrameVerdict::ForgottenBoot | FrameVerdict::TooManyNodes => {}
         }
-        match verdict {
-            FrameVerdict::New | FrameVerdict::Overflow { .. } if !self.note_boot(source) => {
-                FrameVerdict::TooManyNodes
-            }
-            verdict => verdict,
+        if matches!(verdict, FrameVerdict::New | FrameVerdict::Overflow { .. }) {
+            self.note_boot(source);
         }
+        verdict
     }
 
     /// Counts frames as received that never will be.
@@ -487,23 +474,27 @@ impl Pipeline {
         self.lose_unnamed(gateway, Some(source), LossCause::SetOverflow, bytes);
     }
 
-    /// A node showed a sign of life under that boot. Whether there is room for it.
-    fn note_boot(&mut self, source: (NodeId, BootId)) -> bool {
+    /// A node showed a sign of life under that boot. There is always room for it.
+    fn note_boot(&mut self, source: (NodeId, BootId)) -> &mut Boot {
         let boots = &mut self.state.boots;
         if !boots.contains_key(&source) {
             let mine = (source.0, BootId::from_u64(0))..=(source.0, BootId::from_u64(u64::MAX));
-            if boots.range(mine.clone()).count() >= ledger::BOOTS_MAX
-                && let Some(oldest) = boots.range(mine).next().map(|(source, _)| *source)
-            {
-                boots.remove(&oldest);
+            let displaced = if boots.range(mine.clone()).count() >= BOOTS_OF_NODE_MAX {
+                longest_ago(boots.range(mine))
+            } else if boots.len() >= BOOTS_MAX {
+                longest_ago(boots.iter())
+            } else {
+                None
+            };
+            if let Some(displaced) = displaced {
+                boots.remove(&displaced);
+                self.state.ledger.forget(displaced);
             }
-            if boots.len() >= BOOTS_MAX {
-                return false;
-            }
-            boots.insert(source, Boot::default());
         }
         self.state.ledger.observe_boot(source.0, source.1);
-        true
+        let boot = self.state.boots.entry(source).or_default();
+        boot.heard = self.state.now;
+        boot
     }
 
     /// Places a frame's samples; what it says if they have to wait.
@@ -578,9 +569,9 @@ impl Pipeline {
             class: header.class,
             range,
             time: fix.event_time(header.ticks),
-            rate_mhz: descriptor.rate_mhz,
             values,
             signal: Signal {
+                rate_mhz: descriptor.rate_mhz,
                 unit: descriptor.unit,
                 band_high_hz: f64::from(descriptor.band_high_hz),
                 waveform: matches!(payload, Payload::Waveform(_)),
@@ -609,9 +600,9 @@ impl Pipeline {
                 class: Class::Essential,
                 range,
                 time: fix.event_time(*ticks),
-                rate_mhz: 0,
                 values: vec![reading.unwrap_or(f32::NAN)],
                 signal: Signal {
+                    rate_mhz: 0,
                     unit: readings.unit,
                     band_high_hz: f64::MAX,
                     waveform: false,
@@ -631,9 +622,8 @@ impl Pipeline {
             watermark: Watermark::default(),
             boot,
             class: samples.class,
-            signal: samples.signal,
         });
-        (channel.boot, channel.class, channel.signal) = (boot, samples.class, samples.signal);
+        (channel.boot, channel.class) = (boot, samples.class);
         let (schedule, now) = (&self.state.settings, self.state.now);
         let settings = schedule.at(now).windows;
         let cut = |time| schedule.cut(time, samples.signal.waveform);
@@ -641,7 +631,7 @@ impl Pipeline {
             boot,
             first: samples.range.first(),
             time: samples.time,
-            rate_mhz: samples.rate_mhz,
+            signal: samples.signal,
             values: &samples.values,
             backfill: samples.origin.backfill,
         };
@@ -737,7 +727,7 @@ impl Pipeline {
             let lane = if key.2 { Lane::Backfill } else { Lane::Live };
             let reached = channel.watermark.advance(hole, lane, settings.trail_ns);
             while let Some(window) = channel.windows.fire(reached, &settings) {
-                fired.push((*key, channel.signal, window));
+                fired.push((*key, window));
             }
         }
         self.publish_all(fired);
@@ -751,21 +741,22 @@ impl Pipeline {
         for (key, channel) in &mut self.state.channels {
             if !channel.windows.is_empty() && channel.watermark.is_idle(now, settings.idle_ns) {
                 while let Some(window) = channel.windows.fire_idle(now, &settings) {
-                    fired.push((*key, channel.signal, window));
+                    fired.push((*key, window));
                 }
             }
         }
         self.publish_all(fired);
     }
 
-    fn publish_all(&mut self, fired: Vec<(ChannelKey, Signal, Fired)>) {
-        for ((node, channel, _), signal, window) in fired {
-            self.publish(node, channel, signal, window);
+    fn publish_all(&mut self, fired: Vec<(ChannelKey, Fired)>) {
+        for ((node, channel, _), window) in fired {
+            self.publish(node, channel, window);
         }
     }
 
     /// A fired window: features, detection, advisory.
-    fn publish(&mut self, node: NodeId, channel: ChannelId, signal: Signal, mut window: Fired) {
+    fn publish(&mut self, node: NodeId, channel: ChannelId, mut window: Fired) {
+        let (signal, rate_hz) = (window.signal, window.rate_hz());
         let counters = &mut self.state.counters;
         counters.windows_fired += 1;
         counters.windows_undecided += u64::from(!window.decided);
@@ -782,12 +773,12 @@ impl Pipeline {
             Some((site, factor)) => {
                 let gain = (site.gain * factor) as f32;
                 window.samples.iter_mut().for_each(|sample| *sample *= gain);
-                site.context(window.rate_hz, signal.band_high_hz)
+                site.context(rate_hz, signal.band_high_hz)
             }
             None => PointContext {
                 shaft_hz: 0.0,
                 bearing: None,
-                band_high_hz: signal.band_high_hz.min(window.rate_hz / NYQUIST_MARGIN),
+                band_high_hz: signal.band_high_hz.min(rate_hz / NYQUIST_MARGIN),
             },
         };
         let series = site.map_or_else(
@@ -802,7 +793,7 @@ impl Pipeline {
             let coverage = window.coverage;
             (Vec::new(), Verdict::Undecided { coverage })
         } else if signal.waveform {
-            let features = self.analyzer.analyze(&window.samples, window.rate_hz, &context);
+            let features = self.analyzer.analyze(&window.samples, rate_hz, &context);
             let values = features
                 .values
                 .into_iter()
@@ -914,6 +905,15 @@ impl PipelineState {
     pub const fn now(&self) -> EventTime {
         self.now
     }
+}
+
+/// The boot that was heard of longest ago.
+fn longest_ago<'a>(
+    boots: impl Iterator<Item = (&'a (NodeId, BootId), &'a Boot)>,
+) -> Option<(NodeId, BootId)> {
+    boots
+        .min_by_key(|(_, boot)| boot.heard)
+        .map(|(source, _)| *source)
 }
 
 /// What problems of a journaled fleet file would be reported under.

@@ -367,7 +367,7 @@ impl State {
                 "DELETE FROM checkpoint WHERE id NOT IN (SELECT id FROM checkpoint ORDER BY id DESC LIMIT ?1)",
                 [CHECKPOINTS_KEPT],
             )?;
-            evict_windows(&transaction, batch.now.plus_nanos(-SERIES_KEPT_NS))?;
+            evict_windows(&transaction, batch.now)?;
         }
         Ok(transaction.commit()?)
     }
@@ -825,8 +825,14 @@ fn evict_dead_letters(to: &Transaction<'_>, bytes_max: i64) -> Result<(), StateE
     Ok(())
 }
 
-/// Removes windows that started before `oldest`, series by series along their keys.
-fn evict_windows(to: &Transaction<'_>, oldest: EventTime) -> Result<(), StateError> {
+/// Removes windows that are [`SERIES_KEPT_NS`] old, series by series along their keys. As the journal's
+/// clock never runs back, one that was once set years ahead stays there; so age counts from the newest
+/// window, if that is earlier.
+fn evict_windows(to: &Transaction<'_>, now: EventTime) -> Result<(), StateError> {
+    let newest: Option<i64> = to.query_row("SELECT max(end) FROM window", [], |row| row.get(0))?;
+    let oldest = now
+        .min(EventTime(newest.unwrap_or(i64::MAX)))
+        .plus_nanos(-SERIES_KEPT_NS);
     to.execute(
         "DELETE FROM value WHERE series IN (SELECT id FROM series) AND start < ?1",
         [oldest.0],
@@ -839,8 +845,10 @@ fn evict_windows(to: &Transaction<'_>, oldest: EventTime) -> Result<(), StateErr
 }
 
 fn write_fleet(to: &Transaction<'_>, fleet: &FleetRow) -> Result<(), StateError> {
+    // What comes last wins over what was to be in force later.
+    to.execute("DELETE FROM fleet WHERE effective >= ?1", [fleet.effective.0])?;
     to.execute(
-        "INSERT OR REPLACE INTO fleet(effective, text) VALUES (?1, ?2)",
+        "INSERT INTO fleet(effective, text) VALUES (?1, ?2)",
         params![fleet.effective.0, fleet.text],
     )?;
     to.execute("DELETE FROM asset", [])?;
@@ -1088,7 +1096,7 @@ mod tests {
         let batch = Batch {
             features: vec![features("fan", 0, 1.0), features("fan", SERIES_KEPT_NS, 1.0)],
             dead_letters: (0..kept + 3).map(letter).collect(),
-            now: EventTime(SERIES_KEPT_NS + 1),
+            now: EventTime(SERIES_KEPT_NS + 11),
             checkpoint: Some(vec![1]),
             ..Batch::default()
         };

@@ -19,6 +19,7 @@ use crate::detection::MINIMUM_COVERAGE;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use trunnion_common::id::BootId;
+use trunnion_common::quantity::Unit;
 use trunnion_common::time::EventTime;
 
 /// How windows are cut and when they fire.
@@ -97,6 +98,26 @@ pub const OPEN_MAX: usize = 16;
 /// Values that a window takes beyond twice what its rate makes of its length, before it holds no signal.
 const PLACED_SPARE: u64 = 4_096;
 
+/// What a channel's samples are, as their node says.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Signal {
+    /// Sample rate, millihertz; 0 when each sample has its own time and comes in a run of its own.
+    pub rate_mhz: u32,
+    /// What the values are counted in.
+    pub unit: Unit,
+    /// Upper edge of the sensor's usable band, Hz.
+    pub band_high_hz: f64,
+    /// Consecutive samples of a fast channel; otherwise readings.
+    pub waveform: bool,
+}
+
+impl Signal {
+    /// Whether samples of both make one signal.
+    fn continues(&self, other: &Self) -> bool {
+        (self.rate_mhz, self.unit, self.waveform) == (other.rate_mhz, other.unit, other.waveform)
+    }
+}
+
 /// Samples in a row, with the clock they are on.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Run<'a> {
@@ -106,8 +127,8 @@ pub struct Run<'a> {
     pub first: u64,
     /// Its event time.
     pub time: EventTime,
-    /// Sample rate, millihertz; 0 when each sample has its own time and comes in a run of its own.
-    pub rate_mhz: u32,
+    /// What they are.
+    pub signal: Signal,
     /// The values; not a number where the sensor gave none.
     pub values: &'a [f32],
     /// Whether they are history.
@@ -121,7 +142,7 @@ impl Run<'_> {
     }
 
     fn nanos(&self, samples: u64) -> i128 {
-        match self.rate_mhz {
+        match self.signal.rate_mhz {
             0 => 0,
             rate => i128::from(samples) * NANOS_MILLI / i128::from(rate),
         }
@@ -130,7 +151,7 @@ impl Run<'_> {
     /// How many samples lie before `end`.
     fn samples_before(&self, end: i64) -> usize {
         let nanos = i128::from(end) - i128::from(self.time.0);
-        let samples = match (self.rate_mhz, nanos) {
+        let samples = match (self.signal.rate_mhz, nanos) {
             (_, ..=0) => 0,
             (0, _) => return self.values.len(),
             (rate, nanos) => (nanos * i128::from(rate) + NANOS_MILLI - 1) / NANOS_MILLI,
@@ -163,8 +184,8 @@ pub struct Fired {
     pub start: EventTime,
     /// Exclusive.
     pub end: EventTime,
-    /// Sample rate, Hz; 0 when samples had times of their own.
-    pub rate_hz: f64,
+    /// What the samples are.
+    pub signal: Signal,
     /// The samples by index, as many as the rate makes of the length; not a number where one is
     /// missing. Empty when undecided.
     pub samples: Vec<f32>,
@@ -196,8 +217,8 @@ struct Open {
     /// The grid's; longer than from start to end if the grid changed in between.
     length: i64,
     boot: BootId,
-    rate_mhz: u32,
-    /// Samples of two boots or two rates came, or far too many: they do not make one signal.
+    signal: Signal,
+    /// Samples of two boots, rates or units came, or far too many: they do not make one signal.
     mixed: bool,
     backfill: bool,
     /// Values that came, not a number not counted.
@@ -297,6 +318,13 @@ impl Windows {
     }
 }
 
+impl Fired {
+    /// Samples per second.
+    pub fn rate_hz(&self) -> f64 {
+        f64::from(self.signal.rate_mhz) / 1e3
+    }
+}
+
 impl Open {
     fn new(start: i64, end: i64, length: i64, run: &Run<'_>) -> Self {
         Self {
@@ -304,7 +332,7 @@ impl Open {
             end,
             length,
             boot: run.boot,
-            rate_mhz: run.rate_mhz,
+            signal: run.signal,
             mixed: false,
             backfill: false,
             placed: 0,
@@ -318,7 +346,7 @@ impl Open {
         self.placed += values.iter().filter(|value| !value.is_nan()).count() as u64;
         // A clock that stands still would put everything into one window.
         let overfull = self.placed > 2 * self.wanted() + PLACED_SPARE;
-        if overfull || (self.boot, self.rate_mhz) != (run.boot, run.rate_mhz) {
+        if overfull || self.boot != run.boot || !self.signal.continues(&run.signal) {
             self.mixed = true;
         }
         if self.mixed {
@@ -347,7 +375,7 @@ impl Open {
 
     /// As many samples as the rate makes of the length; 0 without a rate.
     fn wanted(&self) -> u64 {
-        let samples = i128::from(self.rate_mhz) * i128::from(self.length);
+        let samples = i128::from(self.signal.rate_mhz) * i128::from(self.length);
         ((samples + NANOS_MILLI / 2) / NANOS_MILLI) as u64
     }
 
@@ -362,7 +390,7 @@ impl Open {
         Fired {
             start: EventTime(self.start),
             end: EventTime(self.end),
-            rate_hz: f64::from(self.rate_mhz) / 1e3,
+            signal: self.signal,
             samples: if decided { self.lay_out(wanted) } else { Vec::new() },
             placed: self.placed,
             coverage: coverage as f32,
@@ -407,7 +435,12 @@ mod tests {
             boot: BootId::new(1, 0),
             first,
             time: EventTime(t0 + (first * 10_000_000) as i64),
-            rate_mhz: (RATE * 1_000) as u32,
+            signal: Signal {
+                rate_mhz: (RATE * 1_000) as u32,
+                unit: Unit::StandardGravity,
+                band_high_hz: 40.0,
+                waveform: true,
+            },
             values,
             backfill: false,
         }
@@ -531,6 +564,22 @@ mod tests {
         let _ = windows.place(&other, cut, &settings(), EventTime(0));
         let fired = fire(&mut windows, SECOND).remove(0);
         assert_eq!((fired.placed, fired.coverage, fired.decided), (100, 1.0, false));
+    }
+
+    #[test]
+    fn two_units_do_not_make_one_signal_and_a_window_keeps_the_one_it_began_with() {
+        let mut windows = Windows::default();
+        let _ = place(&mut windows, 0, 0, 150);
+        let values = indexes(150, 300);
+        let mut other = run(0, 150, &values);
+        other.signal.unit = Unit::MetrePerSecondSquared;
+        let _ = windows.place(&other, cut, &settings(), EventTime(0));
+        let fired: Vec<_> = fire(&mut windows, 3 * SECOND)
+            .iter()
+            .map(|fired| (fired.signal.unit, fired.decided))
+            .collect();
+        let (before, after) = (Unit::StandardGravity, Unit::MetrePerSecondSquared);
+        assert_eq!(fired, [(before, true), (before, false), (after, true)]);
     }
 
     #[test]

@@ -138,7 +138,8 @@ impl Runner {
     ) -> usize {
         let outputs = self.pipeline.apply(commit);
         let count = outputs.len();
-        if commit.end > self.written {
+        let news = commit.end > self.written;
+        if news {
             outputs.iter().for_each(tell);
         }
         for output in outputs {
@@ -153,7 +154,9 @@ impl Runner {
                     ledger.insert((row.node, row.boot, row.channel), row);
                 }
                 Output::DeadLetter(letter) => batch.dead_letters.push(letter),
-                Output::Fleet(row) => batch.fleet = Some(row),
+                // The tables know a later one already, while what was written before is repeated.
+                Output::Fleet(row) if news => batch.fleet = Some(row),
+                Output::Fleet(_) => {}
                 // They stand in the journal, and nobody asks the tables for them.
                 Output::Settings { .. } => {}
             }

@@ -687,6 +687,190 @@ fn a_checkpoint_that_is_damaged_or_foreign_is_refused() {
     assert_eq!(checkpoint::load(&saved).unwrap(), *pipeline.state());
 }
 
+#[test]
+fn a_fix_that_comes_after_a_megabyte_of_frames_gives_the_same_windows() {
+    let in_order = Node::new(1).story(1_100, sine);
+    assert!(
+        in_order
+            .iter()
+            .map(|entry| match entry {
+                Entry::Block { bytes, .. } => bytes.len(),
+                _ => 0,
+            })
+            .sum::<usize>()
+            > 1 << 20
+    );
+    let (_, expected) = play(&commits(in_order.clone()));
+    let mut late = in_order;
+    let fix = late.remove(1);
+    late.push(fix);
+    let (pipeline, outputs) = play(&commits(late));
+    assert_eq!(windows(&outputs), windows(&expected));
+    assert_eq!(ledger_of(&outputs), ledger_of(&expected));
+    assert_eq!(pipeline.counters().samples_late, 0);
+}
+
+#[test]
+fn an_agent_restored_from_an_image_counts_nothing_twice() {
+    let mut node = Node::new(1);
+    let describe = node.describe();
+    let mut entries = vec![fleet(1), node.frame_block(&[describe]), node.fix()];
+    let frames: Vec<_> = (0..90).map(|_| node.waveform(sine)).collect();
+    entries.push(node.frame_block(&frames[..60]));
+    let mut expected = entries.clone();
+    expected.push(node.frame_block(&frames[60..]));
+    let (_, expected) = play(&commits(expected));
+    // It remembers 30 frames, and packs what the node repeats into other blocks of another epoch.
+    entries.push(node.frame_block(&frames[30..45]));
+    entries.push(node.frame_block(&frames[45..80]));
+    entries.push(node.frame_block(&frames[80..]));
+    let (pipeline, outputs) = play(&commits(entries));
+    assert_eq!(windows(&outputs), windows(&expected));
+    assert_eq!(pipeline.counters().frames_duplicated, 30);
+    let row = ledger_of(&outputs).into_values().next().unwrap();
+    assert_eq!(
+        (row.produced, row.stored, row.duplicated),
+        (90 * FRAME, 90 * FRAME, 30 * FRAME)
+    );
+    assert_eq!((row.lost, row.pending, row.unexplained), (vec![], 0, 0));
+}
+
+#[test]
+fn another_node_at_the_same_point_goes_on_with_its_series() {
+    let (mut old, mut new) = (Node::new(1), Node::new(2));
+    let Entry::Fleet { text, .. } = fleet(1) else {
+        panic!("not a fleet");
+    };
+    let replaced = text.replace("0000000000000001", "0000000000000002");
+    let mut entries = vec![fleet(1)];
+    entries.extend(old.story(60, sine));
+    let effective = START.plus_nanos(2 * SECOND + SECOND / 2);
+    entries.push(Entry::Fleet {
+        effective,
+        text: replaced,
+    });
+    let first = new.describe();
+    entries.extend([new.frame_block(&[first]), new.fix()]);
+    for _ in 0..120 {
+        // Both are powered for a while: the old one's samples belong nowhere any more.
+        let (a, b) = (old.waveform(sine), new.waveform(sine));
+        entries.extend([old.frame_block(&[a]), new.frame_block(&[b])]);
+    }
+    let (_, outputs) = play(&commits(entries));
+    let mut seen = BTreeMap::new();
+    for row in windows(&outputs) {
+        let key = (row.series.asset.clone(), row.series.point.clone());
+        let second = row.start.nanos_since(START).div_euclid(SECOND) + 1;
+        assert!(
+            seen.insert((key, second), row.decided).is_none(),
+            "one window, once: {row:?}"
+        );
+    }
+    let seconds = |asset: &str, point: &str| {
+        let of = |key: &(String, String)| (key.0.as_str(), key.1.as_str()) == (asset, point);
+        seen.keys()
+            .filter(|(key, _)| of(key))
+            .map(|(_, second)| *second)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(seconds("fan-1", "motor-de"), [0, 1, 2, 3, 4]);
+    assert_eq!(seconds("unassigned", "0000000000000001"), [3, 4, 5, 6]);
+    assert_eq!(seconds("unassigned", "0000000000000002"), [0, 1, 2]);
+}
+
+#[test]
+fn a_fleet_of_a_clock_that_was_ahead_does_not_come_back_into_force() {
+    let named = |asset: &str, effective| {
+        let Entry::Fleet { text, .. } = fleet(1) else {
+            panic!("not a fleet");
+        };
+        Entry::Fleet {
+            effective,
+            text: text.replace("fan-1", asset),
+        }
+    };
+    let mut entries = vec![
+        named("first", EventTime(i64::MIN)),
+        named("ahead", START.plus_nanos(3 * SECOND)),
+        named("last", START.plus_nanos(SECOND)),
+    ];
+    entries.extend(Node::new(1).story(150, sine));
+    let (_, outputs) = play(&commits(entries));
+    let mut assets: Vec<_> = windows(&outputs)
+        .iter()
+        .map(|row| row.series.asset.as_str())
+        .collect();
+    assets.dedup();
+    assert_eq!(assets, ["first", "last"]);
+}
+
+#[test]
+fn a_unit_that_changes_does_not_change_the_window_before() {
+    let mut node = Node::new(1);
+    let mut entries = vec![fleet(1)];
+    // Ends with the second: the first frame in the other unit fires the last window in the old one.
+    entries.extend(node.story(25 + 25 * 3 / 4 + 1, sine));
+    let (_, before) = play(&commits(entries.clone()));
+    let table = node.describe_in(Unit::MetrePerSecondSquared, 2);
+    entries.push(node.frame_block(&[table]));
+    for _ in 0..30 {
+        let frame = node.waveform_under(2, sine);
+        entries.push(node.frame_block(&[frame]));
+    }
+    let (_, after) = play(&commits(entries));
+    let rms = |outputs: &[Output]| -> Vec<f32> {
+        let rows = windows(outputs).into_iter().filter(|row| row.decided);
+        rows.map(|row| row.values.iter().find(|value| value.0 == "rms").unwrap().1)
+            .collect()
+    };
+    let rms = (rms(&before), rms(&after));
+    assert_eq!(rms.0[..], rms.1[..rms.0.len()]);
+    let expected = 0.5 / 2f32.sqrt();
+    assert!(!rms.1.is_empty() && (rms.1[0] - expected).abs() < 1e-3, "{rms:?}");
+}
+
+#[test]
+fn a_plant_of_many_restarts_never_runs_out_of_boots() {
+    use crate::ingest::dedup::BOOTS_MAX as PER_NODE;
+    let mut entries = Vec::new();
+    let nodes = BOOTS_MAX / PER_NODE + 2;
+    for number in 1..=nodes as u64 {
+        let mut node = Node::new(number);
+        for _ in 0..PER_NODE + 2 {
+            node.reboot();
+            entries.push(node.fix());
+        }
+    }
+    let mut live = Node::new(1);
+    live.boot = BootId::new(10_000, 0);
+    entries.extend(live.story(60, sine));
+    let (pipeline, outputs) = play(&commits(entries));
+    assert_eq!(pipeline.state().boots.len(), BOOTS_MAX);
+    assert_eq!(dead_letters(&outputs), []);
+    assert_eq!(pipeline.counters().samples_stored, 60 * FRAME);
+}
+
+#[test]
+fn what_an_agent_reports_of_nodes_that_never_were_is_bounded() {
+    let mut gateway = Node::new(1);
+    let entries = (0..BOOTS_MAX as u64 + 100).map(|n| {
+        let channel = ChannelHolding {
+            channel: FIRST_CHANNEL,
+            produced: u64::MAX,
+            at_node: u64::MAX,
+            at_agent: None,
+        };
+        gateway.holding(Holding {
+            node: NodeId::new(n + 1).unwrap(),
+            boot: BootId::new(1, 0),
+            channels: [channel].into_iter().collect(),
+        })
+    });
+    let (pipeline, _) = play(&commits(entries.collect()));
+    assert_eq!(pipeline.state().boots.len(), BOOTS_MAX);
+    assert_eq!(pipeline.unexplained(), u64::MAX);
+}
+
 mod hostile {
     use super::*;
     use proptest::prelude::*;
