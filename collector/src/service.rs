@@ -94,7 +94,7 @@ pub enum RunError {
 }
 
 /// Runs a collector until `shutdown` resolves, then stops it downstream: what has been accepted is
-/// committed, what has been committed is processed. `ready` is called once everything listens. Each
+/// committed, what has been committed is processed unless that takes long. `ready` is called once everything listens. Each
 /// message on `reload` makes it read the fleet file and the certificates again.
 ///
 /// Everything that can fail is done before anything runs.
@@ -172,8 +172,9 @@ pub async fn run(
     let certificates = door.reload();
 
     let mut ingest = Running::thread("ingest", |stop| ingest.run(stop))?;
-    // Ends when ingest has gone and everything it committed is processed: nobody has to tell it.
-    let mut pipeline = Running::thread("pipeline", |_| pipeline.run(committed))?;
+    // Ends when ingest has gone and everything it committed is processed; told to stop, it gives up a long
+    // backlog.
+    let mut pipeline = Running::thread("pipeline", |stop| pipeline.run(committed, stop))?;
     let mut door = Running::task("door", async |stop| {
         door.run(stop).await;
         Ok::<(), DoorError>(())

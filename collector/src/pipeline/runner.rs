@@ -22,6 +22,10 @@ const BATCH_OUTPUTS: usize = 16_384;
 /// How much work a restart repeats at most.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 
+/// How long a stop waits for what is committed and not applied yet. What is left then, as after a long
+/// outage of the pipeline, is applied at the next start.
+const DRAIN: Duration = Duration::from_secs(5);
+
 /// The pipeline cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -83,15 +87,28 @@ impl Runner {
     }
 
     /// Runs on the calling thread until the journal's writer is gone and everything it committed has been
-    /// applied; then saves a checkpoint.
-    pub fn run(mut self, mut committed: watch::Receiver<Position>) -> Result<(), RunError> {
+    /// applied, or until [`DRAIN`] after `stop` says true; then saves a checkpoint.
+    pub fn run(
+        mut self,
+        mut committed: watch::Receiver<Position>,
+        stop: watch::Receiver<bool>,
+    ) -> Result<(), RunError> {
         let waiter = tokio::runtime::Builder::new_current_thread().build()?;
+        let mut told = None;
+        let mut may_go_on = || {
+            let now = instant_now();
+            !*stop.borrow() || now.duration_since(*told.get_or_insert(now)) < DRAIN
+        };
         loop {
             let upto = *committed.borrow_and_update();
-            self.catch_up(upto)?;
+            self.catch_up_while(upto, &mut may_go_on)?;
             if waiter.block_on(committed.changed()).is_err() {
                 let upto = *committed.borrow();
-                self.catch_up(upto)?;
+                self.catch_up_while(upto, &mut may_go_on)?;
+                if self.reader.position() < upto {
+                    let reached = self.reader.position();
+                    tracing::warn!(%reached, end = %upto, "stopping with a backlog, which the next start works off");
+                }
                 return self.save();
             }
         }
@@ -99,6 +116,15 @@ impl Runner {
 
     /// Applies everything committed before `upto`.
     pub fn catch_up(&mut self, upto: Position) -> Result<(), RunError> {
+        self.catch_up_while(upto, &mut || true)
+    }
+
+    /// As [`Self::catch_up`], one commit after the other for as long as that may go on.
+    fn catch_up_while(
+        &mut self,
+        upto: Position,
+        may_go_on: &mut impl FnMut() -> bool,
+    ) -> Result<(), RunError> {
         loop {
             let mut batch = Batch::default();
             let mut ledger = BTreeMap::new();
@@ -108,6 +134,7 @@ impl Runner {
             let mut news_from = None;
             while commits < BATCH_COMMITS
                 && outputs < BATCH_OUTPUTS
+                && may_go_on()
                 && let Some(commit) = self.reader.next_commit(upto)?
             {
                 commits += 1;
@@ -396,12 +423,41 @@ mod tests {
     }
 
     #[test]
+    fn told_to_stop_it_leaves_a_backlog_to_the_next_start() {
+        let mut place = Place::new();
+        let mut steady = place.runner("steady");
+        for _ in 0..30 {
+            place.commit(7);
+        }
+        let end = place.journal.end();
+        steady.catch_up(end).unwrap();
+        let mut runner = place.runner("state");
+        let mut commits = 0;
+        let before_last = |limit| {
+            move || {
+                commits += 1;
+                commits <= limit
+            }
+        };
+        runner.catch_up_while(end, &mut before_last(9)).unwrap();
+        runner.save().unwrap();
+        let reached = runner.reader.position();
+        assert!(Position::default() < reached && reached < end);
+        drop(runner);
+        let mut runner = place.runner("state");
+        assert_eq!(runner.pipeline.state().position(), reached);
+        runner.catch_up(end).unwrap();
+        assert_eq!(place.seen("state"), place.seen("steady"));
+    }
+
+    #[test]
     fn it_ends_when_the_writer_has_gone_with_everything_applied_and_saved() {
         let mut place = Place::new();
         let (committed, follow) = watch::channel(place.journal.end());
         let runner = place.runner("state");
         let metrics = runner.metrics.clone();
-        let running = std::thread::spawn(move || runner.run(follow));
+        let (_stop, told) = watch::channel(false);
+        let running = std::thread::spawn(move || runner.run(follow, told));
         for _ in 0..7 {
             let _ = committed.send(place.commit(30));
         }
