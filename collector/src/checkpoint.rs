@@ -1,16 +1,16 @@
 //! Pipeline state and journal position, saved together.
 //!
 //! A checkpoint is `magic, version (u16), crc32c (u32)`, little-endian, and then postcard: the build
-//! that wrote it, the settings, and the state with its position. One that is damaged, of another build
-//! or made under other settings is not used: the pipeline then starts from the one before, or from
-//! the journal's beginning, and arrives at the same outputs.
+//! that wrote it and the state with its position; settings are part of the state, as they come from the
+//! journal. One that is damaged or of another build is not used: the pipeline then starts from the one
+//! before, or from the journal's beginning, and arrives at the same outputs.
 
-use crate::pipeline::{Pipeline, PipelineState, Settings};
+use crate::pipeline::{Pipeline, PipelineState};
 use serde::{Deserialize, Serialize};
 use trunnion_common::codec::crc32c;
 
 const MAGIC: [u8; 4] = *b"TRCP";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const HEAD_BYTES: usize = 10;
 
 /// The state has no format of its own: a build reads what the same build wrote.
@@ -19,14 +19,12 @@ const BUILD: &str = env!("CARGO_PKG_VERSION");
 #[derive(Serialize)]
 struct Written<'a> {
     build: &'a str,
-    settings: &'a Settings,
     state: &'a PipelineState,
 }
 
 #[derive(Deserialize)]
 struct Head<'a> {
     build: &'a str,
-    settings: Settings,
 }
 
 /// Why a checkpoint is not used.
@@ -47,9 +45,6 @@ pub enum CheckpointError {
     /// Another build wrote it.
     #[error("another build wrote it")]
     OtherBuild,
-    /// It was made under other settings.
-    #[error("it was made under other settings")]
-    OtherSettings,
     /// Its content does not decode.
     #[error("its content does not decode")]
     Content,
@@ -59,7 +54,6 @@ pub enum CheckpointError {
 pub fn save(pipeline: &Pipeline) -> Vec<u8> {
     let written = Written {
         build: BUILD,
-        settings: pipeline.settings(),
         state: pipeline.state(),
     };
     let content = postcard::to_stdvec(&written).expect("plain data in memory always encodes");
@@ -71,8 +65,8 @@ pub fn save(pipeline: &Pipeline) -> Vec<u8> {
     bytes
 }
 
-/// The state in a checkpoint, if it can be used under these settings.
-pub fn load(bytes: &[u8], settings: &Settings) -> Result<PipelineState, CheckpointError> {
+/// The state in a checkpoint, if it can be used.
+pub fn load(bytes: &[u8]) -> Result<PipelineState, CheckpointError> {
     let (head, content) = bytes
         .split_at_checked(HEAD_BYTES)
         .ok_or(CheckpointError::NotOne)?;
@@ -93,9 +87,6 @@ pub fn load(bytes: &[u8], settings: &Settings) -> Result<PipelineState, Checkpoi
         postcard::take_from_bytes::<Head<'_>>(content).map_err(|_| CheckpointError::OtherBuild)?;
     if head.build != BUILD {
         return Err(CheckpointError::OtherBuild);
-    }
-    if head.settings != *settings {
-        return Err(CheckpointError::OtherSettings);
     }
     match postcard::take_from_bytes(rest) {
         Ok((state, [])) => Ok(state),

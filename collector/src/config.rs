@@ -35,7 +35,7 @@ mod document;
 
 pub use crate::fleet::Problem;
 
-use crate::door::{CONNECTIONS_MAX, DoorConfig, Limits, Rate};
+use crate::door::{self, CONNECTIONS_MAX, DoorConfig, Limits, Rate};
 use crate::fleet::Fleet;
 use crate::journal;
 use crate::window::WindowSettings;
@@ -46,6 +46,7 @@ use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use time::OffsetDateTime;
 use toml::de::DeValue;
 use trunnion_common::id::Name;
 
@@ -101,6 +102,15 @@ impl Config {
             (Ok(config), fleet) if fleet.is_empty() => Ok(config),
             (config, fleet) => Err(Vec::from_iter(config.err().into_iter().flatten().chain(fleet))),
         }
+    }
+
+    /// As [`Self::load`], and looks into the certificates: whether they go together and are in time.
+    pub fn check(file: &Path, now: OffsetDateTime) -> Result<Self, Vec<Problem>> {
+        let config = Self::load(file)?;
+        let text = read_text(file).map_err(|problem| vec![problem])?;
+        let mut reading = Reading::new(file, &text);
+        reading.check_certificates(now);
+        reading.finish().map(|_| config)
     }
 
     /// Reads the file alone, for commands that need nothing of what it names.
@@ -200,6 +210,21 @@ impl<'t> Reading<'t> {
             }
         }
         fleet
+    }
+
+    /// Adds what is wrong with the door's certificates, each at the line that names its file.
+    fn check_certificates(&mut self, now: OffsetDateTime) {
+        let Some(config) = &self.config else { return };
+        let Err(error) = door::check_certificates(&config.door, now) else {
+            return;
+        };
+        let named = self
+            .paths
+            .iter()
+            .find(|(name, _, path)| name.starts_with("door.") && path.value == error.path());
+        let place = named.map_or(0..0, |(_, _, path)| path.place.clone());
+        let fix = "renew it with `trunnion-collector server renew`, or put back the files that go together";
+        self.problems.add(place, Fault::new(error.to_string(), fix));
     }
 
     fn finish(self) -> Result<Config, Vec<Problem>> {

@@ -23,6 +23,8 @@ pub enum DeadReason {
     Fleet,
     /// It comes from one node more than are told apart.
     TooManyNodes,
+    /// Settings that this build cannot read.
+    Settings,
 }
 
 impl DeadReason {
@@ -34,6 +36,7 @@ impl DeadReason {
             Self::NoDescriptor => "no_descriptor",
             Self::Fleet => "fleet",
             Self::TooManyNodes => "too_many_nodes",
+            Self::Settings => "settings",
         }
     }
 }

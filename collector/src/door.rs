@@ -35,6 +35,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use time::OffsetDateTime;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -103,6 +104,22 @@ pub struct DoorConfig {
     pub crl: Option<PathBuf>,
     /// How much of everything.
     pub limits: Limits,
+}
+
+impl DoorConfig {
+    fn files(&self) -> Files {
+        Files {
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            client_ca: self.client_ca.clone(),
+            crl: self.crl.clone(),
+        }
+    }
+}
+
+/// Whether a door's certificates, key and revocation list go together and are in time.
+pub fn check_certificates(config: &DoorConfig, now: OffsetDateTime) -> Result<(), CredentialsError> {
+    config.files().check(now)
 }
 
 /// How much of everything; each default is the constant of its name.
@@ -188,20 +205,8 @@ impl Reload {
 impl Door {
     /// Reads the certificates and takes the address.
     pub async fn bind(config: DoorConfig, access: BrokerAccess, metrics: Metrics) -> Result<Self, DoorError> {
-        let DoorConfig {
-            listen,
-            certificate,
-            key,
-            client_ca,
-            crl,
-            limits,
-        } = config;
-        let files = Files {
-            certificate,
-            key,
-            client_ca,
-            crl,
-        };
+        let files = config.files();
+        let DoorConfig { listen, limits, .. } = config;
         let contents = files.read()?;
         let credentials = files.build(&contents)?;
         let refused = |source| DoorError::Listen {

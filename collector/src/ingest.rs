@@ -20,6 +20,7 @@ pub use gateways::{GATEWAYS_MAX, Gateway, Gateways};
 
 use crate::journal::{Entry, Journal, JournalError, Position};
 use crate::metrics::{Metrics, Reason};
+use crate::settings::Settings;
 use admission::{Admission, Decision};
 use gateways::Word;
 use std::collections::BTreeSet;
@@ -65,6 +66,8 @@ pub enum IngestCommand {
         /// From when on.
         effective: EventTime,
     },
+    /// The settings of this start, in force as soon as that can be ([`Entry::Settings`]).
+    Settings(Settings),
 }
 
 /// Longest fleet file that is journaled; one of ten thousand channels has about half of it.
@@ -203,6 +206,10 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
                 IngestCommand::Fleet { text, effective } if text.len() <= FLEET_BYTES_MAX => {
                     self.journal.append(&Entry::Fleet { effective, text });
                 }
+                IngestCommand::Settings(settings) => self.journal.append(&Entry::Settings {
+                    effective: EventTime(i64::MIN),
+                    text: settings.to_text(),
+                }),
                 IngestCommand::Fleet { text, .. } => {
                     tracing::error!(
                         bytes = text.len(),
@@ -764,6 +771,20 @@ mod tests {
             .collect();
         assert_eq!(connected, BTreeMap::from([("gw-1", true), ("gw-2", false)]));
         assert_eq!(table[&gateway("gw-2")].status.as_ref().unwrap().nodes, 3);
+    }
+
+    #[test]
+    fn settings_go_through_the_journal() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings::default();
+        let played = play_on(
+            FaultyDisk::default(),
+            dir,
+            vec![None],
+            &[IngestCommand::Settings(settings)],
+        );
+        let (effective, text) = (EventTime(i64::MIN), settings.to_text());
+        assert_eq!(played.entries(), [Entry::Settings { effective, text }]);
     }
 
     #[test]

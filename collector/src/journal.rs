@@ -405,6 +405,14 @@ pub enum Entry {
     },
     /// A second passed without traffic.
     Tick,
+    /// What the pipeline works by ([`crate::settings`]); in force from `effective`, or later where that
+    /// would cut anew what has been cut.
+    Settings {
+        /// From when on.
+        effective: EventTime,
+        /// The TOML text.
+        text: String,
+    },
 }
 
 /// Entries that became durable together.
@@ -692,6 +700,10 @@ mod tests {
                 },
                 Entry::Tick,
             ],
+            vec![Entry::Settings {
+                effective: NOW.plus_nanos(-5),
+                text: "waiting_bytes_max = 1".to_owned(),
+            }],
         ];
         let mut end = journal.end();
         for (n, group) in groups.iter().enumerate() {
@@ -700,7 +712,7 @@ mod tests {
         }
         assert_eq!(read(dir.path(), end), groups);
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-        for number in [1, 2] {
+        for number in [1, 2, 3] {
             let written = fs::read(reader::segment_path(&journal.directory, number)).unwrap();
             let path = golden.join(format!("journal-1-{number}.seg"));
             if !path.exists() {

@@ -31,9 +31,6 @@ use trunnion_common::time::EventTime;
 /// Most ranges kept per channel and kind; one more, and the lowest hole is written off.
 pub const RANGES_MAX: usize = 256;
 
-/// Boots per node whose accounts are kept open; an older one keeps the row it had.
-pub const BOOTS_MAX: usize = 64;
-
 /// Losses of unknown content kept for attribution.
 const UNNAMED_MAX: usize = 256;
 
@@ -217,15 +214,20 @@ impl Ledger {
         }
         *newest = boot;
         let keys: Vec<_> = self.accounts_of(node).collect();
-        let boots: BTreeSet<_> = keys.iter().map(|key| key.1).collect();
-        let keep_from = boots.iter().rev().nth(BOOTS_MAX - 1).copied();
+        self.changed.extend(keys);
+    }
+
+    /// A boot's accounts are closed to make room for others: its rows stay what they were, and what
+    /// comes of it from now on is counted from nothing.
+    pub fn forget(&mut self, (node, boot): (NodeId, BootId)) {
+        let theirs = |key: &AccountKey| (key.0, key.1) == (node, boot);
+        let keys: Vec<_> = self.accounts_of(node).filter(theirs).collect();
         for key in keys {
-            if keep_from.is_some_and(|oldest| key.1 < oldest) {
-                self.accounts.remove(&key);
-                self.changed.remove(&key);
-            } else {
-                self.changed.insert(key);
-            }
+            self.accounts.remove(&key);
+            self.changed.remove(&key);
+        }
+        if self.accounts_of(node).next().is_none() {
+            self.newest.remove(&node);
         }
     }
 
@@ -259,7 +261,9 @@ impl Ledger {
 
     /// Samples without an explanation, over all accounts.
     pub fn unexplained(&self) -> u64 {
-        self.accounts.values().map(|account| account.unexplained).sum()
+        // Counts come from nodes: a wild one must not end in an overflow.
+        let unexplained = self.accounts.values().map(|account| account.unexplained);
+        unexplained.fold(0, u64::saturating_add)
     }
 
     fn account(&mut self, key: AccountKey) -> &mut Account {

@@ -32,6 +32,7 @@ pub mod page;
 pub mod pipeline;
 pub mod pki;
 mod service;
+pub mod settings;
 pub mod state;
 pub mod watermark;
 pub mod window;

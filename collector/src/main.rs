@@ -5,6 +5,8 @@
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use rustix::fs::Mode;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -13,7 +15,7 @@ use std::process::ExitCode;
 use time::OffsetDateTime;
 use tokio::signal::unix::{SignalKind, signal};
 use trunnion_collector::config::{self, Config, Problem};
-use trunnion_collector::{init, pki};
+use trunnion_collector::{door, init, pki};
 use trunnion_common::id::Name;
 
 /// `EX_USAGE` of sysexits.h: what a supervisor must not answer with a restart.
@@ -48,6 +50,20 @@ enum Command {
     /// Enrol, renew or revoke gateways.
     #[command(subcommand)]
     Gateway(Gateway),
+    /// Renew the server's own certificate.
+    #[command(subcommand)]
+    Server(Server),
+}
+
+#[derive(Subcommand)]
+enum Server {
+    /// Make the server's next certificate and key, under the same names; a running collector takes them
+    /// up by itself within seconds.
+    Renew {
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -128,6 +144,7 @@ fn main() -> ExitCode {
         Command::Gateway(Gateway::Add(arguments)) => enrol(&arguments, pki::gateway_add),
         Command::Gateway(Gateway::Renew(arguments)) => enrol(&arguments, pki::gateway_renew),
         Command::Gateway(Gateway::Revoke { name, config }) => revoke(&name, &config),
+        Command::Server(Server::Renew { config }) => renew_server(&config),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -169,7 +186,7 @@ fn init(arguments: &Init) -> Result<(), Failure> {
 }
 
 fn check_config(file: &Path) -> Result<(), Failure> {
-    let config = Config::load(file).map_err(Failure::Configuration)?;
+    let config = Config::check(file, now()).map_err(Failure::Configuration)?;
     fact(&json!({
         "event": "checked", "config": config.file, "fleet": config.fleet, "site": config.site.as_str()
     }))
@@ -177,6 +194,13 @@ fn check_config(file: &Path) -> Result<(), Failure> {
 
 fn run(file: &Path) -> Result<(), Failure> {
     let config = Config::load(file).map_err(Failure::Configuration)?;
+    // Gateways will refuse a certificate that has expired; what stands in the journal is served all the same.
+    if let Err(error) = door::check_certificates(&config.door, now()) {
+        tracing::error!(%error, "gateways cannot come in: see to the certificates");
+    }
+    // What it makes is its own, as the data directory is.
+    umask(Mode::RWXG | Mode::RWXO);
+    raise_descriptors(config.door.limits.connections_max);
     let runtime = tokio::runtime::Runtime::new().context("no asynchronous runtime")?;
     runtime.block_on(async {
         let (mut terminate, mut interrupt) =
@@ -246,6 +270,56 @@ fn revoke(name: &Name, file: &Path) -> Result<(), Failure> {
     let config = Config::read(file).map_err(Failure::Configuration)?;
     let certificates = pki::gateway_revoke(config.authority(), &config.site, name, now())?;
     fact(&json!({"event": "revoked", "gateway": name.as_str(), "certificates": certificates}))
+}
+
+fn renew_server(file: &Path) -> Result<(), Failure> {
+    let config = Config::read(file).map_err(Failure::Configuration)?;
+    let authority = config.authority();
+    for (field, named, made) in [
+        ("certificate", &config.door.certificate, pki::SERVER_CERTIFICATE),
+        ("key", &config.door.key, pki::SERVER_KEY),
+    ] {
+        let made = authority.join(made);
+        if *named != made {
+            let (named, made) = (named.display(), made.display());
+            return Err(anyhow::anyhow!(
+                "door.{field} is {named}, and the plant's authority makes {made}: name that, or renew yours where it was made"
+            )
+            .into());
+        }
+    }
+    pki::server_renew(authority, &config.site, now())?;
+    fact(&json!({
+        "event": "renewed", "certificate": config.door.certificate, "key": config.door.key
+    }))
+}
+
+/// Descriptors of a connection: the client's, and both ends of its way to the broker.
+const DESCRIPTORS_PER_CONNECTION: u64 = 3;
+
+/// Descriptors for everything else: journal, state, API, the asynchronous runtime.
+const DESCRIPTORS_BESIDE: u64 = 256;
+
+/// Takes as many descriptors as the system lets it have; says so when that is less than may be needed.
+fn raise_descriptors(connections: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    let granted = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let wanted = DESCRIPTORS_PER_CONNECTION * connections as u64 + DESCRIPTORS_BESIDE;
+    match granted {
+        Some(granted) if granted < wanted => tracing::warn!(
+            granted,
+            wanted,
+            "too few file descriptors for door.limits.connections_max: raise the hard limit (LimitNOFILE=)"
+        ),
+        _ => tracing::debug!(?granted, wanted, "file descriptors"),
+    }
 }
 
 /// One line on standard output. Not `println`, which panics when nobody listens.

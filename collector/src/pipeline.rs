@@ -13,11 +13,12 @@
 //!
 //! | memory | bound | what happens there |
 //! |---|---|---|
-//! | frames and readings that wait | [`Settings::waiting_bytes_max`] | the oldest becomes a dead letter |
+//! | frames and readings that wait | [`crate::settings::Settings::waiting_bytes_max`] | the oldest becomes a dead letter |
 //! | clock fixes per boot | [`FIXES_MAX`] | the oldest but the first is forgotten |
 //! | channel tables per boot | [`TABLES_MAX`] | the oldest is forgotten |
-//! | boots per node | [`ledger::BOOTS_MAX`] | the oldest is forgotten |
-//! | boots of all nodes | [`BOOTS_MAX`] | what comes from a further one becomes a dead letter |
+//! | boots per node | [`dedup::BOOTS_MAX`](crate::ingest::dedup::BOOTS_MAX) | the one heard of longest ago is forgotten |
+//! | boots of all nodes | [`BOOTS_MAX`] | the one heard of longest ago is forgotten |
+//! | nodes | [`NODES_MAX`] | what comes from a further one becomes a dead letter |
 //! | fleet files | [`FLEETS_MAX`] | the oldest is forgotten |
 
 mod counters;
@@ -36,12 +37,13 @@ use crate::dead_letter::{DeadLetter, DeadReason};
 use crate::detection::{Detector, Verdict};
 use crate::features::{Analyzer, PointContext};
 use crate::fleet::{Fleet, NYQUIST_MARGIN};
-use crate::ingest::dedup::{FrameSets, FrameVerdict, NODES_MAX};
+use crate::ingest::dedup::{BOOTS_MAX as BOOTS_OF_NODE_MAX, FrameSets, FrameVerdict, NODES_MAX};
 use crate::journal::{Commit, Entry, Position};
-use crate::ledger::{self, AccountKey, Ledger, LedgerRow, Unnamed};
+use crate::ledger::{AccountKey, Ledger, LedgerRow, Unnamed};
+use crate::settings::{Schedule, Settings};
 use crate::state::{FeatureRow, FleetRow, SeriesKey, UNASSIGNED};
 use crate::watermark::Watermark;
-use crate::window::{Fired, Run, WindowSettings, Windows};
+use crate::window::{Fired, Run, Signal, Windows};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -65,30 +67,11 @@ pub const TABLES_MAX: usize = 16;
 /// Fleet files kept: so many changes may lie between a sample and its arrival.
 pub const FLEETS_MAX: usize = 64;
 
-/// Boots of all nodes kept: four of each node that is told apart.
+/// Boots of all nodes kept, with their fixes, tables and ledger: four of each node that is told apart.
 pub const BOOTS_MAX: usize = 4 * NODES_MAX;
 
 /// A sample takes two bytes at least on the wire.
 const SAMPLE_BYTES_MIN: u64 = 2;
-
-/// What outputs depend on beside the journal.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Settings {
-    /// How windows are cut and when they fire.
-    pub windows: WindowSettings,
-    /// Most bytes of frames that wait for their clock fix or channel table.
-    pub waiting_bytes_max: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            windows: WindowSettings::default(),
-            // Over ten minutes of a channel at 25.6 kHz.
-            waiting_bytes_max: 32 << 20,
-        }
-    }
-}
 
 /// What follows from a commit.
 #[derive(Clone, PartialEq, Debug)]
@@ -103,11 +86,17 @@ pub enum Output {
     DeadLetter(DeadLetter),
     /// Another fleet file is in force.
     Fleet(FleetRow),
+    /// Other settings hold.
+    Settings {
+        /// What they are.
+        settings: Settings,
+        /// From when on.
+        from: EventTime,
+    },
 }
 
 /// From commits to outputs.
 pub struct Pipeline {
-    settings: Settings,
     state: PipelineState,
     /// The fleet files of the state, read.
     fleets: BTreeMap<EventTime, Fleet>,
@@ -128,6 +117,7 @@ impl fmt::Debug for Pipeline {
 pub struct PipelineState {
     position: Position,
     now: EventTime,
+    settings: Schedule,
     frames: FrameSets,
     boots: BTreeMap<(NodeId, BootId), Boot>,
     waiting: Waiting,
@@ -147,6 +137,8 @@ type ChannelKey = (NodeId, ChannelId, bool);
 struct Boot {
     fixes: BTreeMap<u32, ClockFix>,
     tables: BTreeMap<u16, Vec<ChannelDescriptor>>,
+    /// When it gave its last sign of life, on the journal's clock.
+    heard: EventTime,
 }
 
 /// A channel's samples in event time.
@@ -157,16 +149,6 @@ struct Channel {
     /// Of the samples that came last.
     boot: BootId,
     class: Class,
-    signal: Signal,
-}
-
-/// What a channel's numbers are, as its node says.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
-struct Signal {
-    unit: Unit,
-    band_high_hz: f64,
-    /// Consecutive samples of a fast channel; otherwise readings.
-    waveform: bool,
 }
 
 /// Consecutive samples with everything that explains them.
@@ -176,7 +158,6 @@ struct Samples {
     class: Class,
     range: Range,
     time: EventTime,
-    rate_mhz: u32,
     values: Vec<f32>,
     signal: Signal,
 }
@@ -188,21 +169,26 @@ enum Missing {
     Table,
 }
 
+impl Default for Pipeline {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Pipeline {
     /// A pipeline before the journal's first entry.
-    pub fn new(settings: Settings) -> Self {
-        Self::resume(settings, PipelineState::default())
+    pub fn new() -> Self {
+        Self::resume(PipelineState::default())
     }
 
     /// A pipeline that goes on from a checkpoint.
-    pub fn resume(settings: Settings, state: PipelineState) -> Self {
+    pub fn resume(state: PipelineState) -> Self {
         let read = |text: &String| Fleet::parse(text, FLEET_FILE).ok();
         let fleets = state
             .fleets
             .iter()
             .filter_map(|(at, text)| Some((*at, read(text)?)));
         Self {
-            settings,
             fleets: fleets.collect(),
             state,
             analyzer: Analyzer::new(),
@@ -228,11 +214,6 @@ impl Pipeline {
         &self.state
     }
 
-    /// What outputs depend on beside the journal.
-    pub const fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
     /// Counts since the journal began.
     pub const fn counters(&self) -> &Counters {
         &self.state.counters
@@ -247,6 +228,7 @@ impl Pipeline {
         match entry {
             Entry::Block { gateway, bytes } => self.handle_block(position, gateway, bytes),
             Entry::Fleet { effective, text } => self.handle_fleet(position, *effective, text),
+            Entry::Settings { effective, text } => self.handle_settings(position, *effective, text),
             Entry::Lost {
                 gateway,
                 blocks,
@@ -285,17 +267,13 @@ impl Pipeline {
                 }
             }
             Body::Readings(readings) => self.handle_readings(&origin, readings),
-            Body::ClockFix(fix) => self.handle_fix(&origin, fix, bytes),
+            Body::ClockFix(fix) => self.handle_fix(fix),
             Body::Gap(gap) => {
                 self.fill_frames(gateway, (gap.node, gap.boot), gap.class, &gap.ranges);
             }
             Body::Tombstone(tombstone) => {
-                if !tombstone
-                    .samples
-                    .iter()
-                    .all(|(node, boot, ..)| self.note_boot((*node, *boot)))
-                {
-                    return self.bury(&origin, DeadReason::TooManyNodes, bytes);
+                for (node, boot, ..) in &tombstone.samples {
+                    self.note_boot((*node, *boot));
                 }
                 self.state.ledger.observe_tombstone(&tombstone);
                 for (node, boot, class, ranges) in &tombstone.frames {
@@ -309,7 +287,7 @@ impl Pipeline {
                     origin.item = item as u32;
                     match record {
                         Ok(holding) => {
-                            self.state.ledger.observe_boot(holding.node, holding.boot);
+                            self.note_boot((holding.node, holding.boot));
                             self.state
                                 .ledger
                                 .observe_holding(gateway, &holding, self.state.now);
@@ -362,7 +340,7 @@ impl Pipeline {
                 None => self.refuse_unnamed(origin, Some(source), RejectReason::Payload, bytes),
             },
             Ok(Payload::Describe(describe)) => {
-                let tables = &mut self.state.boots.entry(source).or_default().tables;
+                let tables = &mut self.note_boot(source).tables;
                 tables.insert(describe.revision, describe.channels.to_vec());
                 if tables.len() > TABLES_MAX {
                     tables.pop_first();
@@ -418,12 +396,9 @@ impl Pipeline {
         self.fire_node(source.0);
     }
 
-    fn handle_fix(&mut self, origin: &Origin, fix: ClockFix, bytes: &[u8]) {
+    fn handle_fix(&mut self, fix: ClockFix) {
         let source = (fix.node, fix.boot);
-        if !self.note_boot(source) {
-            return self.bury(origin, DeadReason::TooManyNodes, bytes);
-        }
-        let fixes = &mut self.state.boots.entry(source).or_default().fixes;
+        let fixes = &mut self.note_boot(source).fixes;
         fixes.entry(fix.number).or_insert(fix);
         if fixes.len() > FIXES_MAX {
             // The first one stays: frames taken in before it name it by 0.
@@ -444,11 +419,25 @@ impl Pipeline {
             text: text.to_owned(),
             assets: fleet.asset_rows(),
         }));
+        // What comes last wins: after a clock that was ahead was set right, a fleet of the time ahead
+        // would otherwise come back into force one day.
+        self.fleets.split_off(&effective);
+        self.state.fleets.split_off(&effective);
         self.fleets.insert(effective, fleet);
         self.state.fleets.insert(effective, text.to_owned());
         if self.state.fleets.len() > FLEETS_MAX {
             self.state.fleets.pop_first();
             self.fleets.pop_first();
+        }
+    }
+
+    fn handle_settings(&mut self, position: Position, effective: EventTime, text: &str) {
+        let Ok(settings) = Settings::parse(text) else {
+            return self.bury_whole(position, None, 0, DeadReason::Settings, text.as_bytes());
+        };
+        let (now, begun) = (self.state.now, !self.state.channels.is_empty());
+        if let Some(from) = self.state.settings.change(settings, effective, now, begun) {
+            self.outputs.push(Output::Settings { settings, from });
         }
     }
 
@@ -466,12 +455,10 @@ impl Pipeline {
             FrameVerdict::Duplicate => self.state.counters.frames_duplicated += 1,
             FrameVerdict::New | FrameVerdict::ForgottenBoot | FrameVerdict::TooManyNodes => {}
         }
-        match verdict {
-            FrameVerdict::New | FrameVerdict::Overflow { .. } if !self.note_boot(source) => {
-                FrameVerdict::TooManyNodes
-            }
-            verdict => verdict,
+        if matches!(verdict, FrameVerdict::New | FrameVerdict::Overflow { .. }) {
+            self.note_boot(source);
         }
+        verdict
     }
 
     /// Counts frames as received that never will be.
@@ -487,23 +474,27 @@ impl Pipeline {
         self.lose_unnamed(gateway, Some(source), LossCause::SetOverflow, bytes);
     }
 
-    /// A node showed a sign of life under that boot. Whether there is room for it.
-    fn note_boot(&mut self, source: (NodeId, BootId)) -> bool {
+    /// A node showed a sign of life under that boot. There is always room for it.
+    fn note_boot(&mut self, source: (NodeId, BootId)) -> &mut Boot {
         let boots = &mut self.state.boots;
         if !boots.contains_key(&source) {
             let mine = (source.0, BootId::from_u64(0))..=(source.0, BootId::from_u64(u64::MAX));
-            if boots.range(mine.clone()).count() >= ledger::BOOTS_MAX
-                && let Some(oldest) = boots.range(mine).next().map(|(source, _)| *source)
-            {
-                boots.remove(&oldest);
+            let displaced = if boots.range(mine.clone()).count() >= BOOTS_OF_NODE_MAX {
+                longest_ago(boots.range(mine))
+            } else if boots.len() >= BOOTS_MAX {
+                longest_ago(boots.iter())
+            } else {
+                None
+            };
+            if let Some(displaced) = displaced {
+                boots.remove(&displaced);
+                self.state.ledger.forget(displaced);
             }
-            if boots.len() >= BOOTS_MAX {
-                return false;
-            }
-            boots.insert(source, Boot::default());
         }
         self.state.ledger.observe_boot(source.0, source.1);
-        true
+        let boot = self.state.boots.entry(source).or_default();
+        boot.heard = self.state.now;
+        boot
     }
 
     /// Places a frame's samples; what it says if they have to wait.
@@ -578,9 +569,9 @@ impl Pipeline {
             class: header.class,
             range,
             time: fix.event_time(header.ticks),
-            rate_mhz: descriptor.rate_mhz,
             values,
             signal: Signal {
+                rate_mhz: descriptor.rate_mhz,
                 unit: descriptor.unit,
                 band_high_hz: f64::from(descriptor.band_high_hz),
                 waveform: matches!(payload, Payload::Waveform(_)),
@@ -609,9 +600,9 @@ impl Pipeline {
                 class: Class::Essential,
                 range,
                 time: fix.event_time(*ticks),
-                rate_mhz: 0,
                 values: vec![reading.unwrap_or(f32::NAN)],
                 signal: Signal {
+                    rate_mhz: 0,
                     unit: readings.unit,
                     band_high_hz: f64::MAX,
                     waveform: false,
@@ -631,20 +622,16 @@ impl Pipeline {
             watermark: Watermark::default(),
             boot,
             class: samples.class,
-            signal: samples.signal,
         });
-        (channel.boot, channel.class, channel.signal) = (boot, samples.class, samples.signal);
-        let settings = &self.settings.windows;
-        let size_ns = if samples.signal.waveform {
-            settings.size_ns
-        } else {
-            settings.scalar_size_ns
-        };
+        (channel.boot, channel.class) = (boot, samples.class);
+        let (schedule, now) = (&self.state.settings, self.state.now);
+        let settings = schedule.at(now).windows;
+        let cut = |time| schedule.cut(time, samples.signal.waveform);
         let whole = Run {
             boot,
             first: samples.range.first(),
             time: samples.time,
-            rate_mhz: samples.rate_mhz,
+            signal: samples.signal,
             values: &samples.values,
             backfill: samples.origin.backfill,
         };
@@ -658,7 +645,7 @@ impl Pipeline {
                 values: &samples.values[at..at + part.count() as usize],
                 ..whole
             };
-            let misplaced = channel.windows.place(&run, size_ns, settings, self.state.now);
+            let misplaced = channel.windows.place(&run, cut, &settings, now);
             self.state.counters.samples_stored += part.count();
             self.state.counters.samples_late += misplaced.late;
             ahead += misplaced.ahead;
@@ -666,7 +653,7 @@ impl Pipeline {
         self.state.counters.samples_ahead += ahead;
         if ahead == 0 {
             let end = whole.time_after(samples.range.count());
-            channel.watermark.observe(end, self.state.now);
+            channel.watermark.observe(end, now);
         }
     }
 
@@ -678,7 +665,8 @@ impl Pipeline {
             content,
         };
         tracing::debug!(node = %source.0, boot = %source.1, ?missing, "samples wait");
-        for displaced in self.state.waiting.push(held, self.settings.waiting_bytes_max) {
+        let bytes_max = self.state.settings.at(self.state.now).waiting_bytes_max;
+        for displaced in self.state.waiting.push(held, bytes_max) {
             self.give_up_held(&displaced);
         }
     }
@@ -726,6 +714,7 @@ impl Pipeline {
     /// Moves the watermarks of a node's channels on, and fires what they have passed.
     fn fire_node(&mut self, node: NodeId) {
         let mut fired = Vec::new();
+        let settings = self.state.settings.at(self.state.now).windows;
         let first = (node, FIRST_CHANNEL, false);
         let channels = self.state.channels.range_mut(first..);
         for (key, channel) in channels.take_while(|(key, _)| key.0 == node) {
@@ -736,10 +725,9 @@ impl Pipeline {
             let waiting = self.state.waiting.has((node, channel.boot)).then_some(u64::MAX);
             let hole = received.holes().last().map(|hole| hole.end()).or(waiting);
             let lane = if key.2 { Lane::Backfill } else { Lane::Live };
-            let settings = &self.settings.windows;
             let reached = channel.watermark.advance(hole, lane, settings.trail_ns);
-            while let Some(window) = channel.windows.fire(reached, settings) {
-                fired.push((*key, channel.signal, window));
+            while let Some(window) = channel.windows.fire(reached, &settings) {
+                fired.push((*key, window));
             }
         }
         self.publish_all(fired);
@@ -747,26 +735,28 @@ impl Pipeline {
 
     /// Fires what is left of channels that fell silent.
     fn fire_idle(&mut self) {
-        let (now, settings) = (self.state.now, &self.settings.windows);
+        let now = self.state.now;
+        let settings = self.state.settings.at(now).windows;
         let mut fired = Vec::new();
         for (key, channel) in &mut self.state.channels {
             if !channel.windows.is_empty() && channel.watermark.is_idle(now, settings.idle_ns) {
-                while let Some(window) = channel.windows.fire_idle(now, settings) {
-                    fired.push((*key, channel.signal, window));
+                while let Some(window) = channel.windows.fire_idle(now, &settings) {
+                    fired.push((*key, window));
                 }
             }
         }
         self.publish_all(fired);
     }
 
-    fn publish_all(&mut self, fired: Vec<(ChannelKey, Signal, Fired)>) {
-        for ((node, channel, _), signal, window) in fired {
-            self.publish(node, channel, signal, window);
+    fn publish_all(&mut self, fired: Vec<(ChannelKey, Fired)>) {
+        for ((node, channel, _), window) in fired {
+            self.publish(node, channel, window);
         }
     }
 
     /// A fired window: features, detection, advisory.
-    fn publish(&mut self, node: NodeId, channel: ChannelId, signal: Signal, mut window: Fired) {
+    fn publish(&mut self, node: NodeId, channel: ChannelId, mut window: Fired) {
+        let (signal, rate_hz) = (window.signal, window.rate_hz());
         let counters = &mut self.state.counters;
         counters.windows_fired += 1;
         counters.windows_undecided += u64::from(!window.decided);
@@ -783,12 +773,12 @@ impl Pipeline {
             Some((site, factor)) => {
                 let gain = (site.gain * factor) as f32;
                 window.samples.iter_mut().for_each(|sample| *sample *= gain);
-                site.context(window.rate_hz, signal.band_high_hz)
+                site.context(rate_hz, signal.band_high_hz)
             }
             None => PointContext {
                 shaft_hz: 0.0,
                 bearing: None,
-                band_high_hz: signal.band_high_hz.min(window.rate_hz / NYQUIST_MARGIN),
+                band_high_hz: signal.band_high_hz.min(rate_hz / NYQUIST_MARGIN),
             },
         };
         let series = site.map_or_else(
@@ -803,7 +793,7 @@ impl Pipeline {
             let coverage = window.coverage;
             (Vec::new(), Verdict::Undecided { coverage })
         } else if signal.waveform {
-            let features = self.analyzer.analyze(&window.samples, window.rate_hz, &context);
+            let features = self.analyzer.analyze(&window.samples, rate_hz, &context);
             let values = features
                 .values
                 .into_iter()
@@ -915,6 +905,15 @@ impl PipelineState {
     pub const fn now(&self) -> EventTime {
         self.now
     }
+}
+
+/// The boot that was heard of longest ago.
+fn longest_ago<'a>(
+    boots: impl Iterator<Item = (&'a (NodeId, BootId), &'a Boot)>,
+) -> Option<(NodeId, BootId)> {
+    boots
+        .min_by_key(|(_, boot)| boot.heard)
+        .map(|(source, _)| *source)
 }
 
 /// What problems of a journaled fleet file would be reported under.

@@ -36,8 +36,10 @@ pub const BACKDATE: Duration = Duration::hours(1);
 
 const CA_CERTIFICATE: &str = "ca.crt";
 const CA_KEY: &str = "ca.key";
-const SERVER_CERTIFICATE: &str = "server.crt";
-const SERVER_KEY: &str = "server.key";
+/// The server's certificate within the authority's directory.
+pub const SERVER_CERTIFICATE: &str = "server.crt";
+/// The server's key within the authority's directory.
+pub const SERVER_KEY: &str = "server.key";
 const CRL: &str = "crl.pem";
 const REGISTER: &str = "issued.toml";
 

@@ -10,6 +10,7 @@ use crate::ingest::{Ingest, IngestCommand};
 use crate::journal::{Journal, JournalError, Position};
 use crate::metrics::Metrics;
 use crate::pipeline;
+use crate::settings::Settings;
 use crate::state::{State, StateError, StateReader};
 use std::fmt::Display;
 use std::fs::DirBuilder;
@@ -93,7 +94,7 @@ pub enum RunError {
 }
 
 /// Runs a collector until `shutdown` resolves, then stops it downstream: what has been accepted is
-/// committed, what has been committed is processed. `ready` is called once everything listens. Each
+/// committed, what has been committed is processed unless that takes long. `ready` is called once everything listens. Each
 /// message on `reload` makes it read the fleet file and the certificates again.
 ///
 /// Everything that can fail is done before anything runs.
@@ -113,13 +114,21 @@ pub async fn run(
     let end = journal.end();
     tracing::info!(?recovered, %end, "the journal is open");
     state.bind(journal.id())?;
-    let settings = pipeline::Settings {
-        windows: config.window,
-        ..pipeline::Settings::default()
-    };
-    let pipeline = pipeline::Runner::resume(&journal_dir, state, settings, metrics.clone())?;
+    let pipeline = pipeline::Runner::resume(&journal_dir, state, metrics.clone())?;
     let (broker, link) = Broker::start(metrics.clone())?;
     let (ingest, handle) = Ingest::new(journal, link, metrics.clone(), utc);
+    let settings = Settings {
+        windows: config.window,
+        ..Settings::default()
+    };
+    // It waits in the queue too, before anything else can.
+    if handle
+        .commands
+        .try_send(IngestCommand::Settings(settings))
+        .is_err()
+    {
+        unreachable!("the queue is new, and ingest has its other end");
+    }
     let mut fleet = FleetFile {
         path: config.fleet.clone(),
         state: StateReader::open(&state_file)?,
@@ -163,8 +172,9 @@ pub async fn run(
     let certificates = door.reload();
 
     let mut ingest = Running::thread("ingest", |stop| ingest.run(stop))?;
-    // Ends when ingest has gone and everything it committed is processed: nobody has to tell it.
-    let mut pipeline = Running::thread("pipeline", |_| pipeline.run(committed))?;
+    // Ends when ingest has gone and everything it committed is processed; told to stop, it gives up a long
+    // backlog.
+    let mut pipeline = Running::thread("pipeline", |stop| pipeline.run(committed, stop))?;
     let mut door = Running::task("door", async |stop| {
         door.run(stop).await;
         Ok::<(), DoorError>(())
@@ -331,7 +341,7 @@ impl FleetFile {
     fn read(&mut self) {
         match self.change() {
             Ok(None) => {}
-            Ok(Some(command)) => self.send(command),
+            Ok(Some((text, effective))) => self.send(text, effective),
             Err(problems) => {
                 for problem in problems {
                     tracing::error!(problem, "the fleet in force stays in force");
@@ -340,8 +350,8 @@ impl FleetFile {
         }
     }
 
-    /// What the file changes, or everything that keeps it from changing anything.
-    fn change(&self) -> Result<Option<IngestCommand>, Vec<String>> {
+    /// The text of another fleet and from when on it holds, or everything that keeps it from changing anything.
+    fn change(&self) -> Result<Option<(String, EventTime)>, Vec<String>> {
         let text = config::read_text(&self.path).map_err(|problem| vec![problem.to_string()])?;
         let in_force = match &self.sent {
             Some(sent) => Some(sent.clone()),
@@ -358,12 +368,14 @@ impl FleetFile {
             .map_err(|problems| Vec::from_iter(problems.iter().map(ToString::to_string)))?;
         // Gateways may have kept data from before the collector's first start: no other fleet can be meant.
         let effective = in_force.map_or(EventTime(i64::MIN), |_| utc());
-        Ok(Some(IngestCommand::Fleet { text, effective }))
+        Ok(Some((text, effective)))
     }
 
-    fn send(&mut self, command: IngestCommand) {
-        let IngestCommand::Fleet { text, .. } = &command;
-        let text = text.clone();
+    fn send(&mut self, text: String, effective: EventTime) {
+        let command = IngestCommand::Fleet {
+            text: text.clone(),
+            effective,
+        };
         // Never the blocking form: a journal that cannot commit must not hold up the shutdown.
         match self.commands.try_send(command) {
             Ok(()) => {

@@ -23,6 +23,10 @@ const SCHEMA: i64 = 1;
 /// Bytes of dead payloads kept; beyond, the oldest goes (the journal has it still).
 pub const DEAD_LETTER_BYTES_MAX: i64 = 64 << 20;
 
+/// Cleared advisories kept; beyond, those raised first go. Those that stand are bounded by the fleet:
+/// one for each point and element at most.
+pub const ADVISORIES_CLEARED_MAX: u32 = 10_000;
+
 /// How long windows and their values are kept, in the journal's time: 30 days. Nanoseconds.
 pub const SERIES_KEPT_NS: i64 = 30 * 86_400 * 1_000_000_000;
 
@@ -367,7 +371,8 @@ impl State {
                 "DELETE FROM checkpoint WHERE id NOT IN (SELECT id FROM checkpoint ORDER BY id DESC LIMIT ?1)",
                 [CHECKPOINTS_KEPT],
             )?;
-            evict_windows(&transaction, batch.now.plus_nanos(-SERIES_KEPT_NS))?;
+            evict_windows(&transaction, batch.now)?;
+            evict_advisories(&transaction, ADVISORIES_CLEARED_MAX)?;
         }
         Ok(transaction.commit()?)
     }
@@ -825,8 +830,24 @@ fn evict_dead_letters(to: &Transaction<'_>, bytes_max: i64) -> Result<(), StateE
     Ok(())
 }
 
-/// Removes windows that started before `oldest`, series by series along their keys.
-fn evict_windows(to: &Transaction<'_>, oldest: EventTime) -> Result<(), StateError> {
+/// Removes the oldest cleared advisories until at most `most` are left.
+fn evict_advisories(to: &Transaction<'_>, most: u32) -> Result<(), StateError> {
+    to.execute(
+        "DELETE FROM advisory WHERE id IN (SELECT id FROM advisory WHERE cleared IS NOT NULL
+            ORDER BY raised DESC, id LIMIT -1 OFFSET ?1)",
+        [most],
+    )?;
+    Ok(())
+}
+
+/// Removes windows that are [`SERIES_KEPT_NS`] old, series by series along their keys. As the journal's
+/// clock never runs back, one that was once set years ahead stays there; so age counts from the newest
+/// window, if that is earlier.
+fn evict_windows(to: &Transaction<'_>, now: EventTime) -> Result<(), StateError> {
+    let newest: Option<i64> = to.query_row("SELECT max(end) FROM window", [], |row| row.get(0))?;
+    let oldest = now
+        .min(EventTime(newest.unwrap_or(i64::MAX)))
+        .plus_nanos(-SERIES_KEPT_NS);
     to.execute(
         "DELETE FROM value WHERE series IN (SELECT id FROM series) AND start < ?1",
         [oldest.0],
@@ -839,8 +860,10 @@ fn evict_windows(to: &Transaction<'_>, oldest: EventTime) -> Result<(), StateErr
 }
 
 fn write_fleet(to: &Transaction<'_>, fleet: &FleetRow) -> Result<(), StateError> {
+    // What comes last wins over what was to be in force later.
+    to.execute("DELETE FROM fleet WHERE effective >= ?1", [fleet.effective.0])?;
     to.execute(
-        "INSERT OR REPLACE INTO fleet(effective, text) VALUES (?1, ?2)",
+        "INSERT INTO fleet(effective, text) VALUES (?1, ?2)",
         params![fleet.effective.0, fleet.text],
     )?;
     to.execute("DELETE FROM asset", [])?;
@@ -1088,7 +1111,7 @@ mod tests {
         let batch = Batch {
             features: vec![features("fan", 0, 1.0), features("fan", SERIES_KEPT_NS, 1.0)],
             dead_letters: (0..kept + 3).map(letter).collect(),
-            now: EventTime(SERIES_KEPT_NS + 1),
+            now: EventTime(SERIES_KEPT_NS + 11),
             checkpoint: Some(vec![1]),
             ..Batch::default()
         };
@@ -1101,6 +1124,63 @@ mod tests {
             .query_row("SELECT count(*) FROM value", [], |row| row.get(0))
             .unwrap();
         assert_eq!(values, 2);
+    }
+
+    #[test]
+    fn age_counts_from_the_newest_window_when_the_clock_is_years_ahead() {
+        let (_dir, mut state, reader) = open();
+        let batch = Batch {
+            features: vec![features("fan", 10, 1.0)],
+            now: EventTime(100 * SERIES_KEPT_NS),
+            checkpoint: Some(vec![1]),
+            ..Batch::default()
+        };
+        state.write(&batch).unwrap();
+        assert_eq!(reader.assets().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn the_oldest_cleared_advisories_go_and_those_that_stand_stay() {
+        let (_dir, mut state, reader) = open();
+        let cleared = |raised| Advisory {
+            cleared: Some(EventTime(raised + 1)),
+            ..advisory("fan", raised)
+        };
+        let batch = Batch {
+            advisories: [advisory("fan", 1)]
+                .into_iter()
+                .chain((2..9).map(cleared))
+                .collect(),
+            ..Batch::default()
+        };
+        state.write(&batch).unwrap();
+        let transaction = state.connection.transaction().unwrap();
+        evict_advisories(&transaction, 2).unwrap();
+        transaction.commit().unwrap();
+        let left = reader.advisories(false, None, 100).unwrap();
+        let raised: Vec<_> = left.iter().map(|advisory| advisory.raised.0).collect();
+        assert_eq!(raised, [8, 7, 1]);
+    }
+
+    #[test]
+    fn a_fleet_that_comes_last_is_in_force_whatever_its_time() {
+        let (_dir, mut state, reader) = open();
+        for (effective, text) in [(5, "one"), (90, "ahead"), (50, "last")] {
+            let fleet = FleetRow {
+                effective: EventTime(effective),
+                text: text.to_owned(),
+                assets: Vec::new(),
+            };
+            let batch = Batch {
+                fleet: Some(fleet),
+                ..Batch::default()
+            };
+            state.write(&batch).unwrap();
+        }
+        assert_eq!(
+            reader.fleet_text().unwrap(),
+            Some((EventTime(50), "last".to_owned()))
+        );
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::detection::MINIMUM_COVERAGE;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use trunnion_common::id::BootId;
+use trunnion_common::quantity::Unit;
 use trunnion_common::time::EventTime;
 
 /// How windows are cut and when they fire.
@@ -61,11 +62,61 @@ impl Default for WindowSettings {
     }
 }
 
+impl WindowSettings {
+    /// How event time is cut for fast channels, or for slow ones.
+    pub const fn grid(&self, fast: bool) -> Grid {
+        Grid {
+            size_ns: if fast { self.size_ns } else { self.scalar_size_ns },
+            offset_ns: self.offset_ns,
+        }
+    }
+}
+
+/// How event time is cut: into pieces of one size.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Grid {
+    /// Length of a window, nanoseconds.
+    pub size_ns: i64,
+    /// Distance of the grid from the epoch, nanoseconds.
+    pub offset_ns: i64,
+}
+
+/// A grid and where it holds. A window that reaches beyond ends there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cut {
+    /// How.
+    pub grid: Grid,
+    /// From this event time on, nanoseconds.
+    pub from: i64,
+    /// Until before this one, nanoseconds.
+    pub to: i64,
+}
+
 /// Most windows open at once per channel; one more, and the first fires with what it has.
 pub const OPEN_MAX: usize = 16;
 
 /// Values that a window takes beyond twice what its rate makes of its length, before it holds no signal.
 const PLACED_SPARE: u64 = 4_096;
+
+/// What a channel's samples are, as their node says.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Signal {
+    /// Sample rate, millihertz; 0 when each sample has its own time and comes in a run of its own.
+    pub rate_mhz: u32,
+    /// What the values are counted in.
+    pub unit: Unit,
+    /// Upper edge of the sensor's usable band, Hz.
+    pub band_high_hz: f64,
+    /// Consecutive samples of a fast channel; otherwise readings.
+    pub waveform: bool,
+}
+
+impl Signal {
+    /// Whether samples of both make one signal.
+    fn continues(&self, other: &Self) -> bool {
+        (self.rate_mhz, self.unit, self.waveform) == (other.rate_mhz, other.unit, other.waveform)
+    }
+}
 
 /// Samples in a row, with the clock they are on.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -76,8 +127,8 @@ pub struct Run<'a> {
     pub first: u64,
     /// Its event time.
     pub time: EventTime,
-    /// Sample rate, millihertz; 0 when each sample has its own time and comes in a run of its own.
-    pub rate_mhz: u32,
+    /// What they are.
+    pub signal: Signal,
     /// The values; not a number where the sensor gave none.
     pub values: &'a [f32],
     /// Whether they are history.
@@ -91,7 +142,7 @@ impl Run<'_> {
     }
 
     fn nanos(&self, samples: u64) -> i128 {
-        match self.rate_mhz {
+        match self.signal.rate_mhz {
             0 => 0,
             rate => i128::from(samples) * NANOS_MILLI / i128::from(rate),
         }
@@ -100,7 +151,7 @@ impl Run<'_> {
     /// How many samples lie before `end`.
     fn samples_before(&self, end: i64) -> usize {
         let nanos = i128::from(end) - i128::from(self.time.0);
-        let samples = match (self.rate_mhz, nanos) {
+        let samples = match (self.signal.rate_mhz, nanos) {
             (_, ..=0) => 0,
             (0, _) => return self.values.len(),
             (rate, nanos) => (nanos * i128::from(rate) + NANOS_MILLI - 1) / NANOS_MILLI,
@@ -133,8 +184,8 @@ pub struct Fired {
     pub start: EventTime,
     /// Exclusive.
     pub end: EventTime,
-    /// Sample rate, Hz; 0 when samples had times of their own.
-    pub rate_hz: f64,
+    /// What the samples are.
+    pub signal: Signal,
     /// The samples by index, as many as the rate makes of the length; not a number where one is
     /// missing. Empty when undecided.
     pub samples: Vec<f32>,
@@ -163,9 +214,11 @@ pub struct Windows {
 struct Open {
     start: i64,
     end: i64,
+    /// The grid's; longer than from start to end if the grid changed in between.
+    length: i64,
     boot: BootId,
-    rate_mhz: u32,
-    /// Samples of two boots or two rates came, or far too many: they do not make one signal.
+    signal: Signal,
+    /// Samples of two boots, rates or units came, or far too many: they do not make one signal.
     mixed: bool,
     backfill: bool,
     /// Values that came, not a number not counted.
@@ -175,22 +228,24 @@ struct Open {
 }
 
 impl Windows {
-    /// Assigns samples that have not been placed before to windows of `size_ns`.
+    /// Assigns samples that have not been placed before to windows; `cut` says how event time is cut
+    /// around an instant, and always says the same of it.
     pub fn place(
         &mut self,
         run: &Run<'_>,
-        size_ns: i64,
+        cut: impl Fn(EventTime) -> Cut,
         settings: &WindowSettings,
         now: EventTime,
     ) -> Misplaced {
-        let size_ns = size_ns.max(1);
         let mut misplaced = Misplaced::default();
         let mut at = 0;
         while at < run.values.len() {
             let time = run.time_after(at as u64).0;
             let ahead = time.saturating_sub(now.0) > settings.lead_ns;
-            let start = time.saturating_sub(time.saturating_sub(settings.offset_ns).rem_euclid(size_ns));
-            let end = start.saturating_add(size_ns);
+            let Cut { grid, from, to } = cut(EventTime(time));
+            let length = grid.size_ns.max(1);
+            let start = time.saturating_sub(time.saturating_sub(grid.offset_ns).rem_euclid(length));
+            let (start, end) = (start.max(from), start.saturating_add(length).min(to));
             let upto = run.samples_before(end).max(at + 1);
             let count = (upto - at) as u64;
             if ahead {
@@ -200,7 +255,7 @@ impl Windows {
             } else {
                 self.open
                     .entry(start)
-                    .or_insert_with(|| Open::new(start, end, run))
+                    .or_insert_with(|| Open::new(start, end, length, run))
                     .place(run, at, upto);
             }
             at = upto;
@@ -263,13 +318,21 @@ impl Windows {
     }
 }
 
+impl Fired {
+    /// Samples per second.
+    pub fn rate_hz(&self) -> f64 {
+        f64::from(self.signal.rate_mhz) / 1e3
+    }
+}
+
 impl Open {
-    fn new(start: i64, end: i64, run: &Run<'_>) -> Self {
+    fn new(start: i64, end: i64, length: i64, run: &Run<'_>) -> Self {
         Self {
             start,
             end,
+            length,
             boot: run.boot,
-            rate_mhz: run.rate_mhz,
+            signal: run.signal,
             mixed: false,
             backfill: false,
             placed: 0,
@@ -283,7 +346,7 @@ impl Open {
         self.placed += values.iter().filter(|value| !value.is_nan()).count() as u64;
         // A clock that stands still would put everything into one window.
         let overfull = self.placed > 2 * self.wanted() + PLACED_SPARE;
-        if overfull || (self.boot, self.rate_mhz) != (run.boot, run.rate_mhz) {
+        if overfull || self.boot != run.boot || !self.signal.continues(&run.signal) {
             self.mixed = true;
         }
         if self.mixed {
@@ -312,7 +375,7 @@ impl Open {
 
     /// As many samples as the rate makes of the length; 0 without a rate.
     fn wanted(&self) -> u64 {
-        let samples = i128::from(self.rate_mhz) * i128::from(self.end - self.start);
+        let samples = i128::from(self.signal.rate_mhz) * i128::from(self.length);
         ((samples + NANOS_MILLI / 2) / NANOS_MILLI) as u64
     }
 
@@ -327,7 +390,7 @@ impl Open {
         Fired {
             start: EventTime(self.start),
             end: EventTime(self.end),
-            rate_hz: f64::from(self.rate_mhz) / 1e3,
+            signal: self.signal,
             samples: if decided { self.lay_out(wanted) } else { Vec::new() },
             placed: self.placed,
             coverage: coverage as f32,
@@ -372,7 +435,12 @@ mod tests {
             boot: BootId::new(1, 0),
             first,
             time: EventTime(t0 + (first * 10_000_000) as i64),
-            rate_mhz: (RATE * 1_000) as u32,
+            signal: Signal {
+                rate_mhz: (RATE * 1_000) as u32,
+                unit: Unit::StandardGravity,
+                band_high_hz: 40.0,
+                waveform: true,
+            },
             values,
             backfill: false,
         }
@@ -382,10 +450,19 @@ mod tests {
         (first..end).map(|n| n as f32).collect()
     }
 
+    /// One grid for all times.
+    fn cut(_: EventTime) -> Cut {
+        Cut {
+            grid: settings().grid(true),
+            from: i64::MIN,
+            to: i64::MAX,
+        }
+    }
+
     fn place(windows: &mut Windows, t0: i64, first: u64, end: u64) -> Misplaced {
         windows.place(
             &run(t0, first, &indexes(first, end)),
-            SECOND,
+            cut,
             &settings(),
             EventTime(t0),
         )
@@ -454,7 +531,7 @@ mod tests {
         let mut windows = Windows::default();
         let _ = place(&mut windows, 0, 0, 90);
         let far = run(4_000_000 * SECOND, 90, &[0.0; 10]);
-        let misplaced = windows.place(&far, SECOND, &settings(), EventTime(0));
+        let misplaced = windows.place(&far, cut, &settings(), EventTime(0));
         assert_eq!(misplaced, Misplaced { late: 0, ahead: 10 });
         assert_eq!(place(&mut windows, 0, 90, 100), Misplaced::default());
         assert_eq!(fire(&mut windows, SECOND)[0].samples, indexes(0, 100));
@@ -484,9 +561,25 @@ mod tests {
             boot: BootId::new(2, 0),
             ..run(SECOND / 2, 0, &values)
         };
-        let _ = windows.place(&other, SECOND, &settings(), EventTime(0));
+        let _ = windows.place(&other, cut, &settings(), EventTime(0));
         let fired = fire(&mut windows, SECOND).remove(0);
         assert_eq!((fired.placed, fired.coverage, fired.decided), (100, 1.0, false));
+    }
+
+    #[test]
+    fn two_units_do_not_make_one_signal_and_a_window_keeps_the_one_it_began_with() {
+        let mut windows = Windows::default();
+        let _ = place(&mut windows, 0, 0, 150);
+        let values = indexes(150, 300);
+        let mut other = run(0, 150, &values);
+        other.signal.unit = Unit::MetrePerSecondSquared;
+        let _ = windows.place(&other, cut, &settings(), EventTime(0));
+        let fired: Vec<_> = fire(&mut windows, 3 * SECOND)
+            .iter()
+            .map(|fired| (fired.signal.unit, fired.decided))
+            .collect();
+        let (before, after) = (Unit::StandardGravity, Unit::MetrePerSecondSquared);
+        assert_eq!(fired, [(before, true), (before, false), (after, true)]);
     }
 
     #[test]
@@ -506,7 +599,7 @@ mod tests {
                 first: n * 100,
                 ..run(0, 0, &[1.0; 90])
             };
-            let _ = windows.place(&stuck, SECOND, &settings(), EventTime(0));
+            let _ = windows.place(&stuck, cut, &settings(), EventTime(0));
         }
         assert!(windows.open.values().all(|open| open.runs.is_empty()));
         assert!(!fire(&mut windows, SECOND)[0].decided);
@@ -520,7 +613,7 @@ mod tests {
                 time: EventTime(time),
                 ..run(0, 0, &[1.0; 2])
             };
-            let misplaced = windows.place(&absurd, SECOND, &settings(), EventTime(0));
+            let misplaced = windows.place(&absurd, cut, &settings(), EventTime(0));
             assert_eq!(misplaced, Misplaced { late: 0, ahead });
         }
     }
@@ -533,6 +626,47 @@ mod tests {
             let _ = fire(&mut windows, 0);
         }
         assert_eq!(windows.open.len(), OPEN_MAX);
+    }
+
+    #[test]
+    fn where_the_grid_changes_both_windows_end_and_are_judged_by_their_full_length() {
+        let change = 2 * SECOND + SECOND / 2;
+        let cut = |time: EventTime| {
+            let before = time.0 < change;
+            Cut {
+                grid: Grid {
+                    size_ns: if before { SECOND } else { 2 * SECOND },
+                    offset_ns: 0,
+                },
+                from: if before { i64::MIN } else { change },
+                to: if before { change } else { i64::MAX },
+            }
+        };
+        let values = indexes(0, 800);
+        let mut windows = Windows::default();
+        let _ = windows.place(&run(0, 0, &values), cut, &settings(), EventTime(0));
+        let fired: Vec<_> = fire(&mut windows, 9 * SECOND)
+            .iter()
+            .map(|fired| {
+                (
+                    fired.start.0 * 10 / SECOND,
+                    fired.end.0 * 10 / SECOND,
+                    fired.placed,
+                    fired.decided,
+                )
+            })
+            .collect();
+        assert_eq!(
+            fired,
+            [
+                (0, 10, 100, true),
+                (10, 20, 100, true),
+                (20, 25, 50, false),
+                (25, 40, 150, false),
+                (40, 60, 200, true),
+                (60, 80, 200, true),
+            ]
+        );
     }
 
     proptest! {

@@ -266,3 +266,54 @@ fn a_gateway_is_revoked_once() {
     assert_eq!(fact["certificates"], 1);
     assert_ne!(fs::read(plant.path("pki/crl.pem")).unwrap(), before);
 }
+
+#[test]
+fn the_servers_certificate_is_renewed_in_place() {
+    let plant = Plant::new();
+    let read = |name: &str| fs::read(plant.path(name)).unwrap();
+    let before = (read("pki/server.crt"), read("pki/server.key"), read("pki/ca.crt"));
+    let renewed = fact(&["server", "renew", "--config", &plant.config]);
+    assert_eq!(renewed["event"], "renewed");
+    assert_ne!(
+        (&before.0, &before.1),
+        (&read("pki/server.crt"), &read("pki/server.key"))
+    );
+    assert_eq!(before.2, read("pki/ca.crt"), "gateways notice nothing");
+    let mode = fs::metadata(plant.path("pki/server.key"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    fact(&["check-config", &plant.config]);
+
+    // One from elsewhere is not overwritten beside the point.
+    let text = fs::read_to_string(&plant.config).unwrap();
+    fs::write(&plant.config, text.replace("pki/server.crt", "pki/ca.crt")).unwrap();
+    let refused = collector(&["server", "renew", "--config", &plant.config]);
+    assert!(!refused.status.success() && errors(&refused).contains("door.certificate is "));
+}
+
+#[test]
+fn a_certificate_that_does_not_go_with_its_key_is_found_at_its_line() {
+    let plant = Plant::new();
+    let old = fs::read(plant.path("pki/server.crt")).unwrap();
+    fact(&["server", "renew", "--config", &plant.config]);
+    fs::write(plant.path("pki/server.crt"), old).unwrap();
+    let output = collector(&["check-config", &plant.config]);
+    assert_eq!(output.status.code(), Some(BAD_CONFIGURATION));
+    let errors = errors(&output);
+    let text = fs::read_to_string(&plant.config).unwrap();
+    let line = text
+        .lines()
+        .position(|line| line.starts_with("certificate"))
+        .unwrap()
+        + 1;
+    assert!(
+        errors.contains(&format!("collector.toml:{line}:15: ")),
+        "{errors}"
+    );
+    assert!(
+        errors.contains("does not go with") && errors.contains("server.key"),
+        "{errors}"
+    );
+}

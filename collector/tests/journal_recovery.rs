@@ -52,9 +52,13 @@ fn groups() -> Vec<Vec<Entry>> {
         gateway: gateway(),
         epoch: Epoch(9),
     };
+    let settings = Entry::Settings {
+        effective: NOW.plus_nanos(-5),
+        text: "waiting_bytes_max = 1".to_owned(),
+    };
     vec![
         vec![block(0, b"zero"), block(1, &[1; 40]), block(2, b"two")],
-        vec![Entry::Tick],
+        vec![Entry::Tick, settings],
         vec![block(3, &[0; 100]), fleet, lost, closed],
         vec![block(4, b"four")],
         vec![block(7, b"seven"), block(8, b"eight")],
@@ -205,7 +209,7 @@ fn the_journal_of_every_released_version_can_be_read() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("0")).unwrap();
-    for number in [1, 2] {
+    for number in [1, 2, 3] {
         let from = golden.join(format!("journal-1-{number}.seg"));
         fs::copy(from, segment(dir.path(), number)).unwrap();
     }
@@ -221,7 +225,7 @@ fn the_journal_of_every_released_version_can_be_read() {
             .iter()
             .map(|commit| commit.entries.len())
             .collect::<Vec<_>>(),
-        [3, 3]
+        [3, 3, 1]
     );
     assert_eq!(commits[0].entries[0].1, block(0, b""));
     assert_eq!(commits[0].time, NOW);

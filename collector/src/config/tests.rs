@@ -468,3 +468,29 @@ fn a_file_that_is_no_text_is_refused_at_its_first_wrong_byte() {
     fs::remove_file(&file).unwrap();
     load_problem(&dir, "cannot be read");
 }
+
+#[test]
+fn certificates_that_are_not_in_time_are_named_with_the_date() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("plant");
+    let made = OffsetDateTime::UNIX_EPOCH + time::Duration::days(20_000);
+    let plant = crate::init::Plant {
+        dir: &dir,
+        site: &Name::new("bremen").unwrap(),
+        hosts: &["localhost".to_owned()],
+        listen: "127.0.0.1:8883".parse().unwrap(),
+        http: "127.0.0.1:8080".parse().unwrap(),
+    };
+    let file = plant.make(made).unwrap();
+    let check = |days| Config::check(&file, made + time::Duration::days(days));
+    assert!(check(700).is_ok());
+    for (days, words) in [
+        (800, "server.crt: the certificate expired at "),
+        (-1, "is not valid before "),
+    ] {
+        let problems = check(days).unwrap_err();
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].what.contains(words), "{}", problems[0]);
+        assert!(problems[0].line > 1 && problems[0].fix.contains("server renew"));
+    }
+}

@@ -11,8 +11,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use time::OffsetDateTime;
 use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Why certificate, key, authorities and revocation list do not make a door.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +30,16 @@ pub enum CredentialsError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+impl CredentialsError {
+    /// The file that it is about.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::File(error) => error.path(),
+            Self::Content { path, .. } => path,
+        }
+    }
 }
 
 /// Where they are.
@@ -101,6 +113,31 @@ impl Files {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             verifier,
         })
+    }
+
+    /// Whether they make a door, and the server's certificate and the authorities' are in time.
+    pub(crate) fn check(&self, now: OffsetDateTime) -> Result<(), CredentialsError> {
+        let contents = self.read()?;
+        self.build(&contents)?;
+        for (path, pem) in [
+            (&self.certificate, &contents.certificate),
+            (&self.client_ca, &contents.client_ca),
+        ] {
+            for certificate in certificates(path, pem)? {
+                let (_, x509) =
+                    X509Certificate::from_der(&certificate).map_err(|error| content(path, error))?;
+                let validity = x509.validity();
+                let (from, to) = (validity.not_before, validity.not_after);
+                if to.timestamp() < now.unix_timestamp() {
+                    return Err(content(path, format!("the certificate expired at {to}")));
+                }
+                if from.timestamp() > now.unix_timestamp() {
+                    let reason = format!("the certificate is not valid before {from}; is the clock right?");
+                    return Err(content(path, reason));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Reads the files again every `interval` and when asked to, and announces what has changed. Bad

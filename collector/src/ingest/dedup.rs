@@ -70,7 +70,7 @@ impl SequenceSets {
                 let _ = self.blocks.fill(gateway, *epoch, *blocks);
             }
             Entry::EpochClosed { gateway, epoch } => self.blocks.close(gateway, *epoch),
-            Entry::Fleet { .. } | Entry::Tick => {}
+            Entry::Fleet { .. } | Entry::Settings { .. } | Entry::Tick => {}
         }
     }
 }

@@ -83,6 +83,7 @@ mod kind {
     pub(super) const LOST: u32 = 3;
     pub(super) const EPOCH_CLOSED: u32 = 4;
     pub(super) const TICK: u32 = 5;
+    pub(super) const SETTINGS: u32 = 6;
     pub(super) const COMMIT: u32 = 128;
     pub(super) const COMMIT_ECHO: u32 = 129;
 }
@@ -268,6 +269,7 @@ impl Group {
             Entry::Lost { .. } => kind::LOST,
             Entry::EpochClosed { .. } => kind::EPOCH_CLOSED,
             Entry::Tick => kind::TICK,
+            Entry::Settings { .. } => kind::SETTINGS,
         };
         self.push(number, |bytes| match entry {
             Entry::Block {
@@ -277,7 +279,7 @@ impl Group {
                 push_postcard(bytes, gateway);
                 bytes.extend_from_slice(block);
             }
-            Entry::Fleet { effective, text } => {
+            Entry::Fleet { effective, text } | Entry::Settings { effective, text } => {
                 bytes.extend_from_slice(&effective.0.to_le_bytes());
                 bytes.extend_from_slice(text.as_bytes());
             }
@@ -560,11 +562,14 @@ fn decode_entry(number: u32, body: Bytes) -> Option<Entry> {
             let bytes = body.slice(body.len() - rest.len()..);
             Entry::Block { gateway, bytes }
         }
-        kind::FLEET => {
+        kind::FLEET | kind::SETTINGS => {
             let mut fields = Fields(&body);
             let effective = EventTime(fields.u64()? as i64);
             let text = std::str::from_utf8(fields.0).ok()?.to_owned();
-            Entry::Fleet { effective, text }
+            match number {
+                kind::FLEET => Entry::Fleet { effective, text },
+                _ => Entry::Settings { effective, text },
+            }
         }
         kind::LOST => {
             let (gateway, epoch, blocks, cause) =

@@ -1,6 +1,6 @@
 //! The thread around the pipeline: follows the journal, writes outputs and checkpoints.
 
-use super::{Counters, Output, Pipeline, Settings};
+use super::{Counters, Output, Pipeline};
 use crate::advisory::AdvisoryChange;
 use crate::checkpoint;
 use crate::journal::{Commit, JournalError, Position, Reader};
@@ -21,6 +21,10 @@ const BATCH_OUTPUTS: usize = 16_384;
 
 /// How much work a restart repeats at most.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
+
+/// How long a stop waits for what is committed and not applied yet. What is left then, as after a long
+/// outage of the pipeline, is applied at the next start.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// The pipeline cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -54,15 +58,10 @@ impl Runner {
     /// Starts where the newest usable checkpoint is, or at the journal's beginning.
     ///
     /// `journal` is the journal's directory; `state` has been bound to it ([`State::bind`]).
-    pub fn resume(
-        journal: &Path,
-        state: State,
-        settings: Settings,
-        metrics: Metrics,
-    ) -> Result<Self, RunError> {
+    pub fn resume(journal: &Path, state: State, metrics: Metrics) -> Result<Self, RunError> {
         let mut resumed = None;
         for (age, bytes) in state.checkpoints()?.iter().enumerate() {
-            match checkpoint::load(bytes, &settings) {
+            match checkpoint::load(bytes) {
                 Ok(found) => {
                     resumed = Some(found);
                     break;
@@ -70,7 +69,7 @@ impl Runner {
                 Err(error) => tracing::warn!(age, %error, "a checkpoint is not used"),
             }
         }
-        let pipeline = Pipeline::resume(settings, resumed.unwrap_or_default());
+        let pipeline = Pipeline::resume(resumed.unwrap_or_default());
         let position = pipeline.state().position();
         let written = state
             .progress()?
@@ -88,15 +87,28 @@ impl Runner {
     }
 
     /// Runs on the calling thread until the journal's writer is gone and everything it committed has been
-    /// applied; then saves a checkpoint.
-    pub fn run(mut self, mut committed: watch::Receiver<Position>) -> Result<(), RunError> {
+    /// applied, or until [`DRAIN`] after `stop` says true; then saves a checkpoint.
+    pub fn run(
+        mut self,
+        mut committed: watch::Receiver<Position>,
+        stop: watch::Receiver<bool>,
+    ) -> Result<(), RunError> {
         let waiter = tokio::runtime::Builder::new_current_thread().build()?;
+        let mut told = None;
+        let mut may_go_on = || {
+            let now = instant_now();
+            !*stop.borrow() || now.duration_since(*told.get_or_insert(now)) < DRAIN
+        };
         loop {
             let upto = *committed.borrow_and_update();
-            self.catch_up(upto)?;
+            self.catch_up_while(upto, &mut may_go_on)?;
             if waiter.block_on(committed.changed()).is_err() {
                 let upto = *committed.borrow();
-                self.catch_up(upto)?;
+                self.catch_up_while(upto, &mut may_go_on)?;
+                if self.reader.position() < upto {
+                    let reached = self.reader.position();
+                    tracing::warn!(%reached, end = %upto, "stopping with a backlog, which the next start works off");
+                }
                 return self.save();
             }
         }
@@ -104,6 +116,15 @@ impl Runner {
 
     /// Applies everything committed before `upto`.
     pub fn catch_up(&mut self, upto: Position) -> Result<(), RunError> {
+        self.catch_up_while(upto, &mut || true)
+    }
+
+    /// As [`Self::catch_up`], one commit after the other for as long as that may go on.
+    fn catch_up_while(
+        &mut self,
+        upto: Position,
+        may_go_on: &mut impl FnMut() -> bool,
+    ) -> Result<(), RunError> {
         loop {
             let mut batch = Batch::default();
             let mut ledger = BTreeMap::new();
@@ -113,6 +134,7 @@ impl Runner {
             let mut news_from = None;
             while commits < BATCH_COMMITS
                 && outputs < BATCH_OUTPUTS
+                && may_go_on()
                 && let Some(commit) = self.reader.next_commit(upto)?
             {
                 commits += 1;
@@ -143,7 +165,8 @@ impl Runner {
     ) -> usize {
         let outputs = self.pipeline.apply(commit);
         let count = outputs.len();
-        if commit.end > self.written {
+        let news = commit.end > self.written;
+        if news {
             outputs.iter().for_each(tell);
         }
         for output in outputs {
@@ -158,7 +181,11 @@ impl Runner {
                     ledger.insert((row.node, row.boot, row.channel), row);
                 }
                 Output::DeadLetter(letter) => batch.dead_letters.push(letter),
-                Output::Fleet(row) => batch.fleet = Some(row),
+                // The tables know a later one already, while what was written before is repeated.
+                Output::Fleet(row) if news => batch.fleet = Some(row),
+                Output::Fleet(_) => {}
+                // They stand in the journal, and nobody asks the tables for them.
+                Output::Settings { .. } => {}
             }
         }
         count
@@ -254,6 +281,9 @@ fn tell(output: &Output) {
         Output::Fleet(fleet) => {
             tracing::info!(effective = %fleet.effective, assets = fleet.assets.len(), "another fleet file is in force");
         }
+        Output::Settings { settings, from } => {
+            tracing::info!(?settings, %from, "other settings are in force");
+        }
         Output::Advisory(AdvisoryChange::Updated(_)) | Output::Features(_) | Output::Ledger(_) => {}
     }
 }
@@ -318,7 +348,7 @@ mod tests {
         fn runner(&self, name: &str) -> Runner {
             let mut state = State::open(&self.state(name)).unwrap();
             state.bind(self.journal.id()).unwrap();
-            Runner::resume(self.dir.path(), state, Settings::default(), Metrics::default()).unwrap()
+            Runner::resume(self.dir.path(), state, Metrics::default()).unwrap()
         }
 
         /// Everything that a reader sees, as text.
@@ -393,12 +423,41 @@ mod tests {
     }
 
     #[test]
+    fn told_to_stop_it_leaves_a_backlog_to_the_next_start() {
+        let mut place = Place::new();
+        let mut steady = place.runner("steady");
+        for _ in 0..30 {
+            place.commit(7);
+        }
+        let end = place.journal.end();
+        steady.catch_up(end).unwrap();
+        let mut runner = place.runner("state");
+        let mut commits = 0;
+        let before_last = |limit| {
+            move || {
+                commits += 1;
+                commits <= limit
+            }
+        };
+        runner.catch_up_while(end, &mut before_last(9)).unwrap();
+        runner.save().unwrap();
+        let reached = runner.reader.position();
+        assert!(Position::default() < reached && reached < end);
+        drop(runner);
+        let mut runner = place.runner("state");
+        assert_eq!(runner.pipeline.state().position(), reached);
+        runner.catch_up(end).unwrap();
+        assert_eq!(place.seen("state"), place.seen("steady"));
+    }
+
+    #[test]
     fn it_ends_when_the_writer_has_gone_with_everything_applied_and_saved() {
         let mut place = Place::new();
         let (committed, follow) = watch::channel(place.journal.end());
         let runner = place.runner("state");
         let metrics = runner.metrics.clone();
-        let running = std::thread::spawn(move || runner.run(follow));
+        let (_stop, told) = watch::channel(false);
+        let running = std::thread::spawn(move || runner.run(follow, told));
         for _ in 0..7 {
             let _ = committed.send(place.commit(30));
         }

@@ -127,8 +127,13 @@ impl Node {
     }
 
     pub(crate) fn describe(&mut self) -> Vec<u8> {
+        self.describe_in(Unit::StandardGravity, 1)
+    }
+
+    /// A channel table of that unit and revision.
+    pub(crate) fn describe_in(&mut self, unit: Unit, revision: u16) -> Vec<u8> {
         let channel = ChannelDescriptor {
-            unit: Unit::StandardGravity,
+            unit,
             scale: 16.0 / 32_768.0,
             rate_mhz: RATE as u32 * 1_000,
             range: 16.0,
@@ -139,10 +144,7 @@ impl Node {
         self.frame(
             Class::Essential,
             0,
-            &Payload::Describe(Describe {
-                revision: 1,
-                channels,
-            }),
+            &Payload::Describe(Describe { revision, channels }),
         )
     }
 
@@ -161,13 +163,18 @@ impl Node {
 
     /// The next frame of the signal.
     pub(crate) fn waveform(&mut self, signal: impl Fn(u64) -> f64) -> Vec<u8> {
+        self.waveform_under(1, signal)
+    }
+
+    /// The next frame of the signal, under that channel table.
+    pub(crate) fn waveform_under(&mut self, revision: u16, signal: impl Fn(u64) -> f64) -> Vec<u8> {
         let first = self.sample;
         self.sample += FRAME;
         let data: Vec<u8> = (first..self.sample)
             .flat_map(|n| ((signal(n) * 2_048.0).round() as i16).to_le_bytes())
             .collect();
         let waveform = Waveform {
-            revision: 1,
+            revision,
             channel: ChannelId::new(0).unwrap(),
             first_sample: first,
             count: FRAME as u16,

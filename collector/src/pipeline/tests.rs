@@ -5,7 +5,7 @@ use trunnion_common::block::{ChannelHolding, Gap, Holding, Kind, Tombstone};
 use trunnion_common::id::Epoch;
 
 fn play(commits: &[Commit]) -> (Pipeline, Vec<Output>) {
-    let mut pipeline = Pipeline::new(Settings::default());
+    let mut pipeline = Pipeline::new();
     let outputs = commits.iter().flat_map(|commit| pipeline.apply(commit)).collect();
     (pipeline, outputs)
 }
@@ -136,6 +136,95 @@ fn a_fleet_file_holds_from_its_effective_time_on() {
     assert_eq!(assets, ["unassigned", "fan-1"]);
 }
 
+/// Settings as they are journaled at a start.
+fn settings(settings: Settings) -> Entry {
+    Entry::Settings {
+        effective: EventTime(i64::MIN),
+        text: settings.to_text(),
+    }
+}
+
+fn sized(seconds: i64) -> Settings {
+    let mut settings = Settings::default();
+    settings.windows.size_ns = seconds * SECOND;
+    settings
+}
+
+#[test]
+fn settings_come_from_the_journal_and_from_nowhere_else() {
+    let story = Node::new(1).story(150, sine);
+    let lengths = |entries: &[Entry]| {
+        let (pipeline, outputs) = play(&commits(entries.to_vec()));
+        let resumed = Pipeline::resume(checkpoint::load(&checkpoint::save(&pipeline)).unwrap());
+        assert_eq!(resumed.state(), pipeline.state());
+        let lengths = windows(&outputs)
+            .iter()
+            .map(|row| row.end.nanos_since(row.start) / SECOND)
+            .collect::<Vec<_>>();
+        lengths
+    };
+    assert_eq!(lengths(&story), [1; 6]);
+    let mut entries = story.clone();
+    entries.insert(0, settings(sized(2)));
+    assert_eq!(lengths(&entries), [2; 3]);
+    // Said again at the next start, they change nothing.
+    entries.insert(70, settings(sized(2)));
+    assert_eq!(lengths(&entries), [2; 3]);
+}
+
+#[test]
+fn other_settings_cut_only_what_nothing_has_been_placed_in() {
+    let mut node = Node::new(1);
+    let mut entries = vec![fleet(1)];
+    entries.extend(node.story(25, sine));
+    let changed_at = entries.len();
+    entries.push(settings(sized(2)));
+    for _ in 0..25 * 70 {
+        let frame = node.waveform(noise);
+        entries.push(node.frame_block(&[frame]));
+    }
+    // Commits come every 20 ms here, and so do half the samples of a frame.
+    let all: Vec<_> = commits(entries)
+        .into_iter()
+        .map(|commit| Commit {
+            time: START.plus_nanos(2 * commit.time.nanos_since(START)),
+            ..commit
+        })
+        .collect();
+    let (pipeline, outputs) = play(&all);
+    let windows = windows(&outputs);
+    let lead = Settings::default().windows.lead_ns;
+    let from = all[changed_at].time.plus_nanos(lead + 1);
+    assert!(outputs.contains(&Output::Settings {
+        settings: sized(2),
+        from
+    }));
+    assert!(
+        windows.windows(2).all(|pair| pair[0].end == pair[1].start),
+        "no overlap, no gap"
+    );
+    for window in &windows[1..] {
+        let seconds = window.end.nanos_since(window.start) / SECOND;
+        match () {
+            () if window.end < from => assert_eq!((seconds, window.decided), (1, true)),
+            () if window.start > from => assert_eq!((seconds, window.decided), (2, true)),
+            () => assert!(!window.decided, "cut short: {window:?}"),
+        }
+    }
+    assert!(windows.last().unwrap().start > from);
+    assert_eq!(pipeline.counters().samples_late, 0);
+}
+
+#[test]
+fn settings_that_cannot_be_read_become_a_dead_letter() {
+    let entry = Entry::Settings {
+        effective: START,
+        text: "windows = 7".into(),
+    };
+    let (_, outputs) = play(&commits(vec![entry]));
+    assert_eq!(dead_letters(&outputs), [(DeadReason::Settings, 11)]);
+}
+
 #[test]
 fn samples_wait_for_their_clock_fix_and_channel_table() {
     let mut node = Node::new(1);
@@ -144,7 +233,7 @@ fn samples_wait_for_their_clock_fix_and_channel_table() {
     let mut swapped = in_order;
     // Table and fix come after the samples.
     swapped.rotate_left(2);
-    let mut pipeline = Pipeline::new(Settings::default());
+    let mut pipeline = Pipeline::new();
     let mut outputs = Vec::new();
     for (n, commit) in commits(swapped).iter().enumerate() {
         outputs.extend(pipeline.apply(commit));
@@ -163,15 +252,14 @@ fn the_oldest_that_waits_becomes_a_dead_letter_when_there_is_no_room() {
     let mut node = Node::new(1);
     let mut entries = node.story(8, sine);
     entries.remove(1); // The clock fix.
-    let settings = Settings {
-        waiting_bytes_max: 5_000,
-        ..Settings::default()
-    };
-    let mut pipeline = Pipeline::new(settings);
-    let outputs: Vec<_> = commits(entries)
-        .iter()
-        .flat_map(|commit| pipeline.apply(commit))
-        .collect();
+    entries.insert(
+        0,
+        settings(Settings {
+            waiting_bytes_max: 5_000,
+            ..Settings::default()
+        }),
+    );
+    let (_, outputs) = play(&commits(entries));
     let dead = dead_letters(&outputs);
     assert!(!dead.is_empty() && dead.iter().all(|(reason, _)| *reason == DeadReason::NoClockFix));
     let row = ledger_of(&outputs).into_values().next().unwrap();
@@ -540,13 +628,13 @@ fn a_restart_at_any_commit_changes_no_output() {
     let (one, other) = plant();
     let commits = commits(interleave(&one, &other, 3));
     let (whole, expected) = play(&commits);
-    let mut pipeline = Pipeline::new(Settings::default());
+    let mut pipeline = Pipeline::new();
     let mut outputs = Vec::new();
     for commit in &commits {
         outputs.extend(pipeline.apply(commit));
         let saved = checkpoint::save(&pipeline);
-        let state = checkpoint::load(&saved, &Settings::default()).unwrap();
-        pipeline = Pipeline::resume(Settings::default(), state);
+        let state = checkpoint::load(&saved).unwrap();
+        pipeline = Pipeline::resume(state);
         assert_eq!(checkpoint::save(&pipeline), saved);
     }
     assert_eq!(format!("{outputs:?}"), format!("{expected:?}"));
@@ -591,21 +679,196 @@ fn the_order_of_two_gateways_does_not_show_in_any_channel() {
 fn a_checkpoint_that_is_damaged_or_foreign_is_refused() {
     let (pipeline, _) = play(&commits(Node::new(1).story(5, sine)));
     let saved = checkpoint::save(&pipeline);
-    let settings = Settings::default();
     for at in 0..saved.len() {
         let mut damaged = saved.clone();
         damaged[at] ^= 0x10;
-        assert!(checkpoint::load(&damaged, &settings).is_err(), "byte {at}");
+        assert!(checkpoint::load(&damaged).is_err(), "byte {at}");
     }
-    let other = Settings {
-        waiting_bytes_max: 1,
-        ..settings
-    };
-    assert_eq!(
-        checkpoint::load(&saved, &other),
-        Err(checkpoint::CheckpointError::OtherSettings)
+    assert_eq!(checkpoint::load(&saved).unwrap(), *pipeline.state());
+}
+
+#[test]
+fn a_fix_that_comes_after_a_megabyte_of_frames_gives_the_same_windows() {
+    let in_order = Node::new(1).story(1_100, sine);
+    assert!(
+        in_order
+            .iter()
+            .map(|entry| match entry {
+                Entry::Block { bytes, .. } => bytes.len(),
+                _ => 0,
+            })
+            .sum::<usize>()
+            > 1 << 20
     );
-    assert_eq!(checkpoint::load(&saved, &settings).unwrap(), *pipeline.state());
+    let (_, expected) = play(&commits(in_order.clone()));
+    let mut late = in_order;
+    let fix = late.remove(1);
+    late.push(fix);
+    let (pipeline, outputs) = play(&commits(late));
+    assert_eq!(windows(&outputs), windows(&expected));
+    assert_eq!(ledger_of(&outputs), ledger_of(&expected));
+    assert_eq!(pipeline.counters().samples_late, 0);
+}
+
+#[test]
+fn an_agent_restored_from_an_image_counts_nothing_twice() {
+    let mut node = Node::new(1);
+    let describe = node.describe();
+    let mut entries = vec![fleet(1), node.frame_block(&[describe]), node.fix()];
+    let frames: Vec<_> = (0..90).map(|_| node.waveform(sine)).collect();
+    entries.push(node.frame_block(&frames[..60]));
+    let mut expected = entries.clone();
+    expected.push(node.frame_block(&frames[60..]));
+    let (_, expected) = play(&commits(expected));
+    // It remembers 30 frames, and packs what the node repeats into other blocks of another epoch.
+    entries.push(node.frame_block(&frames[30..45]));
+    entries.push(node.frame_block(&frames[45..80]));
+    entries.push(node.frame_block(&frames[80..]));
+    let (pipeline, outputs) = play(&commits(entries));
+    assert_eq!(windows(&outputs), windows(&expected));
+    assert_eq!(pipeline.counters().frames_duplicated, 30);
+    let row = ledger_of(&outputs).into_values().next().unwrap();
+    assert_eq!(
+        (row.produced, row.stored, row.duplicated),
+        (90 * FRAME, 90 * FRAME, 30 * FRAME)
+    );
+    assert_eq!((row.lost, row.pending, row.unexplained), (vec![], 0, 0));
+}
+
+#[test]
+fn another_node_at_the_same_point_goes_on_with_its_series() {
+    let (mut old, mut new) = (Node::new(1), Node::new(2));
+    let Entry::Fleet { text, .. } = fleet(1) else {
+        panic!("not a fleet");
+    };
+    let replaced = text.replace("0000000000000001", "0000000000000002");
+    let mut entries = vec![fleet(1)];
+    entries.extend(old.story(60, sine));
+    let effective = START.plus_nanos(2 * SECOND + SECOND / 2);
+    entries.push(Entry::Fleet {
+        effective,
+        text: replaced,
+    });
+    let first = new.describe();
+    entries.extend([new.frame_block(&[first]), new.fix()]);
+    for _ in 0..120 {
+        // Both are powered for a while: the old one's samples belong nowhere any more.
+        let (a, b) = (old.waveform(sine), new.waveform(sine));
+        entries.extend([old.frame_block(&[a]), new.frame_block(&[b])]);
+    }
+    let (_, outputs) = play(&commits(entries));
+    let mut seen = BTreeMap::new();
+    for row in windows(&outputs) {
+        let key = (row.series.asset.clone(), row.series.point.clone());
+        let second = row.start.nanos_since(START).div_euclid(SECOND) + 1;
+        assert!(
+            seen.insert((key, second), row.decided).is_none(),
+            "one window, once: {row:?}"
+        );
+    }
+    let seconds = |asset: &str, point: &str| {
+        let of = |key: &(String, String)| (key.0.as_str(), key.1.as_str()) == (asset, point);
+        seen.keys()
+            .filter(|(key, _)| of(key))
+            .map(|(_, second)| *second)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(seconds("fan-1", "motor-de"), [0, 1, 2, 3, 4]);
+    assert_eq!(seconds("unassigned", "0000000000000001"), [3, 4, 5, 6]);
+    assert_eq!(seconds("unassigned", "0000000000000002"), [0, 1, 2]);
+}
+
+#[test]
+fn a_fleet_of_a_clock_that_was_ahead_does_not_come_back_into_force() {
+    let named = |asset: &str, effective| {
+        let Entry::Fleet { text, .. } = fleet(1) else {
+            panic!("not a fleet");
+        };
+        Entry::Fleet {
+            effective,
+            text: text.replace("fan-1", asset),
+        }
+    };
+    let mut entries = vec![
+        named("first", EventTime(i64::MIN)),
+        named("ahead", START.plus_nanos(3 * SECOND)),
+        named("last", START.plus_nanos(SECOND)),
+    ];
+    entries.extend(Node::new(1).story(150, sine));
+    let (_, outputs) = play(&commits(entries));
+    let mut assets: Vec<_> = windows(&outputs)
+        .iter()
+        .map(|row| row.series.asset.as_str())
+        .collect();
+    assets.dedup();
+    assert_eq!(assets, ["first", "last"]);
+}
+
+#[test]
+fn a_unit_that_changes_does_not_change_the_window_before() {
+    let mut node = Node::new(1);
+    let mut entries = vec![fleet(1)];
+    // Ends with the second: the first frame in the other unit fires the last window in the old one.
+    entries.extend(node.story(25 + 25 * 3 / 4 + 1, sine));
+    let (_, before) = play(&commits(entries.clone()));
+    let table = node.describe_in(Unit::MetrePerSecondSquared, 2);
+    entries.push(node.frame_block(&[table]));
+    for _ in 0..30 {
+        let frame = node.waveform_under(2, sine);
+        entries.push(node.frame_block(&[frame]));
+    }
+    let (_, after) = play(&commits(entries));
+    let rms = |outputs: &[Output]| -> Vec<f32> {
+        let rows = windows(outputs).into_iter().filter(|row| row.decided);
+        rows.map(|row| row.values.iter().find(|value| value.0 == "rms").unwrap().1)
+            .collect()
+    };
+    let rms = (rms(&before), rms(&after));
+    assert_eq!(rms.0[..], rms.1[..rms.0.len()]);
+    let expected = 0.5 / 2f32.sqrt();
+    assert!(!rms.1.is_empty() && (rms.1[0] - expected).abs() < 1e-3, "{rms:?}");
+}
+
+#[test]
+fn a_plant_of_many_restarts_never_runs_out_of_boots() {
+    use crate::ingest::dedup::BOOTS_MAX as PER_NODE;
+    let mut entries = Vec::new();
+    let nodes = BOOTS_MAX / PER_NODE + 2;
+    for number in 1..=nodes as u64 {
+        let mut node = Node::new(number);
+        for _ in 0..PER_NODE + 2 {
+            node.reboot();
+            entries.push(node.fix());
+        }
+    }
+    let mut live = Node::new(1);
+    live.boot = BootId::new(10_000, 0);
+    entries.extend(live.story(60, sine));
+    let (pipeline, outputs) = play(&commits(entries));
+    assert_eq!(pipeline.state().boots.len(), BOOTS_MAX);
+    assert_eq!(dead_letters(&outputs), []);
+    assert_eq!(pipeline.counters().samples_stored, 60 * FRAME);
+}
+
+#[test]
+fn what_an_agent_reports_of_nodes_that_never_were_is_bounded() {
+    let mut gateway = Node::new(1);
+    let entries = (0..BOOTS_MAX as u64 + 100).map(|n| {
+        let channel = ChannelHolding {
+            channel: FIRST_CHANNEL,
+            produced: u64::MAX,
+            at_node: u64::MAX,
+            at_agent: None,
+        };
+        gateway.holding(Holding {
+            node: NodeId::new(n + 1).unwrap(),
+            boot: BootId::new(1, 0),
+            channels: [channel].into_iter().collect(),
+        })
+    });
+    let (pipeline, _) = play(&commits(entries.collect()));
+    assert_eq!(pipeline.state().boots.len(), BOOTS_MAX);
+    assert_eq!(pipeline.unexplained(), u64::MAX);
 }
 
 mod hostile {
@@ -685,7 +948,7 @@ mod hostile {
                     }
                 });
             }
-            let mut pipeline = Pipeline::new(Settings::default());
+            let mut pipeline = Pipeline::new();
             for commit in commits(entries) {
                 for output in pipeline.apply(&commit) {
                     if let Output::Ledger(row) = output {
@@ -699,7 +962,7 @@ mod hostile {
             }
             let saved = checkpoint::save(&pipeline);
             prop_assert_eq!(
-                &checkpoint::load(&saved, &Settings::default()).unwrap(),
+                &checkpoint::load(&saved).unwrap(),
                 pipeline.state()
             );
         }

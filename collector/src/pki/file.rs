@@ -41,6 +41,13 @@ pub enum FileError {
 }
 
 impl FileError {
+    /// The file that it is about.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Io { path, .. } | Self::Exists { path } | Self::Exposed { path, .. } => path,
+        }
+    }
+
     fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { path, action, source }

@@ -5,6 +5,7 @@
 
 mod gateway;
 mod process;
+mod secrets;
 
 use gateway::{Gateway, Signal};
 use process::{Collector, Plant, until};

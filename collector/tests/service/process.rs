@@ -4,7 +4,7 @@ use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -20,6 +20,9 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
         std::thread::park_timeout(Duration::from_millis(20));
     }
 }
+
+/// What an operator's log holds by default.
+const LOG: &str = "info,rumqttd=warn";
 
 pub(crate) struct Plant {
     dir: tempfile::TempDir,
@@ -75,6 +78,21 @@ impl Plant {
         ])
     }
 
+    /// The bundle of a new gateway, written where nobody else may read it.
+    pub(crate) fn enrol_to(&self, gateway: &str, endpoint: SocketAddr, out: &Path) -> String {
+        self.command(&[
+            "gateway",
+            "add",
+            gateway,
+            "--config",
+            self.config().to_str().unwrap(),
+            "--endpoint",
+            &endpoint.to_string(),
+            "--out",
+            out.to_str().unwrap(),
+        ])
+    }
+
     pub(crate) fn revoke(&self, gateway: &str) {
         self.command(&[
             "gateway",
@@ -87,7 +105,12 @@ impl Plant {
 
     /// Starts the collector and waits until it listens.
     pub(crate) fn start(&self) -> Collector {
-        let mut child = self.spawn();
+        self.start_with_log(LOG)
+    }
+
+    /// As [`Self::start`], with that much in its log.
+    pub(crate) fn start_with_log(&self, filter: &str) -> Collector {
+        let mut child = self.spawn(filter);
         let log = Arc::new(Mutex::new(String::new()));
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let written = Arc::clone(&log);
@@ -116,18 +139,18 @@ impl Plant {
 
     /// Runs a collector that cannot stay.
     pub(crate) fn run_to_its_end(&self) -> Ended {
-        let output = self.spawn().wait_with_output().unwrap();
+        let output = self.spawn(LOG).wait_with_output().unwrap();
         Ended {
             code: output.status.code(),
             log: String::from_utf8(output.stderr).unwrap(),
         }
     }
 
-    fn spawn(&self) -> Child {
+    fn spawn(&self, filter: &str) -> Child {
         Command::new(env!("CARGO_BIN_EXE_trunnion-collector"))
             .args(["run", "--config"])
             .arg(self.config())
-            .env("RUST_LOG", "info,rumqttd=warn")
+            .env("RUST_LOG", filter)
             .env("NO_COLOR", "1")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
