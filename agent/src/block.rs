@@ -17,7 +17,7 @@ use trunnion_common::sequence::{RANGES_MAX, Range, Ranges};
 /// A block among all of this gateway.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct BlockKey {
-    /// Which start of the agent.
+    /// Which chain of which start of the agent.
     pub epoch: Epoch,
     /// Position in it.
     pub sequence: u64,
@@ -62,11 +62,13 @@ pub struct Index {
     pub frames: Vec<(NodeId, BootId, Class, Ranges)>,
     /// The samples, by channel: how many, and the range that spans them all.
     pub samples: Vec<(NodeId, BootId, ChannelId, u64, Range)>,
+    /// The blocks that it is the tombstone of, if it is one.
+    pub buries: Option<(Epoch, Range)>,
 }
 
 impl Index {
     /// Adds a frame; `false`, and nothing changed, when a tombstone could not name it as well.
-    fn add(&mut self, header: &Header, samples: Option<Samples>) -> bool {
+    pub(crate) fn add(&mut self, header: &Header, samples: Option<Samples>) -> bool {
         let stream = (header.node, header.boot, header.class);
         let at = self.frames.iter().position(|(n, b, c, _)| (*n, *b, *c) == stream);
         let mut ranges = at.map_or_else(Ranges::new, |at| self.frames[at].3.clone());
@@ -101,11 +103,53 @@ impl Index {
         true
     }
 
-    /// Says that the block `key` with this content is lost.
-    pub fn tombstone(&self, key: BlockKey, cause: LossCause) -> Option<Tombstone> {
-        Some(Tombstone {
-            epoch: key.epoch,
-            blocks: Range::one(key.sequence)?,
+    /// Adds another block's content; `false`, and nothing changed, when a tombstone could not name
+    /// both.
+    fn merge(&mut self, other: &Self) -> bool {
+        let mut merged = self.clone();
+        for (node, boot, class, ranges) in &other.frames {
+            let at = merged
+                .frames
+                .iter()
+                .position(|(n, b, c, _)| (n, b, c) == (node, boot, class));
+            match at {
+                Some(at) => {
+                    if !ranges
+                        .iter()
+                        .all(|range| add_range(&mut merged.frames[at].3, *range))
+                    {
+                        return false;
+                    }
+                }
+                None => merged.frames.push((*node, *boot, *class, ranges.clone())),
+            }
+        }
+        for &(node, boot, channel, count, range) in &other.samples {
+            let mine = merged
+                .samples
+                .iter_mut()
+                .find(|(n, b, c, ..)| (*n, *b, *c) == (node, boot, channel));
+            match mine {
+                Some((.., known, span_of)) => {
+                    *known += count;
+                    *span_of = span(*span_of, range);
+                }
+                None => merged.samples.push((node, boot, channel, count, range)),
+            }
+        }
+        let fits =
+            merged.frames.len() <= TOMBSTONE_FRAMES_MAX && merged.samples.len() <= TOMBSTONE_CHANNELS_MAX;
+        if fits {
+            *self = merged;
+        }
+        fits
+    }
+
+    /// Says that these blocks of an epoch with this content are lost.
+    fn tombstone(&self, epoch: Epoch, blocks: Range, cause: LossCause) -> Tombstone {
+        Tombstone {
+            epoch,
+            blocks,
             cause,
             frames: self.frames.iter().take(TOMBSTONE_FRAMES_MAX).cloned().collect(),
             samples: self
@@ -114,8 +158,33 @@ impl Index {
                 .map(|(node, boot, channel, count, _)| (*node, *boot, *channel, *count))
                 .take(TOMBSTONE_CHANNELS_MAX)
                 .collect(),
-        })
+        }
     }
+}
+
+/// Says that blocks are lost: neighbours share a tombstone as far as one can name what they held.
+pub fn tombstones<'a>(
+    lost: impl IntoIterator<Item = (BlockKey, &'a Index)>,
+    cause: LossCause,
+) -> Vec<Tombstone> {
+    let mut runs: Vec<(Epoch, Range, Index)> = Vec::new();
+    for (key, index) in lost {
+        let Some(one) = Range::one(key.sequence) else {
+            continue;
+        };
+        if let Some((epoch, blocks, known)) = runs.last_mut()
+            && *epoch == key.epoch
+            && blocks.end() == key.sequence
+            && known.merge(index)
+        {
+            *blocks = span(*blocks, one);
+        } else {
+            runs.push((key.epoch, one, index.clone()));
+        }
+    }
+    runs.iter()
+        .map(|(epoch, blocks, index)| index.tombstone(*epoch, *blocks, cause))
+        .collect()
 }
 
 /// The smallest range that holds both.
@@ -126,31 +195,24 @@ pub fn span(a: Range, b: Range) -> Range {
 
 /// Adds a number to ascending, separate ranges; `false` when that takes one range too many.
 fn add_number(ranges: &mut Ranges, n: u64) -> bool {
-    let Some(new) = Range::one(n) else {
-        return false;
-    };
-    if ranges.iter().any(|range| range.first() <= n && n < range.end()) {
-        return true;
+    Range::one(n).is_some_and(|one| add_range(ranges, one))
+}
+
+/// Adds a range to ascending, separate ranges; `false`, and nothing changed, when that takes one too many.
+fn add_range(ranges: &mut Ranges, new: Range) -> bool {
+    let apart = |range: &&Range| range.end() < new.first() || new.end() < range.first();
+    let mut separate: Ranges = ranges.iter().filter(apart).copied().collect();
+    let swallowed = ranges.iter().filter(|range| !apart(range));
+    let merged = swallowed.fold(new, |merged, range| span(merged, *range));
+    let at = separate
+        .iter()
+        .position(|range| merged.first() < range.first())
+        .unwrap_or(separate.len());
+    let fits = separate.insert(at, merged).is_ok();
+    if fits {
+        *ranges = separate;
     }
-    let touching = |range: &Range| range.end() == n || range.first() == new.end();
-    let Some(first) = ranges.iter().position(touching) else {
-        let at = ranges
-            .iter()
-            .position(|range| n < range.first())
-            .unwrap_or(ranges.len());
-        return ranges.insert(at, new).is_ok();
-    };
-    let mut merged = span(ranges[first], new);
-    if let Some(next) = ranges
-        .get(first + 1)
-        .copied()
-        .filter(|next| next.first() == merged.end())
-    {
-        merged = span(merged, next);
-        ranges.remove(first + 1);
-    }
-    ranges[first] = merged;
-    true
+    fits
 }
 
 const _: () = assert!(RANGES_MAX >= 2, "a stream with one hole must fit an index");
@@ -183,6 +245,11 @@ impl Gathering {
     /// When it must be closed, if it holds anything.
     pub fn due(&self) -> Option<Duration> {
         (!self.is_empty()).then(|| self.first_at + self.limits.age)
+    }
+
+    /// The samples gathered so far.
+    pub const fn index(&self) -> &Index {
+        &self.index
     }
 
     /// Adds a frame; `false`, and nothing changed, when the block must be closed first. An empty one
@@ -291,7 +358,7 @@ mod tests {
             .collect();
         assert_eq!(sequences, [3, 4, 6]);
 
-        let tombstone = block.index.tombstone(KEY, LossCause::SpoolUnreadable).unwrap();
+        let tombstone = &tombstones([(KEY, &block.index)], LossCause::SpoolUnreadable)[0];
         let ranges = [Range::new(3, 5).unwrap(), Range::new(6, 7).unwrap()];
         assert_eq!(tombstone.frames[0].3, ranges);
         assert_eq!(tombstone.samples[0].3, 30);

@@ -5,6 +5,7 @@
 //! file that names them.
 
 use crate::enrolment::Enrolment;
+use crate::retention::Limits;
 use crate::toml_section::{Section, parse};
 use std::fmt;
 use std::net::SocketAddr;
@@ -23,6 +24,8 @@ pub struct Config {
     pub ports: Vec<PortConfig>,
     /// When a block is closed.
     pub block: BlockLimits,
+    /// How much disk the spool may take.
+    pub retention: Limits,
     /// Where `/metrics` and `/healthz` answer, if anywhere; always a loopback address.
     pub metrics_listen: Option<SocketAddr>,
     /// Longest time from one poll of a node to the next.
@@ -71,6 +74,19 @@ pub const CLOCK_SYNC_INTERVAL: Duration = Duration::from_secs(5);
 /// Between status messages: a collector calls a gateway silent after a few of them.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How much the spool may take: half of the disk that is free or its own, of which waveforms leave a
+/// little alone for what must never be evicted.
+pub const RETENTION: Limits = Limits {
+    quota_bytes: u64::MAX,
+    disk_percent: 50,
+    essential_bytes: 64 << 20,
+};
+
+/// Below it a database would be mostly overhead; 1 PiB is as good as no limit.
+const SPOOL_QUOTA_MIB_RANGE: RangeInclusive<i64> = 16..=1 << 30;
+/// Flash and file systems suffer when they are filled to the brim.
+const SPOOL_DISK_PERCENT_RANGE: RangeInclusive<i64> = 1..=90;
+const SPOOL_ESSENTIAL_MIB_RANGE: RangeInclusive<i64> = 1..=1 << 20;
 const BAUD_RANGE: RangeInclusive<i64> = 1_200..=12_000_000;
 /// A block holds at least a few of the largest frames, and leaves room in what a collector accepts.
 const BLOCK_BYTES_RANGE: RangeInclusive<i64> = 4_096..=262_144;
@@ -101,6 +117,7 @@ impl Config {
                 state_dir,
                 ports: written.ports,
                 block: written.block,
+                retention: written.retention,
                 metrics_listen: written.metrics_listen,
                 poll_interval: written.poll_interval,
                 clock_sync_interval: written.clock_sync_interval,
@@ -123,6 +140,7 @@ impl Config {
                 bytes: BLOCK_BYTES,
                 age: BLOCK_AGE,
             },
+            retention: RETENTION,
             metrics_listen: None,
             poll_interval: POLL_INTERVAL,
             clock_sync_interval: CLOCK_SYNC_INTERVAL,
@@ -137,6 +155,7 @@ struct Written {
     state_dir: Option<PathBuf>,
     ports: Vec<PortConfig>,
     block: BlockLimits,
+    retention: Limits,
     metrics_listen: Option<SocketAddr>,
     poll_interval: Duration,
     clock_sync_interval: Duration,
@@ -177,6 +196,7 @@ impl Written {
                     BLOCK_AGE,
                 ),
             },
+            retention: retention(&mut section, &mut problems),
             metrics_listen: loopback(&mut section, &mut problems),
             poll_interval: millis(
                 section.integer("poll_interval_ms", POLL_MS_RANGE, &mut problems),
@@ -194,6 +214,27 @@ impl Written {
         };
         section.refuse_the_rest(&mut problems);
         (written, problems)
+    }
+}
+
+fn retention(section: &mut Section<'_>, problems: &mut Problems) -> Limits {
+    let mut number = |key, range, default: u64| {
+        let written = section.integer(key, range, problems);
+        written.map_or(default, i64::unsigned_abs)
+    };
+    const MIB: u64 = 1 << 20;
+    Limits {
+        quota_bytes: number("spool_quota_mib", SPOOL_QUOTA_MIB_RANGE, u64::MAX / MIB).saturating_mul(MIB),
+        disk_percent: number(
+            "spool_disk_percent",
+            SPOOL_DISK_PERCENT_RANGE,
+            RETENTION.disk_percent,
+        ),
+        essential_bytes: number(
+            "spool_essential_mib",
+            SPOOL_ESSENTIAL_MIB_RANGE,
+            RETENTION.essential_bytes / MIB,
+        ) * MIB,
     }
 }
 
@@ -363,6 +404,7 @@ mod tests {
             }]
         );
         assert_eq!(written.block.age, BLOCK_AGE);
+        assert_eq!(written.retention.disk_percent, RETENTION.disk_percent);
         assert_eq!(written.metrics_listen, None);
     }
 

@@ -3,12 +3,13 @@
 //! Call `handle_*` for what happened, then [`Gateway::poll`] with the time, and carry out the actions
 //! in order; come back at [`Gateway::next_timeout`] or when something else has happened.
 //!
-//! Order matters in three places. A commit takes everything received so far, so that its cursors never
-//! count a frame that is not in a block. A clock fix becomes a block before the first frame that names
-//! it does. A node is acknowledged, and a block published, only when the commit has been flushed.
+//! Order matters in four places. A commit to a chain takes everything of its class received so far, so
+//! that its cursors never count a frame that is not in a block. A clock fix goes to disk before the
+//! first frame that names it does. A node is acknowledged, and a block published, only when the commit
+//! has been flushed. A block that is given up has a tombstone on disk before it is removed.
 
 use crate::backoff::Backoff;
-use crate::block::{Block, BlockKey, Gathering, Index, span};
+use crate::block::{Block, BlockKey, Gathering, Index, span, tombstones};
 use crate::clock::Now;
 use crate::clock_sync::{ClockSync, FixInForce};
 use crate::config::Config;
@@ -18,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::mqtt::MqttEvent;
 use crate::port::PortEvent;
 use crate::publisher::{Greeting, Publisher};
+use crate::retention::{Decision, Usage};
 use crate::spool::{Commit, ReadError, Recovered, Reply, Request};
 use crate::status;
 use bytes::Bytes;
@@ -25,9 +27,9 @@ use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use trunnion_common::ack::Ack;
-use trunnion_common::block::{FrameRecord, GatewayDescribe, Kind};
+use trunnion_common::block::{FrameRecord, GatewayDescribe, Kind, Tombstone};
 use trunnion_common::codec::crc32c;
-use trunnion_common::frame::Payload;
+use trunnion_common::frame::{Class, Payload};
 use trunnion_common::id::{ChannelId, Epoch, JournalId, MasterId};
 use trunnion_common::message::{self, Command, CommandOutcome, CommandResult, MESSAGE_MAX, Phase};
 use trunnion_common::reject::{Reject, RejectReason};
@@ -36,10 +38,14 @@ use trunnion_common::sequence::{Range, SequenceSet};
 use trunnion_common::time::ClockQuality;
 use trunnion_common::topic;
 
-/// Bytes of blocks not yet flushed at which lines are no longer read: the nodes hold on to their frames.
-const UNFLUSHED_BYTES_MAX: usize = 8 << 20;
+/// Bytes of essential blocks not yet flushed at which lines are no longer read: the nodes hold on to
+/// their frames.
+const UNFLUSHED_ESSENTIAL_MAX: usize = 2 << 20;
 
-/// Commits not yet flushed at which none is added; what they would hold waits in memory.
+/// Bytes of waveform blocks not yet flushed at which further waveforms are left with their nodes.
+const UNFLUSHED_WAVEFORM_MAX: usize = 6 << 20;
+
+/// Commits of a chain not yet flushed at which none is added; what they would hold waits in memory.
 const COMMITS_MAX: usize = 32;
 
 /// Blocks being read from the spool at once.
@@ -92,8 +98,11 @@ pub struct Gateway {
     clock_sync_interval: Duration,
     quality: ClockQuality,
     writer: Writer,
-    commits: VecDeque<Flushing>,
+    /// By class.
+    commits: [VecDeque<Flushing>; 2],
     commit_number: u64,
+    /// What the spool's disk has room for.
+    room: Decision,
     publisher: Publisher,
     reading: usize,
     stalled_until: Duration,
@@ -119,33 +128,41 @@ enum Link {
     Up,
 }
 
-/// A commit that the disk has not confirmed yet.
+/// A commit to one chain that the disk has not confirmed yet.
 #[derive(Debug)]
 struct Flushing {
     number: u64,
+    /// Of its class; 0 of the other.
     upto: BTreeMap<BootKey, Upto>,
     blocks: Vec<(BlockKey, usize)>,
     bytes: usize,
-    tombstones: BTreeMap<BlockKey, BlockKey>,
+    /// What to remove once its tombstones are on disk.
+    removals: Vec<Request>,
 }
 
 /// Numbers blocks and keeps those that are in no commit yet.
 #[derive(Debug)]
 struct Writer {
+    chains: [ChainWriter; 2],
+    age: Duration,
+    /// What every unacknowledged block holds, from its making on.
+    indexes: BTreeMap<BlockKey, Index>,
+    /// What to remove once the tombstones among the finished blocks are on disk.
+    removals: Vec<Request>,
+}
+
+/// The next blocks of one chain.
+#[derive(Debug)]
+struct ChainWriter {
     epoch: Epoch,
     next: u64,
     gathering: Gathering,
     finished: Vec<Block>,
     /// When the oldest of `finished` must be in a commit.
     due: Option<Duration>,
-    age: Duration,
-    /// What every unacknowledged block holds, from its making on.
-    indexes: BTreeMap<BlockKey, Index>,
-    /// Tombstones among `finished`, and whose.
-    tombstones: BTreeMap<BlockKey, BlockKey>,
 }
 
-impl Writer {
+impl ChainWriter {
     fn key(&mut self) -> BlockKey {
         let sequence = self.next;
         self.next += 1;
@@ -155,40 +172,49 @@ impl Writer {
         }
     }
 
-    fn finish(&mut self, block: Block, now: Duration) -> BlockKey {
-        let key = block.key;
-        self.indexes.insert(key, block.index.clone());
-        self.finished.push(block);
-        self.due.get_or_insert(now + self.age);
-        key
-    }
-
-    fn close_gathering(&mut self, now: Duration) {
-        if !self.gathering.is_empty() {
-            let key = self.key();
-            let block = self.gathering.close(key);
-            self.finish(block, now);
-        }
-    }
-
-    fn add(&mut self, kind: Kind, body: &[u8], now: Duration) -> BlockKey {
-        let key = self.key();
-        self.finish(Block::new(key, kind, body, Index::default()), now)
-    }
-
-    fn add_record<T: Serialize>(&mut self, kind: Kind, record: &T, now: Duration) -> BlockKey {
-        self.add(kind, &encode(record), now)
-    }
-
     /// When a commit is due.
     fn due(&self) -> Option<Duration> {
         [self.due, self.gathering.due()].into_iter().flatten().min()
+    }
+}
+
+impl Writer {
+    fn finish(&mut self, class: Class, block: Block, now: Duration) {
+        self.indexes.insert(block.key, block.index.clone());
+        let chain = &mut self.chains[class.index()];
+        chain.finished.push(block);
+        chain.due.get_or_insert(now + self.age);
+    }
+
+    fn close_gathering(&mut self, class: Class, now: Duration) {
+        let chain = &mut self.chains[class.index()];
+        if !chain.gathering.is_empty() {
+            let key = chain.key();
+            let block = chain.gathering.close(key);
+            self.finish(class, block, now);
+        }
+    }
+
+    fn add(&mut self, kind: Kind, body: &[u8], index: Index, now: Duration) {
+        let key = self.chains[Class::Essential.index()].key();
+        self.finish(Class::Essential, Block::new(key, kind, body, index), now);
+    }
+
+    fn add_record<T: Serialize>(&mut self, kind: Kind, record: &T, now: Duration) {
+        self.add(kind, &encode(record), Index::default(), now);
+    }
+
+    /// When a commit to either chain is due.
+    fn due(&self) -> Option<Duration> {
+        self.chains.iter().filter_map(ChainWriter::due).min()
     }
 
     /// Samples in memory and spool, by channel.
     fn samples(&self) -> BTreeMap<(BootKey, ChannelId), Range> {
         let mut spans = BTreeMap::new();
-        for &(node, boot, channel, _, range) in self.indexes.values().flat_map(|index| &index.samples) {
+        let gathered = self.chains.iter().map(|chain| chain.gathering.index());
+        let indexes = self.indexes.values().chain(gathered);
+        for &(node, boot, channel, _, range) in indexes.flat_map(|index| &index.samples) {
             spans
                 .entry(((node, boot), channel))
                 .and_modify(|known| *known = span(*known, range))
@@ -215,15 +241,16 @@ pub fn encode_message<T: Serialize>(value: &T) -> Vec<u8> {
 impl Gateway {
     /// Goes on from what the spool held.
     pub fn new(config: &Config, recovered: Recovered, master: MasterId, metrics: Metrics, now: Now) -> Self {
-        let (epoch, next) = recovered.epoch.unwrap_or((Epoch(master.0), 0));
-        let mut publisher = Publisher::new(epoch, next);
-        for (epoch, (next, freed_by)) in &recovered.epochs {
-            publisher.restore_epoch(*epoch, *next, *freed_by);
-        }
+        let mut publisher = Publisher::new(recovered.current, &recovered.epochs);
         let mut indexes = BTreeMap::new();
         for (key, (bytes, index)) in recovered.blocks {
-            publisher.handle_stored(key, bytes as usize, false);
+            publisher.handle_stored(key, bytes as usize);
             indexes.insert(key, index);
+        }
+        for (epoch, blocks) in indexes.values().filter_map(|index: &Index| index.buries) {
+            for sequence in blocks.first()..blocks.end() {
+                publisher.handle_buried(BlockKey { epoch, sequence });
+            }
         }
         let mut intake = Intake::default();
         let mut clocks = BTreeMap::new();
@@ -251,17 +278,20 @@ impl Gateway {
             clock_sync_interval: config.clock_sync_interval,
             quality: ClockQuality::Free,
             writer: Writer {
-                epoch,
-                next,
-                gathering: Gathering::new(config.block),
-                finished: Vec::new(),
-                due: None,
+                chains: recovered.current.map(|(epoch, next)| ChainWriter {
+                    epoch,
+                    next,
+                    gathering: Gathering::new(config.block),
+                    finished: Vec::new(),
+                    due: None,
+                }),
                 age: config.block.age,
                 indexes,
-                tombstones: BTreeMap::new(),
+                removals: Vec::new(),
             },
-            commits: VecDeque::new(),
+            commits: [VecDeque::new(), VecDeque::new()],
             commit_number: 0,
+            room: Decision::Keep,
             publisher,
             reading: 0,
             stalled_until: Duration::ZERO,
@@ -295,8 +325,19 @@ impl Gateway {
 
     /// Whether lines must not be read for now: the disk is behind.
     pub fn is_congested(&self) -> bool {
-        let unflushed: usize = self.commits.iter().map(|commit| commit.bytes).sum();
-        unflushed >= UNFLUSHED_BYTES_MAX || self.commits.len() >= COMMITS_MAX
+        self.room == Decision::StopIntake || self.is_behind(Class::Essential, UNFLUSHED_ESSENTIAL_MAX)
+    }
+
+    /// Whether waveforms are left with their nodes for now.
+    fn declines_waveforms(&self) -> bool {
+        matches!(self.room, Decision::StopWaveformIntake | Decision::StopIntake)
+            || self.is_behind(Class::Waveform, UNFLUSHED_WAVEFORM_MAX)
+    }
+
+    fn is_behind(&self, class: Class, bytes_max: usize) -> bool {
+        let commits = &self.commits[class.index()];
+        let unflushed: usize = commits.iter().map(|commit| commit.bytes).sum();
+        unflushed >= bytes_max || commits.len() >= COMMITS_MAX
     }
 
     /// Something happened at a port.
@@ -312,6 +353,7 @@ impl Gateway {
     }
 
     fn handle_bytes(&mut self, line: usize, mut bytes: &[u8], arrived: Now, now: Now) {
+        let declines_waveforms = self.declines_waveforms();
         let Self {
             ports,
             lines,
@@ -322,7 +364,7 @@ impl Gateway {
             ..
         } = self;
         let port = &ports[line];
-        let mut is_full = false;
+        let mut is_full = [false; 2];
         while !bytes.is_empty() {
             let (raw, payload) = match lines[line].handle_bytes(&mut bytes) {
                 None => continue,
@@ -347,6 +389,11 @@ impl Gateway {
             };
             let header = raw.header();
             let key = (header.node, header.boot);
+            if declines_waveforms && header.class == Class::Waveform {
+                // As if it had not been heard: the node keeps it and sends it again.
+                metrics.frames_declined.inc();
+                continue;
+            }
             if payload.is_none() {
                 Metrics::reason(&metrics.frames_broken, RejectReason::FramePayload).inc();
             }
@@ -386,22 +433,30 @@ impl Gateway {
                 fix: clock.number(),
                 frame: raw.bytes(),
             };
-            if !writer.gathering.add(&record, header, taken.samples, now.mono) {
-                writer.close_gathering(now.mono);
-                is_full = true;
-                let added = writer.gathering.add(&record, header, taken.samples, now.mono);
+            let at = header.class.index();
+            let add = |writer: &mut Writer| {
+                writer.chains[at]
+                    .gathering
+                    .add(&record, header, taken.samples, now.mono)
+            };
+            if !add(writer) {
+                writer.close_gathering(header.class, now.mono);
+                is_full[at] = true;
+                let added = add(writer);
                 debug_assert!(added, "an empty block has room for any frame");
             }
         }
-        if is_full {
-            self.commit(now);
+        for class in Class::ALL.into_iter().filter(|class| is_full[class.index()]) {
+            self.commit(class, now);
         }
     }
 
     /// The spool answered.
     pub fn handle_spool(&mut self, reply: Reply, now: Now) {
         match reply {
-            Reply::Committed(number) => self.handle_committed(number),
+            Reply::Committed(class, number) => self.handle_committed(class, number),
+            Reply::Room(usage, decision) => self.handle_room(&usage, decision),
+            Reply::Evicting(directory, blocks) => self.evict(directory, &blocks, now),
             Reply::Refused(error) => {
                 self.metrics.commits_refused.inc();
                 tracing::error!(%error, "the disk refuses; nothing is acknowledged to nodes until it takes the data");
@@ -420,7 +475,9 @@ impl Gateway {
                         self.metrics.published_bytes.inc_by(bytes.len() as u64);
                         self.actions.push_back(Action::PublishBlock(key, bytes));
                     }
-                    Err(ReadError::Lost(reason)) if self.writer.indexes.contains_key(&key) => {
+                    Err(ReadError::Lost(reason))
+                        if self.writer.indexes.contains_key(&key) && !self.publisher.is_buried(key) =>
+                    {
                         tracing::error!(epoch = %key.epoch, sequence = key.sequence, reason, "block of the spool is unreadable and lost");
                         self.publisher.handle_lost(key);
                         self.bury(key, LossCause::SpoolUnreadable, now);
@@ -436,22 +493,81 @@ impl Gateway {
         }
     }
 
-    fn handle_committed(&mut self, number: u64) {
-        while self.commits.front().is_some_and(|commit| commit.number <= number) {
-            let Some(commit) = self.commits.pop_front() else {
-                break;
-            };
+    fn handle_committed(&mut self, class: Class, number: u64) {
+        let commits = &mut self.commits[class.index()];
+        while let Some(commit) = commits.pop_front_if(|commit| commit.number <= number) {
             self.intake.handle_durable(&commit.upto);
             for (key, bytes) in commit.blocks {
-                let buried = commit.tombstones.get(&key);
-                self.publisher.handle_stored(key, bytes, buried.is_some());
+                self.publisher.handle_stored(key, bytes);
                 self.metrics.blocks_stored.inc();
-                if let Some(buried) = buried {
-                    self.actions.push_back(Action::Spool(Request::Bury(*buried)));
-                }
             }
+            self.actions
+                .extend(commit.removals.into_iter().map(Action::Spool));
         }
         self.lines.iter_mut().for_each(Line::hasten_poll);
+    }
+
+    fn handle_room(&mut self, usage: &Usage, decision: Decision) {
+        self.metrics.observe_spool(usage);
+        let was = std::mem::replace(&mut self.room, decision);
+        if was.label() == decision.label() {
+            return;
+        }
+        Metrics::step(&self.metrics.retention_steps, decision).inc();
+        match decision {
+            Decision::Keep => tracing::info!("the spool has room again"),
+            Decision::EvictWaveform { .. } | Decision::CloseWaveform => {}
+            Decision::StopWaveformIntake => {
+                tracing::error!(
+                    "no room for waveforms in the spool: they stay with their nodes, which drop the oldest; connect the collector or make room on the disk"
+                );
+            }
+            Decision::StopIntake => {
+                tracing::error!(
+                    "no room in the spool for anything: nodes hold on to their frames and drop the oldest; connect the collector or make room on the disk"
+                );
+            }
+        }
+    }
+
+    /// Puts tombstones in the place of a directory of waveforms; it goes when they are on disk.
+    fn evict(&mut self, directory: u32, blocks: &[BlockKey], now: Now) {
+        // What has been acknowledged or given up since needs none.
+        let (publisher, indexes) = (&self.publisher, &self.writer.indexes);
+        let lost: Vec<(BlockKey, &Index)> = blocks
+            .iter()
+            .filter(|key| !publisher.is_buried(**key))
+            .filter_map(|key| Some((*key, indexes.get(key)?)))
+            .collect();
+        tracing::error!(
+            directory,
+            blocks = lost.len(),
+            "the spool is full: its oldest waveforms are evicted"
+        );
+        self.metrics.directories_evicted.inc();
+        Metrics::cause(&self.metrics.blocks_lost, LossCause::SpoolEvicted).inc_by(lost.len() as u64);
+        let tombstones = tombstones(lost.iter().copied(), LossCause::SpoolEvicted);
+        let keys: Vec<BlockKey> = lost.into_iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.publisher.handle_lost(key);
+        }
+        for tombstone in &tombstones {
+            self.add_tombstone(tombstone, now);
+        }
+        self.writer.removals.push(Request::Evict(directory));
+        if tombstones.is_empty() {
+            self.actions.extend(self.writer.removals.pop().map(Action::Spool));
+        }
+        self.commit(Class::Essential, now);
+    }
+
+    fn add_tombstone(&mut self, tombstone: &Tombstone, now: Now) {
+        let index = Index {
+            buries: Some((tombstone.epoch, tombstone.blocks)),
+            ..Index::default()
+        };
+        self.writer
+            .add(Kind::Tombstone, &encode(tombstone), index, now.mono);
     }
 
     /// The connection did not take a block that it was given.
@@ -519,7 +635,13 @@ impl Gateway {
         }
         self.metrics.blocks_acknowledged.inc_by(freed.len() as u64);
         for key in &freed {
-            self.writer.indexes.remove(key);
+            let index = self.writer.indexes.remove(key);
+            // With a tombstone the collector has also settled what it stands for.
+            if let Some((epoch, blocks)) = index.and_then(|index| index.buries) {
+                for key in self.publisher.handle_settled(epoch, blocks) {
+                    self.writer.indexes.remove(&key);
+                }
+            }
         }
         match self.freeing.get_mut(&ack.epoch) {
             Some(next) => *next = Some((ack.received.clone(), ack.journal)),
@@ -553,9 +675,9 @@ impl Gateway {
     fn bury(&mut self, key: BlockKey, cause: LossCause, now: Now) {
         Metrics::cause(&self.metrics.blocks_lost, cause).inc();
         let index = self.writer.indexes.get(&key).cloned().unwrap_or_default();
-        if let Some(tombstone) = index.tombstone(key, cause) {
-            let own = self.writer.add_record(Kind::Tombstone, &tombstone, now.mono);
-            self.writer.tombstones.insert(own, key);
+        for tombstone in tombstones([(key, &index)], cause) {
+            self.add_tombstone(&tombstone, now);
+            self.writer.removals.push(Request::Bury(key));
         }
     }
 
@@ -563,12 +685,12 @@ impl Gateway {
     pub fn handle_shutdown(&mut self, now: Now) {
         self.is_stopping = true;
         self.tell_holdings(now);
-        self.commit(now);
+        Class::ALL.into_iter().for_each(|class| self.commit(class, now));
     }
 
     /// Whether everything in hand is on disk.
     pub fn is_flushed(&self) -> bool {
-        self.commits.is_empty() && self.writer.due().is_none()
+        self.commits.iter().all(VecDeque::is_empty) && self.writer.due().is_none()
     }
 
     /// Whether nothing is left that the connection could take.
@@ -593,8 +715,13 @@ impl Gateway {
                 self.tell_holdings(now);
             }
         }
-        if self.writer.due().is_some_and(|due| due <= now.mono) {
-            self.commit(now);
+        for class in Class::ALL {
+            if self.writer.chains[class.index()]
+                .due()
+                .is_some_and(|due| due <= now.mono)
+            {
+                self.commit(class, now);
+            }
         }
         self.poll_link(now);
         self.poll_publisher(now);
@@ -609,7 +736,11 @@ impl Gateway {
             Link::Up => Some(self.heartbeat_due),
         };
         // A commit that must wait for others is woken by their confirmation.
-        let commit = self.writer.due().filter(|_| self.commits.len() < COMMITS_MAX);
+        let chains = self.writer.chains.iter().zip(&self.commits);
+        let commit = chains
+            .filter(|(_, commits)| commits.len() < COMMITS_MAX)
+            .filter_map(|(chain, _)| chain.due())
+            .min();
         let stall = (self.stalled_until > Duration::ZERO).then_some(self.stalled_until);
         let holdings = (!self.is_stopping).then_some(self.holdings_due);
         let lines = self.lines.iter().filter(|_| !self.is_stopping).flat_map(|line| {
@@ -654,40 +785,66 @@ impl Gateway {
             .spool_bytes
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.metrics.nodes.set(self.nodes_present(now) as i64);
-        if self.commits.len() >= COMMITS_MAX {
+        if self.commits[Class::Essential.index()].len() >= COMMITS_MAX {
             return;
         }
-        self.writer.close_gathering(now.mono);
         let samples = self.writer.samples();
         let holdings = self
             .intake
             .holdings(|key, channel| samples.get(&(key, channel)).copied());
         let body: Vec<u8> = holdings.iter().flat_map(encode).collect();
         if body != self.holdings_told {
-            self.writer.add(Kind::Status, &body, now.mono);
+            self.writer.add(Kind::Status, &body, Index::default(), now.mono);
             self.holdings_told = body;
-            self.commit(now);
+            self.commit(Class::Essential, now);
         }
     }
 
-    /// Sends everything received so far to disk, with the cursors that belong to it.
-    fn commit(&mut self, now: Now) {
-        self.writer.close_gathering(now.mono);
-        if self.commits.len() >= COMMITS_MAX || self.writer.finished.is_empty() {
+    /// Sends everything of a class received so far to disk, with the cursors that belong to it.
+    fn commit(&mut self, class: Class, now: Now) {
+        let essential = &self.writer.chains[Class::Essential.index()];
+        if class == Class::Waveform && !essential.finished.is_empty() {
+            // A clock fix among them may be named by what follows.
+            self.commit(Class::Essential, now);
+        }
+        self.writer.close_gathering(class, now.mono);
+        let chain = &mut self.writer.chains[class.index()];
+        if self.commits[class.index()].len() >= COMMITS_MAX || chain.finished.is_empty() {
             return;
         }
-        let blocks = std::mem::take(&mut self.writer.finished);
-        self.writer.due = None;
+        let blocks = std::mem::take(&mut chain.finished);
+        chain.due = None;
+        let removals = match class {
+            Class::Essential => std::mem::take(&mut self.writer.removals),
+            Class::Waveform => Vec::new(),
+        };
+        self.push_commit(class, blocks, removals);
+        // What a gap says of waveforms moves their cursor, and no waveform may follow.
+        let waveforms = &self.writer.chains[Class::Waveform.index()];
+        if class == Class::Essential
+            && waveforms.due().is_none()
+            && self.commits[Class::Waveform.index()].is_empty()
+            && self.intake.has_undurable(Class::Waveform)
+        {
+            self.push_commit(Class::Waveform, Vec::new(), Vec::new());
+        }
+    }
+
+    fn push_commit(&mut self, class: Class, blocks: Vec<Block>, removals: Vec<Request>) {
         self.commit_number += 1;
-        self.commits.push_back(Flushing {
+        let mut upto = self.intake.upto();
+        for upto in upto.values_mut() {
+            upto[1 - class.index()] = 0;
+        }
+        self.commits[class.index()].push_back(Flushing {
             number: self.commit_number,
-            upto: self.intake.upto(),
+            upto,
             bytes: blocks.iter().map(|block| block.bytes.len()).sum(),
             blocks: blocks
                 .iter()
                 .map(|block| (block.key, block.bytes.len()))
                 .collect(),
-            tombstones: std::mem::take(&mut self.writer.tombstones),
+            removals,
         });
         let clocks = &self.clocks;
         let fix = |key| {
@@ -696,6 +853,7 @@ impl Gateway {
                 .and_then(|clock| clock.fix().copied().map(FixInForce))
         };
         self.actions.push_back(Action::Spool(Request::Commit(Commit {
+            class,
             number: self.commit_number,
             blocks,
             cursors: self.intake.cursors(fix),

@@ -97,6 +97,35 @@ pub struct Cursor {
     pub fix: Option<FixInForce>,
 }
 
+impl Cursor {
+    /// What the chain of one class must remember of it: the frames of that class; what is known of
+    /// samples and clocks goes with the essential ones.
+    pub fn part(&self, class: Class) -> Self {
+        let mut received = [SequenceSet::new(), SequenceSet::new()];
+        received[class.index()] = self.received[class.index()].clone();
+        let is_essential = class == Class::Essential;
+        Self {
+            received,
+            channels: if is_essential {
+                self.channels.clone()
+            } else {
+                Vec::new()
+            },
+            fix: self.fix.filter(|_| is_essential),
+            ..*self
+        }
+    }
+
+    /// Puts a part back.
+    pub fn join(&mut self, class: Class, part: &Self) {
+        self.received[class.index()] = part.received[class.index()].clone();
+        if class == Class::Essential {
+            self.channels.clone_from(&part.channels);
+            self.fix = part.fix;
+        }
+    }
+}
+
 impl Intake {
     /// Goes on from where a former agent's last commit stood.
     pub fn restore(&mut self, cursor: &Cursor) {
@@ -170,6 +199,14 @@ impl Intake {
                 boot.durable = [boot.durable[0].max(upto[0]), boot.durable[1].max(upto[1])];
             }
         }
+    }
+
+    /// Whether any boot's frames of a class have been taken in further than is durable.
+    pub fn has_undurable(&self, class: Class) -> bool {
+        let at = class.index();
+        self.boots
+            .values()
+            .any(|boot| boot.received[at].upto() > boot.durable[at])
     }
 
     /// What the node may forget.
@@ -352,7 +389,7 @@ fn gaps(key: BootKey, class: Class, ranges: impl IntoIterator<Item = Range>, cau
     gaps
 }
 
-fn samples(payload: &Payload<'_>) -> Option<Samples> {
+pub(crate) fn samples(payload: &Payload<'_>) -> Option<Samples> {
     let (channel, first, count) = match payload {
         Payload::Waveform(waveform) => (waveform.channel, waveform.first_sample, u64::from(waveform.count)),
         Payload::Scalar(scalar) => (scalar.channel, scalar.first_sample, scalar.readings.len() as u64),

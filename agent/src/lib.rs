@@ -33,6 +33,7 @@ pub mod metrics;
 pub mod mqtt;
 pub mod port;
 pub mod publisher;
+pub mod retention;
 pub mod spool;
 pub mod status;
 pub mod tls;
@@ -176,12 +177,13 @@ impl Shell {
         let system = |what| move |source| AgentError::System { what, source };
         let random =
             || getrandom::u64().map_err(|error| system("drawing a random number")(io::Error::other(error)));
-        let (epoch, master) = (Epoch(random()?), MasterId(random()?));
+        let (epochs, master) = ([Epoch(random()?), Epoch(random()?)], MasterId(random()?));
 
-        let (spool, recovered) = Spool::open(&config.state_dir, epoch)?;
+        let (spool, recovered) = Spool::open(&config.state_dir, epochs)?;
         tracing::info!(
             gateway = %config.enrolment.gateway,
-            epoch = ?recovered.epoch.map(|(epoch, _)| epoch.to_string()),
+            essential = %recovered.current[0].0,
+            waveform = %recovered.current[1].0,
             blocks = recovered.blocks.len(),
             boots = recovered.cursors.len(),
             quarantined = recovered.quarantined.len(),
@@ -189,7 +191,7 @@ impl Shell {
         );
         let (events_in, events) = channel(EVENTS_MAX);
         let replies = events_in.clone();
-        let (spool, spool_thread) = spool::spawn(spool, move |reply| {
+        let (spool, spool_thread) = spool::spawn(spool, config.retention, move |reply| {
             // An error says that the agent has stopped listening, and needs no answer.
             let _ = replies.blocking_send(Event::Spool(reply));
         })

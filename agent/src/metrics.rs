@@ -1,5 +1,6 @@
 //! The agent's counters, all in one place. Labels come from enumerations, never from raw text.
 
+use crate::retention::{Decision, Usage};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -20,6 +21,12 @@ pub struct ReasonLabel {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 pub struct CauseLabel {
     cause: &'static str,
+}
+
+/// What retention decided.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct StepLabel {
+    step: &'static str,
 }
 
 /// Handles to all counters; clones count into the same ones.
@@ -57,6 +64,12 @@ pub struct Metrics {
     pub commits_refused: Counter,
     /// Blocks lost, each with a tombstone.
     pub blocks_lost: Family<CauseLabel, Counter>,
+    /// Waveform frames left with their nodes, because there was no room for them.
+    pub frames_declined: Counter,
+    /// Changes of what retention asks for, by what it asks for then.
+    pub retention_steps: Family<StepLabel, Counter>,
+    /// Directories of waveforms evicted.
+    pub directories_evicted: Counter,
     /// Databases of the spool that were damaged and set aside.
     pub databases_quarantined: Counter,
     /// Blocks handed to the connection, repeats included.
@@ -75,6 +88,14 @@ pub struct Metrics {
     pub spool_blocks: Gauge,
     /// Bytes of those.
     pub spool_bytes: Gauge,
+    /// Bytes of disk that the essential chain takes.
+    pub spool_essential_bytes: Gauge,
+    /// Bytes of disk that the waveform chain takes.
+    pub spool_waveform_bytes: Gauge,
+    /// Bytes of disk that damaged databases and blocks take.
+    pub spool_quarantine_bytes: Gauge,
+    /// Bytes that the spool's disk has left.
+    pub disk_free_bytes: Gauge,
     /// Nodes heard in the last ten seconds.
     pub nodes: Gauge,
 }
@@ -92,10 +113,26 @@ impl Metrics {
         family.get_or_create_owned(&CauseLabel { cause: cause.label() })
     }
 
+    /// The counter of this step.
+    pub fn step(family: &Family<StepLabel, Counter>, decision: Decision) -> Counter {
+        family.get_or_create_owned(&StepLabel {
+            step: decision.label(),
+        })
+    }
+
+    /// What the spool takes of the disk.
+    pub fn observe_spool(&self, usage: &Usage) {
+        let set = |gauge: &Gauge, bytes: u64| gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        set(&self.spool_essential_bytes, usage.essential_bytes);
+        set(&self.spool_waveform_bytes, usage.waveform_bytes());
+        set(&self.spool_quarantine_bytes, usage.quarantine_bytes);
+        set(&self.disk_free_bytes, usage.free_bytes);
+    }
+
     /// What `/metrics` answers with, from now on.
     pub fn page(&self) -> Page {
         let mut registry = Registry::with_prefix("trunnion_agent");
-        let counters: [(&str, &str, &Counter); 17] = [
+        let counters: [(&str, &str, &Counter); 19] = [
             ("frames", "Frames heard for the first time", &self.frames),
             ("frames_duplicate", "Frames heard again", &self.frames_duplicate),
             (
@@ -131,6 +168,16 @@ impl Metrics {
                 "commits_refused",
                 "Times the disk refused a commit",
                 &self.commits_refused,
+            ),
+            (
+                "frames_declined",
+                "Waveform frames left with their nodes for want of room",
+                &self.frames_declined,
+            ),
+            (
+                "directories_evicted",
+                "Directories of waveforms evicted from the spool",
+                &self.directories_evicted,
             ),
             (
                 "databases_quarantined",
@@ -204,6 +251,31 @@ impl Metrics {
             Unit::Bytes,
             self.spool_bytes.clone(),
         );
+        registry.register(
+            "retention_steps",
+            "Changes of what the spool's retention asks for",
+            self.retention_steps.clone(),
+        );
+        for (name, help, gauge) in [
+            (
+                "spool_essential",
+                "Disk taken by the essential chain",
+                &self.spool_essential_bytes,
+            ),
+            (
+                "spool_waveform",
+                "Disk taken by the waveform chain",
+                &self.spool_waveform_bytes,
+            ),
+            (
+                "spool_quarantine",
+                "Disk taken by damaged databases and blocks",
+                &self.spool_quarantine_bytes,
+            ),
+            ("disk_free", "Disk left where the spool is", &self.disk_free_bytes),
+        ] {
+            registry.register_with_unit(name, help, Unit::Bytes, gauge.clone());
+        }
         registry.register("nodes", "Nodes heard in the last ten seconds", self.nodes.clone());
         Page(Arc::new(registry))
     }

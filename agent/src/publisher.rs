@@ -3,14 +3,20 @@
 //! Call `handle_*` for what happened, then `poll_hello` and `poll_block` until they have nothing; come
 //! back at `next_timeout`. Time must not run backwards.
 //!
+//! The essential chain goes before the waveform chain, and in each the oldest start first: clock fixes
+//! arrive before the waveforms that name them, and a tombstone before the report that no longer counts
+//! its samples as held.
+//!
 //! A block leaves the publisher only when an acknowledgement of the collector covers it. PUBACKs of
 //! the broker promise nothing and are not looked at here. What was sent on a connection that broke is
 //! sent again on the next one, after the collector has said what it has.
 
 use crate::block::BlockKey;
+use crate::spool::FormerEpoch;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use trunnion_common::ack::{Ack, EPOCHS_MAX, HeldEpoch, Hello};
+use trunnion_common::frame::Class;
 use trunnion_common::id::{Epoch, JournalId};
 use trunnion_common::sequence::{RANGES_MAX, Range, Ranges, SequenceSet};
 
@@ -31,8 +37,11 @@ const HELLOS_MAX: u32 = 3;
 /// The state of the connection and of everything not acknowledged.
 #[derive(Clone, Debug)]
 pub struct Publisher {
-    current: Epoch,
+    /// Of new blocks, by class.
+    current: [Epoch; 2],
     epochs: BTreeMap<Epoch, Held>,
+    /// In which the epochs are drained.
+    order: Vec<Epoch>,
     phase: Phase,
     credit_bytes: u64,
     in_flight_bytes: u64,
@@ -61,7 +70,6 @@ struct Held {
 struct Outgoing {
     bytes: u64,
     progress: Progress,
-    is_urgent: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,7 +77,7 @@ enum Progress {
     Waiting,
     /// Handed out at this time, with this checksum once it was sent.
     InFlight(Duration, Option<u32>),
-    /// Unreadable or refused: its tombstone goes in its place.
+    /// Evicted, unreadable or refused: its tombstone goes in its place.
     Buried,
 }
 
@@ -83,41 +91,82 @@ pub enum Greeting {
 }
 
 impl Publisher {
-    /// New blocks will be of the epoch `current`, from the sequence `next` on.
-    pub fn new(current: Epoch, next: u64) -> Self {
-        let held = Held {
-            next,
-            ..Held::default()
-        };
-        Self {
-            current,
-            epochs: BTreeMap::from([(current, held)]),
+    /// New blocks will be of the epochs `current`, by class, from the sequences given on; what `former`
+    /// starts left is drained in its order, essentials first.
+    pub fn new(current: [(Epoch, u64); 2], former: &[FormerEpoch]) -> Self {
+        let mut publisher = Self {
+            current: current.map(|(epoch, _)| epoch),
+            epochs: BTreeMap::new(),
+            order: Vec::new(),
             phase: Phase::Offline,
             credit_bytes: 0,
             in_flight_bytes: 0,
+        };
+        for class in Class::ALL {
+            let (epoch, next) = current[class.index()];
+            let mine = former.iter().filter(|former| former.class == class);
+            let now = FormerEpoch {
+                epoch,
+                class,
+                next,
+                freed_by: None,
+            };
+            for known in mine.chain([&now]) {
+                if !publisher.epochs.contains_key(&known.epoch) {
+                    publisher.order.push(known.epoch);
+                }
+                let held = publisher.epochs.entry(known.epoch).or_default();
+                held.next = held.next.max(known.next);
+                held.freed_by = held.freed_by.or(known.freed_by);
+            }
         }
+        publisher
     }
 
-    /// An epoch that a former start left: the sequence after its last block, and who freed some of it.
-    pub fn restore_epoch(&mut self, epoch: Epoch, next: u64, freed_by: Option<JournalId>) {
-        let held = self.epochs.entry(epoch).or_default();
-        held.next = held.next.max(next);
-        held.freed_by = freed_by;
+    /// A block is durable in the spool, and may be sent.
+    pub fn handle_stored(&mut self, key: BlockKey, bytes: usize) {
+        self.hold(key, bytes as u64, Progress::Waiting);
     }
 
-    /// A block is durable in the spool, and may be sent. An urgent one (a tombstone, which others wait
-    /// for) goes first.
-    pub fn handle_stored(&mut self, key: BlockKey, bytes: usize, is_urgent: bool) {
+    /// A former start wrote a tombstone for this block, which is still to be acknowledged.
+    pub fn handle_buried(&mut self, key: BlockKey) {
+        self.hold(key, 0, Progress::Buried);
+    }
+
+    fn hold(&mut self, key: BlockKey, bytes: u64, progress: Progress) {
+        if !self.epochs.contains_key(&key.epoch) {
+            self.order.push(key.epoch);
+        }
         let held = self.epochs.entry(key.epoch).or_default();
         held.next = held.next.max(key.sequence + 1);
-        held.blocks.insert(
-            key.sequence,
-            Outgoing {
-                bytes: bytes as u64,
-                progress: Progress::Waiting,
-                is_urgent,
-            },
-        );
+        held.blocks.insert(key.sequence, Outgoing { bytes, progress });
+    }
+
+    /// The tombstone of these blocks is acknowledged, and so are they: those that were held.
+    pub fn handle_settled(&mut self, epoch: Epoch, blocks: Range) -> Vec<BlockKey> {
+        let Some(held) = self.epochs.get_mut(&epoch) else {
+            return Vec::new();
+        };
+        let settled: Vec<u64> = held
+            .blocks
+            .range(blocks.first()..blocks.end())
+            .filter(|(_, outgoing)| outgoing.progress == Progress::Buried)
+            .map(|(sequence, _)| *sequence)
+            .collect();
+        for sequence in &settled {
+            held.blocks.remove(sequence);
+        }
+        self.close_if_empty(epoch);
+        let key = |sequence| BlockKey { epoch, sequence };
+        settled.into_iter().map(key).collect()
+    }
+
+    fn close_if_empty(&mut self, epoch: Epoch) {
+        let is_empty = self.epochs.get(&epoch).is_some_and(|held| held.blocks.is_empty());
+        if is_empty && !self.current.contains(&epoch) {
+            self.epochs.remove(&epoch);
+            self.order.retain(|known| *known != epoch);
+        }
     }
 
     /// The acknowledgement topic is subscribed: from now on an answer reaches us.
@@ -169,10 +218,8 @@ impl Publisher {
         if !acknowledged.is_empty() {
             held.freed_by = Some(ack.journal);
         }
-        if held.blocks.is_empty() && ack.epoch != self.current {
-            self.epochs.remove(&ack.epoch);
-        }
         let epoch = ack.epoch;
+        self.close_if_empty(epoch);
         acknowledged
             .into_iter()
             .map(|sequence| BlockKey { epoch, sequence })
@@ -275,6 +322,14 @@ impl Publisher {
         }
     }
 
+    /// Whether a block has a tombstone, or will have one when the next commit is flushed.
+    pub fn is_buried(&self, key: BlockKey) -> bool {
+        self.epochs
+            .get(&key.epoch)
+            .and_then(|held| held.blocks.get(&key.sequence))
+            .is_some_and(|outgoing| outgoing.progress == Progress::Buried)
+    }
+
     /// Blocks not acknowledged, and their bytes.
     pub fn backlog(&self) -> (u64, u64) {
         let blocks = self.epochs.values().flat_map(|held| held.blocks.values());
@@ -291,8 +346,9 @@ impl Publisher {
     fn hello(&self) -> Hello {
         // The spool never keeps more epochs than a hello lists.
         let epochs = self
-            .epochs
+            .order
             .iter()
+            .filter_map(|epoch| self.epochs.get_key_value(epoch))
             .take(EPOCHS_MAX)
             .map(|(epoch, held)| HeldEpoch {
                 epoch: *epoch,
@@ -315,29 +371,22 @@ impl Publisher {
         }
     }
 
-    /// Tombstones first, then the oldest epoch, lowest sequence: what fills a hole comes before what
-    /// would open one.
+    /// The first epoch in the order that may be sent more of, lowest sequence first: what fills a hole
+    /// comes before what would open one.
     fn choose_block(&self) -> Option<(BlockKey, u64)> {
-        let waiting = |outgoing: &Outgoing| outgoing.progress == Progress::Waiting;
-        let urgent = self.epochs.iter().find_map(|(epoch, held)| {
-            let mut blocks = held.blocks.iter();
-            let (sequence, outgoing) = blocks.find(|(_, o)| o.is_urgent && waiting(o))?;
-            Some((*epoch, *sequence, outgoing.bytes))
-        });
-        let (epoch, sequence, bytes) = urgent.or_else(|| {
-            self.epochs.iter().find_map(|(epoch, held)| {
-                let buried = |outgoing: &Outgoing| outgoing.progress == Progress::Buried;
-                let (lowest, _) = held.blocks.iter().find(|(_, outgoing)| !buried(outgoing))?;
-                let mut end = lowest.saturating_add(WINDOW);
-                if held.received.ranges().len() >= RANGES_MAX - 1 {
-                    end = end.min(held.received.end());
-                }
-                let mut window = held.blocks.range(*lowest..end.max(*lowest));
-                let (sequence, outgoing) = window.find(|(_, outgoing)| waiting(outgoing))?;
-                Some((*epoch, *sequence, outgoing.bytes))
-            })
-        })?;
-        Some((BlockKey { epoch, sequence }, bytes))
+        self.order.iter().find_map(|&epoch| {
+            let held = self.epochs.get(&epoch)?;
+            let buried = |outgoing: &Outgoing| outgoing.progress == Progress::Buried;
+            let (lowest, _) = held.blocks.iter().find(|(_, outgoing)| !buried(outgoing))?;
+            let mut end = lowest.saturating_add(WINDOW);
+            if held.received.ranges().len() >= RANGES_MAX - 1 {
+                end = end.min(held.received.end());
+            }
+            let mut window = held.blocks.range(*lowest..end.max(*lowest));
+            let (&sequence, outgoing) =
+                window.find(|(_, outgoing)| outgoing.progress == Progress::Waiting)?;
+            Some((BlockKey { epoch, sequence }, outgoing.bytes))
+        })
     }
 
     fn outgoing(&mut self, key: BlockKey) -> Option<&mut Outgoing> {
@@ -383,6 +432,8 @@ mod tests {
     use trunnion_common::time::EventTime;
 
     const EPOCH: Epoch = Epoch(7);
+    const WAVEFORMS: Epoch = Epoch(6);
+    const CURRENT: [(Epoch, u64); 2] = [(EPOCH, 0), (WAVEFORMS, 0)];
     const KIB_64: usize = 65_536;
     const T0: Duration = Duration::ZERO;
 
@@ -412,9 +463,9 @@ mod tests {
 
     /// With this many blocks of 64 KiB stored, greeted and answered with nothing received.
     fn flowing(blocks: u64, credit: u32) -> Publisher {
-        let mut publisher = Publisher::new(EPOCH, 0);
+        let mut publisher = Publisher::new(CURRENT, &[]);
         for sequence in 0..blocks {
-            publisher.handle_stored(key(sequence), KIB_64, false);
+            publisher.handle_stored(key(sequence), KIB_64);
         }
         publisher.handle_subscribed(T0);
         assert!(
@@ -426,6 +477,15 @@ mod tests {
         publisher
     }
 
+    fn former(epoch: u64, class: Class, next: u64) -> FormerEpoch {
+        FormerEpoch {
+            epoch: Epoch(epoch),
+            class,
+            next,
+            freed_by: Some(JournalId(3)),
+        }
+    }
+
     fn drain(publisher: &mut Publisher, now: Duration) -> Vec<u64> {
         std::iter::from_fn(|| publisher.poll_block(now))
             .map(|key| key.sequence)
@@ -434,18 +494,17 @@ mod tests {
 
     #[test]
     fn a_hello_lists_every_epoch_and_what_is_held_of_it() {
-        let mut publisher = Publisher::new(EPOCH, 0);
-        publisher.restore_epoch(Epoch(1), 20, Some(JournalId(3)));
+        let mut publisher = Publisher::new(CURRENT, &[former(1, Class::Essential, 20)]);
         for sequence in [4, 5, 9] {
             let epoch = Epoch(1);
-            publisher.handle_stored(BlockKey { epoch, sequence }, 10, false);
+            publisher.handle_stored(BlockKey { epoch, sequence }, 10);
         }
         assert_eq!(publisher.poll_hello(T0), None);
         publisher.handle_subscribed(T0);
         let Some(Greeting::Hello(hello)) = publisher.poll_hello(T0) else {
             panic!("a hello expected");
         };
-        assert_eq!(hello.epochs.len(), 2);
+        assert_eq!(hello.epochs.len(), 3);
         let former = &hello.epochs[0];
         assert_eq!(
             (former.epoch, former.next, former.freed_by),
@@ -456,11 +515,12 @@ mod tests {
             [Range::new(4, 6).unwrap(), Range::new(9, 10).unwrap()]
         );
         assert_eq!((hello.epochs[1].epoch, hello.epochs[1].next), (EPOCH, 0));
+        assert_eq!((hello.epochs[2].epoch, hello.epochs[2].next), (WAVEFORMS, 0));
     }
 
     #[test]
     fn an_unanswered_hello_is_repeated_and_then_given_up() {
-        let mut publisher = Publisher::new(EPOCH, 0);
+        let mut publisher = Publisher::new(CURRENT, &[]);
         publisher.handle_subscribed(T0);
         let mut now = T0;
         for _ in 0..HELLOS_MAX {
@@ -516,15 +576,58 @@ mod tests {
     }
 
     #[test]
-    fn older_epochs_drain_first_and_leave_when_empty() {
-        let mut publisher = flowing(1, u32::MAX);
-        let epoch = Epoch(2);
-        publisher.handle_stored(BlockKey { epoch, sequence: 5 }, 10, false);
-        let first = publisher.poll_block(T0).unwrap();
-        assert_eq!((first.epoch, first.sequence), (epoch, 5));
-        assert_eq!(publisher.poll_block(T0), Some(key(0)));
-        publisher.handle_ack(&ack(epoch, &upto(6), u32::MAX));
-        assert_eq!(publisher.hello().epochs.len(), 1);
+    fn essentials_go_first_and_in_each_chain_the_oldest_start() {
+        // The numbers of epochs are random and say nothing.
+        let left = [
+            former(9, Class::Essential, 1),
+            former(2, Class::Essential, 1),
+            former(8, Class::Waveform, 1),
+            former(1, Class::Waveform, 1),
+        ];
+        let mut publisher = Publisher::new(CURRENT, &left);
+        let epochs = [WAVEFORMS, Epoch(1), Epoch(8), EPOCH, Epoch(2), Epoch(9)];
+        for epoch in epochs {
+            publisher.handle_stored(BlockKey { epoch, sequence: 0 }, 10);
+        }
+        publisher.handle_subscribed(T0);
+        assert!(publisher.poll_hello(T0).is_some());
+        publisher.handle_ack(&ack(EPOCH, &upto(0), u32::MAX));
+        let sent: Vec<Epoch> = std::iter::from_fn(|| publisher.poll_block(T0))
+            .map(|key| key.epoch)
+            .collect();
+        assert_eq!(sent, [Epoch(9), Epoch(2), EPOCH, Epoch(8), Epoch(1), WAVEFORMS]);
+        for epoch in epochs {
+            publisher.handle_ack(&ack(epoch, &upto(1), u32::MAX));
+        }
+        let listed: Vec<Epoch> = publisher.hello().epochs.iter().map(|held| held.epoch).collect();
+        assert_eq!(
+            listed,
+            [EPOCH, WAVEFORMS],
+            "former ones leave when they are empty"
+        );
+    }
+
+    #[test]
+    fn what_a_former_start_buried_is_held_until_its_tombstone_is_acknowledged() {
+        let mut publisher = Publisher::new(CURRENT, &[former(1, Class::Waveform, 3)]);
+        for sequence in 0..3 {
+            publisher.handle_buried(BlockKey {
+                epoch: Epoch(1),
+                sequence,
+            });
+        }
+        assert_eq!(publisher.hello().epochs[1].held[..], [Range::new(0, 3).unwrap()]);
+        publisher.handle_subscribed(T0);
+        assert!(publisher.poll_hello(T0).is_some());
+        publisher.handle_ack(&ack(EPOCH, &upto(0), u32::MAX));
+        assert_eq!(publisher.poll_block(T0), None);
+        assert_eq!(
+            publisher
+                .handle_settled(Epoch(1), Range::new(0, 3).unwrap())
+                .len(),
+            3
+        );
+        assert_eq!(publisher.hello().epochs.len(), 2);
     }
 
     #[test]
@@ -540,12 +643,6 @@ mod tests {
             held[..],
             [Range::new(0, 3).unwrap()],
             "held until its tombstone is acknowledged"
-        );
-        publisher.handle_stored(key(90), 10, true);
-        assert_eq!(
-            publisher.poll_block(ACK_TIMEOUT),
-            Some(key(90)),
-            "the tombstone overtakes"
         );
     }
 

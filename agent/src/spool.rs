@@ -1,37 +1,52 @@
 //! The spool: blocks on disk until the collector has them.
 //!
-//! A chain of small sled databases, `spool/00000017/` and so on: written at the newest, drained from
-//! the oldest, a whole directory removed once all of its blocks are acknowledged. That bounds memory,
-//! gives disk space back, keeps opening fast, and confines damage to one directory. Every start of the
-//! agent begins a new directory with an epoch of its own; what former starts left drains under theirs.
+//! Two chains of small sled databases, `spool/essential/00000017/` and `spool/waveform/00000004/` and so
+//! on, so that the bulk never stands in the way of what matters: each is written at the newest, drained
+//! from the oldest, a whole directory removed once all of its blocks are acknowledged. That bounds
+//! memory, gives disk space back, keeps opening fast, and confines damage to one directory. Every start
+//! of the agent begins a new directory and an epoch in each; what former starts left drains under theirs.
 //!
-//! A commit is durable when [`Spool::commit`] returns: blocks, and the intake cursors that go with
-//! them, in one batch, flushed through the drive's cache. Only then may a node be acknowledged and a
-//! block be published.
+//! A commit to a chain is durable when [`Spool::commit`] returns: blocks, and the intake cursors of the
+//! chain's class, in one batch, flushed through the drive's cache. Only then may a node be acknowledged
+//! and a block be published. Commits to the two are made apart, and what waveforms refer to (clock
+//! fixes) is made durable first.
+//!
+//! Beside each database stands an index of its blocks, so that even one that cannot be opened any more
+//! can say what was lost with it. A ballast file keeps room on a full disk for the tombstones
+//! with which room is made.
 
+mod chain;
 mod database;
+mod index_log;
+#[cfg(test)]
+mod tests;
+pub mod tools;
 mod worker;
 
 pub use worker::{Commit, Reply, Request, Requests, spawn};
 
 use crate::block::{Block, BlockKey, Index};
 use crate::intake::{BootKey, Cursor};
+use crate::retention::{Limits, Usage};
 use bytes::Bytes;
-use database::{Acknowledged, Contents, Database, DatabaseError};
-use rustix::fs::{FlockOperation, flock};
-use std::collections::{BTreeMap, BTreeSet};
+use chain::{Chain, disk_bytes, numbered};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, statvfs};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use trunnion_common::ack::EPOCHS_MAX;
+use trunnion_common::frame::Class;
 use trunnion_common::id::{Epoch, JournalId};
-use trunnion_common::sequence::SequenceSet;
-
-/// Bytes of blocks after which the next database is begun.
-const DATABASE_BYTES: u64 = 64 << 20;
+use trunnion_common::sequence::{Range, SequenceSet};
 
 /// Most refused or unreadable blocks kept for inspection.
 const QUARANTINE_MAX: usize = 256;
+
+/// Room for a fresh database of the essential chain and the tombstones of an eviction.
+const BALLAST_BYTES: u64 = 8 << 20;
+
+/// The directories of the two chains.
+const CHAINS: [&str; 2] = ["essential", "waveform"];
 
 /// An open spool. All of its methods block on the disk.
 #[derive(Debug)]
@@ -39,41 +54,38 @@ pub struct Spool {
     directory: PathBuf,
     /// Locked for as long as the spool is open.
     _lock: File,
-    epoch: Epoch,
-    members: BTreeMap<u32, Member>,
-    /// The newest, which is written; none after a disk error, until the next commit begins another.
-    head: Option<u32>,
-    /// The one member beside the head that is open for reading.
-    reader: Option<u32>,
-    cursors: BTreeMap<BootKey, Cursor>,
-}
-
-/// One database of the chain.
-#[derive(Debug)]
-struct Member {
-    epoch: Epoch,
-    /// Not yet acknowledged.
-    left: BTreeSet<u64>,
-    acknowledged: Acknowledged,
-    /// Whether `acknowledged` is newer than on disk.
-    is_ack_fresh: bool,
-    bytes: u64,
-    database: Option<Database>,
+    /// By class.
+    chains: [Chain; 2],
+    quarantine_bytes: u64,
 }
 
 /// What a spool held when it was opened.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Recovered {
-    /// The epoch that new blocks get, and the sequence of the first.
-    pub epoch: Option<(Epoch, u64)>,
+    /// Per class: the epoch that new blocks get, and the sequence of the first.
+    pub current: [(Epoch, u64); 2],
     /// Blocks that are not acknowledged: their length and content.
     pub blocks: BTreeMap<BlockKey, (u32, Index)>,
-    /// Per epoch with such blocks: the sequence after its last, and who freed blocks of it.
-    pub epochs: BTreeMap<Epoch, (u64, Option<JournalId>)>,
+    /// Epochs of former starts with such blocks or pending tombstones, in the order in which they are
+    /// to be drained.
+    pub epochs: Vec<FormerEpoch>,
     /// Where the intake stood.
     pub cursors: Vec<Cursor>,
     /// Directories that could not be read and were set aside.
     pub quarantined: Vec<PathBuf>,
+}
+
+/// An epoch that a former start left behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FormerEpoch {
+    /// Which.
+    pub epoch: Epoch,
+    /// Of which chain.
+    pub class: Class,
+    /// The sequence after its last block.
+    pub next: u64,
+    /// The journal that freed blocks of it.
+    pub freed_by: Option<JournalId>,
 }
 
 /// Why the spool cannot go on.
@@ -92,6 +104,14 @@ pub enum SpoolError {
         "the spool at {path} is in use by another process: stop the other agent, or give this one a state_dir of its own"
     )]
     InUse {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The layout of a version before the two chains.
+    #[error(
+        "the spool at {path} holds databases in a layout of an earlier version: run that version until they are drained, or move the directory away, which loses what is in it"
+    )]
+    Layout {
         /// Which.
         path: PathBuf,
     },
@@ -117,330 +137,223 @@ pub enum ReadError {
 }
 
 impl Spool {
-    /// Opens the spool in `state_dir`, which is created if need be. `fresh` becomes the epoch of new
-    /// blocks, unless so many former ones are left that a hello could not list another: then the newest
-    /// of them is continued.
-    pub fn open(state_dir: &Path, fresh: Epoch) -> Result<(Self, Recovered), SpoolError> {
+    /// Opens the spool in `state_dir`, which is created if need be. `fresh` become the epochs of new
+    /// blocks, by class, unless so many former ones are left that a hello could not list another: then
+    /// the newest of them is continued.
+    pub fn open(state_dir: &Path, fresh: [Epoch; 2]) -> Result<(Self, Recovered), SpoolError> {
         let directory = state_dir.join("spool");
         let failed = |source| SpoolError::Directory {
             path: directory.clone(),
             source,
         };
         std::fs::create_dir_all(&directory).map_err(failed)?;
-        let lock = File::create(directory.join("lock")).map_err(failed)?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
-            rustix::io::Errno::WOULDBLOCK => SpoolError::InUse {
-                path: directory.clone(),
-            },
-            error => failed(error.into()),
-        })?;
-        let mut spool = Self {
-            _lock: lock,
-            epoch: fresh,
-            members: BTreeMap::new(),
-            head: None,
-            reader: None,
-            cursors: BTreeMap::new(),
-            directory: directory.clone(),
+        let lock = lock(&directory)?;
+        // Another spool's ballast is ours to use now; it is made again when there is room for it.
+        remove_if_there(&directory.join("ballast")).map_err(failed)?;
+        let open = |class: Class, buried: &[(Epoch, Range)]| {
+            let directory = directory.join(CHAINS[class.index()]);
+            Chain::open(directory, class, fresh[class.index()], buried)
         };
-        let mut recovered = Recovered::default();
-        let mut numbers = Vec::new();
-        for entry in std::fs::read_dir(&directory).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            // Anything not named like a database (quarantined ones, say) is not this chain's.
-            let digits = name
-                .to_str()
-                .filter(|name| name.len() == 8 && name.bytes().all(|b| b.is_ascii_digit()));
-            numbers.extend(digits.and_then(|digits| digits.parse::<u32>().ok()));
+        let (essential, held) = open(Class::Essential, &[])?;
+        let buried: Vec<(Epoch, Range)> = held
+            .blocks
+            .values()
+            .filter_map(|(_, index)| index.buries)
+            .collect();
+        let (waveform, bulk) = open(Class::Waveform, &buried)?;
+        let mut recovered = Recovered {
+            current: [held.current, bulk.current],
+            blocks: held.blocks,
+            epochs: Vec::new(),
+            cursors: Vec::new(),
+            quarantined: held.quarantined,
+        };
+        recovered.blocks.extend(bulk.blocks);
+        recovered.quarantined.extend(bulk.quarantined);
+        let mut cursors: BTreeMap<BootKey, Cursor> = BTreeMap::new();
+        for (class, parts) in [(Class::Essential, held.cursors), (Class::Waveform, bulk.cursors)] {
+            for part in parts {
+                let key = (part.node, part.boot);
+                cursors
+                    .entry(key)
+                    .or_insert_with(|| part.clone())
+                    .join(class, &part);
+            }
         }
-        numbers.sort_unstable();
-        for &number in &numbers {
-            spool.recover(number, &mut recovered)?;
+        recovered.cursors = cursors.into_values().collect();
+        for (class, epochs) in [(Class::Essential, held.epochs), (Class::Waveform, bulk.epochs)] {
+            recovered
+                .epochs
+                .extend(epochs.iter().map(|&(epoch, next, freed_by)| FormerEpoch {
+                    epoch,
+                    class,
+                    next,
+                    freed_by,
+                }));
         }
-        let left: BTreeSet<Epoch> = recovered.blocks.keys().map(|key| key.epoch).collect();
-        recovered.epochs.retain(|epoch, _| left.contains(epoch));
-        if recovered.epochs.len() >= EPOCHS_MAX {
-            let newest = spool.members.values().rev().map(|member| member.epoch);
-            spool.epoch = newest
-                .into_iter()
-                .find(|epoch| left.contains(epoch))
-                .unwrap_or(fresh);
-        }
-        let next = recovered.epochs.get(&spool.epoch).map_or(0, |(next, _)| *next);
-        recovered.epoch = Some((spool.epoch, next));
-        recovered.cursors = spool.cursors.values().cloned().collect();
-        spool.begin_database(numbers.last().map_or(0, |last| last + 1))?;
-        spool.remove_drained();
+        let quarantine_bytes = quarantine_bytes(&directory);
+        let spool = Self {
+            _lock: lock,
+            chains: [essential, waveform],
+            quarantine_bytes,
+            directory,
+        };
+        spool.fill_ballast();
         Ok((spool, recovered))
     }
 
-    /// Stores blocks and cursors; durable when it returns `Ok`. On an error nothing of it counts: the
-    /// same commit may be tried again, and goes to a new database then.
-    pub fn commit(&mut self, blocks: &[Block], cursors: &[Cursor]) -> Result<(), SpoolError> {
-        let head = match self.head {
-            Some(head) if self.members.get(&head).is_some_and(|m| m.bytes < DATABASE_BYTES) => head,
-            _ => {
-                let next = self.members.keys().last().map_or(0, |last| last + 1);
-                self.begin_database(next)?
+    /// Stores blocks of a class and its part of the cursors; durable when it returns `Ok`. On an error
+    /// nothing of it counts: the same commit may be tried again, and goes to a new database then.
+    pub fn commit(&mut self, class: Class, blocks: &[Block], cursors: &[Cursor]) -> Result<(), SpoolError> {
+        let stored = self.chains[class.index()].commit(blocks, cursors);
+        if stored.is_err() && class == Class::Essential {
+            // With its room the next attempt may succeed, and tombstones can make more.
+            if let Err(error) = remove_if_there(&self.directory.join("ballast")) {
+                tracing::warn!(%error, "ballast of the spool not removed");
             }
-        };
-        let changed: Vec<Cursor> = cursors
-            .iter()
-            .filter(|cursor| self.cursors.get(&(cursor.node, cursor.boot)) != Some(cursor))
-            .cloned()
-            .collect();
-        let path = self.path(head);
-        let member = self.members.get_mut(&head).expect("the head is a member");
-        let database = member.database.as_ref().expect("the head is open");
-        let fresh_ack = member.is_ack_fresh.then_some(&member.acknowledged);
-        let written = database
-            .append(blocks, &changed, fresh_ack)
-            .and_then(|()| database.flush());
-        if let Err(error) = written {
-            // sled does not recover from a failed write; what it has stored stays readable from disk.
-            member.database = None;
-            self.head = None;
-            return Err(SpoolError::Database {
-                path,
-                reason: error.to_string(),
-            });
         }
-        member.is_ack_fresh = false;
-        for block in blocks {
-            member.left.insert(block.key.sequence);
-            member.bytes += block.bytes.len() as u64;
-        }
-        self.cursors = cursors
-            .iter()
-            .map(|cursor| ((cursor.node, cursor.boot), cursor.clone()))
-            .collect();
-        self.remove_drained();
-        Ok(())
+        stored
     }
 
     /// Frees what the collector has made durable.
     pub fn acknowledge(&mut self, epoch: Epoch, received: &SequenceSet, journal: JournalId) {
-        for member in self.members.values_mut().filter(|member| member.epoch == epoch) {
-            member.left.retain(|sequence| !received.contains(*sequence));
-            member.acknowledged = Acknowledged {
-                received: received.clone(),
-                journal: Some(journal),
-            };
-            member.is_ack_fresh = true;
-            // Only an abbreviation: what is acknowledged again after a crash is told by the collector.
-            if !member.left.is_empty()
-                && let Some(database) = &member.database
-                && database.append(&[], &[], Some(&member.acknowledged)).is_ok()
-            {
-                member.is_ack_fresh = false;
-            }
+        for chain in &mut self.chains {
+            chain.acknowledge(epoch, received, journal);
         }
-        self.remove_drained();
     }
 
     /// A block's bytes, checked.
     pub fn read(&mut self, key: BlockKey) -> Result<Bytes, ReadError> {
-        let number = self
-            .members
-            .iter()
-            .find(|(_, member)| member.epoch == key.epoch && member.left.contains(&key.sequence))
-            .map(|(number, _)| *number)
-            .ok_or_else(|| ReadError::Lost("no database of the spool holds it".to_owned()))?;
-        let bytes = self.open_for_reading(number).and_then(|db| db.read(key.sequence));
-        let bytes = bytes.map_err(|error| {
-            if error.is_damage() {
-                ReadError::Lost(error.to_string())
-            } else {
-                ReadError::Later(error.to_string())
-            }
-        })?;
-        match trunnion_common::block::Block::parse(&bytes) {
-            Ok(block) if block.envelope.epoch == key.epoch && block.envelope.sequence == key.sequence => {
-                Ok(bytes.into())
-            }
-            Ok(_) => Err(ReadError::Lost("another block stands in its place".to_owned())),
-            Err(reason) => Err(ReadError::Lost(reason.to_string())),
-        }
+        let at = usize::from(self.chains[1].holds(key));
+        self.chains[at].read(key)
     }
 
-    /// Takes a block out of the chain whose tombstone has been committed, and keeps what can be read of
+    /// Takes a block out of its chain whose tombstone has been committed, and keeps what can be read of
     /// it for inspection.
     pub fn bury(&mut self, key: BlockKey) {
-        let number = self
-            .members
-            .iter()
-            .find(|(_, member)| member.epoch == key.epoch && member.left.contains(&key.sequence))
-            .map(|(number, _)| *number);
-        let Some(number) = number else {
-            return;
-        };
-        let bytes = self
-            .open_for_reading(number)
-            .and_then(|db| db.read(key.sequence))
-            .unwrap_or_default();
-        if let Err(error) = self.keep_for_inspection(key, &bytes) {
-            tracing::warn!(epoch = %key.epoch, sequence = key.sequence, %error, "block not kept for inspection");
-        }
-        if let Some(member) = self.members.get_mut(&number) {
-            member.left.remove(&key.sequence);
-        }
-        self.remove_drained();
-    }
-
-    fn keep_for_inspection(&self, key: BlockKey, bytes: &[u8]) -> io::Result<()> {
-        let directory = self.directory.join("quarantine");
-        std::fs::create_dir_all(&directory)?;
-        if std::fs::read_dir(&directory)?.count() < QUARANTINE_MAX {
-            let name = format!("{}-{}.block", key.epoch, key.sequence);
-            std::fs::write(directory.join(name), bytes)?;
-        }
-        Ok(())
-    }
-
-    fn path(&self, number: u32) -> PathBuf {
-        self.directory.join(format!("{number:08}"))
-    }
-
-    /// Takes a directory that a former start left into the chain, or sets it aside.
-    fn recover(&mut self, number: u32, recovered: &mut Recovered) -> Result<(), SpoolError> {
-        let path = self.path(number);
-        let contents = match Database::open(&path) {
-            // Not kept open: there may be many, and they are drained one after the other.
-            Ok((_, contents)) => contents,
-            Err(error) if error.is_damage() => {
-                let aside = path.with_extension("quarantine");
-                std::fs::rename(&path, &aside).map_err(|source| SpoolError::Directory {
-                    path: path.clone(),
-                    source,
-                })?;
-                tracing::error!(directory = %aside.display(), %error, "database of the spool is damaged and set aside; its blocks are lost unless salvaged");
-                recovered.quarantined.push(aside);
-                return Ok(());
-            }
-            Err(error) => {
-                return Err(SpoolError::Database {
-                    path,
-                    reason: error.to_string(),
-                });
-            }
-        };
-        let Contents {
-            epoch,
-            blocks,
-            acknowledged,
-            cursors,
-        } = contents;
-        for cursor in cursors {
-            self.cursors.insert((cursor.node, cursor.boot), cursor);
-        }
-        let end = blocks.keys().last().map_or(0, |last| last + 1);
-        let mut left = BTreeSet::new();
-        let mut bytes = 0;
-        for (sequence, stored) in blocks {
-            bytes += u64::from(stored.bytes);
-            if !acknowledged.received.contains(sequence) {
-                left.insert(sequence);
-                let key = BlockKey { epoch, sequence };
-                recovered.blocks.insert(key, (stored.bytes, stored.index));
-            }
-        }
-        let (next, freed_by) = recovered.epochs.entry(epoch).or_insert((0, None));
-        *next = end.max(acknowledged.received.end()).max(*next);
-        *freed_by = acknowledged.journal.or(*freed_by);
-        self.members.insert(
-            number,
-            Member {
-                epoch,
-                left,
-                acknowledged,
-                is_ack_fresh: false,
-                bytes,
-                database: None,
-            },
-        );
-        Ok(())
-    }
-
-    fn begin_database(&mut self, number: u32) -> Result<u32, SpoolError> {
-        let path = self.path(number);
-        let cursors: Vec<Cursor> = self.cursors.values().cloned().collect();
-        let database = Database::create(&path, self.epoch, &cursors).map_err(|error| {
-            // Half a database would be taken for a damaged one at the next start.
-            if let Err(error) = std::fs::remove_dir_all(&path) {
-                tracing::debug!(path = %path.display(), %error, "unfinished database not removed");
-            }
-            SpoolError::Database {
-                path: path.clone(),
-                reason: error.to_string(),
-            }
-        })?;
-        if let Some(former) = self.head.take().and_then(|head| self.members.get_mut(&head)) {
-            former.database = None;
-        }
-        self.members.insert(
-            number,
-            Member {
-                epoch: self.epoch,
-                left: BTreeSet::new(),
-                acknowledged: Acknowledged::default(),
-                is_ack_fresh: false,
-                bytes: 0,
-                database: Some(database),
-            },
-        );
-        self.head = Some(number);
-        Ok(number)
-    }
-
-    fn open_for_reading(&mut self, number: u32) -> Result<&Database, DatabaseError> {
-        let path = self.path(number);
-        if self.reader != Some(number) && self.head != Some(number) {
-            if let Some(former) = self
-                .reader
-                .take()
-                .and_then(|reader| self.members.get_mut(&reader))
-            {
-                former.database = None;
-            }
-            self.reader = Some(number);
-        }
-        let member = self
-            .members
-            .get_mut(&number)
-            .ok_or(DatabaseError::Damaged("database"))?;
-        match &mut member.database {
-            Some(database) => Ok(database),
-            empty => Ok(empty.insert(Database::reopen(&path)?)),
-        }
-    }
-
-    /// Removes every directory, but the newest, of which nothing is left to send.
-    fn remove_drained(&mut self) {
-        let drained: Vec<u32> = self
-            .members
-            .iter()
-            .filter(|(number, member)| member.left.is_empty() && Some(**number) != self.head)
-            .map(|(number, _)| *number)
-            .collect();
-        for number in drained {
-            // The newest cursors may stand in it as long as no head has taken them over.
-            if self.head.is_none() {
-                return;
-            }
-            let path = self.path(number);
-            let removed = match self.members.remove(&number).and_then(|member| member.database) {
-                Some(database) => database.remove(),
-                None => std::fs::remove_dir_all(&path),
+        for chain in self.chains.iter_mut().filter(|chain| chain.holds(key)) {
+            let bytes = chain.read_raw(key);
+            // Of a database that is set aside as a whole there is nothing to keep here.
+            let kept = if bytes.is_empty() {
+                Ok(0)
+            } else {
+                keep_for_inspection(&self.directory, key, &bytes)
             };
-            if self.reader == Some(number) {
-                self.reader = None;
+            match kept {
+                Ok(bytes) => self.quarantine_bytes += bytes,
+                Err(error) => {
+                    tracing::warn!(epoch = %key.epoch, sequence = key.sequence, %error, "block not kept for inspection");
+                }
             }
-            if let Err(error) = removed {
-                tracing::warn!(path = %path.display(), %error, "drained database not removed; its blocks will be sent again after a restart");
-            }
+            chain.forget(key);
+        }
+    }
+
+    /// What the spool takes of the disk, as far as its files are known to it.
+    pub fn usage(&self) -> io::Result<Usage> {
+        let disk = statvfs(&self.directory)?;
+        Ok(Usage {
+            essential_bytes: self.chains[0]
+                .directories()
+                .map(|directory| directory.bytes)
+                .sum(),
+            quarantine_bytes: self.quarantine_bytes,
+            waveform: self.chains[1].directories().collect(),
+            free_bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
+        })
+    }
+
+    /// Sizes the databases of waveforms to the quota.
+    pub fn fit(&mut self, limits: &Limits, usage: &Usage) {
+        self.chains[1].set_quota(limits.waveform_quota(usage));
+    }
+
+    /// Announces that a directory of the waveform chain will be evicted: the blocks in it that are not
+    /// acknowledged. They must have tombstones on disk before [`Self::evict`].
+    pub fn begin_eviction(&mut self, directory: u32) -> Vec<BlockKey> {
+        self.chains[1].begin_eviction(directory)
+    }
+
+    /// Removes a directory of the waveform chain, which gives its space back at once.
+    pub fn evict(&mut self, directory: u32) {
+        self.chains[1].evict(directory);
+    }
+
+    /// Ends the waveform database being written, so that it can be evicted.
+    pub fn close_waveform(&mut self) -> Result<(), SpoolError> {
+        self.chains[1].close_head()
+    }
+
+    /// Takes up room that a full disk will need, unless that would fill it.
+    pub fn fill_ballast(&self) {
+        let path = self.directory.join("ballast");
+        let has_room = statvfs(&self.directory)
+            .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= 4 * BALLAST_BYTES);
+        if !has_room || path.exists() {
+            return;
+        }
+        let filled = File::create(&path)
+            .and_then(|file| Ok(fallocate(&file, FallocateFlags::empty(), 0, BALLAST_BYTES)?));
+        if let Err(error) = filled {
+            tracing::debug!(%error, "this file system keeps no ballast");
+            // An empty file would look like one.
+            let _ = remove_if_there(&path);
         }
     }
 }
 
-#[cfg(test)]
-mod tests;
+/// The spool's lock, held for as long as the file is open.
+fn lock(directory: &Path) -> Result<File, SpoolError> {
+    let failed = |source| SpoolError::Directory {
+        path: directory.to_owned(),
+        source,
+    };
+    let lock = File::create(directory.join("lock")).map_err(failed)?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
+        rustix::io::Errno::WOULDBLOCK => SpoolError::InUse {
+            path: directory.to_owned(),
+        },
+        error => failed(error.into()),
+    })?;
+    let former = numbered(directory).map_err(failed)?;
+    if former.is_empty() {
+        Ok(lock)
+    } else {
+        Err(SpoolError::Layout {
+            path: directory.to_owned(),
+        })
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// Keeps a block's bytes for a person; returns how much disk that took.
+fn keep_for_inspection(directory: &Path, key: BlockKey, bytes: &[u8]) -> io::Result<u64> {
+    let directory = directory.join("quarantine");
+    std::fs::create_dir_all(&directory)?;
+    if std::fs::read_dir(&directory)?.count() >= QUARANTINE_MAX {
+        return Ok(0);
+    }
+    let path = directory.join(format!("{}-{}.block", key.epoch, key.sequence));
+    std::fs::write(&path, bytes)?;
+    Ok(disk_bytes(&path))
+}
+
+/// What damaged databases and blocks take.
+fn quarantine_bytes(directory: &Path) -> u64 {
+    let chains = CHAINS.map(|name| directory.join(name));
+    let aside = chains.iter().flat_map(|chain| {
+        let names = numbered(chain).unwrap_or_default();
+        let aside = names
+            .into_iter()
+            .filter(|(_, ending)| ending == chain::QUARANTINE);
+        aside.map(move |(number, ending)| chain.join(format!("{number:08}.{ending}")))
+    });
+    let whole: u64 = aside.map(|path| disk_bytes(&path)).sum();
+    whole + disk_bytes(&directory.join("quarantine"))
+}

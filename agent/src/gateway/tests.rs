@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::{BlockLimits, PortConfig};
 use crate::enrolment::Enrolment;
+use crate::spool::FormerEpoch;
 use std::sync::Arc;
 use trunnion_common::ack::{AckLevel, Hello};
 use trunnion_common::block::{self, Body, Holding};
@@ -14,6 +15,7 @@ use trunnion_common::id::{BootId, GatewayId, LineAddress, Name, NodeId};
 use trunnion_common::time::{EventTime, NodeTicks};
 
 const JOURNAL: JournalId = JournalId(1);
+const WAVEFORMS: Epoch = Epoch(8);
 
 fn config() -> Config {
     let name = |text| Name::new(text).unwrap();
@@ -37,6 +39,7 @@ fn config() -> Config {
             bytes: 65_536,
             age: Duration::from_millis(200),
         },
+        retention: crate::config::RETENTION,
         metrics_listen: None,
         poll_interval: Duration::from_millis(100),
         clock_sync_interval: Duration::from_secs(5),
@@ -55,6 +58,7 @@ struct World {
     cursors: Vec<crate::intake::Cursor>,
     freed: Vec<(Epoch, SequenceSet)>,
     buried: Vec<BlockKey>,
+    evicted: Vec<u32>,
     polls: Vec<Poll>,
     requests: Vec<u32>,
     hellos: Vec<Hello>,
@@ -75,6 +79,7 @@ impl World {
             cursors: Vec::new(),
             freed: Vec::new(),
             buried: Vec::new(),
+            evicted: Vec::new(),
             polls: Vec::new(),
             requests: Vec::new(),
             hellos: Vec::new(),
@@ -87,8 +92,11 @@ impl World {
 
     fn fresh() -> Self {
         Self::new(Recovered {
-            epoch: Some((Epoch(5), 0)),
-            ..Recovered::default()
+            current: [(Epoch(5), 0), (WAVEFORMS, 0)],
+            blocks: BTreeMap::new(),
+            epochs: Vec::new(),
+            cursors: Vec::new(),
+            quarantined: Vec::new(),
         })
     }
 
@@ -102,6 +110,7 @@ impl World {
                     self.gateway.handle_spool(Reply::Freed(epoch), now(self.mono));
                 }
                 Action::Spool(Request::Bury(key)) => self.buried.push(key),
+                Action::Spool(Request::Evict(directory)) => self.evicted.push(directory),
                 Action::Spool(Request::Read(key)) => {
                     let read = match self.disk.get(&key) {
                         Some(block) => Ok(block.bytes.clone()),
@@ -154,7 +163,7 @@ impl World {
                 self.disk.insert(block.key, block);
             }
             self.cursors = commit.cursors;
-            let reply = Reply::Committed(commit.number);
+            let reply = Reply::Committed(commit.class, commit.number);
             self.gateway.handle_spool(reply, now(self.mono));
         }
         self.pump();
@@ -169,10 +178,14 @@ impl World {
     }
 
     fn ack(&mut self, upto: u64) {
+        self.ack_epoch(Epoch(5), upto);
+    }
+
+    fn ack_epoch(&mut self, epoch: Epoch, upto: u64) {
         let mut received = SequenceSet::new();
         received.advance(upto);
         let ack = Ack {
-            epoch: Epoch(5),
+            epoch,
             received,
             credit_bytes: 1 << 20,
             utc: EventTime(0),
@@ -228,6 +241,30 @@ impl World {
         self.node(&Payload::TimeReply(reply), Class::Essential, sequence);
     }
 
+    /// The sequence after the last block of an epoch on disk.
+    fn next(&self, epoch: Epoch) -> u64 {
+        self.disk.keys().filter(|key| key.epoch == epoch).count() as u64
+    }
+
+    fn last_essential(&self) -> &Block {
+        self.disk
+            .iter()
+            .rfind(|(key, _)| key.epoch == Epoch(5))
+            .unwrap()
+            .1
+    }
+
+    fn last_tombstone(&self) -> (BlockKey, Tombstone) {
+        let tombstones = self.disk.iter().filter_map(|(key, block)| {
+            let block = block::Block::parse(&block.bytes).unwrap();
+            match block.decode().unwrap() {
+                Body::Tombstone(tombstone) => Some((*key, tombstone)),
+                _ => None,
+            }
+        });
+        tombstones.last().unwrap()
+    }
+
     fn kinds(&self) -> Vec<u8> {
         self.disk
             .values()
@@ -254,6 +291,13 @@ fn now(mono: Duration) -> Now {
         mono,
         utc: EventTime(1_700_000_000_000_000_000 + mono.as_nanos() as i64),
     }
+}
+
+fn describe() -> Payload<'static> {
+    Payload::Describe(trunnion_common::frame::Describe {
+        revision: 1,
+        channels: heapless::Vec::new(),
+    })
 }
 
 const AGE: Duration = Duration::from_millis(200);
@@ -287,7 +331,7 @@ fn nothing_is_published_before_its_flush_or_before_the_collector_has_spoken() {
         world.hellos[0].epochs[0].next, 0,
         "only what was flushed is listed"
     );
-    let count = world.disk.len() as u64;
+    let count = world.next(Epoch(5));
     world.ack(count);
     assert_eq!(world.freed.last().unwrap().1.upto(), count);
 }
@@ -333,7 +377,7 @@ fn what_is_held_is_told_when_it_changes_and_only_then() {
     world.waveform(1);
     world.advance(Duration::from_secs(1));
     world.flush();
-    let last = world.disk.values().last().unwrap();
+    let last = world.last_essential();
     let Body::Status(records) = block::Block::parse(&last.bytes).unwrap().decode().unwrap() else {
         panic!("a status expected");
     };
@@ -347,10 +391,11 @@ fn what_is_held_is_told_when_it_changes_and_only_then() {
 
     world.connect();
     world.ack(0);
-    world.ack(told as u64);
+    world.ack(world.next(Epoch(5)));
+    world.ack_epoch(WAVEFORMS, world.next(WAVEFORMS));
     world.advance(Duration::from_secs(1));
     world.flush();
-    let last = world.disk.values().last().unwrap();
+    let last = world.last_essential();
     let Body::Status(mut records) = block::Block::parse(&last.bytes).unwrap().decode().unwrap() else {
         panic!("a status expected");
     };
@@ -365,14 +410,21 @@ fn resends_after_a_restart_are_recognised() {
     world.advance(AGE);
     world.flush();
     let mut next = World::new(Recovered {
-        epoch: Some((Epoch(6), 0)),
+        current: [(Epoch(6), 0), (Epoch(7), 0)],
         cursors: world.cursors.clone(),
         blocks: world
             .disk
             .iter()
             .map(|(key, block)| (*key, (block.bytes.len() as u32, block.index.clone())))
             .collect(),
-        epochs: BTreeMap::from([(Epoch(5), (world.disk.len() as u64, None))]),
+        epochs: [(Epoch(5), Class::Essential), (WAVEFORMS, Class::Waveform)]
+            .map(|(epoch, class)| FormerEpoch {
+                epoch,
+                class,
+                next: world.next(epoch),
+                freed_by: None,
+            })
+            .to_vec(),
         quarantined: Vec::new(),
     });
     for sequence in 0..3 {
@@ -385,11 +437,11 @@ fn resends_after_a_restart_are_recognised() {
     assert_eq!(next.polls.last().unwrap().upto, [0, 3]);
     next.connect();
     let epochs: Vec<Epoch> = next.hellos[0].epochs.iter().map(|held| held.epoch).collect();
-    assert_eq!(epochs, [Epoch(5), Epoch(6)]);
+    assert_eq!(epochs, [Epoch(5), Epoch(6), WAVEFORMS, Epoch(7)]);
 }
 
 #[test]
-fn an_unreadable_block_gets_a_tombstone_that_overtakes() {
+fn an_unreadable_block_gets_a_tombstone() {
     let mut world = World::fresh();
     world.waveform(0);
     world.advance(AGE);
@@ -407,11 +459,9 @@ fn an_unreadable_block_gets_a_tombstone_that_overtakes() {
     assert!(world.buried.is_empty(), "its tombstone is not on disk yet");
     world.flush();
     assert_eq!(world.buried, [lost]);
-    let tombstone = *world.published.last().unwrap();
-    let block = world.disk[&tombstone].clone();
-    let Body::Tombstone(tombstone) = block::Block::parse(&block.bytes).unwrap().decode().unwrap() else {
-        panic!("a tombstone expected");
-    };
+    let (key, tombstone) = world.last_tombstone();
+    assert!(world.published.contains(&key));
+    assert_eq!(tombstone.epoch, WAVEFORMS);
     assert_eq!(tombstone.blocks, Range::one(lost.sequence).unwrap());
     assert_eq!(
         (tombstone.cause, tombstone.samples[0].3),
@@ -420,17 +470,126 @@ fn an_unreadable_block_gets_a_tombstone_that_overtakes() {
 }
 
 #[test]
-fn a_disk_that_is_behind_stops_the_reading_of_lines() {
+fn a_disk_that_is_behind_leaves_waveforms_with_their_nodes_and_then_everything() {
     let mut world = World::fresh();
     let mut sequence = 0;
-    while !world.gateway.is_congested() {
+    while world.metrics.frames_declined.get() == 0 {
         world.waveform(sequence);
         sequence += 1;
-        assert!(sequence < 100_000, "unflushed data must be bounded");
+        assert!(sequence < 100_000, "unflushed waveforms must be bounded");
     }
-    assert!(world.unflushed.len() <= COMMITS_MAX);
+    assert!(!world.gateway.is_congested(), "essentials go on");
+    let mut essential = 0;
+    while !world.gateway.is_congested() {
+        world.node(&describe(), Class::Essential, essential);
+        essential += 1;
+        assert!(essential < 100_000, "unflushed essentials must be bounded");
+    }
+    assert!(world.unflushed.len() <= 2 * COMMITS_MAX);
     world.flush();
     assert!(!world.gateway.is_congested());
+    world.waveform(sequence - 1);
+    world.advance(AGE);
+    world.flush();
+    assert_eq!(
+        world.polls.last().unwrap().upto,
+        [essential, sequence],
+        "declined, not lost"
+    );
+}
+
+#[test]
+fn waveforms_wait_for_the_essentials_before_them_and_each_class_is_acknowledged_by_its_own_chain() {
+    let mut world = World::fresh();
+    world.node(&describe(), Class::Essential, 0);
+    world.waveform(0);
+    world.advance(AGE);
+    let classes: Vec<Class> = world.unflushed.iter().map(|commit| commit.class).collect();
+    assert_eq!(classes, [Class::Essential, Class::Waveform]);
+    let waveforms = world.unflushed.split_off(1);
+    world.flush();
+    assert_eq!(world.polls.last().unwrap().upto, [1, 0]);
+    world.unflushed = waveforms;
+    world.flush();
+    assert_eq!(world.polls.last().unwrap().upto, [1, 1]);
+}
+
+#[test]
+fn a_directory_is_evicted_after_its_tombstone_is_on_disk_and_the_holding_drops_it_after_the_acknowledgement()
+{
+    let mut world = World::fresh();
+    for sequence in 0..3 {
+        world.waveform(sequence);
+        world.advance(AGE);
+        world.flush();
+    }
+    let blocks: Vec<BlockKey> = world
+        .disk
+        .keys()
+        .filter(|key| key.epoch == WAVEFORMS)
+        .copied()
+        .collect();
+    let evicting = Reply::Evicting(4, blocks[..2].to_vec());
+    world.gateway.handle_spool(evicting, now(world.mono));
+    world.pump();
+    assert!(world.evicted.is_empty());
+    world.flush();
+    assert_eq!(world.evicted, [4]);
+    let (key, tombstone) = world.last_tombstone();
+    assert_eq!(
+        (tombstone.epoch, tombstone.blocks),
+        (WAVEFORMS, Range::new(0, 2).unwrap())
+    );
+    assert_eq!(
+        (tombstone.cause, tombstone.samples[0].3),
+        (LossCause::SpoolEvicted, 200)
+    );
+    assert_eq!(tombstone.frames[0].3[..], [Range::new(0, 2).unwrap()]);
+
+    world.connect();
+    world.ack(0);
+    assert!(world.published.iter().all(|sent| !blocks[..2].contains(sent)));
+    let waveforms = &world.hellos[0].epochs[1];
+    assert_eq!(
+        waveforms.held[..],
+        [Range::new(0, 3).unwrap()],
+        "held until the tombstone is acknowledged"
+    );
+    world.ack(key.sequence + 1);
+    world.advance(Duration::from_secs(1));
+    world.flush();
+    let last = world.last_essential();
+    let Body::Status(mut records) = block::Block::parse(&last.bytes).unwrap().decode().unwrap() else {
+        panic!("a status expected");
+    };
+    let channel = records.next().unwrap().unwrap().channels[0];
+    assert_eq!(channel.at_agent, Range::new(200, 300));
+}
+
+#[test]
+fn without_room_waveforms_stay_with_their_nodes_and_come_when_there_is_some() {
+    let mut world = World::fresh();
+    let room = |world: &mut World, decision| {
+        world
+            .gateway
+            .handle_spool(Reply::Room(Usage::default(), decision), now(world.mono));
+    };
+    room(&mut world, Decision::StopWaveformIntake);
+    world.waveform(0);
+    world.node(&describe(), Class::Essential, 0);
+    assert_eq!(world.metrics.frames_declined.get(), 1);
+    assert!(!world.gateway.is_congested());
+    room(&mut world, Decision::StopIntake);
+    assert!(world.gateway.is_congested());
+    room(&mut world, Decision::Keep);
+    assert!(!world.gateway.is_congested());
+    world.waveform(0);
+    world.advance(AGE);
+    world.flush();
+    assert_eq!(world.polls.last().unwrap().upto, [1, 1]);
+    let steps = |decision| Metrics::step(&world.metrics.retention_steps, decision).get();
+    assert_eq!(steps(Decision::StopWaveformIntake), 1);
+    assert_eq!(steps(Decision::StopIntake), 1);
 }
 
 #[test]
@@ -443,8 +602,8 @@ fn a_stop_flushes_what_is_in_hand() {
     world.flush();
     assert!(world.gateway.is_flushed() && world.gateway.is_drained());
     assert_eq!(world.frames(), [(0, 0)]);
-    assert!(world.kinds().starts_with(&[Kind::Describe as u8]));
-    assert_eq!(world.kinds().last(), Some(&(Kind::Status as u8)));
+    assert!(world.kinds().contains(&(Kind::Describe as u8)));
+    assert!(world.kinds().contains(&(Kind::Status as u8)));
 }
 
 #[test]

@@ -21,23 +21,23 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use trunnion_common::id::{Epoch, JournalId};
 use trunnion_common::sequence::SequenceSet;
 
 /// Version of the layout above. A database of another version is refused, not guessed at.
-const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 /// sled's log segment. A value above a 128th of it could end up in one of sled's blob files, which are
 /// never synchronised to disk: leaves gather up to sixteen values, and a quarter of a segment is the limit.
-const SEGMENT_BYTES: usize = 4 << 20;
+const SEGMENT_BYTES: usize = 1 << 20;
 
 /// Size of the parts that a block is split into.
 const PART_BYTES: usize = SEGMENT_BYTES / 128;
 
 /// sled's page cache; a database is read once, from front to back.
-const CACHE_BYTES: u64 = 8 << 20;
+const CACHE_BYTES: u64 = 4 << 20;
 
 /// sled reports a file still locked as an error of kind `Other`.
 const LOCK_ATTEMPTS: u32 = 50;
@@ -49,7 +49,6 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 pub(crate) struct Database {
     db: sled::Db,
     file: File,
-    path: PathBuf,
 }
 
 /// What a database held when it was opened.
@@ -66,6 +65,15 @@ pub(crate) struct Contents {
 pub(crate) struct Stored {
     pub(crate) bytes: u32,
     pub(crate) index: Index,
+}
+
+impl Stored {
+    pub(crate) fn of(block: &Block) -> Self {
+        Self {
+            bytes: u32::try_from(block.bytes.len()).expect("a block is a few megabytes at most"),
+            index: block.index.clone(),
+        }
+    }
 }
 
 /// How far an epoch is acknowledged.
@@ -120,7 +128,7 @@ fn part_key(sequence: u64, part: u8) -> Vec<u8> {
     key
 }
 
-fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_extend(value, Vec::new()).expect("a vector takes any length, and these types always encode")
 }
 
@@ -174,15 +182,10 @@ impl Database {
             let mut batch = sled::Batch::default();
             for block in blocks {
                 let sequence = block.key.sequence;
-                let bytes = u32::try_from(block.bytes.len()).map_err(|_| DatabaseError::Damaged("block"))?;
                 for (part, bytes) in (0u8..=u8::MAX).zip(block.bytes.chunks(PART_BYTES)) {
                     batch.insert(part_key(sequence, part), bytes);
                 }
-                let stored = Stored {
-                    bytes,
-                    index: block.index.clone(),
-                };
-                batch.insert(key(b'i', &[sequence]), encode(&stored));
+                batch.insert(key(b'i', &[sequence]), encode(&Stored::of(block)));
             }
             batch_cursors(&mut batch, cursors);
             if let Some(acknowledged) = acknowledged {
@@ -236,7 +239,6 @@ impl Database {
         Ok(Self {
             db,
             file: File::open(path.join("db"))?,
-            path: path.to_owned(),
         })
     }
 
@@ -279,13 +281,6 @@ impl Database {
             acknowledged,
             cursors,
         })
-    }
-
-    /// Closes it and gives its space back to the disk.
-    pub(crate) fn remove(self) -> io::Result<()> {
-        let path = self.path.clone();
-        drop(self);
-        std::fs::remove_dir_all(path)
     }
 }
 

@@ -1,16 +1,20 @@
 //! The one thread on which the spool waits for the disk.
 //!
-//! Requests that have piled up while it waited are done together: one flush for all commits. When the
-//! disk refuses, the commit is tried again until it succeeds or the agent stops; meanwhile nothing is
-//! acknowledged to nodes and, since the agent bounds what it has asked for, nothing piles up.
+//! Requests that have piled up while it waited are done together: one flush for all commits of a chain.
+//! When the disk refuses a commit, it is tried again after a pause, for as long as the agent runs; what
+//! else is asked for goes on meanwhile, above all acknowledgements and evictions, which make room.
+//! Nothing is acknowledged to nodes until then and, since the agent bounds what it has asked for,
+//! nothing piles up.
 
 use super::{ReadError, Spool};
 use crate::block::{Block, BlockKey};
 use crate::intake::Cursor;
+use crate::retention::{Decision, Limits, Usage};
 use bytes::Bytes;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use trunnion_common::frame::Class;
 use trunnion_common::id::{Epoch, JournalId};
 use trunnion_common::sequence::SequenceSet;
 
@@ -18,8 +22,11 @@ use trunnion_common::sequence::SequenceSet;
 /// being read, one acknowledgement per epoch), so that sending never waits.
 const REQUESTS_MAX: usize = 1_024;
 
-/// Between attempts to write while the disk refuses.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Between attempts to write while the disk refuses: the first pause, and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// How often the disk's room is looked at when nothing is asked for.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What the spool is asked to do.
 #[derive(Clone, PartialEq, Debug)]
@@ -37,14 +44,18 @@ pub enum Request {
     },
     /// This block's tombstone is durable.
     Bury(BlockKey),
+    /// The tombstones of this directory of the waveform chain are durable.
+    Evict(u32),
     /// Fetch a block.
     Read(BlockKey),
 }
 
-/// Blocks, and the cursors that go with them.
+/// Blocks of one chain, and the cursors that go with them.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Commit {
-    /// Counts up; its reply confirms all up to it.
+    /// Which chain.
+    pub class: Class,
+    /// Counts up per chain; its reply confirms all up to it.
     pub number: u64,
     /// The blocks.
     pub blocks: Vec<Block>,
@@ -55,14 +66,18 @@ pub struct Commit {
 /// What the spool answers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reply {
-    /// Everything up to this commit survives a power cut.
-    Committed(u64),
+    /// Everything of this chain up to this commit survives a power cut.
+    Committed(Class, u64),
     /// The disk refuses; the commit will be tried again.
     Refused(String),
     /// What an acknowledgement of this epoch covered has been freed.
     Freed(Epoch),
     /// The block asked for.
     Read(BlockKey, Result<Bytes, ReadError>),
+    /// How much room there is, and what that means, whenever that has changed.
+    Room(Usage, Decision),
+    /// These blocks of a directory of the waveform chain must get tombstones; then it may be evicted.
+    Evicting(u32, Vec<BlockKey>),
 }
 
 /// Where requests are put; dropping it ends the thread after the last of them.
@@ -70,91 +85,188 @@ pub type Requests = SyncSender<Request>;
 
 /// Starts the thread. `reply` may block.
 pub fn spawn(
-    mut spool: Spool,
+    spool: Spool,
+    limits: Limits,
     reply: impl Fn(Reply) + Send + 'static,
 ) -> std::io::Result<(Requests, JoinHandle<()>)> {
     let (requests, queue) = sync_channel(REQUESTS_MAX);
     let thread = std::thread::Builder::new()
         .name("spool".to_owned())
-        .spawn(move || {
-            let mut waiting = Vec::new();
-            while let Some(batch) = next_batch(&queue, &mut waiting) {
-                work(&mut spool, batch, &queue, &mut waiting, &reply);
-            }
-        })?;
+        .spawn(move || Worker::new(spool, limits, reply).run(&queue))?;
     Ok((requests, thread))
 }
 
-/// Everything asked for by now; waits for the first. `None` when nothing will ever come again.
-fn next_batch(queue: &Receiver<Request>, waiting: &mut Vec<Request>) -> Option<Vec<Request>> {
-    if waiting.is_empty() {
-        waiting.push(queue.recv().ok()?);
-    }
-    waiting.extend(queue.try_iter());
-    Some(std::mem::take(waiting))
+struct Worker<R> {
+    spool: Spool,
+    limits: Limits,
+    reply: R,
+    /// Not yet on disk, by class.
+    pending: [Option<Commit>; 2],
+    /// After a refusal: when to try again, and the pause before.
+    retry: Option<(Instant, Duration)>,
+    told: Option<(Usage, Decision)>,
 }
 
-fn work(
-    spool: &mut Spool,
-    batch: Vec<Request>,
-    queue: &Receiver<Request>,
-    waiting: &mut Vec<Request>,
-    reply: &impl Fn(Reply),
-) {
-    let mut commit: Option<Commit> = None;
-    let mut others = Vec::new();
-    for request in batch {
-        match (request, &mut commit) {
-            (Request::Commit(next), Some(commit)) => {
+impl<R: Fn(Reply)> Worker<R> {
+    const fn new(spool: Spool, limits: Limits, reply: R) -> Self {
+        Self {
+            spool,
+            limits,
+            reply,
+            pending: [None, None],
+            retry: None,
+            told: None,
+        }
+    }
+
+    fn run(mut self, queue: &Receiver<Request>) {
+        self.make_room();
+        loop {
+            let is_over = match queue.recv_timeout(self.pause()) {
+                Ok(first) => {
+                    let mut others = Vec::new();
+                    for request in std::iter::once(first).chain(queue.try_iter()) {
+                        match request {
+                            Request::Commit(commit) => self.add(commit),
+                            other => others.push(other),
+                        }
+                    }
+                    if self.retry.is_none() {
+                        self.store();
+                    }
+                    others.into_iter().for_each(|request| self.serve(request));
+                    false
+                }
+                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => true,
+            };
+            if is_over || self.retry.is_some_and(|(at, _)| at <= now()) {
+                self.store();
+            }
+            if is_over {
+                break;
+            }
+            self.make_room();
+        }
+        let blocks: usize = self
+            .pending
+            .iter()
+            .flatten()
+            .map(|commit| commit.blocks.len())
+            .sum();
+        if blocks > 0 {
+            tracing::error!(
+                blocks,
+                "stopped before the disk took the last blocks; nodes still hold their frames"
+            );
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        let retry = self.retry.map(|(at, _)| at.saturating_duration_since(now()));
+        retry.unwrap_or(LOOK).min(LOOK)
+    }
+
+    fn add(&mut self, next: Commit) {
+        match &mut self.pending[next.class.index()] {
+            Some(commit) => {
                 commit.number = next.number;
                 commit.blocks.extend(next.blocks);
                 commit.cursors = next.cursors;
             }
-            (Request::Commit(next), empty) => *empty = Some(next),
-            (other, _) => others.push(other),
+            empty => *empty = Some(next),
         }
     }
-    if let Some(commit) = commit
-        && store(spool, &commit, queue, waiting, reply)
-    {
-        reply(Reply::Committed(commit.number));
+
+    /// Tries to get everything pending onto the disk: essentials first, since waveforms name clock
+    /// fixes that stand there.
+    fn store(&mut self) {
+        for class in Class::ALL {
+            let Some(commit) = self.pending[class.index()].take() else {
+                continue;
+            };
+            match self.spool.commit(class, &commit.blocks, &commit.cursors) {
+                Ok(()) => {
+                    self.retry = None;
+                    (self.reply)(Reply::Committed(class, commit.number));
+                }
+                Err(error) => {
+                    (self.reply)(Reply::Refused(error.to_string()));
+                    self.pending[class.index()] = Some(commit);
+                    let pause = self.retry.map_or(RETRY.0, |(_, pause)| (2 * pause).min(RETRY.1));
+                    self.retry = Some((now() + pause, pause));
+                    return;
+                }
+            }
+        }
     }
-    for request in others {
+
+    fn serve(&mut self, request: Request) {
         match request {
-            // Taken out above.
-            Request::Commit(_) => {}
+            Request::Commit(commit) => self.add(commit),
             Request::Acknowledge {
                 epoch,
                 received,
                 journal,
             } => {
-                spool.acknowledge(epoch, &received, journal);
-                reply(Reply::Freed(epoch));
+                self.spool.acknowledge(epoch, &received, journal);
+                (self.reply)(Reply::Freed(epoch));
             }
-            Request::Bury(key) => spool.bury(key),
-            Request::Read(key) => reply(Reply::Read(key, spool.read(key))),
+            Request::Bury(key) => self.spool.bury(key),
+            Request::Evict(directory) => {
+                self.spool.evict(directory);
+                // There is room now: what was refused is tried again at once.
+                if let Some((at, _)) = &mut self.retry {
+                    *at = now();
+                }
+            }
+            Request::Read(key) => (self.reply)(Reply::Read(key, self.spool.read(key))),
+        }
+    }
+
+    /// Carries out what retention decides, one step after the other.
+    fn make_room(&mut self) {
+        loop {
+            let usage = match self.spool.usage() {
+                Ok(usage) => usage,
+                Err(error) => {
+                    tracing::warn!(%error, "room on the spool's disk is not known");
+                    return;
+                }
+            };
+            let decision = self.limits.decide(&usage);
+            self.spool.fit(&self.limits, &usage);
+            if decision == Decision::Keep && self.retry.is_none() {
+                self.spool.fill_ballast();
+            }
+            let told = Some((usage, decision));
+            if self.told != told {
+                self.told = told;
+                if let Some((usage, decision)) = &self.told {
+                    (self.reply)(Reply::Room(usage.clone(), *decision));
+                }
+            }
+            match decision {
+                Decision::EvictWaveform { directory } => {
+                    let blocks = self.spool.begin_eviction(directory);
+                    (self.reply)(Reply::Evicting(directory, blocks));
+                }
+                Decision::CloseWaveform => {
+                    if let Err(error) = self.spool.close_waveform() {
+                        (self.reply)(Reply::Refused(error.to_string()));
+                        return;
+                    }
+                }
+                Decision::Keep | Decision::StopWaveformIntake | Decision::StopIntake => return,
+            }
         }
     }
 }
 
-/// Whether the commit is on disk; tries until it is, or until the agent stops.
-fn store(
-    spool: &mut Spool,
-    commit: &Commit,
-    queue: &Receiver<Request>,
-    waiting: &mut Vec<Request>,
-    reply: &impl Fn(Reply),
-) -> bool {
-    while let Err(error) = spool.commit(&commit.blocks, &commit.cursors) {
-        reply(Reply::Refused(error.to_string()));
-        match queue.recv_timeout(RETRY_PAUSE) {
-            Ok(request) => waiting.push(request),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                tracing::error!(blocks = commit.blocks.len(), %error, "stopped before the disk took the last blocks; nodes still hold their frames");
-                return false;
-            }
-        }
-    }
-    true
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the pause before the disk is tried again is this thread's own, whatever else it is asked for"
+)]
+fn now() -> Instant {
+    Instant::now()
 }

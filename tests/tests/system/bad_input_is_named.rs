@@ -117,7 +117,7 @@ fn a_corrupt_spool_is_set_aside_and_the_agent_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let mut plant = Plant::found(dir.path(), &fleet("6205")).unwrap();
     plant.start_agent(&[absent_node()]).unwrap();
-    let spool = dir.path().join("agent/spool");
+    let spool = dir.path().join("agent/spool/waveform");
     let database = await_some(START_LIMIT, || {
         let entries = std::fs::read_dir(&spool)
             .ok()?

@@ -1,0 +1,88 @@
+//! What a database holds, written beside it: `00000017.index` next to `00000017/`.
+//!
+//! When a database cannot be opened any more, this file still says which blocks, frames and samples
+//! were in it, so that their loss has a name. It is appended to and synced before the database is, so
+//! it never knows less; a record is
+//!
+//! | bytes | |
+//! |---|---|
+//! | 4 | length of the record, little-endian |
+//! | 4 | CRC-32C of the record, little-endian |
+//! | length | postcard: format version and epoch in the first, sequence and [`Stored`] in the others |
+//!
+//! What follows a record that is torn or damaged is not read.
+
+use super::database::{FORMAT, Stored, encode};
+use crate::block::Block;
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use trunnion_common::codec::crc32c;
+use trunnion_common::id::Epoch;
+
+/// The file beside a database's directory.
+pub(crate) fn path_of(database: &Path) -> PathBuf {
+    database.with_extension("index")
+}
+
+/// An index being written.
+#[derive(Debug)]
+pub(crate) struct IndexLog {
+    file: File,
+}
+
+impl IndexLog {
+    /// A new one beside the database `database` of the epoch; its directory entry is for the caller
+    /// to sync.
+    pub(crate) fn create(database: &Path, epoch: Epoch) -> io::Result<Self> {
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create_new(true)
+            .open(path_of(database))?;
+        file.write_all(&record(&encode(&(FORMAT, epoch))))?;
+        file.sync_data()?;
+        Ok(Self { file })
+    }
+
+    /// Adds blocks; durable when it returns.
+    pub(crate) fn append_blocks(&mut self, blocks: &[Block]) -> io::Result<()> {
+        let entry = |block: &Block| record(&encode(&(block.key.sequence, Stored::of(block))));
+        let bytes: Vec<u8> = blocks.iter().flat_map(entry).collect();
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.file.write_all(&bytes)?;
+        self.file.sync_data()
+    }
+}
+
+/// Epoch and blocks, as far as the file beside `database` can be read; `None` when not even the epoch can.
+pub(crate) fn read(database: &Path) -> io::Result<Option<(Epoch, BTreeMap<u64, Stored>)>> {
+    let bytes = std::fs::read(path_of(database))?;
+    let mut records = Records(&bytes);
+    let Some((FORMAT, epoch)) = records.next().and_then(|head| postcard::from_bytes(head).ok()) else {
+        return Ok(None);
+    };
+    let blocks = records.map_while(|record| postcard::from_bytes(record).ok());
+    Ok(Some((epoch, blocks.collect())))
+}
+
+fn record(content: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(content.len()).expect("an index is a few kilobytes at most");
+    [&length.to_le_bytes(), &crc32c(content).to_le_bytes(), content].concat()
+}
+
+struct Records<'a>(&'a [u8]);
+
+impl<'a> Iterator for Records<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (length, rest) = self.0.split_first_chunk()?;
+        let (crc, rest) = rest.split_first_chunk()?;
+        let (content, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        self.0 = rest;
+        (crc32c(content) == u32::from_le_bytes(*crc)).then_some(content)
+    }
+}
