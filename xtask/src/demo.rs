@@ -42,17 +42,13 @@ pub(crate) fn run(flags: &Demo) -> Result<()> {
         .context("no temporary directory")?;
     let mut screen = Screen::new(Interrupt::install()?);
     let told = tell(flags, cases, dir.path(), &mut screen);
+    screen.close();
     match told {
         Err(_) if screen.interrupt.has_come() => bail!("interrupted; every process has been ended"),
-        Err(error) => {
-            let dir = dir.keep();
-            Err(error).with_context(|| {
-                format!(
-                    "every process has been ended; logs and data are kept in {}",
-                    dir.display()
-                )
-            })
-        }
+        Err(error) => bail!(
+            "{error:#}\nevery process has been ended; logs and data are kept in {}",
+            dir.keep().display()
+        ),
         Ok(report) if report.samples_unexplained > 0 || report.samples_double_counted > 0 => {
             bail!(
                 "the ledger does not add up; logs and data are kept in {}",
