@@ -287,8 +287,6 @@ impl Plant {
         let mut command = Command::new(binary("trunnion-host-node")?);
         command
             .args(["--node", &spec.id])
-            .arg("--boot-counter")
-            .arg(self.dir.join(format!("node-{}.boot", spec.id)))
             .args(["--rate", &spec.rate_hz.to_string()])
             .args(["--range", &spec.range_g.to_string()])
             .args(["--start-at", &spec.start_at_ms.to_string()])

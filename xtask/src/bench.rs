@@ -1,6 +1,5 @@
 //! Figures, measured on a release build and written as JSON and as a table.
 
-use crate::ci::{cargo, root};
 use crate::flags::{Area, Bench};
 use crate::report::step;
 use anyhow::{Context, Result};
@@ -8,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use trunnion_tests::bench::delivery::{self, Scale};
 use trunnion_tests::bench::figure::Report;
+use trunnion_tests::workspace::{cargo, root};
 
 /// Measures an area. Figures are of the release build: a debug build starts that one instead.
 pub(crate) fn run(flags: &Bench) -> Result<()> {

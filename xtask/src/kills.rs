@@ -1,13 +1,13 @@
 //! Real processes killed under load, as often as one likes.
 
 use crate::bench::{commit, write};
-use crate::ci::cargo;
 use crate::flags::Kills;
 use crate::report::step;
 use anyhow::{Context, Result, bail};
 use std::time::{SystemTime, UNIX_EPOCH};
 use trunnion_tests::bench::figure::{Figure, Report};
 use trunnion_tests::kills::{self, Options};
+use trunnion_tests::workspace::cargo;
 
 /// Kills, and says what it cost.
 pub(crate) fn run(flags: &Kills) -> Result<()> {

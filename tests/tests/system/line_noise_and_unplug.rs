@@ -15,7 +15,7 @@ use trunnion_common::frame::{Class, FRAME_MAX, Header, Payload, TimeReply, encod
 use trunnion_common::id::{BootId, LineAddress, NodeId};
 use trunnion_common::time::NodeTicks;
 use trunnion_common::version;
-use trunnion_tests::plant::{Machine, NodeSpec, Plant, fleet_text};
+use trunnion_tests::plant::{Machine, NodeSpec, Plant, Source, fleet_text};
 use trunnion_tests::process::await_some;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -46,7 +46,7 @@ fn node(dir: &Path, id: &str, seconds: f64) -> NodeSpec {
     std::fs::write(&samples, bytes).unwrap();
     NodeSpec {
         id: id.to_owned(),
-        samples,
+        source: Source::Recording(samples),
         rate_hz: RATE_HZ,
         range_g: 16.0,
         start_at_ms: 0,
