@@ -384,6 +384,52 @@ mod tests {
         assert!(add(&mut holes, 1, 1), "closing a hole needs no further range");
     }
 
+    #[test]
+    fn neighbours_share_a_tombstone_until_one_cannot_name_more() {
+        let index = |node, sequence| {
+            let mut gathering = gathering(65_536);
+            assert!(add(&mut gathering, node, sequence));
+            gathering.close(KEY).index
+        };
+        let key = |epoch, sequence| BlockKey {
+            epoch: Epoch(epoch),
+            sequence,
+        };
+        let lost = [
+            (key(1, 4), index(1, 0)),
+            (key(1, 5), index(2, 7)),
+            (key(1, 6), index(1, 1)),
+        ];
+        let one = tombstones(
+            lost.iter().map(|(key, index)| (*key, index)),
+            LossCause::SpoolEvicted,
+        );
+        assert_eq!(one.len(), 1);
+        assert_eq!(one[0].blocks, Range::new(4, 7).unwrap());
+        assert_eq!(one[0].frames[0].3[..], [Range::new(0, 2).unwrap()]);
+        let samples: Vec<u64> = one[0].samples.iter().map(|(.., count)| *count).collect();
+        assert_eq!(samples, [20, 10]);
+
+        let apart = [
+            (key(1, 4), index(1, 0)),
+            (key(1, 6), index(1, 1)),
+            (key(2, 7), index(1, 2)),
+        ];
+        let three = tombstones(
+            apart.iter().map(|(key, index)| (*key, index)),
+            LossCause::SpoolEvicted,
+        );
+        assert_eq!(three.len(), 3, "a hole or another epoch begins another");
+        let many: Vec<(BlockKey, Index)> = (0..=TOMBSTONE_FRAMES_MAX as u64)
+            .map(|n| (key(1, n), index(n + 1, 0)))
+            .collect();
+        let two = tombstones(
+            many.iter().map(|(key, index)| (*key, index)),
+            LossCause::SpoolEvicted,
+        );
+        assert_eq!(two.len(), 2, "too many streams for one");
+    }
+
     proptest! {
         #[test]
         fn ranges_are_a_set(numbers in prop::collection::vec(0u64..40, 0..60)) {

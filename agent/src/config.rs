@@ -448,6 +448,23 @@ mod tests {
     }
 
     #[test]
+    fn the_spool_is_limited_in_bytes_and_in_share_of_the_disk() {
+        let limited =
+            format!("spool_quota_mib = 100\nspool_disk_percent = 20\nspool_essential_mib = 8\n{GOOD}");
+        let (written, problems) = Written::read(Path::new("agent.toml"), &limited);
+        assert!(problems.is_empty(), "{problems}");
+        let expected = Limits {
+            quota_bytes: 100 << 20,
+            disk_percent: 20,
+            essential_bytes: 8 << 20,
+        };
+        assert_eq!(written.retention, expected);
+        let (written, _) = Written::read(Path::new("agent.toml"), GOOD);
+        assert_eq!(written.retention.essential_bytes, RETENTION.essential_bytes);
+        assert!(written.retention.quota_bytes > 1 << 60);
+    }
+
+    #[test]
     fn a_port_is_listed_once() {
         let twice = format!("{GOOD}[[port]]\npath = \"/dev/ttyUSB0\"\n");
         assert!(problems(&twice)[0].contains("agent.toml:6:8: the port /dev/ttyUSB0 is listed twice"));

@@ -495,7 +495,11 @@ impl Gateway {
 
     fn handle_committed(&mut self, class: Class, number: u64) {
         let commits = &mut self.commits[class.index()];
-        while let Some(commit) = commits.pop_front_if(|commit| commit.number <= number) {
+        let confirmed = commits
+            .iter()
+            .take_while(|commit| commit.number <= number)
+            .count();
+        for commit in commits.drain(..confirmed) {
             self.intake.handle_durable(&commit.upto);
             for (key, bytes) in commit.blocks {
                 self.publisher.handle_stored(key, bytes);

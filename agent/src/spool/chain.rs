@@ -303,7 +303,7 @@ impl Chain {
             let is_damaged = member.is_damaged;
             member.left.retain(|&sequence| {
                 let key = BlockKey { epoch, sequence };
-                !is_settled(&key) && !(is_damaged && good.contains(&key))
+                !(is_settled(&key) || is_damaged && good.contains(&key))
             });
         }
         recovered.blocks.retain(|key, _| !is_settled(key));
