@@ -90,7 +90,7 @@ function rmsByChannel(asset) {
 function showAssets(answer) {
   const rows = answer.assets.map((asset) =>
     row([
-      asset.name ? `${asset.name} (${asset.asset})` : asset.asset,
+      asset.name && asset.name !== asset.asset ? `${asset.name} (${asset.asset})` : asset.asset,
       gradeCell(asset.grade),
       [asset.site, asset.area].filter(Boolean).join(" / ") || "not in the fleet file",
       age(asset.last_data, answer.now),
@@ -155,7 +155,7 @@ function showGateways(answer, now) {
       gateway.connected ? "● connected" : "▲ away",
       age(gateway.last_heard, now),
       gateway.nodes === null ? "–" : String(gateway.nodes),
-      gateway.spool_blocks === null ? "–" : `${count(gateway.spool_blocks)} blocks, ${number(gateway.spool_bytes / 1e6, 3)} MB`,
+      gateway.spool_blocks === null ? "–" : `${count(gateway.spool_blocks)} blocks, ${number(gateway.spool_bytes / 1e3, 3)} kB`,
     ]),
   );
   if (rows.length === 0) rows.push(nothing(5, "No gateway has come yet."));
