@@ -14,7 +14,7 @@ use trunnion_agent::mqtt::MqttEvent;
 use trunnion_agent::port::PortEvent;
 use trunnion_agent::spool::{ReadError, Recovered, Reply, Request};
 use trunnion_collector::journal::{Commit, Entry, Position};
-use trunnion_collector::pipeline::{Output, Pipeline, Settings};
+use trunnion_collector::pipeline::{Output, Pipeline};
 use trunnion_common::ack::{Ack, AckLevel};
 use trunnion_common::block::{Block as Parsed, Body};
 use trunnion_common::codec::{Decoder, LINE_FRAME_MAX, stuff};
@@ -76,7 +76,7 @@ impl World {
             disk: BTreeMap::new(),
             sequences: [0; 2],
             connection: 0,
-            pipeline: Pipeline::new(Settings::default()),
+            pipeline: Pipeline::new(),
             received: BTreeMap::new(),
             outputs: Vec::new(),
             commits: 0,
