@@ -13,7 +13,7 @@ use trunnion_tests::workspace::{cargo, root};
 pub(crate) fn run(flags: &Bench) -> Result<()> {
     if cfg!(debug_assertions) && !flags.debug {
         step("building for release");
-        let mut again = cargo(&["run", "--quiet", "--release", "--package", "xtask", "--"]);
+        let mut again = cargo(["run", "--quiet", "--release", "--package", "xtask", "--"]);
         again.args(std::env::args_os().skip(1));
         return crate::ci::run(again);
     }

@@ -12,7 +12,7 @@ use trunnion_tests::workspace::cargo;
 /// Kills, and says what it cost.
 pub(crate) fn run(flags: &Kills) -> Result<()> {
     step("building the programs");
-    crate::ci::run(cargo(&["build", "--workspace", "--bins"]))?;
+    crate::ci::run(cargo(["build", "--workspace", "--bins"]))?;
     let dir = tempfile::Builder::new()
         .prefix("trunnion-kills-")
         .tempdir()
