@@ -5,6 +5,9 @@
 //! that are starting, recovering, connecting or draining what the spool holds. Between volleys the
 //! nodes hand over what their outboxes held, and everything catches up.
 //!
+//! A killed process leaves to the kernel what it has written, so this says nothing of torn and lost
+//! writes: those are a power cut's, and need a simulated disk.
+//!
 //! What is proven at the end is told by three witnesses: the nodes (what they produced), the ledger
 //! (what the collector says became of it), and the journal itself, sample by sample ([`crate::audit`]).
 

@@ -2,6 +2,7 @@
 //! of real processes on loopback for stories to play in.
 
 pub mod audit;
+pub mod bench;
 pub mod cases;
 pub mod host_node;
 pub mod kills;

@@ -28,6 +28,10 @@ pub(crate) enum Verb {
     Ci,
     /// `ci`, then every test of the workspace.
     Test,
+    /// SIGKILL collector and agent in turns under load, then prove that no sample was lost or doubled.
+    Kills(Kills),
+    /// Measure an area on a release build; ends with a table of figures beside their goals.
+    Bench(Bench),
 }
 
 /// Flags of `demo`.
@@ -49,6 +53,44 @@ pub(crate) struct Demo {
     /// standard input.
     #[arg(long)]
     pub(crate) keep: bool,
+}
+
+/// Flags of `kills`.
+#[derive(clap::Args)]
+pub(crate) struct Kills {
+    /// How many.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) count: u32,
+    /// Dice of a former run, to strike with the same delays again.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Write the figures as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+}
+
+/// Flags of `bench`.
+#[derive(clap::Args)]
+pub(crate) struct Bench {
+    /// What to measure.
+    #[arg(value_enum)]
+    pub(crate) area: Area,
+    /// Write the figures as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// Size of the backlog that is drained: less than 1024 leaves the figures out that name it.
+    #[arg(long, value_name = "MIB")]
+    pub(crate) backlog_mib: Option<u64>,
+    /// Measure the debug build as it is: for work on the measurement itself.
+    #[arg(long)]
+    pub(crate) debug: bool,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(crate) enum Area {
+    /// From the gateway's spool into the collector's journal.
+    Delivery,
 }
 
 /// Where signals come from.

@@ -1,10 +1,12 @@
 //! Automation: `cargo xtask <verb>`. One file per verb; nothing else depends on this crate.
 
+mod bench;
 mod certs;
 mod ci;
 mod demo;
 mod flags;
 mod interrupt;
+mod kills;
 mod no_std;
 mod report;
 mod tidy;
@@ -18,6 +20,8 @@ fn main() -> ExitCode {
         flags::Verb::Certs { dir } => certs::make(&dir),
         flags::Verb::Ci => ci::ci(),
         flags::Verb::Test => ci::test(),
+        flags::Verb::Kills(flags) => kills::run(&flags),
+        flags::Verb::Bench(flags) => bench::run(&flags),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
