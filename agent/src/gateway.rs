@@ -12,7 +12,7 @@ use crate::block::{Block, BlockKey, Gathering, Index, span};
 use crate::clock::Now;
 use crate::clock_sync::{ClockSync, FixInForce};
 use crate::config::Config;
-use crate::intake::{BootKey, Intake, Taken, Upto};
+use crate::intake::{BootKey, Fate, Intake, Taken, Upto};
 use crate::line::{Heard, Line};
 use crate::metrics::Metrics;
 use crate::mqtt::MqttEvent;
@@ -27,7 +27,7 @@ use std::time::Duration;
 use trunnion_common::ack::Ack;
 use trunnion_common::block::{FrameRecord, GatewayDescribe, Kind};
 use trunnion_common::codec::crc32c;
-use trunnion_common::frame::{Class, Payload};
+use trunnion_common::frame::Payload;
 use trunnion_common::id::{ChannelId, Epoch, JournalId, MasterId};
 use trunnion_common::message::{self, Command, CommandOutcome, CommandResult, MESSAGE_MAX, Phase};
 use trunnion_common::reject::{Reject, RejectReason};
@@ -84,6 +84,8 @@ pub enum Action {
 /// The state of the whole gateway.
 #[derive(Debug)]
 pub struct Gateway {
+    /// What the lines are called in the log.
+    ports: Vec<String>,
     lines: Vec<Line>,
     intake: Intake,
     clocks: BTreeMap<BootKey, ClockSync>,
@@ -234,6 +236,11 @@ impl Gateway {
             .databases_quarantined
             .inc_by(recovered.quarantined.len() as u64);
         let mut gateway = Self {
+            ports: config
+                .ports
+                .iter()
+                .map(|port| port.path.display().to_string())
+                .collect(),
             lines: config
                 .ports
                 .iter()
@@ -306,6 +313,7 @@ impl Gateway {
 
     fn handle_bytes(&mut self, line: usize, mut bytes: &[u8], arrived: Now, now: Now) {
         let Self {
+            ports,
             lines,
             intake,
             clocks,
@@ -313,6 +321,7 @@ impl Gateway {
             metrics,
             ..
         } = self;
+        let port = &ports[line];
         let mut is_full = false;
         while !bytes.is_empty() {
             let (raw, payload) = match lines[line].handle_bytes(&mut bytes) {
@@ -320,12 +329,15 @@ impl Gateway {
                 Some(Heard::Frame(raw, payload)) => (raw, payload),
                 Some(Heard::Broken(reason)) => {
                     Metrics::reason(&metrics.frames_broken, reason).inc();
+                    if let Some(frames) = lines[line].note_broken(now.mono) {
+                        tracing::warn!(port, frames, %reason, "broken frames on a line; check speed, cable and what is on the other end");
+                    }
                     continue;
                 }
                 Some(Heard::SecondMaster(master)) => {
                     metrics.second_masters.inc();
                     tracing::error!(
-                        line,
+                        port,
                         master = master.0,
                         "second_master: another agent polls on this line, which is not used any more; \
                          stop one of the two and restart this agent"
@@ -341,7 +353,7 @@ impl Gateway {
             let was_known = intake.knows(key);
             let taken = intake.handle_frame(header, payload.as_ref(), now.mono);
             if !was_known {
-                tracing::info!(node = %key.0, boot = %key.1, line, "a node's boot heard for the first time");
+                tracing::info!(node = %key.0, boot = %key.1, port, "a node's boot heard for the first time");
             }
             metrics.boots_forgotten.inc_by(taken.forgotten as u64);
             if taken.forgotten > 0 {
@@ -358,11 +370,14 @@ impl Gateway {
                 writer.add_record(Kind::ClockFix, &fix, now.mono);
             }
             book_gaps(&taken, writer, metrics, now);
-            if !taken.is_new {
-                metrics.frames_duplicate.inc();
+            match taken.fate {
+                Fate::New => metrics.frames.inc(),
+                Fate::Duplicate => metrics.frames_duplicate.inc(),
+                Fate::Deferred => metrics.frames_deferred.inc(),
+            };
+            if taken.fate != Fate::New {
                 continue;
             }
-            metrics.frames.inc();
             metrics
                 .samples
                 .inc_by(taken.samples.map_or(0, |samples| samples.range.count()));
@@ -748,11 +763,12 @@ fn book_gaps(taken: &Taken, writer: &mut Writer, metrics: &Metrics, now: Now) {
     for gap in &taken.gaps {
         let frames: u64 = gap.ranges.iter().map(|range| range.count()).sum();
         Metrics::cause(&metrics.frames_lost, gap.cause).inc_by(frames);
-        // Essential frames are superseded by newer ones as a matter of course.
-        if gap.class == Class::Waveform {
-            tracing::error!(node = %gap.node, boot = %gap.boot, frames, cause = gap.cause.label(), "frames lost before they reached this agent");
+        let class = gap.class;
+        let (node, boot, cause) = (gap.node, gap.boot, gap.cause.label());
+        if gap.cause == LossCause::NotHeld {
+            tracing::debug!(%node, %boot, ?class, frames, cause, "frames gone from the node, no sample missed");
         } else {
-            tracing::debug!(node = %gap.node, boot = %gap.boot, frames, cause = gap.cause.label(), "essential frames superseded");
+            tracing::error!(%node, %boot, ?class, frames, cause, "frames lost before they reached this agent");
         }
         writer.add_record(Kind::Gap, gap, now.mono);
     }

@@ -4,6 +4,14 @@
 //! A node's status tells which frames it still holds: what lies below, was never heard and is not held
 //! will never come, and is reported as a [`Gap`], so that the acknowledgement can move past it.
 //!
+//! The cause of such a gap follows from the node's own counts. If it has dropped samples from its outbox
+//! since its last status, that is `outbox_full`. If it has not, no sample is missed: a newer status took
+//! the place of one that the line had damaged, or the frames were acknowledged by an agent whose memory
+//! this one does not have. Nobody here or at the node has them any more, which is `not_held`.
+//!
+//! A frame that would leave more holes than a [`SequenceSet`] can tell is not taken: it lies above the
+//! acknowledgement, so that the node still has it and sends it again when the holes are filled.
+//!
 //! Nothing here is durable by itself: a [`Cursor`] goes to disk in the same commit as the blocks that
 //! hold the frames it counts, and only then may [`Intake::durable`] name them to the node.
 
@@ -39,6 +47,8 @@ struct Boot {
     received: [SequenceSet; 2],
     durable: Upto,
     channels: BTreeMap<ChannelId, Channel>,
+    /// Samples that the node has counted as dropped from its outbox.
+    dropped: u64,
     heard: Duration,
 }
 
@@ -51,14 +61,25 @@ struct Channel {
 /// What became of a frame.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Taken {
-    /// Whether it was heard for the first time: it must go into a block then.
-    pub is_new: bool,
+    /// Whether it is to be kept.
+    pub fate: Fate,
     /// The samples in it.
     pub samples: Option<Samples>,
     /// What is now known never to come.
     pub gaps: Vec<Gap>,
     /// How many boots had to be forgotten for it: 0 or 1.
     pub forgotten: usize,
+}
+
+/// What is to be done with a frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// It was heard for the first time: it must go into a block.
+    New,
+    /// It is there already, or known never to come.
+    Duplicate,
+    /// Too many frames before it are missing: the node will send it again.
+    Deferred,
 }
 
 /// What of a boot must survive a restart of the agent.
@@ -87,6 +108,7 @@ impl Intake {
                 .iter()
                 .map(|&(channel, produced, at_node)| (channel, Channel { produced, at_node }))
                 .collect(),
+            dropped: 0,
             heard: Duration::ZERO,
         };
         self.boots.insert((cursor.node, cursor.boot), boot);
@@ -97,7 +119,7 @@ impl Intake {
     pub fn handle_frame(&mut self, header: &Header, payload: Option<&Payload<'_>>, now: Duration) -> Taken {
         let key = (header.node, header.boot);
         let mut taken = Taken {
-            is_new: false,
+            fate: Fate::New,
             samples: payload.and_then(samples),
             gaps: Vec::new(),
             forgotten: 0,
@@ -108,22 +130,26 @@ impl Intake {
         }
         let boot = self.boots.entry(key).or_default();
         boot.heard = now;
-        match boot.received[header.class.index()].insert(header.sequence) {
-            Insertion::New | Insertion::Partial => {}
-            Insertion::Duplicate => return taken,
-            Insertion::Overflow { closed } => {
-                taken
-                    .gaps
-                    .extend(gaps(key, header.class, [closed], LossCause::SetOverflow));
+        let class = header.class.index();
+        let sequence = match Range::one(header.sequence) {
+            Some(sequence) if !boot.received[class].contains(header.sequence) => sequence,
+            // The last number of all cannot be named, and no stream gets there.
+            _ => {
+                taken.fate = Fate::Duplicate;
+                return taken;
             }
+        };
+        // Before it is judged itself: a status may close the very holes that it would come behind.
+        if let Some(Payload::Status(status)) = payload {
+            boot.handle_status(header, status, &mut taken.gaps);
         }
-        taken.is_new = true;
+        taken.fate = insert(&mut boot.received[class], sequence);
+        if taken.fate != Fate::New {
+            return taken;
+        }
         if let Some(samples) = taken.samples {
             let channel = boot.channels.entry(samples.channel).or_default();
             channel.produced = channel.produced.max(samples.range.end());
-        }
-        if let Some(Payload::Status(status)) = payload {
-            boot.handle_status(header, status, &mut taken.gaps);
         }
         taken
     }
@@ -244,6 +270,13 @@ impl Boot {
             channel.produced = channel.produced.max(reported.produced);
             channel.at_node = channel.at_node.max(reported.held_from.min(reported.produced));
         }
+        let dropped = dropped(status);
+        let cause = if dropped > self.dropped {
+            LossCause::OutboxFull
+        } else {
+            LossCause::NotHeld
+        };
+        self.dropped = self.dropped.max(dropped);
         for class in Class::ALL {
             let limit = if class == header.class {
                 header.sequence
@@ -251,27 +284,33 @@ impl Boot {
                 status.next[class.index()]
             };
             let set = &mut self.received[class.index()];
-            let gone = gone(set, &status.held[class.index()], limit);
-            for range in &gone {
-                // Ascending ranges below the limit only ever fill holes; a range above all that was
-                // heard may be one too many, and then the lowest hole is known to be given up.
-                if let Insertion::Overflow { closed } = set.insert_range(*range) {
-                    gaps_found.extend(gaps(
-                        (header.node, header.boot),
-                        class,
-                        [closed],
-                        LossCause::SetOverflow,
-                    ));
-                }
-            }
-            gaps_found.extend(gaps(
-                (header.node, header.boot),
-                class,
-                gone,
-                LossCause::OutboxFull,
-            ));
+            let mut gone = gone(set, &status.held[class.index()], limit);
+            // One too many keeps for the next status, which finds it again.
+            gone.retain(|range| insert(set, *range) == Fate::New);
+            gaps_found.extend(gaps((header.node, header.boot), class, gone, cause));
         }
     }
+}
+
+/// Adds to a set unless that would close a hole in it.
+fn insert(set: &mut SequenceSet, range: Range) -> Fate {
+    let mut with = set.clone();
+    match with.insert_range(range) {
+        Insertion::New | Insertion::Partial => {
+            *set = with;
+            Fate::New
+        }
+        Insertion::Duplicate => Fate::Duplicate,
+        Insertion::Overflow { .. } => Fate::Deferred,
+    }
+}
+
+/// Samples that a node has counted as dropped from its outbox, over all channels.
+fn dropped(status: &Status) -> u64 {
+    let drops = status.channels.iter().flat_map(|channel| &channel.drops);
+    drops
+        .filter(|(cause, _)| *cause == LossCause::OutboxFull)
+        .fold(0, |sum, (_, samples)| sum.saturating_add(*samples))
 }
 
 /// What lies below `limit`, was not received and is not held.
@@ -330,6 +369,7 @@ mod tests {
     use std::collections::BTreeSet;
     use trunnion_common::frame::{ChannelStatus, Packing, ResetCause, Waveform};
     use trunnion_common::id::LineAddress;
+    use trunnion_common::sequence::RANGES_MAX;
     use trunnion_common::time::NodeTicks;
 
     const NODE: u64 = 7;
@@ -370,13 +410,17 @@ mod tests {
         Range::new(first, end).unwrap()
     }
 
-    /// A status with this sequence: these waveform frames held, this the next one.
+    /// A status with this sequence: these waveform frames held, this the next one, nothing dropped.
     fn status(intake: &mut Intake, sequence: u64, held: &[Range], next: u64) -> Taken {
+        status_of_drops(intake, sequence, held, next, 0)
+    }
+
+    fn status_of_drops(intake: &mut Intake, sequence: u64, held: &[Range], next: u64, dropped: u64) -> Taken {
         let status = Status {
             channels: [ChannelStatus {
                 produced: 100 * next + 50,
                 held_from: held.first().map_or(100 * next, |range| 100 * range.first()),
-                drops: Default::default(),
+                drops: [(LossCause::OutboxFull, dropped)].into_iter().collect(),
             }]
             .into_iter()
             .collect(),
@@ -400,9 +444,13 @@ mod tests {
     #[test]
     fn a_frame_is_new_once() {
         let mut intake = Intake::default();
-        assert!(waveform(&mut intake, 1, 0).is_new);
-        assert!(!waveform(&mut intake, 1, 0).is_new);
-        assert!(waveform(&mut intake, 2, 0).is_new, "another boot counts anew");
+        assert_eq!(waveform(&mut intake, 1, 0).fate, Fate::New);
+        assert_eq!(waveform(&mut intake, 1, 0).fate, Fate::Duplicate);
+        assert_eq!(
+            waveform(&mut intake, 2, 0).fate,
+            Fate::New,
+            "another boot counts anew"
+        );
     }
 
     #[test]
@@ -421,7 +469,7 @@ mod tests {
         let mut intake = Intake::default();
         waveform(&mut intake, 1, 0);
         waveform(&mut intake, 1, 5);
-        let taken = status(&mut intake, 0, &[range(3, 5), range(6, 8)], 10);
+        let taken = status_of_drops(&mut intake, 0, &[range(3, 5), range(6, 8)], 10, 400);
         assert_eq!(
             ranges_of(&taken.gaps, Class::Waveform),
             [range(1, 3), range(8, 10)]
@@ -441,6 +489,7 @@ mod tests {
         status(&mut intake, 0, &[], 0);
         let taken = status(&mut intake, 4, &[], 0);
         assert_eq!(ranges_of(&taken.gaps, Class::Essential), [range(1, 4)]);
+        assert_eq!(taken.gaps[0].cause, LossCause::NotHeld);
         assert_eq!(intake.upto()[&key(1)], [5, 0]);
     }
 
@@ -459,14 +508,16 @@ mod tests {
     }
 
     #[test]
-    fn a_seventeenth_range_is_booked_as_given_up() {
+    fn a_frame_behind_a_seventeenth_hole_is_left_with_the_node() {
         let mut intake = Intake::default();
-        for n in 0..16 {
-            assert!(waveform(&mut intake, 1, 2 * n + 1).gaps.is_empty());
+        for n in 0..RANGES_MAX as u64 {
+            assert_eq!(waveform(&mut intake, 1, 2 * n + 1).fate, Fate::New);
         }
         let taken = waveform(&mut intake, 1, 99);
-        assert_eq!(ranges_of(&taken.gaps, Class::Waveform), [range(0, 1)]);
-        assert_eq!(taken.gaps[0].cause, LossCause::SetOverflow);
+        assert_eq!((taken.fate, taken.gaps), (Fate::Deferred, Vec::new()));
+        assert_eq!(intake.upto()[&key(1)], [0, 0]);
+        assert_eq!(waveform(&mut intake, 1, 0).fate, Fate::New, "a hole is filled");
+        assert_eq!(waveform(&mut intake, 1, 99).fate, Fate::New);
     }
 
     #[test]
@@ -482,8 +533,8 @@ mod tests {
             restored.restore(&postcard::from_bytes(&bytes).unwrap());
         }
         assert_eq!(restored.cursors(|_| None), cursors);
-        assert!(!waveform(&mut restored, 1, 7).is_new);
-        assert!(waveform(&mut restored, 1, 6).is_new);
+        assert_eq!(waveform(&mut restored, 1, 7).fate, Fate::Duplicate);
+        assert_eq!(waveform(&mut restored, 1, 6).fate, Fate::New);
         assert_eq!(restored.durable(key(1)), [1, 1]);
     }
 
@@ -530,8 +581,11 @@ mod tests {
                         next += 1;
                     }
                     (1, Some(frame)) => {
-                        received.insert(frame);
-                        book(waveform(&mut intake, 1, frame));
+                        let taken = waveform(&mut intake, 1, frame);
+                        if taken.fate == Fate::New {
+                            received.insert(frame);
+                        }
+                        book(taken);
                     }
                     (2, Some(frame)) if held.len() > 4 => {
                         held.remove(&frame);

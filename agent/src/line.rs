@@ -18,6 +18,9 @@ use crate::intake::{BootKey, Upto};
 /// node that floods: at the poll interval it allows 640 kB/s, more than any line carries.
 const CREDIT_BYTES: u32 = 64 * 1_024;
 
+/// From one word about broken frames on a line to the next: noise must not flood the log as well.
+const NOISE_TOLD: Duration = Duration::from_secs(10);
+
 /// A line.
 #[derive(Debug)]
 pub struct Line {
@@ -29,6 +32,9 @@ pub struct Line {
     requests: u32,
     next_poll: Duration,
     poll_interval: Duration,
+    /// Broken frames not told of yet, and until when they need not be.
+    broken: u64,
+    quiet_until: Duration,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,6 +82,8 @@ impl Line {
             requests: 0,
             next_poll: Duration::ZERO,
             poll_interval,
+            broken: 0,
+            quiet_until: Duration::ZERO,
         }
     }
 
@@ -122,6 +130,15 @@ impl Line {
             address: header.address,
         });
         Some(Heard::Frame(raw, payload))
+    }
+
+    /// A broken frame was heard: how many there were since they were last told of, if it is time again.
+    pub fn note_broken(&mut self, now: Duration) -> Option<u64> {
+        self.broken += 1;
+        (self.quiet_until <= now).then(|| {
+            self.quiet_until = now + NOISE_TOLD;
+            std::mem::take(&mut self.broken)
+        })
     }
 
     /// The boot of the node on this line, while the line is in use.
@@ -316,6 +333,15 @@ mod tests {
             line.handle_bytes(&mut &from_node()[..]),
             Some(Heard::Frame(..))
         ));
+    }
+
+    #[test]
+    fn noise_is_told_at_once_and_then_every_ten_seconds() {
+        let mut line = open_line();
+        let told: Vec<_> = (0..25)
+            .filter_map(|second| line.note_broken(Duration::from_secs(second)))
+            .collect();
+        assert_eq!(told, [1, 10, 10]);
     }
 
     #[test]

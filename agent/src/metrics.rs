@@ -31,6 +31,8 @@ pub struct Metrics {
     pub frames: Counter,
     /// Frames heard again.
     pub frames_duplicate: Counter,
+    /// Frames left with the node for now, since too many before them were missing.
+    pub frames_deferred: Counter,
     /// Bytes on a line that were no frame, or frames whose payload this version cannot read.
     pub frames_broken: Family<ReasonLabel, Counter>,
     /// Frames that will never come.
@@ -93,9 +95,14 @@ impl Metrics {
     /// What `/metrics` answers with, from now on.
     pub fn page(&self) -> Page {
         let mut registry = Registry::with_prefix("trunnion_agent");
-        let counters: [(&str, &str, &Counter); 16] = [
+        let counters: [(&str, &str, &Counter); 17] = [
             ("frames", "Frames heard for the first time", &self.frames),
             ("frames_duplicate", "Frames heard again", &self.frames_duplicate),
+            (
+                "frames_deferred",
+                "Frames left with the node behind too many missing ones",
+                &self.frames_deferred,
+            ),
             ("samples", "Samples taken in", &self.samples),
             (
                 "boots_forgotten",

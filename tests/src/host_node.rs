@@ -204,7 +204,7 @@ pub async fn run(
 
         // Bytes taken in may be half of what there is: look again before waiting.
         let read_at = now.plus_micros(if is_idle { READ_MICROS } else { 0 });
-        let wake = node.poll_timeout().map_or(read_at, |at| at.min(read_at));
+        let wake = next_wake(read_at, node.poll_timeout(), is_blocked);
         let interest = if is_blocked {
             Interest::READABLE | Interest::WRITABLE
         } else {
@@ -243,29 +243,35 @@ pub async fn run(
     .context(UNHEARD)
 }
 
-/// The boot that follows the one counted in `state`, if there is such a file to count in.
-pub fn next_boot(state: Option<&Path>) -> anyhow::Result<BootId> {
+/// When to go on if no byte comes: at the node's deadline or to sample. While the terminal takes
+/// nothing, the node cannot act on its deadline, and to wake for it would be to wake without end.
+fn next_wake(read_at: NodeTicks, deadline: Option<NodeTicks>, is_blocked: bool) -> NodeTicks {
+    match deadline {
+        Some(deadline) if !is_blocked => deadline.min(read_at),
+        _ => read_at,
+    }
+}
+
+/// The boot that follows the one counted in the file `state`.
+pub fn next_boot(state: &Path) -> anyhow::Result<BootId> {
     let mut entropy = [0; 4];
     fs::File::open("/dev/urandom")
         .and_then(|mut random| random.read_exact(&mut entropy))
         .context("cannot read /dev/urandom")?;
-    let mut counter = 1;
-    if let Some(path) = state {
-        counter = match fs::read_to_string(path) {
-            Ok(text) => text
-                .trim()
-                .parse::<u32>()
-                .ok()
-                .and_then(|last| last.checked_add(1))
-                .with_context(|| format!("{} does not hold a boot counter", path.display()))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 1,
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-        };
-        let written = path.with_extension("new");
-        fs::write(&written, counter.to_string())
-            .and_then(|()| fs::rename(&written, path))
-            .with_context(|| format!("cannot write the boot counter {}", path.display()))?;
-    }
+    let counter = match fs::read_to_string(state) {
+        Ok(text) => text
+            .trim()
+            .parse::<u32>()
+            .ok()
+            .and_then(|last| last.checked_add(1))
+            .with_context(|| format!("{} does not hold a boot counter", state.display()))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 1,
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", state.display())),
+    };
+    let written = state.with_extension("new");
+    fs::write(&written, counter.to_string())
+        .and_then(|()| fs::rename(&written, state))
+        .with_context(|| format!("cannot write the boot counter {}", state.display()))?;
     Ok(BootId::new(counter, u32::from_le_bytes(entropy)))
 }
 
@@ -355,13 +361,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_deadline_that_cannot_be_kept_wakes_nobody() {
+        let (past, soon) = (NodeTicks(5), NodeTicks(9));
+        assert_eq!(next_wake(soon, Some(past), false), past);
+        assert_eq!(next_wake(soon, Some(past), true), soon);
+        assert_eq!(next_wake(soon, None, false), soon);
+    }
+
+    #[test]
     fn boots_are_counted_in_their_file() {
         let directory = tempfile::tempdir().unwrap();
         let state = directory.path().join("boot");
-        let counters = [1, 2, 3].map(|_| next_boot(Some(&state)).unwrap().counter());
+        let counters = [1, 2, 3].map(|_| next_boot(&state).unwrap().counter());
         assert_eq!(counters, [1, 2, 3]);
         fs::write(&state, "many").unwrap();
-        assert!(next_boot(Some(&state)).is_err());
+        assert!(next_boot(&state).is_err());
     }
 
     #[test]

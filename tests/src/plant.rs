@@ -31,6 +31,7 @@ pub const GATEWAY: &str = "gw-1";
 pub struct Plant {
     dir: PathBuf,
     door_port: u16,
+    agent_port: u16,
     http: Option<String>,
     /// The collector, when it runs.
     pub collector: Option<Process>,
@@ -126,6 +127,7 @@ impl Plant {
         let plant = Self {
             dir: dir.to_owned(),
             door_port,
+            agent_port: free_port()?,
             http: None,
             collector: None,
             agent: None,
@@ -250,6 +252,8 @@ impl Plant {
         let mut config = toml::Table::new();
         config.insert("enrolment".into(), path_value(&self.bundle(GATEWAY)));
         config.insert("state_dir".into(), path_value(&self.dir.join("agent")));
+        let metrics = format!("127.0.0.1:{}", self.agent_port);
+        config.insert("metrics_listen".into(), metrics.into());
         let ports = nodes.iter().map(|node| {
             let mut port = toml::Table::new();
             port.insert("path".into(), path_value(&self.line(&node.id)));
@@ -300,6 +304,14 @@ impl Plant {
             .with_context(|| format!("node {} opened no line", spec.id))
     }
 
+    /// SIGKILL to the node started last; its line goes with it, as a pulled plug takes the device file away.
+    pub fn unplug_last_node(&mut self) -> Result<()> {
+        let node = self.nodes.pop().context("no node is running")?;
+        let line = node.name().trim_start_matches("node ").to_owned();
+        node.kill()?;
+        std::fs::remove_file(self.line(&line)).context("the node had a line")
+    }
+
     /// SIGKILL to the collector, then a new one on the same data.
     pub fn kill_and_restart_collector(&mut self) -> Result<()> {
         self.collector
@@ -333,15 +345,12 @@ impl Plant {
 
     /// A figure on the collector's `/metrics`, all its labels added up; 0 when it has no line.
     pub fn metric(&self, name: &str) -> Result<f64> {
-        let mut response = ureq::get(&self.url("/metrics")?).call()?;
-        let text = response.body_mut().read_to_string()?;
-        let values = text.lines().filter(|line| {
-            line.strip_prefix(name)
-                .is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{'))
-        });
-        Ok(values
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum())
+        figure(&self.url("/metrics")?, name)
+    }
+
+    /// The same of the agent's `/metrics`.
+    pub fn agent_metric(&self, name: &str) -> Result<f64> {
+        figure(&format!("http://127.0.0.1:{}/metrics", self.agent_port), name)
     }
 
     /// Stops what runs, from the sensors to the collector, each cleanly.
@@ -359,6 +368,18 @@ impl Plant {
         }
         Ok(())
     }
+}
+
+/// A figure of a metrics page. A name with labels is that line, one without is the sum of all its lines.
+fn figure(url: &str, name: &str) -> Result<f64> {
+    let text = ureq::get(url).call()?.body_mut().read_to_string()?;
+    let values = text.lines().filter(|line| {
+        line.strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{'))
+    });
+    Ok(values
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum())
 }
 
 /// Sets one value of a configuration.

@@ -8,7 +8,7 @@ use trunnion_common::ack::{AckLevel, Hello};
 use trunnion_common::block::{self, Body, Holding};
 use trunnion_common::codec::{Decoder, LINE_FRAME_MAX, stuff};
 use trunnion_common::frame::{
-    FRAME_MAX, Header, Packing, Poll, RawFrame, TimeReply, Waveform, encode as frame,
+    Class, FRAME_MAX, Header, Packing, Poll, RawFrame, TimeReply, Waveform, encode as frame,
 };
 use trunnion_common::id::{BootId, GatewayId, LineAddress, Name, NodeId};
 use trunnion_common::time::{EventTime, NodeTicks};

@@ -13,6 +13,8 @@ pub(super) enum SerialError {
         "{path} cannot be opened: {source}; check the path, the cable, and that this user may use it (group dialout)"
     )]
     Open { path: PathBuf, source: io::Error },
+    #[error("{path} is no serial line; name a tty, such as /dev/ttyUSB0")]
+    NotATty { path: PathBuf },
     #[error("{path} is in use by another process; stop it, or list the port in one agent only")]
     InUse { path: PathBuf },
 }
@@ -31,6 +33,9 @@ pub(super) fn open(port: &PortConfig) -> Result<SerialStream, SerialError> {
     };
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let claim = rustix::fs::open(&port.path, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
+    if !rustix::termios::isatty(&claim) {
+        return Err(SerialError::NotATty { path });
+    }
     for operation in [
         FlockOperation::NonBlockingLockExclusive,
         FlockOperation::NonBlockingLockShared,
@@ -72,6 +77,21 @@ mod tests {
         assert!(matches!(error, SerialError::InUse { .. }), "{error}");
         drop(stream);
         assert!(open(&port(path)).is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_is_no_serial_line_is_named_and_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("notes");
+        std::fs::write(&file, "kept").unwrap();
+        for path in [file.clone(), "/dev/null".into()] {
+            let error = open(&port(path.clone())).unwrap_err();
+            assert!(matches!(error, SerialError::NotATty { .. }), "{error}");
+            assert!(error.to_string().starts_with(path.to_str().unwrap()), "{error}");
+        }
+        assert_eq!(std::fs::read(file).unwrap(), b"kept");
+        let error = open(&port(directory.path().into())).unwrap_err();
+        assert!(error.to_string().contains("directory"), "{error}");
     }
 
     #[tokio::test]

@@ -35,7 +35,7 @@ struct Arguments {
     /// The node's address on the line.
     #[arg(long, default_value_t = 1)]
     address: u8,
-    /// File that counts the boots.
+    /// File that counts the boots, by which a later one is told from an earlier one [default: LINK.boot].
     #[arg(long)]
     boot_counter: Option<PathBuf>,
     /// Recording to replay: little-endian f32 values in g.
@@ -125,11 +125,14 @@ fn main() -> anyhow::Result<()> {
     let lead_in = Duration::try_from_secs_f64(arguments.lead_in).context("--lead-in is no length of time")?;
     let is_off = Arc::new(AtomicBool::new(false));
     let mut source = Switched::new(arguments.source()?, is_off.clone());
+    let boot_counter = arguments
+        .boot_counter
+        .unwrap_or_else(|| arguments.link.with_extension("boot"));
     let options = Options {
         link: arguments.link,
         identity: Identity {
             node: arguments.node,
-            boot: next_boot(arguments.boot_counter.as_deref())?,
+            boot: next_boot(&boot_counter)?,
             address: LineAddress(arguments.address),
             wiring: Wiring::Own,
             reset: ResetCause::PowerOn,

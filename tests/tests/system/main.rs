@@ -4,4 +4,5 @@
 mod bad_input_is_named;
 mod bearing_fault_is_found;
 mod kills_lose_nothing;
+mod line_noise_and_unplug;
 mod restart_resumes;
