@@ -123,20 +123,12 @@ fn main() -> anyhow::Result<()> {
         arguments.range
     );
     let lead_in = Duration::try_from_secs_f64(arguments.lead_in).context("--lead-in is no length of time")?;
-<<<<<<< HEAD
-=======
-    let is_off = Arc::new(AtomicBool::new(false));
-    let mut source = Switched::new(arguments.source()?, is_off.clone());
->>>>>>> ops
     let boot_counter = arguments
         .boot_counter
         .clone()
         .unwrap_or_else(|| arguments.link.with_extension("boot"));
-<<<<<<< HEAD
     let is_off = Arc::new(AtomicBool::new(false));
     let mut source = Switched::new(arguments.source()?, is_off.clone());
-=======
->>>>>>> ops
     let options = Options {
         link: arguments.link,
         identity: Identity {
