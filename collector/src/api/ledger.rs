@@ -11,9 +11,10 @@
 //! came again are counted beside it as `duplicated`. The totals count every row, also those that
 //! `truncated` leaves out.
 
+use super::Api;
 use super::error::ApiError;
-use super::{Api, clip};
 use crate::ledger::LedgerRow;
+use crate::state::StateReader;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -54,22 +55,28 @@ struct Account {
 }
 
 pub(super) async fn read(State(api): State<Api>) -> Result<Json<Ledger>, ApiError> {
-    let mut rows = api.readers.read(|state| state.ledger()).await?;
-    let totals = rows
-        .iter()
-        .map(account)
-        .reduce(Account::plus)
-        .unwrap_or_else(|| Account {
+    let mut ledger = Ledger {
+        balanced: true,
+        truncated: false,
+        totals: Account {
             balanced: true,
             ..Account::default()
-        });
-    let truncated = clip(&mut rows, ROWS_MAX);
-    Ok(Json(Ledger {
-        balanced: totals.balanced,
-        truncated,
-        totals,
-        rows: rows.iter().map(row).collect(),
-    }))
+        },
+        rows: Vec::new(),
+    };
+    let read = move |state: &StateReader| {
+        state.for_each_ledger_row(|found| {
+            ledger.totals = std::mem::take(&mut ledger.totals).plus(account(&found));
+            if ledger.rows.len() < ROWS_MAX {
+                ledger.rows.push(row(&found));
+            } else {
+                ledger.truncated = true;
+            }
+        })?;
+        ledger.balanced = ledger.totals.balanced;
+        Ok(ledger)
+    };
+    Ok(Json(api.readers.read(read).await?))
 }
 
 fn row(row: &LedgerRow) -> Row {

@@ -99,7 +99,7 @@ pub(super) async fn read(
         Request::Names { asset } => {
             let mut names = api
                 .readers
-                .read(move |state| state.series_names(asset.as_deref()))
+                .read(move |state| state.series_names(asset.as_deref(), NAMES_MAX as u32 + 1))
                 .await?;
             let truncated = clip(&mut names, NAMES_MAX);
             let series = names.into_iter().map(name).collect();

@@ -425,6 +425,39 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_restored_from_an_image_stalls_nothing_and_doubles_nothing() {
+        let mut admission = admission();
+        let [old, newer, restored] = [EPOCH, Epoch(2), Epoch(3)];
+        for sequence in 0..5 {
+            admission.handle(&block(old, sequence));
+        }
+        greet(&mut admission, &[held(newer, 0, &[], Some(JOURNAL))]);
+        admission.handle(&block(newer, 0));
+        admission.handle(&block(newer, 2));
+        // The image was taken when it held blocks 1 to 2 of the old epoch and knew of no newer one.
+        let image = held(old, 3, &[range(1, 3)], Some(JOURNAL));
+        let entries = greet(&mut admission, &[image, held(restored, 1, &[range(0, 1)], None)]);
+        assert_eq!(
+            entries,
+            [
+                lost(newer, range(1, 2), LossCause::NotHeld),
+                Entry::EpochClosed {
+                    gateway: gateway(),
+                    epoch: newer
+                },
+            ]
+        );
+        for sequence in 1..3 {
+            let decision = admission.handle(&block(old, sequence));
+            assert!(matches!(decision, Decision::Duplicate { .. }), "{decision:?}");
+        }
+        assert!(matches!(
+            admission.handle(&block(restored, 0)),
+            Decision::Store { .. }
+        ));
+    }
+
+    #[test]
     fn an_overflowing_set_books_the_hole_it_closes() {
         let mut admission = admission();
         for n in 0..RANGES_MAX as u64 {

@@ -354,11 +354,13 @@ mod tests {
         /// Everything that a reader sees, as text.
         fn seen(&self, name: &str) -> String {
             let reader = StateReader::open(&self.state(name)).unwrap();
+            let mut ledger = Vec::new();
+            reader.for_each_ledger_row(|row| ledger.push(row)).unwrap();
             format!(
                 "{:#?}\n{:#?}\n{:#?}\n{:#?}\n{:#?}",
                 reader.assets().unwrap(),
                 reader.advisories(false, None, 100).unwrap(),
-                reader.ledger().unwrap(),
+                ledger,
                 reader.counters().unwrap(),
                 reader.position().unwrap(),
             )

@@ -3,6 +3,7 @@ use super::*;
 use crate::checkpoint;
 use trunnion_common::block::{ChannelHolding, Gap, Holding, Kind, Tombstone};
 use trunnion_common::id::Epoch;
+use trunnion_common::quantity::Unit;
 
 fn play(commits: &[Commit]) -> (Pipeline, Vec<Output>) {
     let mut pipeline = Pipeline::new();
@@ -157,11 +158,10 @@ fn settings_come_from_the_journal_and_from_nowhere_else() {
         let (pipeline, outputs) = play(&commits(entries.to_vec()));
         let resumed = Pipeline::resume(checkpoint::load(&checkpoint::save(&pipeline)).unwrap());
         assert_eq!(resumed.state(), pipeline.state());
-        let lengths = windows(&outputs)
+        windows(&outputs)
             .iter()
             .map(|row| row.end.nanos_since(row.start) / SECOND)
-            .collect::<Vec<_>>();
-        lengths
+            .collect::<Vec<_>>()
     };
     assert_eq!(lengths(&story), [1; 6]);
     let mut entries = story.clone();
@@ -733,6 +733,37 @@ fn an_agent_restored_from_an_image_counts_nothing_twice() {
         (90 * FRAME, 90 * FRAME, 30 * FRAME)
     );
     assert_eq!((row.lost, row.pending, row.unexplained), (vec![], 0, 0));
+}
+
+#[test]
+fn blocks_of_two_boots_in_turns_lose_and_double_nothing() {
+    let mut node = Node::new(1);
+    let before = node.story(60, sine);
+    let (first, at) = (node.boot, node.sample);
+    node.reboot();
+    let after = node.story(60, sine);
+    let mut entries = vec![fleet(1)];
+    entries.extend(
+        before
+            .into_iter()
+            .zip(after)
+            .flat_map(|(before, after)| [before, after]),
+    );
+    let (pipeline, outputs) = play(&commits(entries));
+    let ledger = ledger_of(&outputs);
+    assert_eq!(ledger.len(), 2);
+    for row in ledger.values() {
+        assert_eq!(
+            (row.produced, row.stored, row.unexplained),
+            (at, at, 0),
+            "{row:?}"
+        );
+        assert_eq!((row.duplicated, row.lost_total(), row.pending), (0, 0, 0));
+    }
+    assert!(ledger.contains_key(&(node.id, first, FIRST_CHANNEL)));
+    // Both clocks say the same time, so their windows hold two signals: neither is judged.
+    assert!(windows(&outputs).iter().all(|row| !row.decided));
+    assert_eq!(pipeline.counters().samples_stored, 2 * at);
 }
 
 #[test]
