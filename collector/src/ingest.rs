@@ -262,19 +262,17 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
         match self.admission.handle(message) {
             Decision::Store {
                 gateway,
-                epoch,
+                epochs,
                 entries,
             } => {
                 self.group.blocks += 1;
                 self.group.bytes += message.payload.len() as u64;
                 self.append(&entries);
-                self.gateways.note(&gateway, Word::Something, now);
-                self.group.owed.insert((gateway, epoch));
+                self.owe(gateway, epochs, now);
             }
-            Decision::Duplicate { gateway, epoch } => {
+            Decision::Duplicate { gateway, epochs } => {
                 self.metrics.blocks_duplicated.inc();
-                self.gateways.note(&gateway, Word::Something, now);
-                self.group.owed.insert((gateway, epoch));
+                self.owe(gateway, epochs, now);
             }
             Decision::Greet {
                 gateway,
@@ -282,9 +280,7 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
                 entries,
             } => {
                 self.append(&entries);
-                self.gateways.note(&gateway, Word::Something, now);
-                let owed = epochs.into_iter().map(|epoch| (gateway.clone(), epoch));
-                self.group.owed.extend(owed);
+                self.owe(gateway, epochs, now);
             }
             Decision::Note { gateway, word } => self.gateways.note(&gateway, word, now),
             Decision::Reject { gateway, reject } => {
@@ -300,6 +296,13 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
             }
         }
         Ok(())
+    }
+
+    /// These epochs of the gateway, which was just heard, are to be acknowledged.
+    fn owe(&mut self, gateway: GatewayId, epochs: impl IntoIterator<Item = Epoch>, now: EventTime) {
+        self.gateways.note(&gateway, Word::Something, now);
+        let owed = epochs.into_iter().map(|epoch| (gateway.clone(), epoch));
+        self.group.owed.extend(owed);
     }
 
     fn append(&mut self, entries: &[Entry]) {
