@@ -1,10 +1,12 @@
 //! The whole system under test: the simulated machine, the record loaders, the host node, and a plant
-//! of real processes on loopback for stories to play in.
+//! of real processes on loopback for stories to play in, and a simulated world of the same parts.
 
 pub mod cases;
 pub mod host_node;
 pub mod plant;
 pub mod process;
 pub mod record;
+pub mod reference;
 pub mod sim_machine;
 pub mod story;
+pub mod world;

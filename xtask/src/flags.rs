@@ -17,6 +17,8 @@ pub(crate) enum Verb {
     /// Run the whole system on loopback: certificates, collector, agent and nodes as real processes;
     /// a healthy machine, then a fault. Ends by itself with a table.
     Demo(Demo),
+    /// Play seeded worlds: nodes, lines, agents, broker and collector in one process, with every fault.
+    Sim(Sim),
     /// Everything a change must pass short of the tests: format, lints, documentation, `no_std` build,
     /// dependency rules.
     Ci,
@@ -42,6 +44,17 @@ pub(crate) struct Demo {
     /// Leave the collector running at the end, and say where its page is, until Ctrl-C.
     #[arg(long)]
     pub(crate) keep: bool,
+}
+
+/// Flags of `sim`.
+#[derive(clap::Args)]
+pub(crate) struct Sim {
+    /// How many worlds.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub(crate) seeds: u64,
+    /// The first one's seed.
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    pub(crate) from: u64,
 }
 
 /// Where signals come from.
