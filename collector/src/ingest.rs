@@ -185,19 +185,42 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
     /// acknowledges what is in hand.
     pub fn run(mut self, shutdown: watch::Receiver<bool>) -> Result<(), IngestError> {
         let stopping = || *shutdown.borrow() || shutdown.has_changed().is_err();
+        // The first retry, in a new segment, is at once: most likely it was that file alone.
+        let mut pause = Duration::ZERO;
         loop {
             let last = stopping();
-            self.take_commands();
-            let open = if last { Ok(()) } else { self.collect() };
-            self.tick_if_due();
-            self.commit(&stopping)?;
-            let open = self.acknowledge().and(open);
-            // On the way out the source may go first.
-            if last || (open.is_err() && stopping()) {
-                return Ok(());
+            match self.turn(last) {
+                Ok(()) if last => return Ok(()),
+                Ok(()) => pause = Duration::ZERO,
+                // On the way out the source may go first.
+                Err(IngestError::Source(_)) if stopping() => return Ok(()),
+                Err(IngestError::Journal(error)) if pause.is_zero() || !stopping() => {
+                    tracing::error!(%error, "cannot commit; nothing is acknowledged until it succeeds");
+                    std::thread::park_timeout(pause);
+                    pause = (2 * pause).clamp(RETRY.0, RETRY.1);
+                }
+                Err(error) => return Err(error),
             }
-            open?;
         }
+    }
+
+    /// One turn: takes in what has arrived (nothing, if this is the last one), commits it, and
+    /// acknowledges what is durable.
+    ///
+    /// After an error of the journal the group stays in hand: the next turn takes in nothing further
+    /// and tries it again.
+    pub fn turn(&mut self, last: bool) -> Result<(), IngestError> {
+        let mut open = Ok(());
+        if self.journal.pending_entries() == 0 {
+            self.take_commands();
+            if !last {
+                open = self.collect();
+            }
+            self.tick_if_due();
+        }
+        self.commit()?;
+        self.acknowledge().and(open)?;
+        Ok(())
     }
 
     fn take_commands(&mut self) {
@@ -246,19 +269,17 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
         match self.admission.handle(message) {
             Decision::Store {
                 gateway,
-                epoch,
+                epochs,
                 entries,
             } => {
                 self.group.blocks += 1;
                 self.group.bytes += message.payload.len() as u64;
                 self.append(&entries);
-                self.gateways.note(&gateway, Word::Something, now);
-                self.group.owed.insert((gateway, epoch));
+                self.owe(gateway, epochs, now);
             }
-            Decision::Duplicate { gateway, epoch } => {
+            Decision::Duplicate { gateway, epochs } => {
                 self.metrics.blocks_duplicated.inc();
-                self.gateways.note(&gateway, Word::Something, now);
-                self.group.owed.insert((gateway, epoch));
+                self.owe(gateway, epochs, now);
             }
             Decision::Greet {
                 gateway,
@@ -266,9 +287,7 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
                 entries,
             } => {
                 self.append(&entries);
-                self.gateways.note(&gateway, Word::Something, now);
-                let owed = epochs.into_iter().map(|epoch| (gateway.clone(), epoch));
-                self.group.owed.extend(owed);
+                self.owe(gateway, epochs, now);
             }
             Decision::Note { gateway, word } => self.gateways.note(&gateway, word, now),
             Decision::Reject { gateway, reject } => {
@@ -284,6 +303,13 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
             }
         }
         Ok(())
+    }
+
+    /// These epochs of the gateway, which was just heard, are to be acknowledged.
+    fn owe(&mut self, gateway: GatewayId, epochs: impl IntoIterator<Item = Epoch>, now: EventTime) {
+        self.gateways.note(&gateway, Word::Something, now);
+        let owed = epochs.into_iter().map(|epoch| (gateway.clone(), epoch));
+        self.group.owed.extend(owed);
     }
 
     fn append(&mut self, entries: &[Entry]) {
@@ -316,37 +342,23 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
         }
     }
 
-    /// Commits the group, for as long as it takes or until told to stop.
-    fn commit(&mut self, stopping: &impl Fn() -> bool) -> Result<(), JournalError> {
+    fn commit(&mut self) -> Result<(), JournalError> {
         if self.journal.pending_entries() == 0 {
             return Ok(());
         }
-        // The first retry, in a new segment, is at once: most likely it was that file alone.
-        let mut pause = Duration::ZERO;
-        loop {
-            let now = (self.clock)();
-            let watch = Stopwatch::start();
-            match self.journal.commit(now) {
-                Ok(position) => {
-                    self.metrics.commit_duration.observe(watch.seconds());
-                    self.metrics
-                        .blocks_committed
-                        .inc_by(std::mem::take(&mut self.group.blocks));
-                    self.metrics
-                        .bytes_committed
-                        .inc_by(std::mem::take(&mut self.group.bytes));
-                    self.last_commit = now;
-                    self.committed.send_replace(position);
-                    return Ok(());
-                }
-                Err(error) if !pause.is_zero() && stopping() => return Err(error),
-                Err(error) => {
-                    tracing::error!(%error, "cannot commit; nothing is acknowledged until it succeeds");
-                    std::thread::park_timeout(pause);
-                    pause = (2 * pause).clamp(RETRY.0, RETRY.1);
-                }
-            }
-        }
+        let now = (self.clock)();
+        let watch = Stopwatch::start();
+        let position = self.journal.commit(now)?;
+        self.metrics.commit_duration.observe(watch.seconds());
+        self.metrics
+            .blocks_committed
+            .inc_by(std::mem::take(&mut self.group.blocks));
+        self.metrics
+            .bytes_committed
+            .inc_by(std::mem::take(&mut self.group.bytes));
+        self.last_commit = now;
+        self.committed.send_replace(position);
+        Ok(())
     }
 
     /// Tells whoever is owed it what is durable.

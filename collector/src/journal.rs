@@ -19,10 +19,11 @@ mod reader;
 mod recovery;
 mod segment;
 
+pub use disk::Disk;
 pub use reader::Reader;
 pub use segment::Damage;
 
-use disk::{Disk, HostDisk};
+use disk::HostDisk;
 
 #[cfg(test)]
 pub(crate) use disk::faults;
@@ -176,8 +177,8 @@ impl Journal {
         Self::open_on(Box::new(HostDisk), dir, options, now, id)
     }
 
-    /// As [`Journal::open`], on a disk and with an id of the caller's choice.
-    pub(crate) fn open_on(
+    /// As [`Journal::open`], on a disk and with an id of the caller's choice: for simulations.
+    pub fn open_on(
         mut disk: Box<dyn Disk>,
         dir: &Path,
         options: Options,

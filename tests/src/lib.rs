@@ -1,5 +1,5 @@
 //! The whole system under test: the simulated machine, the record loaders, the host node, and a plant
-//! of real processes on loopback for stories to play in.
+//! of real processes on loopback for stories to play in, and a simulated world of the same parts.
 
 pub mod audit;
 pub mod bench;
@@ -9,6 +9,8 @@ pub mod kills;
 pub mod plant;
 pub mod process;
 pub mod record;
+pub mod reference;
 pub mod sim_machine;
 pub mod story;
 pub mod workspace;
+pub mod world;

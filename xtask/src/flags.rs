@@ -23,6 +23,8 @@ pub(crate) enum Verb {
         /// A new folder.
         dir: PathBuf,
     },
+    /// Play seeded worlds: nodes, lines, agents, broker and collector in one process, with every fault.
+    Sim(Sim),
     /// Everything a change must pass short of the tests: format, lints, documentation, `no_std` build,
     /// dependency rules, and the shape of the repository.
     Ci,
@@ -91,6 +93,17 @@ pub(crate) struct Bench {
 pub(crate) enum Area {
     /// From the gateway's spool into the collector's journal.
     Delivery,
+}
+
+/// Flags of `sim`.
+#[derive(clap::Args)]
+pub(crate) struct Sim {
+    /// How many worlds.
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub(crate) seeds: u64,
+    /// The first one's seed.
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    pub(crate) from: u64,
 }
 
 /// Where signals come from.

@@ -9,6 +9,7 @@ mod interrupt;
 mod kills;
 mod no_std;
 mod report;
+mod sim;
 mod tidy;
 
 use clap::Parser;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let outcome = match flags::Xtask::parse().verb {
         flags::Verb::Demo(flags) => demo::run(&flags),
+        flags::Verb::Sim(flags) => sim::run(&flags),
         flags::Verb::Certs { dir } => certs::make(&dir),
         flags::Verb::Ci => ci::ci(),
         flags::Verb::Test => ci::test(),

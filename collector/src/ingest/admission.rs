@@ -4,8 +4,9 @@ use super::Message;
 use super::dedup::{BlockSets, BlockVerdict};
 use super::gateways::Word;
 use crate::journal::Entry;
+use std::collections::BTreeSet;
 use trunnion_common::ack::{HeldEpoch, Hello};
-use trunnion_common::block::Block;
+use trunnion_common::block::{Block, Body, Kind as BlockKind};
 use trunnion_common::codec::crc32c;
 use trunnion_common::id::{Epoch, GatewayId, JournalId};
 use trunnion_common::message;
@@ -28,14 +29,17 @@ pub(super) struct Admission {
 /// What is to be done about a message.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Decision {
-    /// A new block: journal these entries, then acknowledge its epoch.
+    /// A new block: journal these entries, then acknowledge the epochs it counts in.
     Store {
         gateway: GatewayId,
-        epoch: Epoch,
+        epochs: BTreeSet<Epoch>,
         entries: Vec<Entry>,
     },
-    /// A block received before: acknowledge its epoch once more.
-    Duplicate { gateway: GatewayId, epoch: Epoch },
+    /// A block received before: acknowledge the epochs it counts in once more.
+    Duplicate {
+        gateway: GatewayId,
+        epochs: BTreeSet<Epoch>,
+    },
     /// A Hello: journal these entries, then acknowledge every epoch it lists.
     Greet {
         gateway: GatewayId,
@@ -94,9 +98,9 @@ impl Admission {
                 };
             }
         };
-        let epoch = block.envelope.epoch;
+        let epochs = epochs(&block);
         match self.blocks.admit(&gateway, &block) {
-            BlockVerdict::Duplicate => Decision::Duplicate { gateway, epoch },
+            BlockVerdict::Duplicate => Decision::Duplicate { gateway, epochs },
             // Only an agent that says no Hello gets here. It keeps the block: the next Hello closes
             // what it no longer holds.
             BlockVerdict::TooManyEpochs => Decision::Refuse {
@@ -115,7 +119,7 @@ impl Admission {
                 }));
                 Decision::Store {
                     gateway,
-                    epoch,
+                    epochs,
                     entries,
                 }
             }
@@ -199,6 +203,18 @@ impl Admission {
     }
 }
 
+/// The epochs that a block counts in: its own and, with a tombstone, that of the blocks it names, which
+/// their agent holds on to until it is told.
+fn epochs(block: &Block<'_>) -> BTreeSet<Epoch> {
+    let mut epochs = BTreeSet::from([block.envelope.epoch]);
+    if block.envelope.kind == BlockKind::Tombstone as u8
+        && let Ok(Body::Tombstone(tombstone)) = block.decode()
+    {
+        epochs.insert(tombstone.epoch);
+    }
+    epochs
+}
+
 fn refuse(reason: RejectReason) -> Decision {
     Decision::Refuse {
         label: reason.label(),
@@ -209,7 +225,7 @@ fn refuse(reason: RejectReason) -> Decision {
 mod tests {
     use super::*;
     use trunnion_common::ack::HeldEpoch;
-    use trunnion_common::block::{Envelope, Kind as BlockKind, Lane};
+    use trunnion_common::block::{Envelope, Lane, Tombstone};
     use trunnion_common::id::Name;
     use trunnion_common::sequence::Ranges;
 
@@ -289,7 +305,7 @@ mod tests {
             admission.handle(&new),
             Decision::Store {
                 gateway: gateway(),
-                epoch: EPOCH,
+                epochs: BTreeSet::from([EPOCH]),
                 entries: vec![Entry::Block {
                     gateway: gateway(),
                     bytes: new.payload.clone()
@@ -300,9 +316,28 @@ mod tests {
             admission.handle(&new),
             Decision::Duplicate {
                 gateway: gateway(),
-                epoch: EPOCH
+                epochs: BTreeSet::from([EPOCH])
             }
         );
+    }
+
+    #[test]
+    fn a_tombstone_is_acknowledged_in_both_epochs_each_time_it_comes() {
+        let mut admission = admission();
+        let tombstone = Tombstone {
+            epoch: Epoch(2),
+            blocks: range(0, 1),
+            cause: LossCause::SpoolUnreadable,
+            frames: heapless::Vec::new(),
+            samples: heapless::Vec::new(),
+        };
+        let mut room = [0; 256];
+        let body = postcard::to_slice(&tombstone, &mut room).unwrap();
+        let envelope = Envelope::new(EPOCH, 0, Lane::Live, BlockKind::Tombstone);
+        let message = message(Kind::Data, [&envelope.encode(body)[..], body].concat());
+        let both = BTreeSet::from([EPOCH, Epoch(2)]);
+        assert!(matches!(admission.handle(&message), Decision::Store { epochs, .. } if epochs == both));
+        assert!(matches!(admission.handle(&message), Decision::Duplicate { epochs, .. } if epochs == both));
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// A disk that may fail.
-pub(crate) trait Disk: Send {
+/// A disk that may fail. What is not on it, the names of files, goes to the host's.
+pub trait Disk: Send {
     /// Writes all of `bytes` at `offset`.
     fn write(&mut self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<()>;
 

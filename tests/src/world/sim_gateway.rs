@@ -1,0 +1,191 @@
+//! An agent: the real gateway state machine between simulated ports, spool and connection.
+
+use super::chance::Chance;
+use super::faults::FaultCounts;
+use super::sim_spool::SimSpool;
+use super::{EPOCH_UTC, Mutant};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use std::sync::Arc;
+use std::time::Duration;
+use trunnion_agent::block::BlockKey;
+use trunnion_agent::clock::Now;
+use trunnion_agent::config::{BlockLimits, Config, PortConfig, RETENTION};
+use trunnion_agent::enrolment::Enrolment;
+use trunnion_agent::gateway::{Action, Gateway};
+use trunnion_agent::metrics::Metrics;
+use trunnion_agent::mqtt::MqttEvent;
+use trunnion_agent::port::PortEvent;
+use trunnion_agent::spool::Reply;
+use trunnion_common::id::{Epoch, GatewayId, MasterId, Name};
+use trunnion_common::time::{ClockQuality, EventTime};
+
+/// A gateway of the plant, through all lives of its agent.
+#[derive(Debug)]
+pub(super) struct SimGateway {
+    config: Config,
+    pub(super) spool: SimSpool,
+    /// Whether no connection can be made.
+    pub(super) is_partitioned: bool,
+    /// When the agent wants to be polled.
+    pub(super) wake: Option<Duration>,
+    life: u64,
+    agent: Option<Agent>,
+    utc: i64,
+    quality: ClockQuality,
+}
+
+#[derive(Debug)]
+struct Agent {
+    gateway: Gateway,
+    started: Duration,
+}
+
+impl SimGateway {
+    /// Switched off, with an empty spool. Some gateways do not know the date.
+    pub(super) fn new(number: usize, ports: usize, chance: &mut Chance, mutant: Option<Mutant>) -> Self {
+        let name = |text: &str| Name::new(text).expect("a plain name");
+        let port = |port: usize| PortConfig {
+            path: format!("line-{port}").into(),
+            baud: 921_600,
+        };
+        Self {
+            config: Config {
+                enrolment: Enrolment {
+                    gateway: GatewayId {
+                        site: name("plant"),
+                        gateway: name(&format!("gw-{number}")),
+                    },
+                    endpoints: Vec::new(),
+                    ca: Vec::new(),
+                    certificate: Vec::new(),
+                    key: Arc::new(PrivatePkcs8KeyDer::from(Vec::new()).into()),
+                },
+                state_dir: "nowhere".into(),
+                ports: (0..ports).map(port).collect(),
+                block: BlockLimits {
+                    bytes: 4_096 << chance.below(5),
+                    age: chance.millis(20, 300),
+                },
+                metrics_listen: None,
+                retention: RETENTION,
+                poll_interval: chance.millis(50, 300),
+                clock_sync_interval: Duration::from_secs(5),
+                heartbeat_interval: Duration::from_secs(10),
+            },
+            spool: SimSpool::new(chance.split(), mutant),
+            is_partitioned: false,
+            wake: None,
+            life: 0,
+            agent: None,
+            utc: if chance.one_in(4) { 0 } else { EPOCH_UTC },
+            quality: ClockQuality::Free,
+        }
+    }
+
+    pub(super) fn id(&self) -> GatewayId {
+        self.config.enrolment.gateway.clone()
+    }
+
+    pub(super) fn start(&mut self, chance: &mut Chance, now: Duration) {
+        self.life += 1;
+        let recovered = self.spool.recover([Epoch(chance.next()), Epoch(chance.next())]);
+        let master = MasterId(chance.next());
+        let started = Now {
+            mono: Duration::ZERO,
+            utc: self.utc(now),
+        };
+        let mut gateway = Gateway::new(&self.config, recovered, master, Metrics::default(), started);
+        gateway.handle_quality(self.quality);
+        self.agent = Some(Agent {
+            gateway,
+            started: now,
+        });
+    }
+
+    pub(super) fn crash(&mut self, faults: &mut FaultCounts) {
+        self.agent = None;
+        self.wake = None;
+        self.spool.crash(faults);
+    }
+
+    pub(super) const fn is_running(&self) -> bool {
+        self.agent.is_some()
+    }
+
+    /// Counts the agent's starts: what was meant for another life is not for this one.
+    pub(super) const fn life(&self) -> u64 {
+        self.life
+    }
+
+    /// Sets the gateway's clock off by so much, nanoseconds.
+    pub(super) fn set_clock(&mut self, jump: i64, quality: ClockQuality) {
+        self.utc = EPOCH_UTC.saturating_add(jump);
+        self.quality = quality;
+        if let Some(agent) = &mut self.agent {
+            agent.gateway.handle_quality(quality);
+        }
+    }
+
+    pub(super) fn handle_port(&mut self, port: usize, event: PortEvent, now: Duration) {
+        self.with(now, |gateway, now| gateway.handle_port(port, event, now));
+    }
+
+    /// Bytes from a line. A shell whose disk is behind does not read them, and the line runs over.
+    pub(super) fn handle_bytes(&mut self, port: usize, bytes: Vec<u8>, now: Duration) {
+        self.with(now, |gateway, now| {
+            if !gateway.is_congested() {
+                gateway.handle_port(port, PortEvent::Bytes(bytes.into(), now), now);
+            }
+        });
+    }
+
+    pub(super) fn handle_spool(&mut self, reply: Reply, now: Duration) {
+        self.with(now, |gateway, now| gateway.handle_spool(reply, now));
+    }
+
+    pub(super) fn handle_mqtt(&mut self, connection: u64, event: MqttEvent, random: u32, now: Duration) {
+        self.with(now, |gateway, now| {
+            gateway.handle_mqtt(connection, event, random, now);
+        });
+    }
+
+    pub(super) fn handle_not_taken(&mut self, key: BlockKey, now: Duration) {
+        self.with(now, |gateway, now| gateway.handle_not_taken(key, now));
+    }
+
+    pub(super) fn poll(&mut self, now: Duration) -> Option<Action> {
+        let mut action = None;
+        self.with(now, |gateway, now| action = gateway.poll(now));
+        action
+    }
+
+    /// Looks when the agent wants to be polled next, not before `earliest`.
+    pub(super) fn note_wake(&mut self, earliest: Duration) {
+        self.wake = self.agent.as_ref().map(|agent| {
+            let next = agent.started.saturating_add(agent.gateway.next_timeout());
+            next.max(earliest)
+        });
+    }
+
+    /// For a person who looks at a world that went wrong.
+    pub(super) fn describe(&self) -> String {
+        format!(
+            "{} running: {}, samples in the spool: {}",
+            self.id(),
+            self.is_running(),
+            self.spool.holds_samples()
+        )
+    }
+
+    fn with(&mut self, now: Duration, act: impl FnOnce(&mut Gateway, Now)) {
+        let utc = self.utc(now);
+        if let Some(agent) = &mut self.agent {
+            let mono = now - agent.started;
+            act(&mut agent.gateway, Now { mono, utc });
+        }
+    }
+
+    fn utc(&self, now: Duration) -> EventTime {
+        EventTime(self.utc.saturating_add(now.as_nanos() as i64))
+    }
+}
