@@ -1,5 +1,6 @@
 //! What the agent's spool gives up, the collector's ledger explains: the real gateway and the real
 //! pipeline, with a disk and a network in between that do what this file says.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
