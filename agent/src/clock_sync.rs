@@ -5,7 +5,7 @@
 //! ways took, so that of the recent exchanges the one with the shortest round trip counts (the clock
 //! filter of RFC 5905, section 10). The monotonic clock is related to UTC only when a fix is made: a
 //! clock that is set in between changes fixes, not measurements. Between exchanges the two clocks may
-//! drift apart by [`DRIFT_PPM`]; exchanges that contradict even that say that one of the clocks jumped
+//! drift apart by `DRIFT_PPM`; exchanges that contradict even that say that one of the clocks jumped
 //! or stood still, and of those only the newest is believed.
 
 use crate::clock::Now;

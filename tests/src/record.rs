@@ -234,7 +234,7 @@ pub fn data_dir() -> PathBuf {
 }
 
 /// The files with that ending in a folder of [`data_dir`], sorted by name; none when there are none, in
-/// which case the test counts as [`skipped`] and the caller returns.
+/// which case the test counts as skipped and the caller returns.
 pub fn or_skip(test: &str, folder: &str, ending: &str) -> Option<Vec<PathBuf>> {
     let folder = data_dir().join(folder);
     let mut files: Vec<PathBuf> = fs::read_dir(&folder)

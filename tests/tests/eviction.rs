@@ -23,7 +23,8 @@ use trunnion_common::ack::{Ack, AckLevel};
 use trunnion_common::block::{Block as Parsed, Body};
 use trunnion_common::codec::{Decoder, LINE_FRAME_MAX, stuff};
 use trunnion_common::frame::{
-    ChannelDescriptor, Class, Describe, FRAME_MAX, Header, Packing, Payload, TimeReply, Waveform, encode,
+    ChannelDescriptor, ChannelStatus, Class, Describe, FRAME_MAX, Header, Packing, Payload, ResetCause,
+    Status, TimeReply, Waveform, encode,
 };
 use trunnion_common::id::{
     BootId, ChannelId, Epoch, GatewayId, JournalId, LineAddress, MasterId, Name, NodeId,
@@ -184,6 +185,25 @@ impl World {
         self.pump();
     }
 
+    /// The node says that it has nothing left.
+    fn status(&mut self) {
+        let produced = self.sequences[1] * FRAME_SAMPLES;
+        let channel = ChannelStatus {
+            produced,
+            held_from: produced,
+            drops: Default::default(),
+        };
+        let status = Status {
+            channels: [channel].into_iter().collect(),
+            held: Default::default(),
+            next: [self.sequences[0] + 1, self.sequences[1]],
+            outbox_used: 0,
+            outbox_capacity: 0,
+            reset: ResetCause::PowerOn,
+        };
+        self.node(Class::Essential, &Payload::Status(status));
+    }
+
     fn connect(&mut self) {
         for event in [MqttEvent::Connected, MqttEvent::Subscribed] {
             self.gateway
@@ -298,6 +318,7 @@ fn evicted_samples_are_lost_by_that_name_and_nothing_is_unexplained_on_the_way()
     for _ in 0..5 {
         world.waveform();
     }
+    world.status();
     world.advance(Duration::from_secs(3));
 
     let row = world.outputs.iter().rev().find_map(|output| match output {

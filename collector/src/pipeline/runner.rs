@@ -87,7 +87,7 @@ impl Runner {
     }
 
     /// Runs on the calling thread until the journal's writer is gone and everything it committed has been
-    /// applied, or until [`DRAIN`] after `stop` says true; then saves a checkpoint.
+    /// applied, or until five seconds after `stop` says true; then saves a checkpoint.
     pub fn run(
         mut self,
         mut committed: watch::Receiver<Position>,
