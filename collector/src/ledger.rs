@@ -11,7 +11,7 @@
 //!   missing, and a late arrival takes its booking back;
 //! - **produced**: up to the last [`Holding`], which is a consistent cut, and from there on as far as
 //!   samples came without a hole. A hole beyond the last cut is nobody's claim yet: it is judged, with
-//!   everything behind it, at the next cut.
+//!   everything behind it, at the next cut, or when the node has restarted.
 //!
 //! So in healthy operation `unexplained` is 0 at every commit and not only at rest.
 
@@ -340,10 +340,16 @@ impl Account {
         let mut pending = claim(self.waiting.ranges(), u64::MAX);
         let mut refused = claim(self.refused.ranges(), u64::MAX);
         let mut given_up = claim(self.given_up.ranges(), u64::MAX);
-        let produced = known.run_end(self.cut);
+        let last_end = known.ranges().last().map_or(0, |last| last.end());
+        let produced = if ended {
+            // No report of this boot may come any more: what it is seen to have produced, it did.
+            self.cut.max(last_end)
+        } else {
+            known.run_end(self.cut)
+        };
         // What lies behind a hole that no report has judged yet is left out until it is.
         let beyond = |set: &IndexSet| set.count() - set.count_below(produced);
-        if known.ranges().last().is_some_and(|last| last.end() > produced) {
+        if last_end > produced {
             let mut seen = self.stored.clone();
             let mut left_out = |set: &IndexSet| {
                 let before = beyond(&seen);
@@ -366,7 +372,9 @@ impl Account {
         let at_node = claim(self.at_node);
         let mut lost = BTreeMap::new();
         if ended {
-            lost.insert(LossCause::NodeReset, at_node);
+            // Behind the last cut, what nobody has died with the node too.
+            let unreported = claim(Range::new(self.cut, produced));
+            lost.insert(LossCause::NodeReset, at_node + unreported);
         } else {
             pending += at_node;
         }
@@ -580,6 +588,20 @@ mod tests {
                 .any(|row| row.boot == BootId::new(1, 0))
         );
         assert!(ledger.poll_changes().is_empty());
+    }
+
+    #[test]
+    fn a_hole_that_an_ended_boot_never_reported_died_with_it_unless_it_comes() {
+        let mut ledger = Ledger::default();
+        ledger.observe_boot(node(), BootId::new(1, 0));
+        ledger.store(key(1), range(0, 100));
+        ledger.store(key(1), range(150, 200));
+        assert_eq!(sums(&mut ledger, 1), (100, 100, 0, 0, 0));
+        ledger.observe_boot(node(), BootId::new(2, 0));
+        assert_eq!(ledger.row(key(1)).unwrap().lost, [(LossCause::NodeReset, 50)]);
+        assert_eq!(sums(&mut ledger, 1), (200, 150, 50, 0, 0));
+        ledger.store(key(1), range(100, 150));
+        assert_eq!(sums(&mut ledger, 1), (200, 200, 0, 0, 0));
     }
 
     #[test]
