@@ -9,6 +9,7 @@ use serde_json::Value;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 pub use crate::process::run;
@@ -396,7 +397,23 @@ fn path_value(path: &Path) -> toml::Value {
     toml::Value::String(path.display().to_string())
 }
 
-/// A port of the loopback interface that was free just now.
+/// A port of the loopback interface that was free just now, and is given to nobody else by this process.
+///
+/// Not one of the ephemeral ports (32768 and up on Linux): while a killed process is away, one of those
+/// could go to any outgoing connection.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 12_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..COUNT {
+        // Processes that run at the same time begin at different places.
+        let place = std::process::id()
+            .wrapping_mul(97)
+            .wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = (FIRST + place % COUNT) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port on the loopback interface")
 }
