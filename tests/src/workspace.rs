@@ -6,11 +6,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The workspace's root.
+/// The workspace's root: of the checkout that cargo runs this program for. A target directory that is
+/// shared by several checkouts may hold a program that was built from another one.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the crate lies in the workspace")
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or(env!("CARGO_MANIFEST_DIR").into());
+        let package = PathBuf::from(package);
+        package
+            .parent()
+            .expect("a crate lies in the workspace")
+            .to_owned()
+    })
 }
 
 /// A cargo command at the workspace's root, as a person would give it there.
