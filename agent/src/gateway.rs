@@ -179,14 +179,15 @@ impl ChainWriter {
 }
 
 impl Writer {
-    fn finish(&mut self, class: Class, block: Block, now: Duration) {
+    fn finish(&mut self, class: Class, mut block: Block, now: Now) {
+        block.index.made = now.utc;
         self.indexes.insert(block.key, block.index.clone());
         let chain = &mut self.chains[class.index()];
         chain.finished.push(block);
-        chain.due.get_or_insert(now + self.age);
+        chain.due.get_or_insert(now.mono + self.age);
     }
 
-    fn close_gathering(&mut self, class: Class, now: Duration) {
+    fn close_gathering(&mut self, class: Class, now: Now) {
         let chain = &mut self.chains[class.index()];
         if !chain.gathering.is_empty() {
             let key = chain.key();
@@ -195,12 +196,12 @@ impl Writer {
         }
     }
 
-    fn add(&mut self, kind: Kind, body: &[u8], index: Index, now: Duration) {
+    fn add(&mut self, kind: Kind, body: &[u8], index: Index, now: Now) {
         let key = self.chains[Class::Essential.index()].key();
         self.finish(Class::Essential, Block::new(key, kind, body, index), now);
     }
 
-    fn add_record<T: Serialize>(&mut self, kind: Kind, record: &T, now: Duration) {
+    fn add_record<T: Serialize>(&mut self, kind: Kind, record: &T, now: Now) {
         self.add(kind, &encode(record), Index::default(), now);
     }
 
@@ -314,7 +315,7 @@ impl Gateway {
             agent_version: status::agent_version(),
             started: now.utc,
         };
-        gateway.writer.add_record(Kind::Describe, &describe, now.mono);
+        gateway.writer.add_record(Kind::Describe, &describe, now);
         gateway
     }
 
@@ -414,7 +415,7 @@ impl Gateway {
             {
                 metrics.clock_fixes.inc();
                 tracing::debug!(node = %fix.node, number = fix.number, error_ns = fix.error_ns, "clock fix");
-                writer.add_record(Kind::ClockFix, &fix, now.mono);
+                writer.add_record(Kind::ClockFix, &fix, now);
             }
             book_gaps(&taken, writer, metrics, now);
             match taken.fate {
@@ -440,7 +441,7 @@ impl Gateway {
                     .add(&record, header, taken.samples, now.mono)
             };
             if !add(writer) {
-                writer.close_gathering(header.class, now.mono);
+                writer.close_gathering(header.class, now);
                 is_full[at] = true;
                 let added = add(writer);
                 debug_assert!(added, "an empty block has room for any frame");
@@ -570,8 +571,7 @@ impl Gateway {
             buries: Some((tombstone.epoch, tombstone.blocks)),
             ..Index::default()
         };
-        self.writer
-            .add(Kind::Tombstone, &encode(tombstone), index, now.mono);
+        self.writer.add(Kind::Tombstone, &encode(tombstone), index, now);
     }
 
     /// The connection did not take a block that it was given.
@@ -798,7 +798,7 @@ impl Gateway {
             .holdings(|key, channel| samples.get(&(key, channel)).copied());
         let body: Vec<u8> = holdings.iter().flat_map(encode).collect();
         if body != self.holdings_told {
-            self.writer.add(Kind::Status, &body, Index::default(), now.mono);
+            self.writer.add(Kind::Status, &body, Index::default(), now);
             self.holdings_told = body;
             self.commit(Class::Essential, now);
         }
@@ -811,7 +811,7 @@ impl Gateway {
             // A clock fix among them may be named by what follows.
             self.commit(Class::Essential, now);
         }
-        self.writer.close_gathering(class, now.mono);
+        self.writer.close_gathering(class, now);
         let chain = &mut self.writer.chains[class.index()];
         if self.commits[class.index()].len() >= COMMITS_MAX || chain.finished.is_empty() {
             return;
@@ -932,7 +932,7 @@ fn book_gaps(taken: &Taken, writer: &mut Writer, metrics: &Metrics, now: Now) {
         } else {
             tracing::error!(%node, %boot, ?class, frames, cause, "frames lost before they reached this agent");
         }
-        writer.add_record(Kind::Gap, gap, now.mono);
+        writer.add_record(Kind::Gap, gap, now);
     }
 }
 

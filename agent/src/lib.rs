@@ -24,6 +24,7 @@ pub mod block;
 pub mod clock;
 pub mod clock_sync;
 pub mod config;
+pub mod drain;
 pub mod enrolment;
 pub mod gateway;
 mod http;
