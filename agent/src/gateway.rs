@@ -13,6 +13,7 @@ use crate::block::{Block, BlockKey, Gathering, Index, span, tombstones};
 use crate::clock::Now;
 use crate::clock_sync::{ClockSync, FixInForce};
 use crate::config::Config;
+use crate::drain;
 use crate::intake::{BootKey, Fate, Intake, Taken, Upto};
 use crate::line::{Heard, Line};
 use crate::metrics::Metrics;
@@ -135,6 +136,8 @@ struct Flushing {
     /// Of its class; 0 of the other.
     upto: BTreeMap<BootKey, Upto>,
     blocks: Vec<(BlockKey, usize)>,
+    /// When they were made, or a little later.
+    made: Duration,
     bytes: usize,
     /// What to remove once its tombstones are on disk.
     removals: Vec<Request>,
@@ -242,10 +245,11 @@ pub fn encode_message<T: Serialize>(value: &T) -> Vec<u8> {
 impl Gateway {
     /// Goes on from what the spool held.
     pub fn new(config: &Config, recovered: Recovered, master: MasterId, metrics: Metrics, now: Now) -> Self {
-        let mut publisher = Publisher::new(recovered.current, &recovered.epochs);
+        let mut publisher = Publisher::new(config.drain, recovered.current, &recovered.epochs);
         let mut indexes = BTreeMap::new();
         for (key, (bytes, index)) in recovered.blocks {
-            publisher.handle_stored(key, bytes as usize);
+            let age = drain::age(index.made, now.utc);
+            publisher.handle_stored(key, bytes as usize, age, now.mono);
             indexes.insert(key, index);
         }
         for (epoch, blocks) in indexes.values().filter_map(|index: &Index| index.buries) {
@@ -455,7 +459,7 @@ impl Gateway {
     /// The spool answered.
     pub fn handle_spool(&mut self, reply: Reply, now: Now) {
         match reply {
-            Reply::Committed(class, number) => self.handle_committed(class, number),
+            Reply::Committed(class, number) => self.handle_committed(class, number, now),
             Reply::Room(usage, decision) => self.handle_room(&usage, decision),
             Reply::Evicting(directory, blocks) => self.evict(directory, &blocks, now),
             Reply::Refused(error) => {
@@ -469,14 +473,15 @@ impl Gateway {
             }
             Reply::Read(key, result) => {
                 self.reading = self.reading.saturating_sub(1);
-                match result {
-                    Ok(bytes) if self.publisher.is_in_flight(key) => {
+                match (result, self.publisher.lane(key)) {
+                    (Ok(bytes), Some(lane)) => {
+                        let bytes = drain::in_lane(bytes, lane);
                         self.publisher.handle_sent(key, crc32c(&bytes), now.mono);
                         self.metrics.blocks_published.inc();
                         self.metrics.published_bytes.inc_by(bytes.len() as u64);
                         self.actions.push_back(Action::PublishBlock(key, bytes));
                     }
-                    Err(ReadError::Lost(reason))
+                    (Err(ReadError::Lost(reason)), _)
                         if self.writer.indexes.contains_key(&key) && !self.publisher.is_buried(key) =>
                     {
                         tracing::error!(epoch = %key.epoch, sequence = key.sequence, reason, "block of the spool is unreadable and lost");
@@ -484,8 +489,8 @@ impl Gateway {
                         self.bury(key, LossCause::SpoolUnreadable, now);
                     }
                     // Acknowledged, or its connection gone, while it was read.
-                    Ok(_) | Err(ReadError::Lost(_)) => {}
-                    Err(ReadError::Later(reason)) => {
+                    (Ok(_), None) | (Err(ReadError::Lost(_)), _) => {}
+                    (Err(ReadError::Later(reason)), _) => {
                         tracing::warn!(epoch = %key.epoch, sequence = key.sequence, reason, "block not readable now");
                         self.handle_not_taken(key, now);
                     }
@@ -494,7 +499,7 @@ impl Gateway {
         }
     }
 
-    fn handle_committed(&mut self, class: Class, number: u64) {
+    fn handle_committed(&mut self, class: Class, number: u64, now: Now) {
         let commits = &mut self.commits[class.index()];
         let confirmed = commits
             .iter()
@@ -502,8 +507,9 @@ impl Gateway {
             .count();
         for commit in commits.drain(..confirmed) {
             self.intake.handle_durable(&commit.upto);
+            let age = now.mono.saturating_sub(commit.made);
             for (key, bytes) in commit.blocks {
-                self.publisher.handle_stored(key, bytes);
+                self.publisher.handle_stored(key, bytes, age, now.mono);
                 self.metrics.blocks_stored.inc();
             }
             self.actions
@@ -610,7 +616,7 @@ impl Gateway {
 
     fn handle_message(&mut self, kind: topic::Kind, payload: &[u8], now: Now) {
         let outcome = match kind {
-            topic::Kind::Ack => message::decode(payload).map(|ack| self.handle_ack(&ack)),
+            topic::Kind::Ack => message::decode(payload).map(|ack| self.handle_ack(&ack, now)),
             topic::Kind::Reject => message::decode(payload).map(|reject| self.handle_reject(reject, now)),
             topic::Kind::Command => message::decode(payload).map(|command: Command| {
                 let result = CommandResult {
@@ -629,8 +635,8 @@ impl Gateway {
         }
     }
 
-    fn handle_ack(&mut self, ack: &Ack) {
-        let freed = self.publisher.handle_ack(ack);
+    fn handle_ack(&mut self, ack: &Ack, now: Now) {
+        let freed = self.publisher.handle_ack(ack, now.mono);
         if self.publisher.is_flowing() {
             self.backoff.handle_success();
         }
@@ -822,7 +828,7 @@ impl Gateway {
             Class::Essential => std::mem::take(&mut self.writer.removals),
             Class::Waveform => Vec::new(),
         };
-        self.push_commit(class, blocks, removals);
+        self.push_commit(class, blocks, removals, now);
         // What a gap says of waveforms moves their cursor, and no waveform may follow.
         let waveforms = &self.writer.chains[Class::Waveform.index()];
         if class == Class::Essential
@@ -830,11 +836,11 @@ impl Gateway {
             && self.commits[Class::Waveform.index()].is_empty()
             && self.intake.has_undurable(Class::Waveform)
         {
-            self.push_commit(Class::Waveform, Vec::new(), Vec::new());
+            self.push_commit(Class::Waveform, Vec::new(), Vec::new(), now);
         }
     }
 
-    fn push_commit(&mut self, class: Class, blocks: Vec<Block>, removals: Vec<Request>) {
+    fn push_commit(&mut self, class: Class, blocks: Vec<Block>, removals: Vec<Request>, now: Now) {
         self.commit_number += 1;
         let mut upto = self.intake.upto();
         for upto in upto.values_mut() {
@@ -843,6 +849,7 @@ impl Gateway {
         self.commits[class.index()].push_back(Flushing {
             number: self.commit_number,
             upto,
+            made: now.mono,
             bytes: blocks.iter().map(|block| block.bytes.len()).sum(),
             blocks: blocks
                 .iter()

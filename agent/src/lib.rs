@@ -35,6 +35,7 @@ pub mod mqtt;
 pub mod port;
 pub mod publisher;
 pub mod retention;
+pub mod runs;
 pub mod spool;
 pub mod status;
 pub mod tls;
