@@ -15,6 +15,7 @@ use crate::clock_sync::{ClockSync, FixInForce};
 use crate::config::Config;
 use crate::drain;
 use crate::intake::{BootKey, Fate, Intake, Taken, Upto};
+use crate::inventory::Inventory;
 use crate::line::{Heard, Line};
 use crate::metrics::Metrics;
 use crate::mqtt::MqttEvent;
@@ -149,7 +150,7 @@ struct Writer {
     chains: [ChainWriter; 2],
     age: Duration,
     /// What every unacknowledged block holds, from its making on.
-    indexes: BTreeMap<BlockKey, Index>,
+    inventory: Inventory,
     /// What to remove once the tombstones among the finished blocks are on disk.
     removals: Vec<Request>,
 }
@@ -184,7 +185,7 @@ impl ChainWriter {
 impl Writer {
     fn finish(&mut self, class: Class, mut block: Block, now: Now) {
         block.index.made = now.utc;
-        self.indexes.insert(block.key, block.index.clone());
+        self.inventory.insert(block.key, &block.index);
         let chain = &mut self.chains[class.index()];
         chain.finished.push(block);
         chain.due.get_or_insert(now.mono + self.age);
@@ -214,11 +215,10 @@ impl Writer {
     }
 
     /// Samples in memory and spool, by channel.
-    fn samples(&self) -> BTreeMap<(BootKey, ChannelId), Range> {
-        let mut spans = BTreeMap::new();
+    fn samples(&mut self) -> BTreeMap<(BootKey, ChannelId), Range> {
+        let mut spans: BTreeMap<_, _> = self.inventory.samples().collect();
         let gathered = self.chains.iter().map(|chain| chain.gathering.index());
-        let indexes = self.indexes.values().chain(gathered);
-        for &(node, boot, channel, _, range) in indexes.flat_map(|index| &index.samples) {
+        for &(node, boot, channel, _, range) in gathered.flat_map(|index| &index.samples) {
             spans
                 .entry(((node, boot), channel))
                 .and_modify(|known| *known = span(*known, range))
@@ -246,13 +246,15 @@ impl Gateway {
     /// Goes on from what the spool held.
     pub fn new(config: &Config, recovered: Recovered, master: MasterId, metrics: Metrics, now: Now) -> Self {
         let mut publisher = Publisher::new(config.drain, recovered.current, &recovered.epochs);
-        let mut indexes = BTreeMap::new();
+        let mut inventory = Inventory::default();
+        let mut buried = Vec::new();
         for (key, (bytes, index)) in recovered.blocks {
             let age = drain::age(index.made, now.utc);
             publisher.handle_stored(key, bytes as usize, age, now.mono);
-            indexes.insert(key, index);
+            inventory.insert(key, &index);
+            buried.extend(index.buries);
         }
-        for (epoch, blocks) in indexes.values().filter_map(|index: &Index| index.buries) {
+        for (epoch, blocks) in buried {
             for sequence in blocks.first()..blocks.end() {
                 publisher.handle_buried(BlockKey { epoch, sequence });
             }
@@ -291,7 +293,7 @@ impl Gateway {
                     due: None,
                 }),
                 age: config.block.age,
-                indexes,
+                inventory,
                 removals: Vec::new(),
             },
             commits: [VecDeque::new(), VecDeque::new()],
@@ -482,7 +484,7 @@ impl Gateway {
                         self.actions.push_back(Action::PublishBlock(key, bytes));
                     }
                     (Err(ReadError::Lost(reason)), _)
-                        if self.writer.indexes.contains_key(&key) && !self.publisher.is_buried(key) =>
+                        if self.writer.inventory.contains(key) && !self.publisher.is_buried(key) =>
                     {
                         tracing::error!(epoch = %key.epoch, sequence = key.sequence, reason, "block of the spool is unreadable and lost");
                         self.publisher.handle_lost(key);
@@ -544,11 +546,11 @@ impl Gateway {
     /// Puts tombstones in the place of a directory of waveforms; it goes when they are on disk.
     fn evict(&mut self, directory: u32, blocks: &[BlockKey], now: Now) {
         // What has been acknowledged or given up since needs none.
-        let (publisher, indexes) = (&self.publisher, &self.writer.indexes);
-        let lost: Vec<(BlockKey, &Index)> = blocks
+        let (publisher, inventory) = (&self.publisher, &self.writer.inventory);
+        let lost: Vec<(BlockKey, Index)> = blocks
             .iter()
             .filter(|key| !publisher.is_buried(**key))
-            .filter_map(|key| Some((*key, indexes.get(key)?)))
+            .filter_map(|key| Some((*key, inventory.get(*key)?)))
             .collect();
         tracing::error!(
             directory,
@@ -557,7 +559,10 @@ impl Gateway {
         );
         self.metrics.directories_evicted.inc();
         Metrics::cause(&self.metrics.blocks_lost, LossCause::SpoolEvicted).inc_by(lost.len() as u64);
-        let tombstones = tombstones(lost.iter().copied(), LossCause::SpoolEvicted);
+        let tombstones = tombstones(
+            lost.iter().map(|(key, index)| (*key, index)),
+            LossCause::SpoolEvicted,
+        );
         let keys: Vec<BlockKey> = lost.into_iter().map(|(key, _)| key).collect();
         for key in keys {
             self.publisher.handle_lost(key);
@@ -645,11 +650,10 @@ impl Gateway {
         }
         self.metrics.blocks_acknowledged.inc_by(freed.len() as u64);
         for key in &freed {
-            let index = self.writer.indexes.remove(key);
             // With a tombstone the collector has also settled what it stands for.
-            if let Some((epoch, blocks)) = index.and_then(|index| index.buries) {
+            if let Some((epoch, blocks)) = self.writer.inventory.remove(*key) {
                 for key in self.publisher.handle_settled(epoch, blocks) {
-                    self.writer.indexes.remove(&key);
+                    self.writer.inventory.remove(key);
                 }
             }
         }
@@ -684,7 +688,7 @@ impl Gateway {
     /// Puts a tombstone in the place of a block.
     fn bury(&mut self, key: BlockKey, cause: LossCause, now: Now) {
         Metrics::cause(&self.metrics.blocks_lost, cause).inc();
-        let index = self.writer.indexes.get(&key).cloned().unwrap_or_default();
+        let index = self.writer.inventory.get(key).unwrap_or_default();
         for tombstone in tombstones([(key, &index)], cause) {
             self.add_tombstone(&tombstone, now);
             self.writer.removals.push(Request::Bury(key));
@@ -796,6 +800,12 @@ impl Gateway {
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.metrics.nodes.set(self.nodes_present(now) as i64);
         if self.commits[Class::Essential.index()].len() >= COMMITS_MAX {
+            return;
+        }
+        if self.publisher.has_essential_history(now.mono) {
+            // The report would overtake the tombstones among it, which explain what is missing, and an
+            // old report among it would come after this one: it is told anew when they are through.
+            self.holdings_told.clear();
             return;
         }
         let samples = self.writer.samples();

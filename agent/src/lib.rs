@@ -29,6 +29,7 @@ pub mod enrolment;
 pub mod gateway;
 mod http;
 pub mod intake;
+pub mod inventory;
 pub mod line;
 pub mod metrics;
 pub mod mqtt;

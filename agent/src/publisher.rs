@@ -444,9 +444,15 @@ impl Publisher {
 
     /// Whether essential blocks wait or are under way as history: what is published as live overtakes
     /// them.
-    pub fn has_essential_history(&self) -> bool {
-        let mut essential = self.epochs.values().filter(|held| held.class == Class::Essential);
-        essential.any(Held::has_history)
+    pub fn has_essential_history(&mut self, now: Duration) -> bool {
+        let mut essential = self
+            .epochs
+            .values_mut()
+            .filter(|held| held.class == Class::Essential);
+        essential.any(|held| {
+            held.age(now);
+            held.has_history()
+        })
     }
 
     /// Whether blocks flow.

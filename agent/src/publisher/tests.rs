@@ -356,7 +356,7 @@ fn a_live_block_that_waits_too_long_becomes_history_and_a_published_one_stays_wh
     let mut publisher = flowing(2, KIB_64 as u32);
     let first = publisher.poll_block(T0).unwrap();
     assert_eq!(publisher.lane(first), Some(Lane::Live));
-    assert!(!publisher.has_essential_history());
+    assert!(!publisher.has_essential_history(T0));
     let later = T0 + DRAIN.live_age;
     publisher.handle_disconnected();
     publisher.handle_subscribed(later);
@@ -368,9 +368,9 @@ fn a_live_block_that_waits_too_long_becomes_history_and_a_published_one_stays_wh
     assert_eq!(lanes, [0, 1]);
     assert_eq!(publisher.lane(key(0)), Some(Lane::Live));
     assert_eq!(publisher.lane(key(1)), Some(Lane::Backfill));
-    assert!(publisher.has_essential_history());
+    assert!(publisher.has_essential_history(later));
     publisher.handle_ack(&ack(EPOCH, &upto(2), u32::MAX), later);
-    assert!(!publisher.has_essential_history());
+    assert!(!publisher.has_essential_history(later));
 }
 
 #[test]
