@@ -368,7 +368,7 @@ impl Chain {
             // Only an abbreviation: what is acknowledged again after a crash is told by the collector.
             if !member.left.is_empty()
                 && let Some(database) = &member.database
-                && database.append(&[], &[], Some(&member.acknowledged)).is_ok()
+                && database.acknowledge(&member.acknowledged).is_ok()
             {
                 member.is_ack_fresh = false;
             }
@@ -588,7 +588,7 @@ impl Chain {
 
 impl Member {
     fn write(&mut self, blocks: &[Block], cursors: &[Cursor]) -> Result<(), DatabaseError> {
-        let database = self.database.as_ref().expect("the head is open");
+        let database = self.database.as_mut().expect("the head is open");
         let index = self.index.as_mut().expect("the head's index is open");
         index.append_blocks(blocks)?;
         let fresh_ack = self.is_ack_fresh.then_some(&self.acknowledged);
