@@ -26,12 +26,13 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
 use trunnion_common::block::{BODY_MAX, ENVELOPE_BYTES};
 use trunnion_common::id::{Epoch, JournalId};
-use trunnion_common::sequence::SequenceSet;
+use trunnion_common::sequence::{Insertion, SequenceSet};
 
 /// Version of the layout above. A database of another version is refused, not guessed at.
 pub(crate) const FORMAT: u32 = 3;
@@ -108,6 +109,21 @@ impl Stored {
 pub(crate) struct Acknowledged {
     pub(crate) received: SequenceSet,
     pub(crate) journal: Option<JournalId>,
+}
+
+impl Acknowledged {
+    /// Takes in what another database of the same epoch says: none of them is wrong.
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.journal = other.journal.or(self.journal);
+        self.received.advance(other.received.upto());
+        for range in other.received.ranges() {
+            let mut joined = self.received.clone();
+            // One range too many would close a hole; the collector says again what is in it.
+            if !matches!(joined.insert_range(*range), Insertion::Overflow { .. }) {
+                self.received = joined;
+            }
+        }
+    }
 }
 
 /// Why a database, or something in it, cannot be had.
@@ -275,6 +291,11 @@ impl Database {
         Ok(self.file.sync_data()?)
     }
 
+    /// Bytes of disk that its file takes, as long as it is known.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        disk_bytes(&self.file)
+    }
+
     /// A block's bytes; whether they are what was written is for its checksum to say.
     pub(crate) fn read(&self, sequence: u64) -> Result<Vec<u8>, DatabaseError> {
         guarded(|| {
@@ -362,6 +383,12 @@ impl Database {
             cursors,
         })
     }
+}
+
+/// Bytes of disk that an open file takes; 0 when the file system does not say.
+pub(crate) fn disk_bytes(file: &File) -> u64 {
+    file.metadata()
+        .map_or(0, |meta| meta.blocks().saturating_mul(512))
 }
 
 fn decode_entry(entry: &[u8]) -> Result<(Stored, u32), DatabaseError> {
