@@ -17,5 +17,5 @@ fn twenty_kills_under_load_cost_no_sample_and_double_none() {
     let dir = tempfile::tempdir().unwrap();
     let report = run(dir.path(), &options, |line| eprintln!("{line}")).unwrap();
     assert_eq!((report.kills_collector, report.kills_agent), (10, 10));
-    assert!(report.is_flawless(), "{report:#?}");
+    assert!(report.verdict.is_flawless(), "{report:#?}");
 }
