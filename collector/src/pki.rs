@@ -667,6 +667,8 @@ mod tests {
             san.value.general_names,
             [GeneralName::URI("urn:trunnion:plant:gw-1")]
         );
+        let common_name = x509.subject().iter_common_name().next().unwrap();
+        assert_eq!(common_name.as_str().unwrap(), "gw-1", "a level of a topic");
         let usage = x509.extended_key_usage().unwrap().unwrap().value;
         assert!(usage.client_auth && !usage.server_auth);
         assert_eq!(
@@ -679,6 +681,24 @@ mod tests {
         );
         assert_eq!(bundle.server_name, "collector.plant");
         assert!(!format!("{bundle:?}").contains("PRIVATE"));
+    }
+
+    #[test]
+    fn the_collectors_own_certificate_names_no_gateway_and_is_renewed_in_place() {
+        let (_root, dir) = authority();
+        let mut keys = Vec::new();
+        for _ in 0..2 {
+            broker_client(&dir, &name("plant"), NOW).unwrap();
+            keys.push(read_private(&dir.join(CLIENT_KEY)).unwrap());
+            let (_, pem) = parse_x509_pem(&read(&dir.join(CLIENT_CERTIFICATE)).unwrap()).unwrap();
+            let x509 = pem.parse_x509().unwrap();
+            assert!(x509.subject_alternative_name().unwrap().is_none());
+            let common_name = x509.subject().iter_common_name().next().unwrap();
+            assert!(Name::new(common_name.as_str().unwrap()).is_err(), "no gateway can have it");
+            let usage = x509.extended_key_usage().unwrap().unwrap().value;
+            assert!(usage.client_auth && !usage.server_auth);
+        }
+        assert_ne!(keys[0], keys[1]);
     }
 
     #[test]

@@ -246,7 +246,12 @@ fn lay_out(dir: &Path, seed: u64, size: Size) -> Result<(Vec<Played>, Vec<NodeSp
     for number in 1..=size.nodes {
         let node = NodeId::new(0xa0 + u64::from(number)).context("not 0")?;
         let mut samples = vec![0.0; (RECORDING_S * size.rate_hz) as usize];
-        let machine = MachineSpec::motor(size.rate_hz, seed.wrapping_add(u64::from(number)));
+        let motor = MachineSpec::motor(size.rate_hz, seed.wrapping_add(u64::from(number)));
+        let machine = MachineSpec {
+            // A slow sensor hears the machine through its filter.
+            resonance_hz: motor.resonance_hz.min(size.rate_hz / 4.0),
+            ..motor
+        };
         SimMachine::new(machine).fill(&mut samples);
         let file = dir.join(format!("node-{number}.f32"));
         let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
