@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use trunnion_agent::enrolment::Enrolment;
-use trunnion_agent::tls::client_config;
+use trunnion_agent::tls::{TlsClock, client_config};
 use trunnion_collector::config::{BrokerChoice, Config};
 use trunnion_collector::ingest::BlockSource;
 use trunnion_collector::metrics::Metrics;
@@ -100,7 +100,7 @@ impl Guarded {
         let enrolment = Enrolment::load(&self.plant.bundle(gateway)).unwrap();
         let endpoint = &enrolment.endpoints[0];
         let mut options = MqttOptions::new(client_id, &endpoint.host, endpoint.port);
-        let tls = Arc::new(client_config(&enrolment, endpoint).unwrap());
+        let tls = Arc::new(client_config(&enrolment, endpoint, &TlsClock::default()).unwrap());
         options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls)));
         let (client, mut connection) = Client::new(options, 64);
         await_packet(&mut connection, |packet| matches!(packet, Packet::ConnAck(_)));
@@ -110,10 +110,11 @@ impl Guarded {
 
 fn await_packet(connection: &mut Connection, wanted: impl Fn(&Packet) -> bool) -> Packet {
     loop {
-        match connection.recv_timeout(START_LIMIT).expect("in time").unwrap() {
-            Ok(Event::Incoming(packet)) if wanted(&packet) => return packet,
-            Ok(_) => {}
-            Err(error) => panic!("{error}"),
+        let event = connection.recv_timeout(START_LIMIT).expect("in time").unwrap();
+        if let Event::Incoming(packet) = event
+            && wanted(&packet)
+        {
+            return packet;
         }
     }
 }
