@@ -14,6 +14,7 @@ use crate::clock_sync::{ClockSync, FixInForce};
 use crate::config::Config;
 use crate::drain;
 use crate::endpoints::Endpoints;
+use crate::floor::{Floor, Refusal};
 use crate::intake::{BootKey, Fate, Intake, Taken, Upto};
 use crate::inventory::Inventory;
 use crate::line::{Heard, Line};
@@ -24,9 +25,10 @@ use crate::publisher::{Greeting, Publisher};
 use crate::retention::{Decision, Usage};
 use crate::spool::{Commit, ReadError, Recovered, Reply, Request};
 use crate::status;
+use crate::timekeeper::{Change, Timekeeper};
 use bytes::Bytes;
 use serde::Serialize;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use trunnion_common::ack::Ack;
 use trunnion_common::block::{FrameRecord, GatewayDescribe, Kind, Lane, Tombstone};
@@ -95,7 +97,7 @@ pub struct Gateway {
     intake: Intake,
     clocks: BTreeMap<BootKey, ClockSync>,
     clock_sync_interval: Duration,
-    quality: ClockQuality,
+    timekeeper: Timekeeper,
     writer: Writer,
     /// By class.
     commits: [VecDeque<Flushing>; 2],
@@ -281,7 +283,7 @@ impl Gateway {
             intake,
             clocks,
             clock_sync_interval: config.clock_sync_interval,
-            quality: ClockQuality::Free,
+            timekeeper: Timekeeper::default(),
             writer: Writer {
                 chains: recovered.current.map(|(epoch, next)| ChainWriter {
                     epoch,
@@ -325,7 +327,67 @@ impl Gateway {
 
     /// Whether the gateway's clock is synchronised, as of now.
     pub fn handle_quality(&mut self, quality: ClockQuality) {
-        self.quality = quality;
+        self.timekeeper.handle_quality(quality);
+    }
+
+    /// What UTC rests on, as the agent starts.
+    pub fn handle_timekeeper(&mut self, timekeeper: Timekeeper) {
+        self.timekeeper = timekeeper;
+        self.metrics.observe_clock(&self.timekeeper);
+    }
+
+    /// Whose UTC is gone by.
+    pub const fn timekeeper(&self) -> &Timekeeper {
+        &self.timekeeper
+    }
+
+    /// The clock floor, to be saved or told of a verified certificate.
+    pub const fn floor_mut(&mut self) -> &mut Floor {
+        self.timekeeper.floor_mut()
+    }
+
+    /// `now` in the UTC that is gone by, with what follows if that was set.
+    fn keep_time(&mut self, now: Now) -> Now {
+        let (change, floor) = self.timekeeper.observe(now);
+        self.note_refusal(floor);
+        let now = self.timekeeper.correct(now);
+        if let Some(change) = change {
+            self.handle_clock_change(change, now);
+        }
+        now
+    }
+
+    fn handle_clock_change(&mut self, change: Change, now: Now) {
+        self.metrics.observe_clock(&self.timekeeper);
+        tracing::warn!(
+            step_s = change.step as f64 / 1e9,
+            from = ?change.from,
+            to = ?change.to,
+            "the gateway's clock was set, or another is gone by"
+        );
+        let Some(quality) = self.timekeeper.quality() else {
+            return;
+        };
+        let present: BTreeSet<BootKey> = self.lines.iter().filter_map(Line::node).collect();
+        for (key, clock) in &mut self.clocks {
+            // A boot that is over needs one fix, and gets no more.
+            if (present.contains(key) || clock.fix().is_none())
+                && let Some(fix) = clock.renew(now, quality)
+            {
+                self.metrics.clock_fixes.inc();
+                self.writer.add_record(Kind::ClockFix, &fix, now);
+            }
+        }
+    }
+
+    fn note_refusal(&self, floor: Result<(), Refusal>) {
+        if let Err(refusal) = floor {
+            Metrics::refusal(&self.metrics.clock_floor_refused, refusal).inc();
+            tracing::warn!(
+                reason = refusal.label(),
+                "a time that cannot be was not taken for the clock floor"
+            );
+        }
     }
 
     /// Whether lines must not be read for now: the disk is behind.
@@ -347,11 +409,13 @@ impl Gateway {
 
     /// Something happened at a port.
     pub fn handle_port(&mut self, line: usize, event: PortEvent, now: Now) {
+        let now = self.keep_time(now);
         match event {
             PortEvent::Opened => self.lines[line].handle_opened(),
             PortEvent::Closed => self.lines[line].handle_closed(),
             PortEvent::Bytes(bytes, arrived) => {
                 self.metrics.line_bytes.inc_by(bytes.len() as u64);
+                let arrived = self.timekeeper.correct(arrived);
                 self.handle_bytes(line, &bytes, arrived, now);
             }
         }
@@ -415,7 +479,7 @@ impl Gateway {
                 .entry(key)
                 .or_insert_with(|| ClockSync::new(key.0, key.1, None, self.clock_sync_interval));
             if let Some(Payload::TimeReply(reply)) = &payload
-                && let Some(fix) = clock.handle_reply(reply, arrived, self.quality)
+                && let Some(fix) = clock.handle_reply(reply, arrived, self.timekeeper.quality())
             {
                 metrics.clock_fixes.inc();
                 tracing::debug!(node = %fix.node, number = fix.number, error_ns = fix.error_ns, "clock fix");
@@ -458,6 +522,7 @@ impl Gateway {
 
     /// The spool answered.
     pub fn handle_spool(&mut self, reply: Reply, now: Now) {
+        let now = self.keep_time(now);
         match reply {
             Reply::Committed(class, number) => self.handle_committed(class, number, now),
             Reply::Room(usage, decision) => self.handle_room(&usage, decision),
@@ -598,6 +663,7 @@ impl Gateway {
             return;
         }
         self.random = random;
+        let now = self.keep_time(now);
         match event {
             MqttEvent::Connected => {
                 self.metrics.connections.inc();
@@ -641,7 +707,11 @@ impl Gateway {
 
     fn handle_message(&mut self, kind: topic::Kind, payload: &[u8], now: Now) {
         let outcome = match kind {
-            topic::Kind::Ack => message::decode(payload).map(|ack| self.handle_ack(&ack, now)),
+            topic::Kind::Ack => message::decode(payload).map(|ack: Ack| {
+                let refusal = self.timekeeper.handle_ack(ack.utc, now);
+                self.note_refusal(refusal);
+                self.handle_ack(&ack, now);
+            }),
             topic::Kind::Reject => message::decode(payload).map(|reject| self.handle_reject(reject, now)),
             topic::Kind::Command => message::decode(payload).map(|command: Command| {
                 let result = CommandResult {
@@ -717,6 +787,7 @@ impl Gateway {
 
     /// Takes no more from lines or timers; what is in hand still goes to disk.
     pub fn handle_shutdown(&mut self, now: Now) {
+        let now = self.keep_time(now);
         self.is_stopping = true;
         self.tell_holdings(now);
         Class::ALL.into_iter().for_each(|class| self.commit(class, now));
@@ -734,6 +805,7 @@ impl Gateway {
 
     /// The last words, to be published before the connection is closed.
     pub fn farewell(&mut self, now: Now) -> Bytes {
+        let now = self.keep_time(now);
         let backlog = self.publisher.backlog();
         encode_message(&status::status(Phase::Death, now, 0, backlog)).into()
     }
@@ -743,6 +815,7 @@ impl Gateway {
         if let Some(action) = self.actions.pop_front() {
             return Some(action);
         }
+        let now = self.keep_time(now);
         if !self.is_stopping {
             self.poll_lines(now);
             if self.holdings_due <= now.mono {
