@@ -144,6 +144,11 @@ impl Load {
         self.plant.start_agent(&self.specs)
     }
 
+    /// The nodes, in the order of their numbers.
+    pub fn specs(&self) -> &[NodeSpec] {
+        &self.specs
+    }
+
     /// Waits until the ledger has everything that was produced up to now.
     pub fn await_caught_up(&self) -> Result<()> {
         let due = ((unix_time() - self.first_sample).as_secs_f64() * self.rate_hz) as u64;
@@ -187,7 +192,9 @@ fn await_caught_up_with(plant: &Plant, specs: &[NodeSpec], due: u64, limit: Dura
     caught_up.with_context(|| {
         format!(
             "not caught up within {limit:?}: {due} samples of each node were due, the ledger says {:?}",
-            plant.get("/api/v1/ledger").map(|ledger| ledger["rows"].to_string())
+            plant
+                .get("/api/v1/ledger")
+                .map(|ledger| ledger["rows"].to_string())
         )
     })
 }
