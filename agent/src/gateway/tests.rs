@@ -40,6 +40,7 @@ fn config() -> Config {
             age: Duration::from_millis(200),
         },
         retention: crate::config::RETENTION,
+        drain: crate::config::DRAIN,
         metrics_listen: None,
         poll_interval: Duration::from_millis(100),
         clock_sync_interval: Duration::from_secs(5),
