@@ -247,7 +247,10 @@ fn run(file: &Path) -> Result<(), Failure> {
             }
         };
         let ready = |addresses: &trunnion_collector::Addresses| {
-            let (door, http) = (addresses.door.map(|door| door.to_string()), addresses.http.to_string());
+            let (door, http) = (
+                addresses.door.map(|door| door.to_string()),
+                addresses.http.to_string(),
+            );
             if fact(&json!({"event": "ready", "door": door, "http": http})).is_err() {
                 tracing::warn!("nobody reads the standard output");
             }

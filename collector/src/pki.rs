@@ -694,7 +694,10 @@ mod tests {
             let x509 = pem.parse_x509().unwrap();
             assert!(x509.subject_alternative_name().unwrap().is_none());
             let common_name = x509.subject().iter_common_name().next().unwrap();
-            assert!(Name::new(common_name.as_str().unwrap()).is_err(), "no gateway can have it");
+            assert!(
+                Name::new(common_name.as_str().unwrap()).is_err(),
+                "no gateway can have it"
+            );
             let usage = x509.extended_key_usage().unwrap().unwrap().value;
             assert!(usage.client_auth && !usage.server_auth);
         }

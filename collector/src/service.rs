@@ -267,7 +267,10 @@ impl Inlet {
             }
             BrokerChoice::External(mqtt) => {
                 let (broker, source) = MqttBroker::start(mqtt.clone(), &config.site, metrics.clone())?;
-                let broker_up = up("no connection to the broker; the log says why", Box::new(broker.watch()));
+                let broker_up = up(
+                    "no connection to the broker; the log says why",
+                    Box::new(broker.watch()),
+                );
                 let inlet = Self {
                     broker: AnyBroker::External(broker),
                     broker_up,

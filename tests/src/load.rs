@@ -187,7 +187,9 @@ fn await_caught_up_with(plant: &Plant, specs: &[NodeSpec], due: u64, limit: Dura
     caught_up.with_context(|| {
         format!(
             "not caught up within {limit:?}: {due} samples of each node were due, the ledger says {:?}",
-            plant.get("/api/v1/ledger").map(|ledger| ledger["rows"].to_string())
+            plant
+                .get("/api/v1/ledger")
+                .map(|ledger| ledger["rows"].to_string())
         )
     })
 }

@@ -114,7 +114,8 @@ struct Partition {
 /// The partitions of a run, bout by bout. Pure.
 fn plan(options: &Options) -> Vec<Vec<Partition>> {
     let mut chance = Chance::new(options.seed);
-    let mut millis = |least: u64, most: u64| Duration::from_millis(least + chance.next() % (most - least + 1));
+    let mut millis =
+        |least: u64, most: u64| Duration::from_millis(least + chance.next() % (most - least + 1));
     let partitions: Vec<Partition> = Fault::TURNS
         .iter()
         .cycle()
@@ -131,7 +132,10 @@ fn plan(options: &Options) -> Vec<Vec<Partition>> {
             },
         })
         .collect();
-    partitions.chunks(BOUT as usize).map(<[Partition]>::to_vec).collect()
+    partitions
+        .chunks(BOUT as usize)
+        .map(<[Partition]>::to_vec)
+        .collect()
 }
 
 /// Partitions between agent and door.
@@ -185,7 +189,10 @@ fn strike(proxy: &Proxy, partition: &Partition) {
 
 /// SIGKILLs of a mosquitto between agent and collector.
 pub fn broker_kills(dir: &Path, options: &Options, mut progress: impl FnMut(&str)) -> Result<Report> {
-    progress(&format!("{} kills of the broker, seed {}", options.count, options.seed));
+    progress(&format!(
+        "{} kills of the broker, seed {}",
+        options.count, options.seed
+    ));
     let way = Way {
         broker: Broker::Mosquitto,
         dialled: None,

@@ -70,14 +70,17 @@ pub struct Proxy {
 impl Proxy {
     /// Listens on a free port of the loopback interface; connections are closed until it has a target.
     pub fn start() -> Result<Self> {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("a port for the proxy")?;
+        let listener =
+            std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("a port for the proxy")?;
         listener.set_nonblocking(true)?;
         let port = listener.local_addr()?.port();
         let (line, follow) = watch::channel(Line::default());
         let (target, aim) = watch::channel(None);
         let accepted = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&accepted);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let thread = std::thread::Builder::new().name("proxy".into()).spawn(move || {
             runtime.block_on(async {
                 if let Ok(listener) = TcpListener::from_std(listener) {
@@ -221,11 +224,7 @@ async fn read(mut from: OwnedReadHalf, sender: mpsc::Sender<Chunk>, line: watch:
 }
 
 /// What passes at the time that a chunk may be written; `None` when the proxy has gone.
-async fn admit(
-    due: Instant,
-    bytes: usize,
-    line: &mut watch::Receiver<Line>,
-) -> Option<Conditions> {
+async fn admit(due: Instant, bytes: usize, line: &mut watch::Receiver<Line>) -> Option<Conditions> {
     sleep_until(due).await;
     let passable = |line: &Line| line.now.passage != Passage::Stalled;
     let now = line.wait_for(passable).await.ok()?.now;
@@ -308,7 +307,10 @@ mod tests {
     fn check_nothing_comes(stream: &mut std::net::TcpStream) {
         stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         let error = stream.read(&mut [0; 1]).unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
+        assert!(
+            matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+            "{error}"
+        );
         stream.set_read_timeout(Some(SOON)).unwrap();
     }
 

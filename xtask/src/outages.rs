@@ -20,7 +20,9 @@ pub(crate) fn run(flags: &Outages) -> Result<()> {
     let mut figures = Vec::new();
     if flags.partitions > 0 {
         let count = flags.partitions;
-        let verdict = play(Options { count, seed }, |dir, options| partitions(dir, options, step))?;
+        let verdict = play(Options { count, seed }, |dir, options| {
+            partitions(dir, options, step)
+        })?;
         figures.push(Figure::at_least("partitions", 200.0, "").measured(f64::from(count)));
         figures.extend(costs(["partitions_lost", "partitions_double_counted"], &verdict));
     }
@@ -28,9 +30,14 @@ pub(crate) fn run(flags: &Outages) -> Result<()> {
         step("skipped: kills of the broker (apt-get install mosquitto)");
     } else if flags.broker_kills > 0 {
         let count = flags.broker_kills;
-        let verdict = play(Options { count, seed }, |dir, options| broker_kills(dir, options, step))?;
+        let verdict = play(Options { count, seed }, |dir, options| {
+            broker_kills(dir, options, step)
+        })?;
         figures.push(Figure::at_least("broker_kills", 100.0, "").measured(f64::from(count)));
-        figures.extend(costs(["broker_kills_lost", "broker_kills_double_counted"], &verdict));
+        figures.extend(costs(
+            ["broker_kills_lost", "broker_kills_double_counted"],
+            &verdict,
+        ));
     }
     let report = Report::new(commit(), figures);
     print!("\n{}", report.table());
@@ -50,10 +57,7 @@ fn costs([lost, doubled]: [&'static str; 2], verdict: &Verdict) -> [Figure; 2] {
 
 /// One run in a directory of its own, which is kept when anything was lost: what happened is in the logs
 /// and the journal.
-fn play(
-    options: Options,
-    run: impl FnOnce(&Path, &Options) -> Result<outages::Report>,
-) -> Result<Verdict> {
+fn play(options: Options, run: impl FnOnce(&Path, &Options) -> Result<outages::Report>) -> Result<Verdict> {
     let dir = tempfile::Builder::new()
         .prefix("trunnion-outages-")
         .tempdir()

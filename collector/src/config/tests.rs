@@ -519,15 +519,34 @@ fn a_broker_of_the_plants_own_is_named_with_all_that_it_takes() {
     let line = GOOD.lines().count() + 2;
     for (good, bad, at, words) in [
         ("\"external\"", "\"outer\"", (1, 8), "which is no kind of broker"),
-        ("broker.plant:8884", "broker.plant", (2, 11), "which is no host and port"),
-        ("address = \"broker.plant:8884\"\n", "", (0, 1), "broker.address is missing"),
-        ("ca = ", "server_name = \"-\"\nca = ", (3, 15), "which is no name of a server"),
+        (
+            "broker.plant:8884",
+            "broker.plant",
+            (2, 11),
+            "which is no host and port",
+        ),
+        (
+            "address = \"broker.plant:8884\"\n",
+            "",
+            (0, 1),
+            "broker.address is missing",
+        ),
+        (
+            "ca = ",
+            "server_name = \"-\"\nca = ",
+            (3, 15),
+            "which is no name of a server",
+        ),
         ("ca = ", "cafile = ", (0, 1), "broker.ca is missing"),
     ] {
         let text = format!("{GOOD}{}", BROKER.replacen(good, bad, 1));
         let problems = parse(&text).expect_err(words);
         assert!(problems[0].what.contains(words), "{words}: {}", problems[0]);
-        assert_eq!((problems[0].line, problems[0].column), (line + at.0, at.1), "{words}");
+        assert_eq!(
+            (problems[0].line, problems[0].column),
+            (line + at.0, at.1),
+            "{words}"
+        );
         assert!(!problems[0].fix.is_empty());
     }
 }
@@ -559,7 +578,10 @@ fn a_plant_made_for_a_broker_passes_its_own_checks_and_misses_its_own_files() {
     assert!(acl.contains("user collector.bremen"), "{acl}");
 
     let late = Config::check(&file, made + time::Duration::days(800)).unwrap_err();
-    let named: Vec<_> = late.iter().map(|problem| problem.fix.contains("broker renew")).collect();
+    let named: Vec<_> = late
+        .iter()
+        .map(|problem| problem.fix.contains("broker renew"))
+        .collect();
     assert_eq!(named, [false, true], "{late:?}");
     fs::set_permissions(dir.join("pki/collector.key"), Permissions::from_mode(0o644)).unwrap();
     let open = Config::load(&file).unwrap_err();

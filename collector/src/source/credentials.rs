@@ -53,7 +53,11 @@ impl Files {
     }
 
     /// Whether they go together and are in time.
-    pub fn check(&self, server_name: &ServerName<'static>, now: OffsetDateTime) -> Result<(), CredentialsError> {
+    pub fn check(
+        &self,
+        server_name: &ServerName<'static>,
+        now: OffsetDateTime,
+    ) -> Result<(), CredentialsError> {
         self.client_config(server_name)?;
         for path in [&self.ca, &self.certificate] {
             check_validity(path, &pki::read(path)?, now)?;

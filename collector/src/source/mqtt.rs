@@ -247,7 +247,11 @@ impl MqttSource {
             return self.owed.clear();
         };
         self.owed.retain(|(connection, _)| connection == current);
-        while self.owed.front().is_some_and(|(_, owed)| client.try_ack(owed).is_ok()) {
+        while self
+            .owed
+            .front()
+            .is_some_and(|(_, owed)| client.try_ack(owed).is_ok())
+        {
             self.owed.pop_front();
         }
     }
@@ -267,8 +271,14 @@ impl BlockSource for MqttSource {
                 // The contract retains nothing: an old Hello out of a broker's store would close epochs
                 // that a gateway still holds.
                 let reason = "retained";
-                tracing::warn!(topic = publish.topic, "refused a retained message: clear it at the broker");
-                self.metrics.messages_rejected.get_or_create(&Reason { reason }).inc();
+                tracing::warn!(
+                    topic = publish.topic,
+                    "refused a retained message: clear it at the broker"
+                );
+                self.metrics
+                    .messages_rejected
+                    .get_or_create(&Reason { reason })
+                    .inc();
                 continue;
             }
             return Ok(Some(Message {
@@ -289,7 +299,10 @@ impl BlockSource for MqttSource {
             None => Err("no_connection"),
         };
         if let Err(reason) = sent {
-            self.metrics.downlinks_dropped.get_or_create(&Reason { reason }).inc();
+            self.metrics
+                .downlinks_dropped
+                .get_or_create(&Reason { reason })
+                .inc();
             tracing::debug!(topic, reason, "a message for a gateway is not sent");
         }
         Ok(())
@@ -318,7 +331,10 @@ impl Keeper {
             let (end, detail) = self.connect(connection, &mut was_subscribed).await;
             *self.uplink.slot() = None;
             let reason = end.label();
-            self.metrics.broker_disconnections.get_or_create(&Reason { reason }).inc();
+            self.metrics
+                .broker_disconnections
+                .get_or_create(&Reason { reason })
+                .inc();
             if was_subscribed {
                 failures = 0;
                 told = None;
@@ -328,7 +344,12 @@ impl Keeper {
             }
             // Once per finding, not once per attempt.
             if told != Some(end) {
-                tracing::error!(connection, reason, detail, "no connection to the broker: trying again");
+                tracing::error!(
+                    connection,
+                    reason,
+                    detail,
+                    "no connection to the broker: trying again"
+                );
                 told = Some(end);
             }
             let pause = pause(failures, random());
@@ -348,7 +369,9 @@ impl Keeper {
         };
         let (client, mut event_loop) = AsyncClient::new(options(&self.config, tls), REQUESTS_MAX);
         event_loop.network_options.set_tcp_nodelay(true);
-        event_loop.network_options.set_connection_timeout(CONNECT_TIMEOUT_S);
+        event_loop
+            .network_options
+            .set_connection_timeout(CONNECT_TIMEOUT_S);
         let subscribed = Notify::new();
         let goodbye = client.clone();
         let connected = Notify::new();

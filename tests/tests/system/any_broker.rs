@@ -134,7 +134,9 @@ fn the_access_list_keeps_every_gateway_to_its_own_topics() {
     let dir = tempfile::tempdir().unwrap();
     let mut guarded = Guarded::start(dir.path());
     let (victim, mut heard) = guarded.connect("gw-2", "gw-2");
-    victim.subscribe("trunnion/down/plant/gw-2/ack", QoS::AtLeastOnce).unwrap();
+    victim
+        .subscribe("trunnion/down/plant/gw-2/ack", QoS::AtLeastOnce)
+        .unwrap();
     await_packet(&mut heard, |packet| matches!(packet, Packet::SubAck(_)));
 
     // With the victim's client id, which must not cost the victim its session.
@@ -165,7 +167,11 @@ fn the_access_list_keeps_every_gateway_to_its_own_topics() {
     for _ in 0..6 {
         await_packet(&mut stolen, |packet| matches!(packet, Packet::PubAck(_)));
     }
-    assert_eq!(guarded.receive(), b"own", "whatever was forged would have come before");
+    assert_eq!(
+        guarded.receive(),
+        b"own",
+        "whatever was forged would have come before"
+    );
 
     for (gateway, word) in [("gw-2", "for the victim"), ("gw-1", "for the thief")] {
         let topic = format!("trunnion/down/plant/{gateway}/ack");
