@@ -25,6 +25,7 @@ pub mod clock;
 pub mod clock_sync;
 pub mod config;
 pub mod drain;
+pub mod endpoints;
 pub mod enrolment;
 pub mod floor;
 pub mod gateway;
