@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use trunnion_agent::enrolment::Enrolment;
-use trunnion_agent::tls::client_config;
+use trunnion_agent::tls::{TlsClock, client_config};
 use trunnion_collector::config::{BrokerChoice, Config};
 use trunnion_collector::ingest::BlockSource;
 use trunnion_collector::metrics::Metrics;
@@ -100,7 +100,7 @@ impl Guarded {
         let enrolment = Enrolment::load(&self.plant.bundle(gateway)).unwrap();
         let endpoint = &enrolment.endpoints[0];
         let mut options = MqttOptions::new(client_id, &endpoint.host, endpoint.port);
-        let tls = Arc::new(client_config(&enrolment, endpoint).unwrap());
+        let tls = Arc::new(client_config(&enrolment, endpoint, &TlsClock::default()).unwrap());
         options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls)));
         let (client, mut connection) = Client::new(options, 64);
         await_packet(&mut connection, |packet| matches!(packet, Packet::ConnAck(_)));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use trunnion_agent::enrolment::Enrolment;
 use trunnion_agent::mqtt::client_id;
-use trunnion_agent::tls::client_config;
+use trunnion_agent::tls::{TlsClock, client_config};
 use trunnion_collector::journal::{Entry, Journal, Options, Position, Reader};
 use trunnion_common::ack::Ack;
 use trunnion_common::block::{Envelope, Kind as BlockKind, Lane};
@@ -243,7 +243,7 @@ impl Impostor {
         let enrolment = Enrolment::load(&plant.bundle(GATEWAY)).unwrap();
         let endpoint = &enrolment.endpoints[0];
         let mut options = MqttOptions::new(client_id(&enrolment.gateway), &endpoint.host, endpoint.port);
-        let tls = Arc::new(client_config(&enrolment, endpoint).unwrap());
+        let tls = Arc::new(client_config(&enrolment, endpoint, &TlsClock::default()).unwrap());
         options
             .set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls)))
             .set_max_packet_size(2 << 20, 2 << 20);
