@@ -2,6 +2,9 @@
 //! mutual TLS.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+#[path = "agent/tools.rs"]
+mod tools;
+
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
