@@ -45,6 +45,7 @@ fn config() -> Config {
         },
         retention: crate::config::RETENTION,
         flash_endurance_bytes: None,
+        drain: crate::config::DRAIN,
         metrics_listen: None,
         poll_interval: Duration::from_millis(100),
         clock_sync_interval: Duration::from_secs(5),
