@@ -8,12 +8,12 @@
 //! first frame that names it does. A node is acknowledged, and a block published, only when the commit
 //! has been flushed. A block that is given up has a tombstone on disk before it is removed.
 
-use crate::backoff::Backoff;
 use crate::block::{Block, BlockKey, Gathering, Index, span, tombstones};
 use crate::clock::Now;
 use crate::clock_sync::{ClockSync, FixInForce};
 use crate::config::Config;
 use crate::drain;
+use crate::endpoints::Endpoints;
 use crate::floor::{Floor, Refusal};
 use crate::forecast::Forecast;
 use crate::intake::{BootKey, Fate, Intake, Taken, Upto};
@@ -32,7 +32,7 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use trunnion_common::ack::Ack;
-use trunnion_common::block::{FrameRecord, GatewayDescribe, Kind, Tombstone};
+use trunnion_common::block::{FrameRecord, GatewayDescribe, Kind, Lane, Tombstone};
 use trunnion_common::codec::crc32c;
 use trunnion_common::frame::{Class, Payload};
 use trunnion_common::id::{ChannelId, Epoch, JournalId, MasterId};
@@ -66,9 +66,6 @@ const STALL: Duration = Duration::from_millis(50);
 
 /// A node not heard for this long is not counted as present.
 const PRESENCE: Duration = Duration::from_secs(10);
-
-const RECONNECT_FIRST: Duration = Duration::from_millis(200);
-const RECONNECT_LONGEST: Duration = Duration::from_secs(30);
 
 /// What the shell is to do.
 #[derive(Clone, PartialEq, Debug)]
@@ -117,11 +114,12 @@ pub struct Gateway {
     /// Acknowledgements on their way into the spool, one per epoch, and the next one if it came since.
     freeing: BTreeMap<Epoch, Option<(SequenceSet, JournalId)>>,
     link: Link,
-    endpoints: usize,
+    endpoints: Endpoints,
     connection: u64,
     /// This start of the agent.
     life: MasterId,
-    backoff: Backoff,
+    /// As given with the last event of a connection.
+    random: u32,
     heartbeat_interval: Duration,
     heartbeat_due: Duration,
     holdings_due: Duration,
@@ -315,10 +313,10 @@ impl Gateway {
             link: Link::Down {
                 retry_at: Duration::ZERO,
             },
-            endpoints: config.enrolment.endpoints.len().max(1),
+            endpoints: Endpoints::new(config.enrolment.endpoints.len()),
             connection: 0,
             life: master,
-            backoff: Backoff::new(RECONNECT_FIRST, RECONNECT_LONGEST),
+            random: u32::MAX,
             heartbeat_interval: config.heartbeat_interval,
             heartbeat_due: Duration::ZERO,
             holdings_due: now.mono + HOLDINGS_INTERVAL,
@@ -561,6 +559,9 @@ impl Gateway {
                 match (result, self.publisher.lane(key)) {
                     (Ok(bytes), Some(lane)) => {
                         let bytes = drain::in_lane(bytes, lane);
+                        if lane == Lane::Backfill {
+                            self.metrics.history_published.inc();
+                        }
                         self.publisher.handle_sent(key, crc32c(&bytes), now.mono);
                         self.metrics.blocks_published.inc();
                         self.metrics.published_bytes.inc_by(bytes.len() as u64);
@@ -681,6 +682,7 @@ impl Gateway {
         if connection != self.connection || matches!(self.link, Link::Down { .. }) {
             return;
         }
+        self.random = random;
         let now = self.keep_time(now);
         match event {
             MqttEvent::Connected => {
@@ -695,14 +697,32 @@ impl Gateway {
             }
             MqttEvent::Message(kind, payload) => self.handle_message(kind, &payload, now),
             MqttEvent::Disconnected(reason) => {
-                self.metrics.disconnections.inc();
                 self.publisher.handle_disconnected();
-                let retry_at = self.backoff.handle_failure(now.mono, random);
-                let retry_in_ms = retry_at.saturating_sub(now.mono).as_millis() as u64;
-                tracing::warn!(connection, reason, retry_in_ms, "no connection to the collector");
-                self.link = Link::Down { retry_at };
+                self.handle_down(&reason, now);
             }
         }
+    }
+
+    /// There is no connection any more.
+    fn handle_down(&mut self, reason: &str, now: Now) {
+        self.metrics.disconnections.inc();
+        let failure = self.endpoints.handle_failure(now.mono, self.random);
+        let retry_at = failure.retry_at;
+        let retry_in_ms = retry_at.saturating_sub(now.mono).as_millis() as u64;
+        let connection = self.connection;
+        tracing::warn!(connection, reason, retry_in_ms, "no connection to the collector");
+        if failure.is_takeover {
+            self.metrics.takeovers.inc();
+            tracing::error!(
+                connection,
+                "the collector's connection is cut again and again soon after it was made: another agent \
+                 seems to connect with this one's enrolment bundle; stop one of the two"
+            );
+        }
+        if failure.is_out {
+            self.metrics.endpoints_put_out.inc();
+        }
+        self.link = Link::Down { retry_at };
     }
 
     fn handle_message(&mut self, kind: topic::Kind, payload: &[u8], now: Now) {
@@ -733,7 +753,7 @@ impl Gateway {
     fn handle_ack(&mut self, ack: &Ack, now: Now) {
         let freed = self.publisher.handle_ack(ack, now.mono);
         if self.publisher.is_flowing() {
-            self.backoff.handle_success();
+            self.endpoints.handle_answer(now.mono);
         }
         if freed.is_empty() {
             return;
@@ -847,6 +867,9 @@ impl Gateway {
             .filter(|(_, commits)| commits.len() < COMMITS_MAX)
             .filter_map(|(chain, _)| chain.due())
             .min();
+        // While the connection or the disk is given a pause, nothing is asked of the publisher.
+        let publisher = self.publisher.next_timeout();
+        let publisher = publisher.map(|at| at.max(self.stalled_until));
         let stall = (self.stalled_until > Duration::ZERO).then_some(self.stalled_until);
         let holdings = (!self.is_stopping).then_some(self.holdings_due);
         let lines = self.lines.iter().filter(|_| !self.is_stopping).flat_map(|line| {
@@ -854,7 +877,7 @@ impl Gateway {
             [line.next_timeout(), clock.map(ClockSync::next_timeout)]
         });
         lines
-            .chain([holdings, retry, commit, stall, self.publisher.next_timeout()])
+            .chain([holdings, retry, commit, stall, publisher])
             .flatten()
             .min()
             .unwrap_or(Duration::MAX)
@@ -979,8 +1002,7 @@ impl Gateway {
     fn poll_link(&mut self, now: Now) {
         match self.link {
             Link::Down { retry_at } if retry_at <= now.mono && !self.is_stopping => {
-                // The next endpoint each time: the first that works keeps us.
-                let endpoint = (self.connection % self.endpoints as u64) as usize;
+                let endpoint = self.endpoints.choose(now.mono);
                 self.connection += 1;
                 self.link = Link::Connecting;
                 let connection = self.connection;
@@ -995,9 +1017,8 @@ impl Gateway {
         match self.publisher.poll_hello(now.mono) {
             Some(Greeting::Hello(hello)) => self.publish(topic::Kind::Hello, hello.as_ref()),
             Some(Greeting::GiveUp) => {
-                tracing::warn!("the collector does not answer; connecting anew");
-                self.publisher.handle_disconnected();
-                self.link = Link::Down { retry_at: now.mono };
+                self.metrics.silences.inc();
+                self.handle_down("the collector does not answer", now);
                 self.actions.push_back(Action::Disconnect);
             }
             None => {}

@@ -28,6 +28,7 @@ pub mod config;
 pub mod decode;
 pub mod diag;
 pub mod drain;
+pub mod endpoints;
 pub mod enrolment;
 pub mod floor;
 pub mod forecast;

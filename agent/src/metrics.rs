@@ -95,6 +95,14 @@ pub struct Metrics {
     pub connections: Counter,
     /// Connections that failed or ended.
     pub disconnections: Counter,
+    /// Connections cut soon after they were made, several in a row: another agent uses this identity.
+    pub takeovers: Counter,
+    /// Connections given up because the collector said nothing for too long.
+    pub silences: Counter,
+    /// Times an endpoint of the collector was put out for a while after failing repeatedly.
+    pub endpoints_put_out: Counter,
+    /// Blocks that were handed to the connection as history.
+    pub history_published: Counter,
     /// Blocks not acknowledged.
     pub spool_blocks: Gauge,
     /// Bytes of those.
@@ -210,7 +218,27 @@ impl Metrics {
     /// What `/metrics` answers with, from now on.
     pub fn page(&self) -> Page {
         let mut registry = Registry::with_prefix("trunnion_agent");
-        let counters: [(&str, &str, &Counter); 21] = [
+        let counters: [(&str, &str, &Counter); 25] = [
+            (
+                "takeovers",
+                "Connections cut soon after they were made, several in a row: another agent uses this identity",
+                &self.takeovers,
+            ),
+            (
+                "silences",
+                "Connections given up because the collector said nothing for too long",
+                &self.silences,
+            ),
+            (
+                "endpoints_put_out",
+                "Times an endpoint was put out for a while after failing repeatedly",
+                &self.endpoints_put_out,
+            ),
+            (
+                "history_published",
+                "Blocks handed to the connection as history, repeats included",
+                &self.history_published,
+            ),
             ("clock_steps", "Times that UTC was set", &self.clock_steps),
             (
                 "clock_floors_damaged",

@@ -288,6 +288,9 @@ fn bodies() -> Vec<(&'static str, Kind, Vec<u8>)> {
                 first_sample: 0,
                 count: 12_000,
                 features: list(&[(FeatureKind::Rms, 0.5)]),
+                ticks: NodeTicks(1_000_130),
+                fix: 2,
+                revision: 1,
             }),
         ),
         (
@@ -296,9 +299,14 @@ fn bodies() -> Vec<(&'static str, Kind, Vec<u8>)> {
             body(&LocalAdvisory {
                 node: node(),
                 boot: boot(),
-                channel: channel(0),
+                channel: Some(channel(0)),
                 raised: utc(),
                 evidence: list(&[(FeatureKind::EnvelopeInnerRace, 4.5)]),
+                kind: Some(EventKind::LimitExceeded),
+                severity: Severity::Alarm,
+                last: utc().plus_nanos(5),
+                repeats: 3,
+                value: 12.5,
             }),
         ),
         (
@@ -430,6 +438,8 @@ fn current() -> BTreeMap<String, String> {
         match block.decode().unwrap() {
             Body::Frames(records) => assert_eq!(records.map(Result::unwrap).count(), 2),
             Body::Status(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
+            Body::Derived(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
+            Body::Advisory(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
             _ => {}
         }
         golden.insert(name.to_owned(), hex(&bytes));

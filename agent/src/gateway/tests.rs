@@ -708,7 +708,7 @@ fn a_connection_that_ends_is_made_again_after_a_pause() {
     world.gateway.handle_mqtt(1, gone.clone(), 0, now(world.mono));
     world.pump();
     assert_eq!(world.connection, 1);
-    world.advance(RECONNECT_FIRST);
+    world.advance(crate::endpoints::RECONNECT_FIRST);
     assert_eq!(world.connection, 2);
     world.gateway.handle_mqtt(1, gone, 0, now(world.mono));
     assert_eq!(

@@ -1,13 +1,18 @@
 //! Blocks as an agent holds them after an outage: one busy channel, written down long ago.
 
 use crate::sim_machine::Chance;
+use anyhow::Result;
 use std::num::NonZeroU32;
+use std::path::Path;
+use trunnion_agent::block::{Block, BlockKey, Index};
+use trunnion_agent::spool::Spool;
 use trunnion_common::block::{ENVELOPE_BYTES, FrameRecord, Kind};
 use trunnion_common::frame::{
     ChannelDescriptor, Class, Describe, FRAME_MAX, Header, Packing, Payload, Waveform, encode,
 };
-use trunnion_common::id::{BootId, ChannelId, LineAddress, NodeId};
+use trunnion_common::id::{BootId, ChannelId, Epoch, LineAddress, NodeId};
 use trunnion_common::quantity::Unit;
+use trunnion_common::sequence::Range;
 use trunnion_common::time::{ClockFix, ClockQuality, EventTime, NodeTicks};
 use trunnion_common::version;
 
@@ -32,6 +37,9 @@ const BLOCK_FRAMES: u64 = 65;
 
 /// Blocks that come before the waveforms: the clock's fix, and the table of channels.
 const PREAMBLE: u64 = 2;
+
+/// Blocks that the spool is given at a time: what an agent behind a busy line commits at once.
+const COMMIT_BLOCKS: u64 = 16;
 
 /// The blocks of one epoch, made when they are asked for: the same number is always the same block.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +76,50 @@ impl Backlog {
             }
             _ => (Kind::Frames, self.waveforms(sequence - PREAMBLE)),
         }
+    }
+
+    /// Puts all of it into the spool of a stopped agent; returns its bytes.
+    pub fn fill(&self, state: &Path) -> Result<f64> {
+        std::fs::create_dir_all(state)?;
+        let epochs = [Epoch(1), Epoch(2)];
+        // All of it in the chain of the bulk, the few blocks that explain it included: they drain alike.
+        let epoch = epochs[Class::Waveform.index()];
+        let (mut spool, _) = Spool::open(state, epochs)?;
+        let mut payload = 0;
+        let mut commit = Vec::new();
+        for sequence in 0..self.blocks {
+            let (kind, body) = self.body(sequence);
+            let block = Block::new(BlockKey { epoch, sequence }, kind, &body, self.index(sequence));
+            payload += block.bytes.len();
+            commit.push(block);
+            if commit.len() as u64 == COMMIT_BLOCKS || sequence + 1 == self.blocks {
+                spool.commit(Class::Waveform, &commit, &[])?;
+                commit.clear();
+            }
+        }
+        Ok(payload as f64)
+    }
+
+    /// What the agent that wrote a block knew of it.
+    fn index(&self, sequence: u64) -> Index {
+        let Some(first) = sequence.checked_sub(PREAMBLE).map(|block| block * BLOCK_FRAMES) else {
+            return Index::default();
+        };
+        let (frames, samples) = (BLOCK_FRAMES, FRAME_SAMPLES as u64);
+        let span = |each: u64| Range::new(first * each, (first + frames) * each);
+        let mut index = Index::default();
+        index.frames.extend(span(1).map(|span| {
+            (
+                NODE,
+                self.boot(),
+                Class::Waveform,
+                std::iter::once(span).collect(),
+            )
+        }));
+        index
+            .samples
+            .extend(span(samples).map(|span| (NODE, self.boot(), CHANNEL, frames * samples, span)));
+        index
     }
 
     fn boot(&self) -> BootId {
