@@ -24,7 +24,7 @@ pub(crate) fn run(flags: &Kills) -> Result<()> {
     };
     let outcome = kills::run(dir.path(), &options, step);
     let report = match outcome {
-        Ok(report) if report.is_flawless() => report,
+        Ok(report) if report.verdict.is_flawless() => report,
         // What happened is in the logs and the journal.
         Ok(report) => {
             let dir = dir.keep();
@@ -50,7 +50,7 @@ pub(crate) fn run(flags: &Kills) -> Result<()> {
 }
 
 /// Another run, another seed; the run says which.
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     #[allow(
         clippy::disallowed_methods,
         reason = "any number will do that is not the last one"

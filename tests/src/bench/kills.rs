@@ -15,7 +15,7 @@ pub fn figures(report: &Report) -> Vec<Figure> {
     let [kills, lost, doubled] = FIGURES;
     vec![
         kills.measured(f64::from(report.kills_collector + report.kills_agent)),
-        lost.measured((report.samples_lost + report.journal.samples_missing) as f64),
-        doubled.measured(report.samples_double_counted as f64),
+        lost.measured((report.verdict.samples_lost + report.verdict.journal.samples_missing) as f64),
+        doubled.measured(report.verdict.samples_double_counted as f64),
     ]
 }
