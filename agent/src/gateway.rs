@@ -906,6 +906,7 @@ impl Gateway {
     /// What is held, as of now and consistent with the blocks before it.
     fn tell_holdings(&mut self, now: Now) {
         self.holdings_due = now.mono + HOLDINGS_INTERVAL;
+        self.metrics.blocks_overdue.inc_by(self.publisher.take_overdue());
         let (blocks, bytes) = self.publisher.backlog();
         self.metrics
             .spool_blocks
