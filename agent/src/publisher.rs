@@ -392,11 +392,10 @@ impl Publisher {
     fn find(&self, lane: Lane, stuck: &mut Option<Epoch>) -> Option<(BlockKey, u64)> {
         let newest_first = lane == Lane::Backfill && self.drain.order == Order::NewestFirst;
         let of = |class: Class| {
-            let epochs = self.order.iter().filter_map(move |epoch| {
+            self.order.iter().filter_map(move |epoch| {
                 let held = self.epochs.get(epoch)?;
                 (held.class == class).then_some((*epoch, held))
-            });
-            epochs
+            })
         };
         let mut look = |(epoch, held): (Epoch, &Held), is_newest_first| {
             match held.next_block(lane, is_newest_first) {
