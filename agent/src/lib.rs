@@ -35,6 +35,8 @@ pub mod port;
 pub mod publisher;
 pub mod retention;
 pub mod spool;
+pub mod stand_in;
+pub mod starts;
 pub mod status;
 pub mod tls;
 mod toml_section;
@@ -218,7 +220,8 @@ impl Shell {
                 queue,
             ));
         }
-        let gateway = Gateway::new(config, recovered, master, metrics.clone(), clock.now());
+        let mut gateway = Gateway::new(config, recovered, master, metrics.clone(), clock.now());
+        gateway.handle_former_starts(starts::note(&config.state_dir, master));
         let shell = Self {
             config: config.clone(),
             clock,

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use trunnion_common::ack::{Ack, EPOCHS_MAX, HeldEpoch, Hello};
 use trunnion_common::frame::Class;
-use trunnion_common::id::{Epoch, JournalId};
+use trunnion_common::id::{Epoch, JournalId, MasterId};
 use trunnion_common::sequence::{RANGES_MAX, Range, Ranges, SequenceSet};
 
 /// How far ahead of its lowest unacknowledged block an epoch is sent. Whatever of so few blocks gets
@@ -356,9 +356,8 @@ impl Publisher {
                 held: ranges(held.blocks.keys().copied()),
                 freed_by: held.freed_by,
             });
-        Hello {
-            epochs: epochs.collect(),
-        }
+        // Whose it is and which, the gateway knows.
+        Hello::first(MasterId(0), epochs.collect())
     }
 
     /// What was under way for too long is to be sent again.

@@ -77,3 +77,8 @@ fn the_intakes_sets_outside_the_commit_are_noticed() {
 fn the_collectors_sets_outside_the_commit_are_noticed() {
     check(Mutant::SetOutsideCommit, "and is not in the journal");
 }
+
+#[test]
+fn an_eviction_before_its_tombstone_is_noticed() {
+    check(Mutant::EvictBeforeTombstone, "and no disk lost it");
+}

@@ -55,7 +55,7 @@ pub(crate) fn run(flags: &Kills) -> Result<()> {
 }
 
 /// Another run, another seed; the run says which.
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     #[allow(
         clippy::disallowed_methods,
         reason = "any number will do that is not the last one"

@@ -29,6 +29,8 @@ pub struct Counters {
     pub advisories_raised: u64,
     /// Advisories cleared.
     pub advisories_cleared: u64,
+    /// Clock fixes that never came, in whose place the time of arrival stands.
+    pub fixes_by_arrival: u64,
     /// Dead letters by reason.
     pub dead_letters: BTreeMap<DeadReason, u64>,
 }
@@ -48,6 +50,7 @@ impl Counters {
             ("reports_kept", self.reports_kept),
             ("advisories_raised", self.advisories_raised),
             ("advisories_cleared", self.advisories_cleared),
+            ("fixes_by_arrival", self.fixes_by_arrival),
         ];
         let plain = plain.map(|(label, count)| (label.to_owned(), count));
         let dead = self.dead_letters.iter();

@@ -16,6 +16,7 @@ use trunnion_agent::metrics::Metrics;
 use trunnion_agent::mqtt::MqttEvent;
 use trunnion_agent::port::PortEvent;
 use trunnion_agent::spool::Reply;
+use trunnion_common::ack::FORMER_STARTS_MAX;
 use trunnion_common::id::{Epoch, GatewayId, MasterId, Name};
 use trunnion_common::time::{ClockQuality, EventTime};
 
@@ -29,6 +30,8 @@ pub(super) struct SimGateway {
     /// When the agent wants to be polled.
     pub(super) wake: Option<Duration>,
     life: u64,
+    /// What the file of starts says, newest first.
+    starts: Vec<MasterId>,
     agent: Option<Agent>,
     utc: i64,
     quality: ClockQuality,
@@ -76,6 +79,7 @@ impl SimGateway {
             is_partitioned: false,
             wake: None,
             life: 0,
+            starts: Vec::new(),
             agent: None,
             utc: if chance.one_in(4) { 0 } else { EPOCH_UTC },
             quality: ClockQuality::Free,
@@ -95,6 +99,9 @@ impl SimGateway {
             utc: self.utc(now),
         };
         let mut gateway = Gateway::new(&self.config, recovered, master, Metrics::default(), started);
+        gateway.handle_former_starts(self.starts.clone());
+        self.starts.insert(0, master);
+        self.starts.truncate(FORMER_STARTS_MAX);
         gateway.handle_quality(self.quality);
         self.agent = Some(Agent {
             gateway,
