@@ -14,6 +14,7 @@ use trunnion_common::frame::{Class, Header};
 use trunnion_common::id::{BootId, ChannelId, Epoch, NodeId};
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::{RANGES_MAX, Range, Ranges};
+use trunnion_common::time::EventTime;
 
 /// A block among all of this gateway.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -66,6 +67,8 @@ pub struct Index {
     pub samples: Vec<(NodeId, BootId, ChannelId, u64, Range)>,
     /// The blocks that it is the tombstone of, if it is one.
     pub buries: Option<(Epoch, Range)>,
+    /// When it was closed, by the gateway's clock: what is old by then is history.
+    pub made: EventTime,
     /// What takes its place should the disk destroy it.
     pub stand_in: Option<Box<StandIn>>,
 }
@@ -131,7 +134,8 @@ impl Index {
                     (*n, *b, *c) == stream && ranges.last().is_none_or(|last| last.end() < range.first())
                 });
                 if !last.is_some_and(|(.., ranges)| ranges.push(range).is_ok()) {
-                    lost.frames.push((node, boot, class, [range].into_iter().collect()));
+                    lost.frames
+                        .push((node, boot, class, [range].into_iter().collect()));
                 }
             }
         }

@@ -13,7 +13,9 @@ use crate::block::{Block, BlockKey, Gathering, Index, span, tombstones};
 use crate::clock::Now;
 use crate::clock_sync::{ClockSync, FixInForce};
 use crate::config::Config;
+use crate::drain;
 use crate::intake::{BootKey, Fate, Intake, Taken, Upto};
+use crate::inventory::Inventory;
 use crate::line::{Heard, Line};
 use crate::metrics::Metrics;
 use crate::mqtt::MqttEvent;
@@ -137,6 +139,8 @@ struct Flushing {
     /// Of its class; 0 of the other.
     upto: BTreeMap<BootKey, Upto>,
     blocks: Vec<(BlockKey, usize)>,
+    /// When they were made, or a little later.
+    made: Duration,
     bytes: usize,
     /// What to remove once its tombstones are on disk.
     removals: Vec<Request>,
@@ -148,7 +152,7 @@ struct Writer {
     chains: [ChainWriter; 2],
     age: Duration,
     /// What every unacknowledged block holds, from its making on.
-    indexes: BTreeMap<BlockKey, Index>,
+    inventory: Inventory,
     /// What to remove once the tombstones among the finished blocks are on disk.
     removals: Vec<Request>,
 }
@@ -181,14 +185,15 @@ impl ChainWriter {
 }
 
 impl Writer {
-    fn finish(&mut self, class: Class, block: Block, now: Duration) {
-        self.indexes.insert(block.key, block.index.clone());
+    fn finish(&mut self, class: Class, mut block: Block, now: Now) {
+        block.index.made = now.utc;
+        self.inventory.insert(block.key, &block.index);
         let chain = &mut self.chains[class.index()];
         chain.finished.push(block);
-        chain.due.get_or_insert(now + self.age);
+        chain.due.get_or_insert(now.mono + self.age);
     }
 
-    fn close_gathering(&mut self, class: Class, now: Duration) {
+    fn close_gathering(&mut self, class: Class, now: Now) {
         let chain = &mut self.chains[class.index()];
         if !chain.gathering.is_empty() {
             let key = chain.key();
@@ -197,20 +202,18 @@ impl Writer {
         }
     }
 
-    fn add(&mut self, kind: Kind, body: &[u8], index: Index, now: Duration) {
+    fn add(&mut self, kind: Kind, body: &[u8], index: Index, now: Now) {
         let key = self.chains[Class::Essential.index()].key();
         self.finish(Class::Essential, Block::new(key, kind, body, index), now);
     }
 
-    fn add_record<T: Serialize>(&mut self, kind: Kind, record: &T, now: Duration) {
+    fn add_record<T: Serialize>(&mut self, kind: Kind, record: &T, now: Now) {
         self.add(kind, &encode(record), Index::default(), now);
     }
 
     /// Whether an epoch is of a former start, and nothing is left of it.
     fn is_done(&self, epoch: Epoch) -> bool {
-        let key = |sequence| BlockKey { epoch, sequence };
-        let is_former = self.chains.iter().all(|chain| chain.epoch != epoch);
-        is_former && self.indexes.range(key(0)..=key(u64::MAX)).next().is_none()
+        self.chains.iter().all(|chain| chain.epoch != epoch) && !self.inventory.has_epoch(epoch)
     }
 
     /// When a commit to either chain is due.
@@ -219,11 +222,10 @@ impl Writer {
     }
 
     /// Samples in memory and spool, by channel.
-    fn samples(&self) -> BTreeMap<(BootKey, ChannelId), Range> {
-        let mut spans = BTreeMap::new();
+    fn samples(&mut self) -> BTreeMap<(BootKey, ChannelId), Range> {
+        let mut spans: BTreeMap<_, _> = self.inventory.samples().collect();
         let gathered = self.chains.iter().map(|chain| chain.gathering.index());
-        let indexes = self.indexes.values().chain(gathered);
-        for &(node, boot, channel, _, range) in indexes.flat_map(|index| &index.samples) {
+        for &(node, boot, channel, _, range) in gathered.flat_map(|index| &index.samples) {
             spans
                 .entry(((node, boot), channel))
                 .and_modify(|known| *known = span(*known, range))
@@ -250,18 +252,21 @@ pub fn encode_message<T: Serialize>(value: &T) -> Vec<u8> {
 impl Gateway {
     /// Goes on from what the spool held.
     pub fn new(config: &Config, recovered: Recovered, master: MasterId, metrics: Metrics, now: Now) -> Self {
-        let mut publisher = Publisher::new(recovered.current, &recovered.epochs);
-        let mut indexes = BTreeMap::new();
+        let mut publisher = Publisher::new(config.drain, recovered.current, &recovered.epochs);
+        let mut inventory = Inventory::default();
+        let mut buried = Vec::new();
         for (key, (bytes, index)) in recovered.blocks {
-            publisher.handle_stored(key, bytes as usize);
-            indexes.insert(key, index);
+            let age = drain::age(index.made, now.utc);
+            publisher.handle_stored(key, bytes as usize, age, now.mono);
+            inventory.insert(key, &index);
+            buried.extend(index.buries);
         }
         let mut actions = VecDeque::new();
-        for (epoch, blocks) in indexes.values().filter_map(|index: &Index| index.buries) {
+        for (epoch, blocks) in buried {
             for sequence in blocks.first()..blocks.end() {
                 let key = BlockKey { epoch, sequence };
                 publisher.handle_buried(key);
-                if indexes.contains_key(&key) {
+                if inventory.contains(key) {
                     // The former start did not get to it after its tombstone was on disk.
                     actions.push_back(Action::Spool(Request::Bury(key)));
                 }
@@ -301,7 +306,7 @@ impl Gateway {
                     due: None,
                 }),
                 age: config.block.age,
-                indexes,
+                inventory,
                 removals: Vec::new(),
             },
             commits: [VecDeque::new(), VecDeque::new()],
@@ -330,7 +335,7 @@ impl Gateway {
             agent_version: status::agent_version(),
             started: now.utc,
         };
-        gateway.writer.add_record(Kind::Describe, &describe, now.mono);
+        gateway.writer.add_record(Kind::Describe, &describe, now);
         gateway
     }
 
@@ -435,7 +440,7 @@ impl Gateway {
             {
                 metrics.clock_fixes.inc();
                 tracing::debug!(node = %fix.node, number = fix.number, error_ns = fix.error_ns, "clock fix");
-                writer.add_record(Kind::ClockFix, &fix, now.mono);
+                writer.add_record(Kind::ClockFix, &fix, now);
             }
             book_gaps(&taken, writer, metrics, now);
             match taken.fate {
@@ -461,7 +466,7 @@ impl Gateway {
                     .add(&record, header, taken.samples, now.mono)
             };
             if !add(writer) {
-                writer.close_gathering(header.class, now.mono);
+                writer.close_gathering(header.class, now);
                 is_full[at] = true;
                 let added = add(writer);
                 debug_assert!(added, "an empty block has room for any frame");
@@ -475,7 +480,7 @@ impl Gateway {
     /// The spool answered.
     pub fn handle_spool(&mut self, reply: Reply, now: Now) {
         match reply {
-            Reply::Committed(class, number) => self.handle_committed(class, number),
+            Reply::Committed(class, number) => self.handle_committed(class, number, now),
             Reply::Room(usage, decision) => self.handle_room(&usage, decision),
             Reply::Evicting(directory, blocks) => self.evict(directory, &blocks, now),
             Reply::Refused(error) => {
@@ -489,23 +494,24 @@ impl Gateway {
             }
             Reply::Read(key, result) => {
                 self.reading = self.reading.saturating_sub(1);
-                match result {
-                    Ok(bytes) if self.publisher.is_in_flight(key) => {
+                match (result, self.publisher.lane(key)) {
+                    (Ok(bytes), Some(lane)) => {
+                        let bytes = drain::in_lane(bytes, lane);
                         self.publisher.handle_sent(key, crc32c(&bytes), now.mono);
                         self.metrics.blocks_published.inc();
                         self.metrics.published_bytes.inc_by(bytes.len() as u64);
                         self.actions.push_back(Action::PublishBlock(key, bytes));
                     }
-                    Err(ReadError::Lost(reason))
-                        if self.writer.indexes.contains_key(&key) && !self.publisher.is_buried(key) =>
+                    (Err(ReadError::Lost(reason)), _)
+                        if self.writer.inventory.contains(key) && !self.publisher.is_buried(key) =>
                     {
                         tracing::error!(epoch = %key.epoch, sequence = key.sequence, reason, "block of the spool is unreadable and lost");
                         self.publisher.handle_lost(key);
                         self.bury(key, LossCause::SpoolUnreadable, now);
                     }
                     // Acknowledged, or its connection gone, while it was read.
-                    Ok(_) | Err(ReadError::Lost(_)) => {}
-                    Err(ReadError::Later(reason)) => {
+                    (Ok(_), None) | (Err(ReadError::Lost(_)), _) => {}
+                    (Err(ReadError::Later(reason)), _) => {
                         tracing::warn!(epoch = %key.epoch, sequence = key.sequence, reason, "block not readable now");
                         self.handle_not_taken(key, now);
                     }
@@ -514,7 +520,7 @@ impl Gateway {
         }
     }
 
-    fn handle_committed(&mut self, class: Class, number: u64) {
+    fn handle_committed(&mut self, class: Class, number: u64, now: Now) {
         let commits = &mut self.commits[class.index()];
         let confirmed = commits
             .iter()
@@ -522,8 +528,9 @@ impl Gateway {
             .count();
         for commit in commits.drain(..confirmed) {
             self.intake.handle_durable(&commit.upto);
+            let age = now.mono.saturating_sub(commit.made);
             for (key, bytes) in commit.blocks {
-                self.publisher.handle_stored(key, bytes);
+                self.publisher.handle_stored(key, bytes, age, now.mono);
                 self.metrics.blocks_stored.inc();
             }
             self.actions
@@ -558,11 +565,11 @@ impl Gateway {
     /// Puts tombstones in the place of a directory of waveforms; it goes when they are on disk.
     fn evict(&mut self, directory: u32, blocks: &[BlockKey], now: Now) {
         // What has been acknowledged or given up since needs none.
-        let (publisher, indexes) = (&self.publisher, &self.writer.indexes);
-        let lost: Vec<(BlockKey, &Index)> = blocks
+        let (publisher, inventory) = (&self.publisher, &self.writer.inventory);
+        let lost: Vec<(BlockKey, Index)> = blocks
             .iter()
             .filter(|key| !publisher.is_buried(**key))
-            .filter_map(|key| Some((*key, indexes.get(key)?)))
+            .filter_map(|key| Some((*key, inventory.get(*key)?)))
             .collect();
         tracing::error!(
             directory,
@@ -571,7 +578,10 @@ impl Gateway {
         );
         self.metrics.directories_evicted.inc();
         Metrics::cause(&self.metrics.blocks_lost, LossCause::SpoolEvicted).inc_by(lost.len() as u64);
-        let tombstones = tombstones(lost.iter().copied(), LossCause::SpoolEvicted);
+        let tombstones = tombstones(
+            lost.iter().map(|(key, index)| (*key, index)),
+            LossCause::SpoolEvicted,
+        );
         let keys: Vec<BlockKey> = lost.into_iter().map(|(key, _)| key).collect();
         for key in keys {
             self.publisher.handle_lost(key);
@@ -591,8 +601,7 @@ impl Gateway {
             buries: Some((tombstone.epoch, tombstone.blocks)),
             ..Index::default()
         };
-        self.writer
-            .add(Kind::Tombstone, &encode(tombstone), index, now.mono);
+        self.writer.add(Kind::Tombstone, &encode(tombstone), index, now);
     }
 
     /// The connection did not take a block that it was given.
@@ -631,7 +640,7 @@ impl Gateway {
 
     fn handle_message(&mut self, kind: topic::Kind, payload: &[u8], now: Now) {
         let outcome = match kind {
-            topic::Kind::Ack => message::decode(payload).map(|ack| self.handle_ack(&ack)),
+            topic::Kind::Ack => message::decode(payload).map(|ack| self.handle_ack(&ack, now)),
             topic::Kind::Reject => message::decode(payload).map(|reject| self.handle_reject(reject, now)),
             topic::Kind::Command => message::decode(payload).map(|command: Command| {
                 let result = CommandResult {
@@ -650,8 +659,8 @@ impl Gateway {
         }
     }
 
-    fn handle_ack(&mut self, ack: &Ack) {
-        let freed = self.publisher.handle_ack(ack);
+    fn handle_ack(&mut self, ack: &Ack, now: Now) {
+        let freed = self.publisher.handle_ack(ack, now.mono);
         if self.publisher.is_flowing() {
             self.backoff.handle_success();
         }
@@ -660,11 +669,10 @@ impl Gateway {
         }
         self.metrics.blocks_acknowledged.inc_by(freed.len() as u64);
         for key in &freed {
-            let index = self.writer.indexes.remove(key);
             // With a tombstone the collector has also settled what it stands for.
-            if let Some((epoch, blocks)) = index.and_then(|index| index.buries) {
+            if let Some((epoch, blocks)) = self.writer.inventory.remove(*key) {
                 for key in self.publisher.handle_settled(epoch, blocks) {
-                    self.writer.indexes.remove(&key);
+                    self.writer.inventory.remove(key);
                 }
             }
         }
@@ -703,7 +711,7 @@ impl Gateway {
     /// Puts a tombstone in the place of a block.
     fn bury(&mut self, key: BlockKey, cause: LossCause, now: Now) {
         Metrics::cause(&self.metrics.blocks_lost, cause).inc();
-        let index = self.writer.indexes.get(&key).cloned().unwrap_or_default();
+        let index = self.writer.inventory.get(key).unwrap_or_default();
         self.put_stand_in(&index, now);
         for tombstone in tombstones([(key, &index.without_stand_in())], cause) {
             self.add_tombstone(&tombstone, now);
@@ -727,7 +735,7 @@ impl Gateway {
             stand_in: Some(stand_in.clone()),
             ..Index::default()
         };
-        self.writer.add(kind, stand_in.body(), index, now.mono);
+        self.writer.add(kind, stand_in.body(), index, now);
     }
 
     /// Takes no more from lines or timers; what is in hand still goes to disk.
@@ -837,13 +845,19 @@ impl Gateway {
         if self.commits[Class::Essential.index()].len() >= COMMITS_MAX {
             return;
         }
+        if self.publisher.has_essential_history(now.mono) {
+            // The report would overtake the tombstones among it, which explain what is missing, and an
+            // old report among it would come after this one: it is told anew when they are through.
+            self.holdings_told.clear();
+            return;
+        }
         let samples = self.writer.samples();
         let holdings = self
             .intake
             .holdings(|key, channel| samples.get(&(key, channel)).copied());
         let body: Vec<u8> = holdings.iter().flat_map(encode).collect();
         if body != self.holdings_told {
-            self.writer.add(Kind::Status, &body, Index::default(), now.mono);
+            self.writer.add(Kind::Status, &body, Index::default(), now);
             self.holdings_told = body;
             self.commit(Class::Essential, now);
         }
@@ -856,7 +870,7 @@ impl Gateway {
             // A clock fix among them may be named by what follows.
             self.commit(Class::Essential, now);
         }
-        self.writer.close_gathering(class, now.mono);
+        self.writer.close_gathering(class, now);
         let chain = &mut self.writer.chains[class.index()];
         if self.commits[class.index()].len() >= COMMITS_MAX || chain.finished.is_empty() {
             return;
@@ -867,7 +881,7 @@ impl Gateway {
             Class::Essential => std::mem::take(&mut self.writer.removals),
             Class::Waveform => Vec::new(),
         };
-        self.push_commit(class, blocks, removals);
+        self.push_commit(class, blocks, removals, now);
         // What a gap says of waveforms moves their cursor, and no waveform may follow.
         let waveforms = &self.writer.chains[Class::Waveform.index()];
         if class == Class::Essential
@@ -875,11 +889,11 @@ impl Gateway {
             && self.commits[Class::Waveform.index()].is_empty()
             && self.intake.has_undurable(Class::Waveform)
         {
-            self.push_commit(Class::Waveform, Vec::new(), Vec::new());
+            self.push_commit(Class::Waveform, Vec::new(), Vec::new(), now);
         }
     }
 
-    fn push_commit(&mut self, class: Class, blocks: Vec<Block>, removals: Vec<Request>) {
+    fn push_commit(&mut self, class: Class, blocks: Vec<Block>, removals: Vec<Request>, now: Now) {
         self.commit_number += 1;
         let mut upto = self.intake.upto();
         for upto in upto.values_mut() {
@@ -888,6 +902,7 @@ impl Gateway {
         self.commits[class.index()].push_back(Flushing {
             number: self.commit_number,
             upto,
+            made: now.mono,
             bytes: blocks.iter().map(|block| block.bytes.len()).sum(),
             blocks: blocks
                 .iter()
@@ -981,7 +996,7 @@ fn book_gaps(taken: &Taken, writer: &mut Writer, metrics: &Metrics, now: Now) {
         } else {
             tracing::error!(%node, %boot, ?class, frames, cause, "frames lost before they reached this agent");
         }
-        writer.add_record(Kind::Gap, gap, now.mono);
+        writer.add_record(Kind::Gap, gap, now);
     }
 }
 

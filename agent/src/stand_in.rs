@@ -74,6 +74,10 @@ impl StandIn {
 
 fn is_table(frame: &[u8]) -> bool {
     RawFrame::parse(frame)
-        .and_then(|frame| frame.payload().map(|payload| matches!(payload, Payload::Describe(_))))
+        .and_then(|frame| {
+            frame
+                .payload()
+                .map(|payload| matches!(payload, Payload::Describe(_)))
+        })
         .unwrap_or(false)
 }

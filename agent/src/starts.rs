@@ -144,7 +144,10 @@ mod tests {
         assert_eq!(signed(&mut starts).number, 1);
         starts.handle_unanswered();
         let hello = signed(&mut starts);
-        assert_eq!((hello.number, &hello.former[..]), (0, &[MasterId(5), MasterId(4)][..]));
+        assert_eq!(
+            (hello.number, &hello.former[..]),
+            (0, &[MasterId(5), MasterId(4)][..])
+        );
         assert!(hello.start != MasterId(5));
     }
 }

@@ -43,13 +43,23 @@ pub struct Message {
     pub payload: bytes::Bytes,
 }
 
-/// Where blocks come from and acknowledgements go: the embedded broker now, JetStream later.
+/// Where blocks come from and acknowledgements go: the embedded broker, or one of the plant's own.
 pub trait BlockSource: Send {
     /// The next message, or `None` when there was none for `timeout`.
     fn receive(&mut self, timeout: Duration) -> Result<Option<Message>, SourceClosed>;
 
     /// Sends a message to a gateway.
     fn publish(&mut self, topic: &str, payload: Vec<u8>) -> Result<(), SourceClosed>;
+}
+
+impl<S: BlockSource + ?Sized> BlockSource for Box<S> {
+    fn receive(&mut self, timeout: Duration) -> Result<Option<Message>, SourceClosed> {
+        (**self).receive(timeout)
+    }
+
+    fn publish(&mut self, topic: &str, payload: Vec<u8>) -> Result<(), SourceClosed> {
+        (**self).publish(topic, payload)
+    }
 }
 
 /// The source has gone for good: the collector is stopping.

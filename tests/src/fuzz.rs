@@ -252,7 +252,9 @@ fn resident_mib() -> u64 {
 fn golden(start: &str) -> Result<Vec<Vec<u8>>> {
     let path = workspace::root().join("common/tests/golden/wire_v1.txt");
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    let lines = text.lines().filter_map(|line| line.strip_prefix(start)?.split_once(" = "));
+    let lines = text
+        .lines()
+        .filter_map(|line| line.strip_prefix(start)?.split_once(" = "));
     lines.map(|(_, hex)| bytes_of(hex.trim())).collect()
 }
 
@@ -260,6 +262,11 @@ fn bytes_of(hex: &str) -> Result<Vec<u8>> {
     let digits = hex.as_bytes().chunks(2);
     let byte = |pair: &[u8]| Ok(u8::from_str_radix(std::str::from_utf8(pair)?, 16)?);
     digits.map(byte).collect()
+}
+
+/// How many files the spool has that the target of this name damages.
+pub fn spool_files() -> u8 {
+    disk::spool_files()
 }
 
 /// A finding unless it holds.
@@ -291,7 +298,10 @@ mod tests {
         let [first, second] = [(); 2].map(|()| run(&PLANTED, 7, limit).unwrap().finding.unwrap());
         assert!(first.input.starts_with(b"MAGIC"));
         assert!(first.what.contains("the planted panic") && first.what.contains("fuzz.rs"));
-        assert_eq!((first.input, first.execution), (second.input.clone(), second.execution));
+        assert_eq!(
+            (first.input, first.execution),
+            (second.input.clone(), second.execution)
+        );
         let folder = tempfile::tempdir().unwrap();
         let file = second.write(&PLANTED, 7, folder.path()).unwrap();
         assert!(play(&PLANTED, &std::fs::read(file).unwrap()).is_err());

@@ -27,27 +27,27 @@ mod sim_room;
 pub mod sim_spool;
 mod trouble;
 
-use crate::reference::{Destroyed, Record, Reference};
+use crate::reference::{Record, Reference};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use chance::Chance;
 use faults::{Fault, FaultCounts, Weather};
 use sim_collector::SimCollector;
 use sim_gateway::SimGateway;
-use sim_node::{CHANNELS, NodeMemory, SAMPLING, SimNode};
-use std::collections::{BTreeMap, BTreeSet};
+use sim_node::{NodeMemory, SAMPLING, SimNode};
+use std::collections::BTreeMap;
 use std::time::Duration;
+use trunnion_agent::block::BlockKey;
 use trunnion_agent::gateway::Action;
 use trunnion_agent::mqtt::MqttEvent;
 use trunnion_agent::port::PortEvent;
 use trunnion_agent::spool::Reply;
-use trunnion_collector::journal::{Commit, Position};
-use trunnion_collector::pipeline::Pipeline;
 use trunnion_common::ack::Ack;
+use trunnion_common::block::Lane;
 use trunnion_common::id::{BootId, NodeId};
 use trunnion_common::message;
-use trunnion_common::time::{ClockQuality, EventTime};
-use trunnion_common::topic::{Kind, Topic};
+use trunnion_common::time::EventTime;
+use trunnion_common::topic::Kind;
 
 /// When worlds begin.
 const EPOCH_UTC: i64 = 1_700_000_000_000_000_000;
@@ -90,6 +90,8 @@ pub enum Mutant {
     SetOutsideCommit,
     /// The spool removes a directory before its tombstones are on disk.
     EvictBeforeTombstone,
+    /// A block that is sent again goes in the other lane.
+    LaneChangesOnResend,
 }
 
 /// How a world ended.
@@ -206,6 +208,9 @@ struct World<'m> {
     lines: Vec<SimLine>,
     memories: std::slice::IterMut<'m, NodeMemory>,
     gateways: Vec<SimGateway>,
+    /// By gateway, life and block: the lane in which it was first sent.
+    lanes: BTreeMap<(usize, u64, BlockKey), Lane>,
+    mutant: Option<Mutant>,
     sessions: BTreeMap<u64, Session>,
     collector: SimCollector,
     collector_utc: i64,
@@ -249,6 +254,8 @@ impl<'m> World<'m> {
             gateways: (0..gateways)
                 .map(|number| SimGateway::new(number, ports, &mut chance, mutant))
                 .collect(),
+            lanes: BTreeMap::new(),
+            mutant,
             sessions: BTreeMap::new(),
             collector: SimCollector::new(chance.split(), mutant)?,
             collector_utc: EPOCH_UTC,
@@ -575,6 +582,7 @@ impl World<'_> {
             }
             Action::Publish(kind, payload) => self.publish(gateway, kind, payload),
             Action::PublishBlock(key, payload) => {
+                let payload = self.send_in_lane(gateway, key, payload);
                 if self.is_troubled() && self.chance.one_in(200) {
                     self.faults.note(Fault::NotTaken);
                     self.gateways[gateway].handle_not_taken(key, self.now);

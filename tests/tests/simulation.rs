@@ -82,3 +82,8 @@ fn the_collectors_sets_outside_the_commit_are_noticed() {
 fn an_eviction_before_its_tombstone_is_noticed() {
     check(Mutant::EvictBeforeTombstone, "and no disk lost it");
 }
+
+#[test]
+fn a_lane_that_changes_when_a_block_is_sent_again_is_noticed() {
+    check(Mutant::LaneChangesOnResend, "goes in lane");
+}

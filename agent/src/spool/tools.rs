@@ -393,7 +393,11 @@ fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
 fn index_of(bytes: &[u8]) -> Index {
     let mut index = Index::default();
     let block = trunnion_common::block::Block::parse(bytes);
-    match block.as_ref().map_err(|reason| *reason).and_then(|block| block.decode()) {
+    match block
+        .as_ref()
+        .map_err(|reason| *reason)
+        .and_then(|block| block.decode())
+    {
         Ok(Body::Frames(records)) => {
             for record in records.map_while(Result::ok) {
                 if let Ok(frame) = RawFrame::parse(record.frame) {
@@ -428,7 +432,7 @@ fn restore(home: &Path, blocks: &BTreeMap<BlockKey, Block>) -> Result<(), Databa
             .map_or(1, |(last, _)| last.saturating_add(1));
         let path = home.join(format!("{next:08}"));
         IndexLog::create(&path, epoch)?.append_blocks(&blocks)?;
-        let database = Database::create(&path, epoch, &[])?;
+        let mut database = Database::create(&path, epoch, &[])?;
         database.append(&blocks, &[], None)?;
         database.flush()?;
     }

@@ -314,7 +314,10 @@ mod tests {
             starts: vec![old],
         };
         assert_eq!(entries, [superseded]);
-        assert!(matches!(admission.handle(&block(Epoch(2), 1)), Decision::Store { .. }));
+        assert!(matches!(
+            admission.handle(&block(Epoch(2), 1)),
+            Decision::Store { .. }
+        ));
 
         let late = hello_of(old, 9, &[], &[open(1)]);
         let label = "hello_superseded";

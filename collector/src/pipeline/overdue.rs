@@ -55,7 +55,10 @@ impl Pipeline {
                         (*fix, ticks, missing.and_then(Result::err))
                     }
                     Content::Readings(readings) => {
-                        let ticks = readings.readings.first().map_or(NodeTicks(0), |(ticks, _)| *ticks);
+                        let ticks = readings
+                            .readings
+                            .first()
+                            .map_or(NodeTicks(0), |(ticks, _)| *ticks);
                         (readings.fix, ticks, Some(Missing::Fix))
                     }
                 };
@@ -86,5 +89,86 @@ impl Pipeline {
         }
         self.release(source);
         self.fire_node(source.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Output;
+    use super::super::script::{Node, commits};
+    use super::*;
+    use crate::dead_letter::DeadReason;
+    use crate::journal::{Commit, Entry};
+    use crate::ledger::LedgerRow;
+
+    /// Plays entries, then ticks `step_ns` apart until so much time has passed on the journal's clock.
+    fn play(entries: Vec<Entry>, step_ns: i64, for_ns: i64) -> (Pipeline, Vec<Output>) {
+        let mut commits = commits(entries);
+        let last = commits.last().unwrap().clone();
+        commits.extend((1..=for_ns / step_ns).map(|n| Commit {
+            time: last.time.plus_nanos(n * step_ns),
+            entries: vec![(last.end, Entry::Tick)],
+            end: last.end,
+        }));
+        let mut pipeline = Pipeline::new();
+        let outputs = commits.iter().flat_map(|commit| pipeline.apply(commit)).collect();
+        (pipeline, outputs)
+    }
+
+    fn last_row(outputs: &[Output]) -> LedgerRow {
+        let rows = outputs.iter().filter_map(|output| match output {
+            Output::Ledger(row) => Some(row.clone()),
+            _ => None,
+        });
+        rows.last().unwrap()
+    }
+
+    /// A table and samples, without the fix that they name, or the fix without the table.
+    fn entries(with_table: bool, with_fix: bool) -> Vec<Entry> {
+        let mut node = Node::new(1);
+        let mut frames = Vec::new();
+        let table = node.describe();
+        if with_table {
+            frames.push(table);
+        }
+        frames.extend((0..30).map(|_| node.waveform(|_| 1.0)));
+        let mut entries = vec![node.frame_block(&frames)];
+        if with_fix {
+            entries.push(node.fix());
+        }
+        entries
+    }
+
+    const STEP: i64 = 5 * 1_000_000_000;
+
+    #[test]
+    fn samples_whose_fix_never_comes_are_placed_by_arrival_after_a_day_and_not_before() {
+        let (pipeline, outputs) = play(entries(true, false), STEP, OVERDUE_NS - 120 * 1_000_000_000);
+        assert_eq!(pipeline.counters().fixes_by_arrival, 0);
+        let row = last_row(&outputs);
+        assert_eq!((row.stored, row.pending), (0, row.produced));
+        let (pipeline, outputs) = play(entries(true, false), STEP, OVERDUE_NS + 120 * 1_000_000_000);
+        assert_eq!(pipeline.counters().fixes_by_arrival, 1);
+        let row = last_row(&outputs);
+        assert_eq!((row.stored, row.pending, row.lost), (row.produced, 0, vec![]));
+    }
+
+    #[test]
+    fn samples_whose_table_never_comes_become_dead_letters_and_are_refused() {
+        let (_, outputs) = play(entries(false, true), STEP, OVERDUE_NS + 120 * 1_000_000_000);
+        let letters = outputs.iter().filter(
+            |output| matches!(output, Output::DeadLetter(letter) if letter.reason == DeadReason::NoDescriptor),
+        );
+        assert_eq!(letters.count(), 30);
+        let row = last_row(&outputs);
+        assert_eq!((row.lost_total(), row.pending), (row.produced, 0));
+    }
+
+    #[test]
+    fn a_clock_that_leaps_makes_nothing_overdue() {
+        let (pipeline, outputs) = play(entries(true, false), 10 * OVERDUE_NS, 50 * OVERDUE_NS);
+        assert_eq!(pipeline.counters().fixes_by_arrival, 0);
+        let row = last_row(&outputs);
+        assert_eq!(row.pending, row.produced);
     }
 }

@@ -149,7 +149,9 @@ fn segment_names(image: &Image) -> Vec<&PathBuf> {
 fn segments() -> Result<Vec<Vec<u8>>> {
     let image = journal().map_err(anyhow::Error::msg)?;
     let names = segment_names(image);
-    let inputs = (0..).zip(&names).map(|(number, name)| [&[number], &image.0[*name][..]].concat());
+    let inputs = (0..)
+        .zip(&names)
+        .map(|(number, name)| [&[number], &image.0[*name][..]].concat());
     Ok(inputs.collect())
 }
 
@@ -168,7 +170,12 @@ fn check_journal(input: &[u8], probe: &mut Probe) -> Result<(), String> {
         Ok(opened) => opened,
         Err(error) => {
             // It must stay so: a journal that cannot be opened is not changed.
-            let words: String = error.to_string().split(' ').take(6).filter(|word| !word.contains('/')).collect();
+            let words: String = error
+                .to_string()
+                .split(' ')
+                .take(6)
+                .filter(|word| !word.contains('/'))
+                .collect();
             probe.note(words);
             return Ok(());
         }
@@ -179,7 +186,9 @@ fn check_journal(input: &[u8], probe: &mut Probe) -> Result<(), String> {
         text: "the last word".to_owned(),
     };
     journal.append(&last);
-    let upto = journal.commit(NOW).map_err(|error| format!("it opens and takes nothing: {error}"))?;
+    let upto = journal
+        .commit(NOW)
+        .map_err(|error| format!("it opens and takes nothing: {error}"))?;
     let mut reader = Reader::open(folder.path(), Position::default()).map_err(|error| error.to_string())?;
     let (mut read, mut end) = (0, None);
     loop {
@@ -197,7 +206,9 @@ fn check_journal(input: &[u8], probe: &mut Probe) -> Result<(), String> {
         }
     }
     probe.note(read);
-    ensure(end.as_ref() == Some(&last), || format!("the last commit is read as {end:?}"))
+    ensure(end.as_ref() == Some(&last), || {
+        format!("the last commit is read as {end:?}")
+    })
 }
 
 /// The blocks of the sound spool, and what it looks like on disk.
@@ -237,6 +248,10 @@ fn spool() -> Result<&'static SoundSpool, String> {
     made.as_ref().map_err(Clone::clone)
 }
 
+pub(super) fn spool_files() -> u8 {
+    spool().map_or(0, |sound| u8::try_from(sound.image.0.len()).unwrap_or(u8::MAX))
+}
+
 /// Four bytes each: which file, where in it (two), and what is done there. A spool damaged in one file
 /// opens and gives every block as it was written, or says that it is lost; in several it may forget
 /// blocks, but never gives a wrong one, and no tool panics.
@@ -273,13 +288,19 @@ fn check_spool(input: &[u8], probe: &mut Probe) -> Result<(), String> {
     for (key, written) in &sound.blocks {
         if !recovered.blocks.contains_key(key) {
             ensure(damaged.len() > 1, || {
-                format!("block {} of epoch {} is gone without a word", key.sequence, key.epoch)
+                format!(
+                    "block {} of epoch {} is gone without a word",
+                    key.sequence, key.epoch
+                )
             })?;
             continue;
         }
         match spool.read(*key) {
             Ok(bytes) => ensure(bytes == written.bytes, || {
-                format!("block {} of epoch {} is not what was written", key.sequence, key.epoch)
+                format!(
+                    "block {} of epoch {} is not what was written",
+                    key.sequence, key.epoch
+                )
             })?,
             Err(ReadError::Lost(_)) => lost += 1,
             Err(ReadError::Later(_)) => {}

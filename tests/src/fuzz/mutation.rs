@@ -97,7 +97,9 @@ impl Mutator {
             }
             8 => {
                 // In place of a varint, so that what follows keeps its meaning.
-                let end = (at..length).find(|&i| input[i] < 0x80).map_or(at, |last| last + 1);
+                let end = (at..length)
+                    .find(|&i| input[i] < 0x80)
+                    .map_or(at, |last| last + 1);
                 input.splice(at..end, varint(edge(chance)));
             }
             9 if !self.words.is_empty() => {

@@ -14,8 +14,8 @@ use trunnion_collector::metrics::Metrics;
 use trunnion_collector::pipeline::{Output, Pipeline};
 use trunnion_common::block::{ChannelHolding, Envelope, FrameRecord, Holding, Kind as BlockKind, Lane};
 use trunnion_common::frame::{
-    ChannelDescriptor, ChannelStatus, Class, Describe, FRAME_MAX, Header, Packing, Payload, ResetCause, Status,
-    Waveform, encode,
+    ChannelDescriptor, ChannelStatus, Class, Describe, FRAME_MAX, Header, Packing, Payload, ResetCause,
+    Status, Waveform, encode,
 };
 use trunnion_common::id::{BootId, ChannelId, Epoch, GatewayId, LineAddress, Name, NodeId};
 use trunnion_common::quantity::Unit;
@@ -44,7 +44,12 @@ fn put(input: &mut Vec<u8>, kind: u8, payload: &[u8]) {
 /// What an agent in good order sends, and each golden message on its own.
 fn conversations() -> Result<Vec<Vec<u8>>> {
     let mut inputs = vec![conversation()?];
-    for (kind, start) in [(0, "block."), (2, "message.hello"), (3, "message.status"), (4, "message.result")] {
+    for (kind, start) in [
+        (0, "block."),
+        (2, "message.hello"),
+        (3, "message.status"),
+        (4, "message.result"),
+    ] {
         for payload in golden(start)? {
             let mut input = Vec::new();
             put(&mut input, kind, &payload);
@@ -75,7 +80,9 @@ fn conversation() -> Result<Vec<u8>> {
         };
         sequences[class.index()] += 1;
         let mut room = [0; FRAME_MAX];
-        let bytes = encode(&header, payload, &mut room).map(<[u8]>::to_vec).unwrap_or_default();
+        let bytes = encode(&header, payload, &mut room)
+            .map(<[u8]>::to_vec)
+            .unwrap_or_default();
         let record = FrameRecord {
             arrival: EventTime(START),
             fix: 0,
@@ -223,7 +230,11 @@ fn check_ingest(input: &[u8], probe: &mut Probe) -> Result<(), String> {
     let clock = move || EventTime(reading.load(Ordering::Relaxed));
     let (mut ingest, handle) = Ingest::new(journal, mailbox.clone(), Metrics::default(), clock);
     for (kind, message) in messages(input)? {
-        mailbox.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(message);
+        mailbox
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push_back(message);
         // Every now and then a commit of its own, and time that goes on.
         if kind >= 64 {
             ingest.turn(false).map_err(|e| told(&e))?;
@@ -255,18 +266,31 @@ fn check_ingest(input: &[u8], probe: &mut Probe) -> Result<(), String> {
         let sum = [row.stored, row.lost_total(), row.pending, row.unexplained]
             .into_iter()
             .try_fold(0_u64, u64::checked_add);
-        probe.note((row.stored > 0, row.lost.len(), row.pending > 0, row.unexplained > 0));
-        ensure(sum == Some(row.produced), || format!("the books do not balance: {row:?}"))?;
+        probe.note((
+            row.stored > 0,
+            row.lost.len(),
+            row.pending > 0,
+            row.unexplained > 0,
+        ));
+        ensure(sum == Some(row.produced), || {
+            format!("the books do not balance: {row:?}")
+        })?;
     }
     let mut replayed = Pipeline::new();
     for commit in &commits {
         let _ = replayed.apply(commit);
     }
     // By its text: what is not a number is not the same as itself.
-    ensure(format!("{:?}", replayed.state()) == format!("{:?}", pipeline.state()), || {
-        "a replay gives another state".to_owned()
-    })?;
-    let counters: Vec<u32> = pipeline.counters().labelled().iter().map(|(_, count)| magnitude(*count)).collect();
+    ensure(
+        format!("{:?}", replayed.state()) == format!("{:?}", pipeline.state()),
+        || "a replay gives another state".to_owned(),
+    )?;
+    let counters: Vec<u32> = pipeline
+        .counters()
+        .labelled()
+        .iter()
+        .map(|(_, count)| magnitude(*count))
+        .collect();
     probe.note(counters);
     Ok(())
 }

@@ -47,7 +47,11 @@ fn check_config(input: &[u8], probe: &mut Probe) -> Result<(), String> {
             drop(folder);
             // What is wrong with the bundle that it names stands in another file.
             let own = problems.iter().filter(|problem| problem.file == path);
-            check_places(own.map(|problem| (problem.place, problem.to_string())), &text, probe)
+            check_places(
+                own.map(|problem| (problem.place, problem.to_string())),
+                &text,
+                probe,
+            )
         }
         1 => {
             let (folder, path) = written(&text)?;
@@ -56,7 +60,13 @@ fn check_config(input: &[u8], probe: &mut Probe) -> Result<(), String> {
                 Err(problems) => problems,
             };
             drop(folder);
-            check_places(problems.iter().map(|problem| (problem.place, problem.to_string())), &text, probe)
+            check_places(
+                problems
+                    .iter()
+                    .map(|problem| (problem.place, problem.to_string())),
+                &text,
+                probe,
+            )
         }
         2 => {
             let file = Path::new("collector.toml");
@@ -64,7 +74,9 @@ fn check_config(input: &[u8], probe: &mut Probe) -> Result<(), String> {
                 Ok(_) => return Ok(()),
                 Err(problems) => problems,
             };
-            let places = problems.iter().map(|problem| (Some((problem.line, problem.column)), problem.to_string()));
+            let places = problems
+                .iter()
+                .map(|problem| (Some((problem.line, problem.column)), problem.to_string()));
             check_places(places, &text, probe)
         }
         _ => {
@@ -85,7 +97,8 @@ fn written(text: &str) -> Result<(tempfile::TempDir, std::path::PathBuf), String
     let folder = super::disk::folder()?;
     let path = folder.path().join("file.toml");
     let mut file = std::fs::File::create(&path).map_err(failed)?;
-    file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))
+        .map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
     Ok((folder, path))
 }
@@ -131,7 +144,9 @@ fn check_fleet(input: &[u8], probe: &mut Probe) -> Result<(), String> {
         }
         Err(problems) => {
             ensure(!problems.is_empty(), || "refused without a problem".to_owned())?;
-            let places = problems.iter().map(|problem| (Some((problem.line, problem.column)), problem.to_string()));
+            let places = problems
+                .iter()
+                .map(|problem| (Some((problem.line, problem.column)), problem.to_string()));
             check_places(places, &text, probe)
         }
     }
@@ -154,7 +169,10 @@ fn matlab_file(is_short: bool) -> Vec<u8> {
     } else {
         element(1, b"X097_DE_time")
     };
-    let values: Vec<u8> = [1.0, -2.5, f64::NAN, 0.0_f64].iter().flat_map(|v| v.to_le_bytes()).collect();
+    let values: Vec<u8> = [1.0, -2.5, f64::NAN, 0.0_f64]
+        .iter()
+        .flat_map(|v| v.to_le_bytes())
+        .collect();
     let matrix = [flags, size, name, element(9, &values)].concat();
     file.extend(element(14, &matrix));
     file
@@ -164,12 +182,20 @@ fn check_matlab(input: &[u8], probe: &mut Probe) -> Result<(), String> {
     match matlab::read(input) {
         Ok(variables) => {
             let values: usize = variables.iter().map(|variable| variable.values.len()).sum();
-            probe.note((variables.len(), values, variables.iter().map(|v| v.name.len()).sum::<usize>()));
-            ensure(values <= input.len(), || format!("{values} values in {} bytes", input.len()))
+            probe.note((
+                variables.len(),
+                values,
+                variables.iter().map(|v| v.name.len()).sum::<usize>(),
+            ));
+            ensure(values <= input.len(), || {
+                format!("{values} values in {} bytes", input.len())
+            })
         }
         Err(error) => {
             probe.note((error.reason, error.offset / 32));
-            ensure(error.offset <= input.len(), || format!("byte {} of {}", error.offset, input.len()))
+            ensure(error.offset <= input.len(), || {
+                format!("byte {} of {}", error.offset, input.len())
+            })
         }
     }
 }

@@ -48,7 +48,13 @@ pub(super) const TOPIC: Target = Target {
 pub(super) const SEQUENCE: Target = Target {
     name: "sequence",
     bytes_max: 400,
-    seeds: || Ok(vec![vec![0; 8], (0..200).collect(), vec![5, 0, 7, 1, 9, 2, 40, 3]]),
+    seeds: || {
+        Ok(vec![
+            vec![0; 8],
+            (0..200).collect(),
+            vec![5, 0, 7, 1, 9, 2, 40, 3],
+        ])
+    },
     check: check_sequence,
 };
 
@@ -145,7 +151,10 @@ fn check_frame(bytes: &[u8], probe: &mut Probe) -> Result<(), String> {
         let promised = samples.len();
         let count = samples.count();
         ensure(count == promised && count == usize::from(waveform.count), || {
-            format!("{promised} samples promised, {count} given, {} said", waveform.count)
+            format!(
+                "{promised} samples promised, {count} given, {} said",
+                waveform.count
+            )
         })?;
     }
     let mut room = [0; FRAME_MAX];
@@ -213,7 +222,9 @@ fn look_at_block(bytes: &[u8], probe: &mut Probe) -> Result<(), String> {
                     Err(reason) => probe.note(("record", reason)),
                 }
             }
-            ensure(count <= bytes.len(), || format!("{count} records in {} bytes", bytes.len()))
+            ensure(count <= bytes.len(), || {
+                format!("{count} records in {} bytes", bytes.len())
+            })
         }
         Body::Status(records) => {
             for record in records {
@@ -278,7 +289,9 @@ fn look_at_message<T: Serialize + DeserializeOwned + Debug>(
     let bytes = message::encode(&decoded, &mut room)
         .ok_or_else(|| format!("{name} that was taken does not fit MESSAGE_MAX"))?;
     let again = message::decode::<T>(bytes).map_err(|reason| format!("{name} written again: {reason}"))?;
-    ensure(same(&again, &decoded), || format!("{decoded:?} becomes {again:?}"))
+    ensure(same(&again, &decoded), || {
+        format!("{decoded:?} becomes {again:?}")
+    })
 }
 
 fn topics() -> anyhow::Result<Vec<Vec<u8>>> {
@@ -308,12 +321,15 @@ fn check_topic(input: &[u8], probe: &mut Probe) -> Result<(), String> {
     })?;
     let is_plain = |level: &str| {
         (1..=32).contains(&level.len())
-            && level.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && level
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
     let levels: Vec<&str> = text.split('/').collect();
-    ensure(levels.len() == 5 && is_plain(levels[2]) && is_plain(levels[3]), || {
-        format!("{text:?} is taken for a topic")
-    })
+    ensure(
+        levels.len() == 5 && is_plain(levels[2]) && is_plain(levels[3]),
+        || format!("{text:?} is taken for a topic"),
+    )
 }
 
 /// Two bytes each: where a range begins and how long it is, against a plain set.
@@ -329,7 +345,9 @@ fn check_sequence(input: &[u8], probe: &mut Probe) -> Result<(), String> {
         let Some(range) = Range::new(first, first + count) else {
             continue;
         };
-        let new = (range.first()..range.end()).filter(|n| !plain.contains(n)).count() as u64;
+        let new = (range.first()..range.end())
+            .filter(|n| !plain.contains(n))
+            .count() as u64;
         let outcome = set.insert_range(range);
         plain.extend(range.first()..range.end());
         let is_right = match outcome {
@@ -343,7 +361,9 @@ fn check_sequence(input: &[u8], probe: &mut Probe) -> Result<(), String> {
             }
         };
         probe.note((discriminant(&outcome), set.ranges().len()));
-        ensure(is_right, || format!("{range:?} is {outcome:?} with {new} new of {plain:?}"))?;
+        ensure(is_right, || {
+            format!("{range:?} is {outcome:?} with {new} new of {plain:?}")
+        })?;
         ensure(set.ranges().len() <= RANGES_MAX, || "too many ranges".to_owned())?;
         ensure((0..300).all(|n| set.contains(n) == plain.contains(&n)), || {
             format!("{set:?} is not {plain:?}")
@@ -353,7 +373,9 @@ fn check_sequence(input: &[u8], probe: &mut Probe) -> Result<(), String> {
     if let Ok(decoded) = postcard::from_bytes::<SequenceSet>(input) {
         survives(&decoded)?;
         let parts = SequenceSet::from_parts(decoded.upto(), decoded.ranges());
-        ensure(parts.as_ref() == Some(&decoded), || format!("{decoded:?} is out of order"))?;
+        ensure(parts.as_ref() == Some(&decoded), || {
+            format!("{decoded:?} is out of order")
+        })?;
     }
     Ok(())
 }
@@ -368,10 +390,15 @@ fn check_door(input: &[u8], probe: &mut Probe) -> Result<(), String> {
     let whole = examine(&gateway, input, usize::MAX);
     let pieces = examine(&gateway, input, 3);
     probe.note((whole.passed.len(), whole.refusal, whole.is_ended));
-    ensure(whole.passed == pieces.passed && whole.refusal == pieces.refusal, || {
-        format!("{whole:?} in one piece, {pieces:?} in pieces of 3")
-    })?;
+    ensure(
+        whole.passed == pieces.passed && whole.refusal == pieces.refusal,
+        || format!("{whole:?} in one piece, {pieces:?} in pieces of 3"),
+    )?;
     let passed: usize = whole.passed.iter().map(Vec::len).sum();
-    ensure(passed <= input.len(), || format!("{passed} bytes of {} pass", input.len()))?;
-    ensure(whole.held <= input.len(), || format!("{} bytes are held", whole.held))
+    ensure(passed <= input.len(), || {
+        format!("{passed} bytes of {} pass", input.len())
+    })?;
+    ensure(whole.held <= input.len(), || {
+        format!("{} bytes are held", whole.held)
+    })
 }

@@ -21,7 +21,10 @@ pub(super) fn check(commits: &[Commit], gateway: &GatewayId, others: &BTreeSet<N
         ("ten years behind", Some(-TEN_YEARS)),
         ("at 1970", None),
     ] {
-        let shifted: Vec<Commit> = commits.iter().map(|commit| with_clock(commit, gateway, shift)).collect();
+        let shifted: Vec<Commit> = commits
+            .iter()
+            .map(|commit| with_clock(commit, gateway, shift))
+            .collect();
         let found = windows(&shifted, others);
         if found != expected {
             violations.push(format!(
@@ -40,10 +43,15 @@ fn windows(commits: &[Commit], nodes: &BTreeSet<NodeId>) -> Vec<String> {
     let mut pipeline = Pipeline::new();
     let mut rows: Vec<FeatureRow> = Vec::new();
     for commit in commits {
-        rows.extend(pipeline.apply(commit).into_iter().filter_map(|output| match output {
-            Output::Features(row) if points.contains(&row.series.point) => Some(row),
-            _ => None,
-        }));
+        rows.extend(
+            pipeline
+                .apply(commit)
+                .into_iter()
+                .filter_map(|output| match output {
+                    Output::Features(row) if points.contains(&row.series.point) => Some(row),
+                    _ => None,
+                }),
+        );
     }
     rows.iter().map(|row| format!("{row:?}")).collect()
 }
@@ -51,7 +59,10 @@ fn windows(commits: &[Commit], nodes: &BTreeSet<NodeId>) -> Vec<String> {
 fn with_clock(commit: &Commit, gateway: &GatewayId, shift: Option<i64>) -> Commit {
     let mut commit = commit.clone();
     for (_, entry) in &mut commit.entries {
-        if let Entry::Block { gateway: whose, bytes } = entry
+        if let Entry::Block {
+            gateway: whose,
+            bytes,
+        } = entry
             && whose == gateway
             && let Ok(block) = Block::parse(bytes)
             && let Ok(Body::ClockFix(fix)) = block.decode()

@@ -34,6 +34,8 @@ pub enum Fault {
     GatewayClockJump,
     NotTaken,
     SessionCut,
+    /// Blocks sent as history.
+    HistorySent,
     Partition,
     MessageLost,
     MessageRepeated,
@@ -60,7 +62,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::LineDropped,
         Self::LineGarbled,
         Self::LineRepeated,
@@ -81,6 +83,7 @@ impl Fault {
         Self::GatewayClockJump,
         Self::NotTaken,
         Self::SessionCut,
+        Self::HistorySent,
         Self::Partition,
         Self::MessageLost,
         Self::MessageRepeated,

@@ -1,10 +1,12 @@
 //! Network and broker: what becomes of connections and messages on their way.
 
 use super::faults::Fault;
-use super::{Event, Session, World};
+use super::{Event, Mutant, Session, World};
 use bytes::Bytes;
 use std::time::Duration;
+use trunnion_agent::block::BlockKey;
 use trunnion_agent::mqtt::MqttEvent;
+use trunnion_common::block::{Block, Lane};
 use trunnion_common::topic::{Kind, Topic};
 
 impl World<'_> {
@@ -83,6 +85,37 @@ impl World<'_> {
             self.gateways[gateway].handle_mqtt(connection, event, random, self.now);
             self.pump_agent(gateway);
         }
+    }
+
+    /// A block is on its way. Its lane is that of its first time, whatever becomes of it.
+    pub(super) fn send_in_lane(&mut self, gateway: usize, key: BlockKey, payload: Bytes) -> Bytes {
+        let Ok(block) = Block::parse(&payload) else {
+            self.violations.push(format!(
+                "block {} of epoch {} is sent damaged",
+                key.sequence, key.epoch
+            ));
+            return payload;
+        };
+        let mut lane = block.lane();
+        let name = (gateway, self.gateways[gateway].life(), key);
+        let first = *self.lanes.entry(name).or_insert(lane);
+        if self.mutant == Some(Mutant::LaneChangesOnResend) && self.chance.one_in(2) {
+            lane = if first == Lane::Live {
+                Lane::Backfill
+            } else {
+                Lane::Live
+            };
+        }
+        if lane != first {
+            self.violations.push(format!(
+                "block {} of epoch {} goes in lane {lane:?} after {first:?}",
+                key.sequence, key.epoch
+            ));
+        }
+        if lane == Lane::Backfill {
+            self.faults.note(Fault::HistorySent);
+        }
+        payload
     }
 
     pub(super) fn publish(&mut self, gateway: usize, kind: Kind, payload: Bytes) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use trunnion_agent::block::BlockKey;
 use trunnion_agent::clock::Now;
 use trunnion_agent::config::{BlockLimits, Config, PortConfig, RETENTION};
+use trunnion_agent::drain::{Drain, Order};
 use trunnion_agent::enrolment::Enrolment;
 use trunnion_agent::gateway::{Action, Gateway};
 use trunnion_agent::metrics::Metrics;
@@ -71,6 +72,7 @@ impl SimGateway {
                 },
                 metrics_listen: None,
                 retention: RETENTION,
+                drain: draw_drain(chance),
                 poll_interval: chance.millis(50, 300),
                 clock_sync_interval: Duration::from_secs(5),
                 heartbeat_interval: Duration::from_secs(10),
@@ -194,5 +196,16 @@ impl SimGateway {
 
     fn utc(&self, now: Duration) -> EventTime {
         EventTime(self.utc.saturating_add(now.as_nanos() as i64))
+    }
+}
+
+/// Some call a block history after a moment, others after a minute; some send the newest first.
+fn draw_drain(chance: &mut Chance) -> Drain {
+    let pick = |chance: &mut Chance, end| chance.below(end) as usize;
+    Drain {
+        live_age: [60_000, 1_000, 150].map(Duration::from_millis)[pick(chance, 3)],
+        live_share_percent: [80, 50, 95][pick(chance, 3)],
+        order: Order::ALL[pick(chance, 2)],
+        backfill_bytes_s: [None, Some(64 * 1_024)][pick(chance, 2)],
     }
 }

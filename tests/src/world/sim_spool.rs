@@ -103,8 +103,9 @@ impl SimSpool {
                 self.requests.push_front(Request::Commit(commit));
                 // What else is asked for goes on meanwhile, above all what makes room.
                 let others = std::mem::take(&mut self.requests);
-                let (commits, others): (VecDeque<_>, VecDeque<_>) =
-                    others.into_iter().partition(|request| matches!(request, Request::Commit(_)));
+                let (commits, others): (VecDeque<_>, VecDeque<_>) = others
+                    .into_iter()
+                    .partition(|request| matches!(request, Request::Commit(_)));
                 let mut replies = vec![Reply::Refused("the disk takes nothing".to_owned())];
                 for other in others {
                     replies.extend(self.serve_other(other, false, faults));
@@ -218,7 +219,11 @@ impl SimSpool {
     pub fn recover(&mut self, fresh: [Epoch; 2]) -> Recovered {
         self.room.restart();
         // The tombstones say that these go, should their directory have outlived the crash.
-        let buried: Vec<(Epoch, Range)> = self.blocks.values().filter_map(|block| block.index.buries).collect();
+        let buried: Vec<(Epoch, Range)> = self
+            .blocks
+            .values()
+            .filter_map(|block| block.index.buries)
+            .collect();
         let room = &self.room;
         let (freed, evicted) = (&mut self.freed, &mut self.evicted);
         self.blocks.retain(|key, block| {

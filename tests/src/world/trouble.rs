@@ -2,10 +2,8 @@
 
 use super::chance::Chance;
 use super::faults::{Fault, Weather};
-use super::sim_node::SimNode;
 use super::{EPOCH_UTC, Event, World};
 use anyhow::Result;
-use trunnion_agent::port::PortEvent;
 use trunnion_common::time::ClockQuality;
 
 impl World<'_> {
