@@ -8,12 +8,14 @@
 //! first frame that names it does. A node is acknowledged, and a block published, only when the commit
 //! has been flushed. A block that is given up has a tombstone on disk before it is removed.
 
-use crate::backoff::Backoff;
 use crate::block::{Block, BlockKey, Gathering, Index, span, tombstones};
 use crate::clock::Now;
 use crate::clock_sync::{ClockSync, FixInForce};
 use crate::config::Config;
 use crate::drain;
+use crate::endpoints::Endpoints;
+use crate::floor::{Floor, Refusal};
+use crate::forecast::Forecast;
 use crate::intake::{BootKey, Fate, Intake, Taken, Upto};
 use crate::inventory::Inventory;
 use crate::line::{Heard, Line};
@@ -25,16 +27,19 @@ use crate::retention::{Decision, Usage};
 use crate::spool::{Commit, ReadError, Recovered, Reply, Request};
 use crate::starts::Starts;
 use crate::status;
+use crate::timekeeper::{Change, Timekeeper};
 use bytes::Bytes;
 use serde::Serialize;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use trunnion_common::ack::Ack;
-use trunnion_common::block::{FrameRecord, GatewayDescribe, Kind, Tombstone};
+use trunnion_common::block::{FrameRecord, GatewayDescribe, Kind, Lane, Tombstone};
 use trunnion_common::codec::crc32c;
 use trunnion_common::frame::{Class, Payload};
 use trunnion_common::id::{ChannelId, Epoch, JournalId, MasterId};
-use trunnion_common::message::{self, Command, CommandOutcome, CommandResult, MESSAGE_MAX, Phase};
+use trunnion_common::message::{
+    self, Command, CommandOutcome, CommandResult, GatewayStatus, MESSAGE_MAX, Phase,
+};
 use trunnion_common::reject::{Reject, RejectReason};
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::{Range, SequenceSet};
@@ -62,9 +67,6 @@ const STALL: Duration = Duration::from_millis(50);
 
 /// A node not heard for this long is not counted as present.
 const PRESENCE: Duration = Duration::from_secs(10);
-
-const RECONNECT_FIRST: Duration = Duration::from_millis(200);
-const RECONNECT_LONGEST: Duration = Duration::from_secs(30);
 
 /// What the shell is to do.
 #[derive(Clone, PartialEq, Debug)]
@@ -99,7 +101,8 @@ pub struct Gateway {
     intake: Intake,
     clocks: BTreeMap<BootKey, ClockSync>,
     clock_sync_interval: Duration,
-    quality: ClockQuality,
+    timekeeper: Timekeeper,
+    forecast: Forecast,
     writer: Writer,
     /// By class.
     commits: [VecDeque<Flushing>; 2],
@@ -113,9 +116,12 @@ pub struct Gateway {
     /// Acknowledgements on their way into the spool, one per epoch, and the next one if it came since.
     freeing: BTreeMap<Epoch, Option<(SequenceSet, JournalId)>>,
     link: Link,
-    endpoints: usize,
+    endpoints: Endpoints,
     connection: u64,
-    backoff: Backoff,
+    /// This start of the agent.
+    life: MasterId,
+    /// As given with the last event of a connection.
+    random: u32,
     heartbeat_interval: Duration,
     heartbeat_due: Duration,
     holdings_due: Duration,
@@ -296,7 +302,8 @@ impl Gateway {
             intake,
             clocks,
             clock_sync_interval: config.clock_sync_interval,
-            quality: ClockQuality::Free,
+            timekeeper: Timekeeper::default(),
+            forecast: Forecast::new(config.retention, config.flash_endurance_bytes),
             writer: Writer {
                 chains: recovered.current.map(|(epoch, next)| ChainWriter {
                     epoch,
@@ -320,9 +327,10 @@ impl Gateway {
             link: Link::Down {
                 retry_at: Duration::ZERO,
             },
-            endpoints: config.enrolment.endpoints.len().max(1),
+            endpoints: Endpoints::new(config.enrolment.endpoints.len()),
             connection: 0,
-            backoff: Backoff::new(RECONNECT_FIRST, RECONNECT_LONGEST),
+            life: master,
+            random: u32::MAX,
             heartbeat_interval: config.heartbeat_interval,
             heartbeat_due: Duration::ZERO,
             holdings_due: now.mono + HOLDINGS_INTERVAL,
@@ -341,7 +349,77 @@ impl Gateway {
 
     /// Whether the gateway's clock is synchronised, as of now.
     pub fn handle_quality(&mut self, quality: ClockQuality) {
-        self.quality = quality;
+        self.timekeeper.handle_quality(quality);
+    }
+
+    /// What UTC rests on, as the agent starts.
+    pub fn handle_timekeeper(&mut self, timekeeper: Timekeeper) {
+        self.timekeeper = timekeeper;
+        self.metrics.observe_clock(&self.timekeeper);
+    }
+
+    /// Whose UTC is gone by.
+    pub const fn timekeeper(&self) -> &Timekeeper {
+        &self.timekeeper
+    }
+
+    /// The clock floor, to be saved or told of a verified certificate.
+    pub const fn floor_mut(&mut self) -> &mut Floor {
+        self.timekeeper.floor_mut()
+    }
+
+    /// Bytes that this process has had written to disks since it started.
+    pub fn handle_written(&mut self, total: u64, now: Now) {
+        self.forecast.handle_written(total, now.mono);
+    }
+
+    /// `now` in the UTC that is gone by, with what follows if that was set.
+    fn keep_time(&mut self, now: Now) -> Now {
+        let (change, floor) = self.timekeeper.observe(now);
+        self.note_refusal(floor);
+        let now = self.timekeeper.correct(now);
+        if let Some(change) = change {
+            self.handle_clock_change(change, now);
+        }
+        now
+    }
+
+    fn handle_clock_change(&mut self, change: Change, now: Now) {
+        self.metrics.observe_clock(&self.timekeeper);
+        let Change { step, from, to } = change;
+        if step == 0 {
+            tracing::info!(?from, ?to, "the gateway goes by another clock");
+        } else {
+            tracing::warn!(
+                step_s = step as f64 / 1e9,
+                ?from,
+                ?to,
+                "the gateway's clock was set"
+            );
+        }
+        let Some(quality) = self.timekeeper.quality() else {
+            return;
+        };
+        let present: BTreeSet<BootKey> = self.lines.iter().filter_map(Line::node).collect();
+        for (key, clock) in &mut self.clocks {
+            // A boot that is over needs one fix, and gets no more.
+            if (present.contains(key) || clock.fix().is_none())
+                && let Some(fix) = clock.renew(now, quality)
+            {
+                self.metrics.clock_fixes.inc();
+                self.writer.add_record(Kind::ClockFix, &fix, now);
+            }
+        }
+    }
+
+    fn note_refusal(&self, floor: Result<(), Refusal>) {
+        if let Err(refusal) = floor {
+            Metrics::refusal(&self.metrics.clock_floor_refused, refusal).inc();
+            tracing::warn!(
+                reason = refusal.label(),
+                "a time that cannot be was not taken for the clock floor"
+            );
+        }
     }
 
     /// The starts of this agent before this one, newest first; to be told before anything is polled.
@@ -368,11 +446,13 @@ impl Gateway {
 
     /// Something happened at a port.
     pub fn handle_port(&mut self, line: usize, event: PortEvent, now: Now) {
+        let now = self.keep_time(now);
         match event {
             PortEvent::Opened => self.lines[line].handle_opened(),
             PortEvent::Closed => self.lines[line].handle_closed(),
             PortEvent::Bytes(bytes, arrived) => {
                 self.metrics.line_bytes.inc_by(bytes.len() as u64);
+                let arrived = self.timekeeper.recently(arrived);
                 self.handle_bytes(line, &bytes, arrived, now);
             }
         }
@@ -436,7 +516,7 @@ impl Gateway {
                 .entry(key)
                 .or_insert_with(|| ClockSync::new(key.0, key.1, None, self.clock_sync_interval));
             if let Some(Payload::TimeReply(reply)) = &payload
-                && let Some(fix) = clock.handle_reply(reply, arrived, self.quality)
+                && let Some(fix) = clock.handle_reply(reply, arrived, self.timekeeper.quality())
             {
                 metrics.clock_fixes.inc();
                 tracing::debug!(node = %fix.node, number = fix.number, error_ns = fix.error_ns, "clock fix");
@@ -479,6 +559,7 @@ impl Gateway {
 
     /// The spool answered.
     pub fn handle_spool(&mut self, reply: Reply, now: Now) {
+        let now = self.keep_time(now);
         match reply {
             Reply::Committed(class, number) => self.handle_committed(class, number, now),
             Reply::Room(usage, decision) => self.handle_room(&usage, decision),
@@ -497,6 +578,9 @@ impl Gateway {
                 match (result, self.publisher.lane(key)) {
                     (Ok(bytes), Some(lane)) => {
                         let bytes = drain::in_lane(bytes, lane);
+                        if lane == Lane::Backfill {
+                            self.metrics.history_published.inc();
+                        }
                         self.publisher.handle_sent(key, crc32c(&bytes), now.mono);
                         self.metrics.blocks_published.inc();
                         self.metrics.published_bytes.inc_by(bytes.len() as u64);
@@ -532,6 +616,7 @@ impl Gateway {
             for (key, bytes) in commit.blocks {
                 self.publisher.handle_stored(key, bytes, age, now.mono);
                 self.metrics.blocks_stored.inc();
+                self.metrics.stored_bytes.inc_by(bytes as u64);
             }
             self.actions
                 .extend(commit.removals.into_iter().map(Action::Spool));
@@ -541,6 +626,7 @@ impl Gateway {
 
     fn handle_room(&mut self, usage: &Usage, decision: Decision) {
         self.metrics.observe_spool(usage);
+        self.forecast.handle_usage(usage);
         let was = std::mem::replace(&mut self.room, decision);
         if was.label() == decision.label() {
             return;
@@ -615,6 +701,8 @@ impl Gateway {
         if connection != self.connection || matches!(self.link, Link::Down { .. }) {
             return;
         }
+        self.random = random;
+        let now = self.keep_time(now);
         match event {
             MqttEvent::Connected => {
                 self.metrics.connections.inc();
@@ -628,19 +716,41 @@ impl Gateway {
             }
             MqttEvent::Message(kind, payload) => self.handle_message(kind, &payload, now),
             MqttEvent::Disconnected(reason) => {
-                self.metrics.disconnections.inc();
                 self.publisher.handle_disconnected();
-                let retry_at = self.backoff.handle_failure(now.mono, random);
-                let retry_in_ms = retry_at.saturating_sub(now.mono).as_millis() as u64;
-                tracing::warn!(connection, reason, retry_in_ms, "no connection to the collector");
-                self.link = Link::Down { retry_at };
+                self.handle_down(&reason, now);
             }
         }
     }
 
+    /// There is no connection any more.
+    fn handle_down(&mut self, reason: &str, now: Now) {
+        self.metrics.disconnections.inc();
+        let failure = self.endpoints.handle_failure(now.mono, self.random);
+        let retry_at = failure.retry_at;
+        let retry_in_ms = retry_at.saturating_sub(now.mono).as_millis() as u64;
+        let connection = self.connection;
+        tracing::warn!(connection, reason, retry_in_ms, "no connection to the collector");
+        if failure.is_takeover {
+            self.metrics.takeovers.inc();
+            tracing::error!(
+                connection,
+                "the collector's connection is cut again and again soon after it was made: another agent \
+                 seems to connect with this one's enrolment bundle; stop one of the two"
+            );
+        }
+        if failure.is_out {
+            self.metrics.endpoints_put_out.inc();
+        }
+        self.link = Link::Down { retry_at };
+    }
+
     fn handle_message(&mut self, kind: topic::Kind, payload: &[u8], now: Now) {
         let outcome = match kind {
-            topic::Kind::Ack => message::decode(payload).map(|ack| self.handle_ack(&ack, now)),
+            topic::Kind::Ack => message::decode(payload).map(|ack: Ack| {
+                let refusal = self.timekeeper.handle_ack(ack.utc, now);
+                self.note_refusal(refusal);
+                self.handle_ack(&ack, now);
+            }),
             topic::Kind::Reject => message::decode(payload).map(|reject| self.handle_reject(reject, now)),
             topic::Kind::Command => message::decode(payload).map(|command: Command| {
                 let result = CommandResult {
@@ -662,7 +772,7 @@ impl Gateway {
     fn handle_ack(&mut self, ack: &Ack, now: Now) {
         let freed = self.publisher.handle_ack(ack, now.mono);
         if self.publisher.is_flowing() {
-            self.backoff.handle_success();
+            self.endpoints.handle_answer(now.mono);
         }
         if freed.is_empty() {
             return;
@@ -740,6 +850,7 @@ impl Gateway {
 
     /// Takes no more from lines or timers; what is in hand still goes to disk.
     pub fn handle_shutdown(&mut self, now: Now) {
+        let now = self.keep_time(now);
         self.is_stopping = true;
         self.tell_holdings(now);
         Class::ALL.into_iter().for_each(|class| self.commit(class, now));
@@ -757,8 +868,8 @@ impl Gateway {
 
     /// The last words, to be published before the connection is closed.
     pub fn farewell(&mut self, now: Now) -> Bytes {
-        let backlog = self.publisher.backlog();
-        encode_message(&status::status(Phase::Death, now, 0, backlog)).into()
+        let now = self.keep_time(now);
+        encode_message(&self.status(Phase::Death, 0, now)).into()
     }
 
     /// Does what time asks for; then hands out actions until there is none.
@@ -766,6 +877,7 @@ impl Gateway {
         if let Some(action) = self.actions.pop_front() {
             return Some(action);
         }
+        let now = self.keep_time(now);
         if !self.is_stopping {
             self.poll_lines(now);
             if self.holdings_due <= now.mono {
@@ -798,6 +910,9 @@ impl Gateway {
             .filter(|(_, commits)| commits.len() < COMMITS_MAX)
             .filter_map(|(chain, _)| chain.due())
             .min();
+        // While the connection or the disk is given a pause, nothing is asked of the publisher.
+        let publisher = self.publisher.next_timeout();
+        let publisher = publisher.map(|at| at.max(self.stalled_until));
         let stall = (self.stalled_until > Duration::ZERO).then_some(self.stalled_until);
         let holdings = (!self.is_stopping).then_some(self.holdings_due);
         let lines = self.lines.iter().filter(|_| !self.is_stopping).flat_map(|line| {
@@ -805,7 +920,7 @@ impl Gateway {
             [line.next_timeout(), clock.map(ClockSync::next_timeout)]
         });
         lines
-            .chain([holdings, retry, commit, stall, self.publisher.next_timeout()])
+            .chain([holdings, retry, commit, stall, publisher])
             .flatten()
             .min()
             .unwrap_or(Duration::MAX)
@@ -842,6 +957,9 @@ impl Gateway {
             .spool_bytes
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.metrics.nodes.set(self.nodes_present(now) as i64);
+        self.forecast
+            .handle_backlog(self.metrics.stored_bytes.get(), bytes, now.mono);
+        self.metrics.observe_outlook(&self.forecast.outlook());
         if self.commits[Class::Essential.index()].len() >= COMMITS_MAX {
             return;
         }
@@ -927,8 +1045,7 @@ impl Gateway {
     fn poll_link(&mut self, now: Now) {
         match self.link {
             Link::Down { retry_at } if retry_at <= now.mono && !self.is_stopping => {
-                // The next endpoint each time: the first that works keeps us.
-                let endpoint = (self.connection % self.endpoints as u64) as usize;
+                let endpoint = self.endpoints.choose(now.mono);
                 self.connection += 1;
                 self.link = Link::Connecting;
                 let connection = self.connection;
@@ -947,9 +1064,8 @@ impl Gateway {
             }
             Some(Greeting::GiveUp) => {
                 self.starts.handle_unanswered();
-                tracing::warn!("the collector does not answer; connecting anew");
-                self.publisher.handle_disconnected();
-                self.link = Link::Down { retry_at: now.mono };
+                self.metrics.silences.inc();
+                self.handle_down("the collector does not answer", now);
                 self.actions.push_back(Action::Disconnect);
             }
             None => {}
@@ -968,8 +1084,19 @@ impl Gateway {
 
     fn tell_status(&mut self, phase: Phase, now: Now) {
         self.heartbeat_due = now.mono + self.heartbeat_interval;
-        let status = status::status(phase, now, self.nodes_present(now), self.publisher.backlog());
+        let status = self.status(phase, self.nodes_present(now), now);
         self.publish(topic::Kind::Status, &status);
+    }
+
+    fn status(&self, phase: Phase, nodes: usize, now: Now) -> GatewayStatus {
+        let health = status::health(&self.timekeeper, &self.forecast.outlook());
+        let connection = (self.life, self.connection);
+        status::status(phase, now, nodes, self.publisher.backlog(), connection, health)
+    }
+
+    /// What the broker is to say of this gateway when its connection breaks.
+    pub fn will(&self, now: Now) -> Vec<u8> {
+        encode_message(&self.status(Phase::Death, 0, self.timekeeper.correct(now)))
     }
 
     fn nodes_present(&self, now: Now) -> usize {

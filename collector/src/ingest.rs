@@ -20,7 +20,7 @@ mod hello;
 pub use gateways::{GATEWAYS_MAX, Gateway, Gateways};
 
 use crate::journal::{Entry, Journal, JournalError, Position};
-use crate::metrics::{Metrics, Reason};
+use crate::metrics::{Cause, Metrics, Reason};
 use crate::settings::Settings;
 use admission::{Admission, Decision};
 use gateways::Word;
@@ -340,6 +340,9 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
                     cause = cause.label(),
                     "blocks are lost"
                 );
+                let cause = cause.label();
+                let counter = self.metrics.blocks_lost.get_or_create(&Cause { cause });
+                counter.inc_by(blocks.count());
             }
             self.journal.append(entry);
         }
@@ -776,6 +779,9 @@ mod tests {
                 nodes: 3,
                 spool_blocks: 4,
                 spool_bytes: 5,
+                life: 1,
+                connection: 1,
+                health: trunnion_common::message::GatewayHealth::default(),
             };
             Some(message(&gateway("gw-2"), Kind::Status, encoded(&status)))
         };

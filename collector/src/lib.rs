@@ -13,12 +13,14 @@
 //! same code runs live, after a restart and in a replay.
 
 pub mod advisory;
+pub mod alarm;
 pub mod api;
 pub mod bearing;
 pub mod broker;
 pub mod checkpoint;
 pub mod config;
 pub mod dead_letter;
+pub mod derived;
 pub mod detection;
 pub mod door;
 pub mod features;

@@ -15,6 +15,7 @@
 //! |---|---|---|
 //! | frames and readings that wait | [`crate::settings::Settings::waiting_bytes_max`] | the oldest becomes a dead letter |
 //! | how long they wait | [`OVERDUE_NS`] | placed by their arrival, as history; without a channel table a dead letter |
+//! | features of agents that wait | [`crate::derived::WAITING_MAX`] | the oldest is given up, counted |
 //! | clock fixes per boot | [`FIXES_MAX`] | the oldest but the first is forgotten |
 //! | channel tables per boot | [`TABLES_MAX`] | the oldest is forgotten |
 //! | boots per node | [`dedup::BOOTS_MAX`](crate::ingest::dedup::BOOTS_MAX) | the one heard of longest ago is forgotten |
@@ -25,6 +26,7 @@
 mod counters;
 mod firing;
 mod overdue;
+mod reports;
 mod runner;
 #[cfg(test)]
 pub(crate) mod script;
@@ -37,7 +39,9 @@ pub use overdue::OVERDUE_NS;
 pub use runner::{RunError, Runner};
 
 use crate::advisory::{Advisories, AdvisoryChange};
+use crate::alarm::AlarmRow;
 use crate::dead_letter::{DeadLetter, DeadReason};
+use crate::derived::{self, DerivedRow};
 use crate::detection::Detector;
 use crate::features::Analyzer;
 use crate::fleet::Fleet;
@@ -80,6 +84,10 @@ const SAMPLE_BYTES_MIN: u64 = 2;
 pub enum Output {
     /// A window fired.
     Features(FeatureRow),
+    /// An agent's features of a stretch have found their place.
+    Derived(DerivedRow),
+    /// An agent told of a node's alarm.
+    Alarm(AlarmRow),
     /// An advisory changed.
     Advisory(AdvisoryChange),
     /// A row of the ledger changed.
@@ -129,6 +137,7 @@ pub struct PipelineState {
     advisories: BTreeMap<(String, String), Advisories>,
     fleets: BTreeMap<EventTime, String>,
     counters: Counters,
+    derived: derived::WaitingRoom,
     /// How long the collector has been at work ([`overdue`]), and when it last looked for samples that
     /// have waited too long.
     elapsed_ns: i64,
@@ -284,6 +293,16 @@ impl Pipeline {
             Body::Readings(readings) => self.handle_readings(&origin, readings),
             Body::ClockFix(fix) => self.handle_fix(fix),
             Body::Gap(gap) => {
+                // Samples that are missing for it have a name. Their node does not count them as dropped: it
+                // had handed them over, to an agent that has lost them.
+                let unseen = self
+                    .state
+                    .frames
+                    .unseen(gap.node, gap.boot, gap.class, &gap.ranges);
+                if unseen > 0 {
+                    let bytes = unseen.saturating_mul(FRAME_MAX as u64);
+                    self.lose_unnamed(gateway, Some((gap.node, gap.boot)), gap.cause, bytes);
+                }
                 self.fill_frames(gateway, (gap.node, gap.boot), gap.class, &gap.ranges);
             }
             Body::Tombstone(tombstone) => {
@@ -295,7 +314,8 @@ impl Pipeline {
                     self.fill_frames(gateway, (*node, *boot), *class, ranges);
                 }
             }
-            Body::Derived(_) | Body::Advisory(_) => self.state.counters.reports_kept += 1,
+            Body::Derived(records) => self.handle_derived(&mut origin, records, bytes),
+            Body::Advisory(records) => self.handle_alarms(&mut origin, records, bytes),
             Body::Describe(_) => {}
             Body::Status(records) => {
                 for (item, record) in records.enumerate() {
@@ -715,6 +735,7 @@ impl Pipeline {
 
     /// Tries again what waited of a boot.
     fn release(&mut self, source: (NodeId, BootId)) {
+        self.release_derived(source);
         for held in self.state.waiting.take(source) {
             let missing = match &held.content {
                 Content::Frame { fix, bytes } => self.take_frame(&held.origin, *fix, bytes),

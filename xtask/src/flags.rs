@@ -1,6 +1,8 @@
 //! The commands; their doc comments are the help text.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::path::PathBuf;
+use trunnion_tests::bench::delivery::Scenario;
 
 /// Trunnion's automation.
 #[derive(clap::Parser)]
@@ -105,9 +107,21 @@ pub(crate) struct Bench {
     /// Size of the backlog that is drained: less than 1024 leaves the figures out that name it.
     #[arg(long, value_name = "MIB")]
     pub(crate) backlog_mib: Option<u64>,
+    /// Measure this alone; may be given several times.
+    #[arg(long, value_name = "SCENARIO", value_parser = scenarios())]
+    pub(crate) only: Vec<Scenario>,
+    /// How often processes are killed.
+    #[arg(long, value_name = "N")]
+    pub(crate) kills: Option<u32>,
     /// Measure the debug build as it is: for work on the measurement itself.
     #[arg(long)]
     pub(crate) debug: bool,
+}
+
+/// The scenarios of `bench`, by their names.
+fn scenarios() -> impl TypedValueParser<Value = Scenario> {
+    PossibleValuesParser::new(Scenario::ALL.map(Scenario::name))
+        .map(|name| Scenario::of_name(&name).expect("it is one of the possible values"))
 }
 
 /// What is measured.

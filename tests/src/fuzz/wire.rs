@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::mem::discriminant;
 use trunnion_collector::door::examine;
 use trunnion_common::ack::{Ack, Hello};
-use trunnion_common::block::{Block, Body, ENVELOPE_BYTES, FrameRecord, Holding};
+use trunnion_common::block::{Block, Body, ENVELOPE_BYTES, FrameRecord, Records};
 use trunnion_common::codec::{CRC_BYTES, Decoder, LINE_FRAME_MAX, crc32c, stuff};
 use trunnion_common::frame::{FRAME_MAX, RawFrame, encode};
 use trunnion_common::id::{GatewayId, Name};
@@ -226,15 +226,7 @@ fn look_at_block(bytes: &[u8], probe: &mut Probe) -> Result<(), String> {
                 format!("{count} records in {} bytes", bytes.len())
             })
         }
-        Body::Status(records) => {
-            for record in records {
-                match record {
-                    Ok(record) => survives::<Holding>(&record)?,
-                    Err(reason) => probe.note(("holding", reason)),
-                }
-            }
-            Ok(())
-        }
+        Body::Status(records) => survive(records, probe),
         Body::Readings(readings) => survives(&readings),
         Body::ClockFix(fix) => {
             for ticks in [0, 1, u64::MAX] {
@@ -244,10 +236,23 @@ fn look_at_block(bytes: &[u8], probe: &mut Probe) -> Result<(), String> {
         }
         Body::Gap(gap) => survives(&gap),
         Body::Tombstone(tombstone) => survives(&tombstone),
-        Body::Derived(derived) => survives(&derived),
-        Body::Advisory(advisory) => survives(&advisory),
+        Body::Derived(records) => survive(records, probe),
+        Body::Advisory(records) => survive(records, probe),
         Body::Describe(describe) => survives(&describe),
     }
+}
+
+fn survive<'a, T: Serialize + DeserializeOwned + Debug>(
+    records: Records<'a, T>,
+    probe: &mut Probe,
+) -> Result<(), String> {
+    for record in records {
+        match record {
+            Ok(record) => survives(&record)?,
+            Err(reason) => probe.note((std::any::type_name::<T>(), reason)),
+        }
+    }
+    Ok(())
 }
 
 /// What was decoded means the same when it is written again.

@@ -36,6 +36,8 @@ pub struct SimSpool {
     damaged: BTreeMap<BlockKey, Block>,
     /// Blocks that had to go, their tombstones on disk before them.
     evicted: BTreeMap<BlockKey, Block>,
+    /// What a mutant has removed already, by directory.
+    early: BTreeMap<u32, Vec<Block>>,
     room: SimRoom,
     /// Whether there is no room for commits.
     pub is_full: bool,
@@ -58,6 +60,7 @@ impl SimSpool {
         Self {
             room: SimRoom::draw(&mut chance),
             evicted: BTreeMap::new(),
+            early: BTreeMap::new(),
             chance,
             mutant,
             blocks: BTreeMap::new(),
@@ -161,6 +164,8 @@ impl SimSpool {
             }
             Request::Evict(directory) => {
                 faults.note(Fault::SpoolEvicted);
+                let early = self.early.remove(&directory).into_iter().flatten();
+                self.evicted.extend(early.map(|block| (block.key, block)));
                 for key in self.room.evict(directory) {
                     if let Some(block) = self.blocks.get(&key).cloned() {
                         self.free(key);
@@ -183,9 +188,9 @@ impl SimSpool {
                     faults.note(Fault::SpoolIntakeStopped);
                 }
                 Reply::Evicting(directory, _) if self.mutant == Some(Mutant::EvictBeforeTombstone) => {
-                    for key in self.room.evict(*directory) {
-                        self.blocks.remove(&key);
-                    }
+                    let keys = self.room.evict(*directory);
+                    let blocks = keys.iter().filter_map(|key| self.blocks.remove(key));
+                    self.early.insert(*directory, blocks.collect());
                 }
                 _ => {}
             }
@@ -218,6 +223,7 @@ impl SimSpool {
     /// What a new start finds.
     pub fn recover(&mut self, fresh: [Epoch; 2]) -> Recovered {
         self.room.restart();
+        self.early.clear();
         // The tombstones say that these go, should their directory have outlived the crash.
         let buried: Vec<(Epoch, Range)> = self
             .blocks
