@@ -73,6 +73,8 @@ pub struct Metrics {
     pub blocks_stored: Counter,
     /// Times the disk refused a commit, which is then tried again.
     pub commits_refused: Counter,
+    /// Blocks made anew of what others refer to in one that was lost.
+    pub blocks_remade: Counter,
     /// Blocks lost, each with a tombstone.
     pub blocks_lost: Family<CauseLabel, Counter>,
     /// Waveform frames left with their nodes, because there was no room for them.
@@ -348,6 +350,11 @@ impl Metrics {
             "frames_lost",
             "Frames that will never come",
             self.frames_lost.clone(),
+        );
+        registry.register(
+            "blocks_remade",
+            "Blocks made anew of what others refer to in a lost one",
+            self.blocks_remade.clone(),
         );
         registry.register(
             "blocks_lost",

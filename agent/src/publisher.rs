@@ -26,7 +26,7 @@ use std::time::Duration;
 use trunnion_common::ack::{Ack, EPOCHS_MAX, HeldEpoch, Hello};
 use trunnion_common::block::Lane;
 use trunnion_common::frame::Class;
-use trunnion_common::id::Epoch;
+use trunnion_common::id::{Epoch, MasterId};
 use trunnion_common::sequence::{RANGES_MAX, Range};
 
 /// Most blocks of an epoch under way while nothing of it is missing at the collector: of so many
@@ -480,9 +480,8 @@ impl Publisher {
                 held: held.ranges().take(RANGES_MAX).collect(),
                 freed_by: held.freed_by,
             });
-        Hello {
-            epochs: epochs.collect(),
-        }
+        // Whose it is and which, the gateway knows.
+        Hello::first(MasterId(0), epochs.collect())
     }
 
     /// What was under way for too long is to be sent again.

@@ -44,6 +44,7 @@ fn index(sequence: u64) -> Index {
         frames: vec![(node, boot, Class::Waveform, frames)],
         samples: samples.collect(),
         buries: None,
+        stand_in: None,
         made: EventTime(0),
     }
 }
