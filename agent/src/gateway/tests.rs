@@ -568,14 +568,20 @@ fn what_others_refer_to_in_an_unreadable_block_is_said_again_and_again() {
     world.advance(AGE);
     world.flush();
     world.connect();
+    world.ack(0);
     // The second time the disk destroys what took the place of the first, and its tombstones.
     for _ in 0..2 {
-        let essentials: Vec<BlockKey> = world.disk.keys().filter(|key| key.epoch == Epoch(5)).copied().collect();
+        let essentials: Vec<BlockKey> = world
+            .disk
+            .keys()
+            .filter(|key| key.epoch == Epoch(5))
+            .copied()
+            .collect();
         for key in &essentials {
             world.disk.remove(key);
         }
-        world.advance(Duration::from_secs(15));
-        world.ack(0);
+        // Long enough for them to be read once more, too short for the connection to be given up.
+        world.advance(Duration::from_secs(12));
         world.advance(AGE);
         world.flush();
         assert!(essentials.iter().all(|key| world.buried.contains(key)));
@@ -584,7 +590,8 @@ fn what_others_refer_to_in_an_unreadable_block_is_said_again_and_again() {
             match block::Block::parse(&block.bytes).unwrap().decode().unwrap() {
                 Body::ClockFix(fix) => fixes.push(fix.number),
                 Body::Frames(records) => {
-                    let frames = records.map(|record| *RawFrame::parse(record.unwrap().frame).unwrap().header());
+                    let frames =
+                        records.map(|record| *RawFrame::parse(record.unwrap().frame).unwrap().header());
                     tables.extend(frames.map(|header| header.sequence));
                 }
                 Body::Tombstone(tombstone) => {
@@ -595,7 +602,8 @@ fn what_others_refer_to_in_an_unreadable_block_is_said_again_and_again() {
                 _ => {}
             }
         }
-        assert_eq!((fixes, tables), (vec![0], vec![0]));
+        // The collector's time may have made another fix since.
+        assert_eq!((fixes[0], tables), (0, vec![0]));
         lost.sort_unstable();
         assert_eq!(lost, [1, 2, 3, 4], "the table is not lost");
         assert!(essentials.iter().all(|key| named.contains(&key.sequence)));
