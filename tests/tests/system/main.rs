@@ -7,5 +7,6 @@ mod bearing_fault_is_found;
 mod gateway_is_looked_after;
 mod kills_lose_nothing;
 mod line_noise_and_unplug;
+mod outcomes_have_names;
 mod partitions_lose_nothing;
 mod restart_resumes;
