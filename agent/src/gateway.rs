@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::drain;
 use crate::endpoints::Endpoints;
 use crate::floor::{Floor, Refusal};
+use crate::forecast::Forecast;
 use crate::intake::{BootKey, Fate, Intake, Taken, Upto};
 use crate::inventory::Inventory;
 use crate::line::{Heard, Line};
@@ -35,7 +36,9 @@ use trunnion_common::block::{FrameRecord, GatewayDescribe, Kind, Lane, Tombstone
 use trunnion_common::codec::crc32c;
 use trunnion_common::frame::{Class, Payload};
 use trunnion_common::id::{ChannelId, Epoch, JournalId, MasterId};
-use trunnion_common::message::{self, Command, CommandOutcome, CommandResult, MESSAGE_MAX, Phase};
+use trunnion_common::message::{
+    self, Command, CommandOutcome, CommandResult, GatewayStatus, MESSAGE_MAX, Phase,
+};
 use trunnion_common::reject::{Reject, RejectReason};
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::{Range, SequenceSet};
@@ -98,6 +101,7 @@ pub struct Gateway {
     clocks: BTreeMap<BootKey, ClockSync>,
     clock_sync_interval: Duration,
     timekeeper: Timekeeper,
+    forecast: Forecast,
     writer: Writer,
     /// By class.
     commits: [VecDeque<Flushing>; 2],
@@ -112,6 +116,8 @@ pub struct Gateway {
     link: Link,
     endpoints: Endpoints,
     connection: u64,
+    /// This start of the agent.
+    life: MasterId,
     /// As given with the last event of a connection.
     random: u32,
     heartbeat_interval: Duration,
@@ -284,6 +290,7 @@ impl Gateway {
             clocks,
             clock_sync_interval: config.clock_sync_interval,
             timekeeper: Timekeeper::default(),
+            forecast: Forecast::new(config.retention, config.flash_endurance_bytes),
             writer: Writer {
                 chains: recovered.current.map(|(epoch, next)| ChainWriter {
                     epoch,
@@ -308,6 +315,7 @@ impl Gateway {
             },
             endpoints: Endpoints::new(config.enrolment.endpoints.len()),
             connection: 0,
+            life: master,
             random: u32::MAX,
             heartbeat_interval: config.heartbeat_interval,
             heartbeat_due: Duration::ZERO,
@@ -346,6 +354,11 @@ impl Gateway {
         self.timekeeper.floor_mut()
     }
 
+    /// Bytes that this process has had written to disks since it started.
+    pub fn handle_written(&mut self, total: u64, now: Now) {
+        self.forecast.handle_written(total, now.mono);
+    }
+
     /// `now` in the UTC that is gone by, with what follows if that was set.
     fn keep_time(&mut self, now: Now) -> Now {
         let (change, floor) = self.timekeeper.observe(now);
@@ -359,12 +372,17 @@ impl Gateway {
 
     fn handle_clock_change(&mut self, change: Change, now: Now) {
         self.metrics.observe_clock(&self.timekeeper);
-        tracing::warn!(
-            step_s = change.step as f64 / 1e9,
-            from = ?change.from,
-            to = ?change.to,
-            "the gateway's clock was set, or another is gone by"
-        );
+        let Change { step, from, to } = change;
+        if step == 0 {
+            tracing::info!(?from, ?to, "the gateway goes by another clock");
+        } else {
+            tracing::warn!(
+                step_s = step as f64 / 1e9,
+                ?from,
+                ?to,
+                "the gateway's clock was set"
+            );
+        }
         let Some(quality) = self.timekeeper.quality() else {
             return;
         };
@@ -415,7 +433,7 @@ impl Gateway {
             PortEvent::Closed => self.lines[line].handle_closed(),
             PortEvent::Bytes(bytes, arrived) => {
                 self.metrics.line_bytes.inc_by(bytes.len() as u64);
-                let arrived = self.timekeeper.correct(arrived);
+                let arrived = self.timekeeper.recently(arrived);
                 self.handle_bytes(line, &bytes, arrived, now);
             }
         }
@@ -579,6 +597,7 @@ impl Gateway {
             for (key, bytes) in commit.blocks {
                 self.publisher.handle_stored(key, bytes, age, now.mono);
                 self.metrics.blocks_stored.inc();
+                self.metrics.stored_bytes.inc_by(bytes as u64);
             }
             self.actions
                 .extend(commit.removals.into_iter().map(Action::Spool));
@@ -588,6 +607,7 @@ impl Gateway {
 
     fn handle_room(&mut self, usage: &Usage, decision: Decision) {
         self.metrics.observe_spool(usage);
+        self.forecast.handle_usage(usage);
         let was = std::mem::replace(&mut self.room, decision);
         if was.label() == decision.label() {
             return;
@@ -806,8 +826,7 @@ impl Gateway {
     /// The last words, to be published before the connection is closed.
     pub fn farewell(&mut self, now: Now) -> Bytes {
         let now = self.keep_time(now);
-        let backlog = self.publisher.backlog();
-        encode_message(&status::status(Phase::Death, now, 0, backlog)).into()
+        encode_message(&self.status(Phase::Death, 0, now)).into()
     }
 
     /// Does what time asks for; then hands out actions until there is none.
@@ -887,6 +906,7 @@ impl Gateway {
     /// What is held, as of now and consistent with the blocks before it.
     fn tell_holdings(&mut self, now: Now) {
         self.holdings_due = now.mono + HOLDINGS_INTERVAL;
+        self.metrics.blocks_overdue.inc_by(self.publisher.take_overdue());
         let (blocks, bytes) = self.publisher.backlog();
         self.metrics
             .spool_blocks
@@ -895,6 +915,9 @@ impl Gateway {
             .spool_bytes
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.metrics.nodes.set(self.nodes_present(now) as i64);
+        self.forecast
+            .handle_backlog(self.metrics.stored_bytes.get(), bytes, now.mono);
+        self.metrics.observe_outlook(&self.forecast.outlook());
         if self.commits[Class::Essential.index()].len() >= COMMITS_MAX {
             return;
         }
@@ -1015,8 +1038,19 @@ impl Gateway {
 
     fn tell_status(&mut self, phase: Phase, now: Now) {
         self.heartbeat_due = now.mono + self.heartbeat_interval;
-        let status = status::status(phase, now, self.nodes_present(now), self.publisher.backlog());
+        let status = self.status(phase, self.nodes_present(now), now);
         self.publish(topic::Kind::Status, &status);
+    }
+
+    fn status(&self, phase: Phase, nodes: usize, now: Now) -> GatewayStatus {
+        let health = status::health(&self.timekeeper, &self.forecast.outlook());
+        let connection = (self.life, self.connection);
+        status::status(phase, now, nodes, self.publisher.backlog(), connection, health)
+    }
+
+    /// What the broker is to say of this gateway when its connection breaks.
+    pub fn will(&self, now: Now) -> Vec<u8> {
+        encode_message(&self.status(Phase::Death, 0, self.timekeeper.correct(now)))
     }
 
     fn nodes_present(&self, now: Now) -> usize {

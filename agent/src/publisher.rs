@@ -69,6 +69,8 @@ pub struct Publisher {
     turn: Turn,
     bucket: Bucket,
     window: Window,
+    /// Blocks that were not acknowledged in time, since this was last asked for.
+    overdue: u64,
     /// When the limit on history lets the next block go that it has kept back.
     history_due: Option<Duration>,
 }
@@ -110,6 +112,7 @@ impl Publisher {
             turn: Turn::new(&drain),
             bucket: Bucket::new(drain.backfill_bytes_s),
             window: Window::new(Duration::ZERO),
+            overdue: 0,
             history_due: None,
         };
         for class in Class::ALL {
@@ -455,6 +458,11 @@ impl Publisher {
         })
     }
 
+    /// How many blocks were not acknowledged in time and are sent again, since this was last asked.
+    pub const fn take_overdue(&mut self) -> u64 {
+        std::mem::replace(&mut self.overdue, 0)
+    }
+
     /// Whether blocks flow.
     pub fn is_flowing(&self) -> bool {
         self.phase == Phase::Flowing
@@ -492,6 +500,7 @@ impl Publisher {
                 }
             }
         }
+        self.overdue += late.len() as u64;
         for (bytes, lane) in late {
             self.land(bytes, lane);
         }

@@ -780,6 +780,8 @@ mod tests {
                 nodes: 3,
                 spool_blocks: 4,
                 spool_bytes: 5,
+                life: 1,
+                connection: 1,
                 health: trunnion_common::message::GatewayHealth::default(),
             };
             Some(message(&gateway("gw-2"), Kind::Status, encoded(&status)))

@@ -379,6 +379,8 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
                 nodes: 2,
                 spool_blocks: 3,
                 spool_bytes: 190_000,
+                life: 0x2122_2324_2526_2728,
+                connection: 4,
                 health: GatewayHealth {
                     clock: GatewayClock::Collector,
                     clock_floor: utc(),

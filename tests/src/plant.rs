@@ -403,6 +403,11 @@ impl Plant {
         self.start_collector()
     }
 
+    /// SIGKILL to the agent.
+    pub fn kill_agent(&mut self) -> Result<()> {
+        self.agent.take().context("the agent is not running")?.kill()
+    }
+
     /// SIGKILL to the agent, then a new one on the same spool and lines.
     pub fn kill_and_restart_agent(&mut self, nodes: &[NodeSpec]) -> Result<()> {
         self.agent.take().context("the agent is not running")?.kill()?;

@@ -44,6 +44,7 @@ fn config() -> Config {
             age: Duration::from_millis(200),
         },
         retention: crate::config::RETENTION,
+        flash_endurance_bytes: None,
         drain: crate::config::DRAIN,
         metrics_listen: None,
         poll_interval: Duration::from_millis(100),
@@ -68,6 +69,9 @@ struct World {
     requests: Vec<u32>,
     hellos: Vec<Hello>,
     published: Vec<BlockKey>,
+    /// Of those, in the same order.
+    lanes: Vec<Lane>,
+    connects: Vec<usize>,
     connection: u64,
     /// What acknowledgements say that it is.
     utc: i64,
@@ -91,6 +95,8 @@ impl World {
             requests: Vec::new(),
             hellos: Vec::new(),
             published: Vec::new(),
+            lanes: Vec::new(),
+            connects: Vec::new(),
             connection: 0,
             utc: 0,
         };
@@ -126,13 +132,18 @@ impl World {
                     };
                     self.gateway.handle_spool(Reply::Read(key, read), now(self.mono));
                 }
-                Action::Connect { connection, .. } => self.connection = connection,
+                Action::Connect { connection, endpoint } => {
+                    self.connection = connection;
+                    self.connects.push(endpoint);
+                }
                 Action::Publish(topic::Kind::Hello, bytes) => {
                     self.hellos.push(message::decode(&bytes).unwrap());
                 }
                 Action::PublishBlock(key, bytes) => {
                     assert!(self.disk.contains_key(&key), "published before it was flushed");
-                    assert_eq!(bytes, self.disk[&key].bytes);
+                    let lane = block::Block::parse(&bytes).unwrap().lane();
+                    assert_eq!(bytes, drain::in_lane(self.disk[&key].bytes.clone(), lane));
+                    self.lanes.push(lane);
                     self.published.push(key);
                 }
                 Action::Subscribe | Action::Publish(..) | Action::Disconnect => {}
@@ -750,4 +761,89 @@ fn a_connection_that_ends_is_made_again_after_a_pause() {
         Link::Connecting,
         "the former connection's last word"
     );
+}
+
+#[test]
+fn what_a_former_start_left_is_history_and_nothing_is_told_before_its_essentials_are_through() {
+    let mut former = World::fresh();
+    former.waveform(0);
+    former.advance(AGE);
+    former.flush();
+    let left: Vec<(BlockKey, Block)> = former.disk.into_iter().collect();
+    let mut world = World::new(Recovered {
+        current: [(Epoch(6), 0), (Epoch(7), 0)],
+        cursors: former.cursors,
+        blocks: left
+            .iter()
+            .map(|(key, block)| {
+                let mut index = block.index.clone();
+                // The agent was off for an hour.
+                index.made = EventTime(index.made.0 - 3_600_000_000_000);
+                (*key, (block.bytes.len() as u32, index))
+            })
+            .collect(),
+        epochs: [(Epoch(5), Class::Essential), (WAVEFORMS, Class::Waveform)]
+            .map(|(epoch, class)| FormerEpoch {
+                epoch,
+                class,
+                next: left.iter().filter(|(key, _)| key.epoch == epoch).count() as u64,
+                freed_by: None,
+            })
+            .to_vec(),
+        quarantined: Vec::new(),
+    });
+    world.disk.extend(left);
+    world.waveform(1);
+    world.advance(Duration::from_secs(2));
+    world.flush();
+    let status = Kind::Status as u8;
+    let told = |world: &World| {
+        let statuses = world.disk.iter().filter(|(key, block)| {
+            key.epoch == Epoch(6) && block::Block::parse(&block.bytes).unwrap().envelope.kind == status
+        });
+        statuses.count()
+    };
+    assert_eq!(told(&world), 0, "it would overtake what explains it");
+
+    world.connect();
+    world.ack(0);
+    let lane_of = |world: &World, epoch| {
+        let of = world.published.iter().zip(&world.lanes);
+        let lanes: Vec<Lane> = of
+            .filter(|(key, _)| key.epoch == epoch)
+            .map(|(_, lane)| *lane)
+            .collect();
+        lanes
+    };
+    assert!(
+        lane_of(&world, Epoch(5))
+            .iter()
+            .all(|lane| *lane == Lane::Backfill)
+    );
+    assert_eq!(lane_of(&world, WAVEFORMS), [Lane::Backfill]);
+    assert_eq!(lane_of(&world, Epoch(7)), [Lane::Live]);
+    assert_eq!(
+        world.metrics.history_published.get() as usize,
+        world.lanes.iter().filter(|lane| **lane == Lane::Backfill).count()
+    );
+    world.ack(world.next(Epoch(5)));
+    world.advance(Duration::from_secs(1));
+    world.flush();
+    assert_eq!(told(&world), 1);
+}
+
+#[test]
+fn a_collector_that_acknowledges_nothing_is_left_and_that_counts_as_a_failure() {
+    let mut world = World::fresh();
+    world.waveform(0);
+    world.advance(AGE);
+    world.flush();
+    world.connect();
+    world.ack(0);
+    assert!(!world.published.is_empty());
+    let (connects, failures) = (world.connects.len(), world.metrics.disconnections.get());
+    world.advance(Duration::from_secs(35));
+    assert_eq!(world.metrics.silences.get(), 1);
+    assert_eq!(world.metrics.disconnections.get(), failures + 1);
+    assert_eq!(world.connects.len(), connects + 1, "after a pause");
 }

@@ -103,11 +103,17 @@ impl Backlog {
     /// What the agent that wrote a block knew of it.
     fn index(&self, sequence: u64) -> Index {
         let Some(first) = sequence.checked_sub(PREAMBLE).map(|block| block * BLOCK_FRAMES) else {
-            return Index::default();
+            return Index {
+                made: self.start,
+                ..Index::default()
+            };
         };
         let (frames, samples) = (BLOCK_FRAMES, FRAME_SAMPLES as u64);
         let span = |each: u64| Range::new(first * each, (first + frames) * each);
-        let mut index = Index::default();
+        let mut index = Index {
+            made: self.arrival(ticks_of(first + frames)),
+            ..Index::default()
+        };
         index.frames.extend(span(1).map(|span| {
             (
                 NODE,
@@ -150,7 +156,7 @@ impl Backlog {
                 bytes.copy_from_slice(&chance.next().to_le_bytes());
             }
             let first_sample = frame * FRAME_SAMPLES as u64;
-            let ticks = first_sample * 1_000_000_000 / u64::from(RATE_MHZ.get());
+            let ticks = ticks_of(frame);
             let payload = Payload::Waveform(Waveform {
                 revision: 1,
                 channel: CHANNEL,
@@ -162,6 +168,11 @@ impl Backlog {
             self.push_frame(&mut body, Class::Waveform, frame, ticks, &payload);
         }
         body
+    }
+
+    /// When what was taken at these ticks reached the agent.
+    const fn arrival(&self, ticks: u64) -> EventTime {
+        EventTime(self.start.0 + ticks as i64 * 1_000)
     }
 
     fn push_frame(&self, body: &mut Vec<u8>, class: Class, sequence: u64, ticks: u64, payload: &Payload<'_>) {
@@ -177,7 +188,7 @@ impl Backlog {
         let mut room = [0; FRAME_MAX];
         let frame = encode(&header, payload, &mut room).expect("480 samples leave room for the header");
         let record = FrameRecord {
-            arrival: EventTime(self.start.0 + ticks as i64 * 1_000),
+            arrival: self.arrival(ticks),
             fix: 0,
             frame,
         };
@@ -185,6 +196,11 @@ impl Backlog {
         let record = postcard::to_slice(&record, &mut room).expect("room for the largest record");
         body.extend_from_slice(record);
     }
+}
+
+/// When the first sample of a frame is taken, in the node's microseconds.
+fn ticks_of(frame: u64) -> u64 {
+    frame * FRAME_SAMPLES as u64 * 1_000_000_000 / u64::from(RATE_MHZ.get())
 }
 
 fn describe() -> Payload<'static> {

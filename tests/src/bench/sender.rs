@@ -188,6 +188,8 @@ fn farewell() -> GatewayStatus {
         nodes: 0,
         spool_blocks: 0,
         spool_bytes: 0,
+        life: 1,
+        connection: 1,
         health: trunnion_common::message::GatewayHealth::default(),
     }
 }

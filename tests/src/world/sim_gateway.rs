@@ -66,6 +66,7 @@ impl SimGateway {
                     bytes: 4_096 << chance.below(5),
                     age: chance.millis(20, 300),
                 },
+                flash_endurance_bytes: None,
                 metrics_listen: None,
                 retention: RETENTION,
                 drain: DRAIN,
