@@ -4,6 +4,7 @@
 //! so that a person corrects a file once and not once per mistake. Relative paths are relative to the
 //! file that names them.
 
+use crate::derive;
 use crate::enrolment::Enrolment;
 use crate::retention::Limits;
 use crate::toml_section::{Section, parse};
@@ -26,6 +27,8 @@ pub struct Config {
     pub block: BlockLimits,
     /// How much disk the spool may take.
     pub retention: Limits,
+    /// Which features are computed at intake.
+    pub derive: derive::Settings,
     /// Where `/metrics` and `/healthz` answer, if anywhere; always a loopback address.
     pub metrics_listen: Option<SocketAddr>,
     /// Longest time from one poll of a node to the next.
@@ -82,6 +85,14 @@ pub const RETENTION: Limits = Limits {
     essential_bytes: 64 << 20,
 };
 
+/// Features at intake: of a second, as the collector's own windows are, at 70 bytes a channel.
+pub const DERIVE: derive::Settings = derive::Settings {
+    enabled: true,
+    window: Duration::from_secs(1),
+};
+
+/// Shorter ones would weigh as much as the waveform; longer ones are no trend.
+const DERIVE_WINDOW_MS_RANGE: RangeInclusive<i64> = 100..=600_000;
 /// Below it a database would be mostly overhead; 1 PiB is as good as no limit.
 const SPOOL_QUOTA_MIB_RANGE: RangeInclusive<i64> = 16..=1 << 30;
 /// Flash and file systems suffer when they are filled to the brim.
@@ -118,6 +129,7 @@ impl Config {
                 ports: written.ports,
                 block: written.block,
                 retention: written.retention,
+                derive: written.derive,
                 metrics_listen: written.metrics_listen,
                 poll_interval: written.poll_interval,
                 clock_sync_interval: written.clock_sync_interval,
@@ -141,6 +153,7 @@ impl Config {
                 age: BLOCK_AGE,
             },
             retention: RETENTION,
+            derive: DERIVE,
             metrics_listen: None,
             poll_interval: POLL_INTERVAL,
             clock_sync_interval: CLOCK_SYNC_INTERVAL,
@@ -156,6 +169,7 @@ struct Written {
     ports: Vec<PortConfig>,
     block: BlockLimits,
     retention: Limits,
+    derive: derive::Settings,
     metrics_listen: Option<SocketAddr>,
     poll_interval: Duration,
     clock_sync_interval: Duration,
@@ -197,6 +211,7 @@ impl Written {
                 ),
             },
             retention: retention(&mut section, &mut problems),
+            derive: derive(&mut section, &mut problems),
             metrics_listen: loopback(&mut section, &mut problems),
             poll_interval: millis(
                 section.integer("poll_interval_ms", POLL_MS_RANGE, &mut problems),
@@ -236,6 +251,20 @@ fn retention(section: &mut Section<'_>, problems: &mut Problems) -> Limits {
             RETENTION.essential_bytes / MIB,
         ) * MIB,
     }
+}
+
+/// The table `[derive]`.
+fn derive(section: &mut Section<'_>, problems: &mut Problems) -> derive::Settings {
+    let Some(mut section) = section.table("derive", problems) else {
+        return DERIVE;
+    };
+    let written = section.integer("window_ms", DERIVE_WINDOW_MS_RANGE, problems);
+    let settings = derive::Settings {
+        enabled: section.boolean("enabled", problems).unwrap_or(DERIVE.enabled),
+        window: written.map_or(DERIVE.window, |ms| Duration::from_millis(ms.unsigned_abs())),
+    };
+    section.refuse_the_rest(problems);
+    settings
 }
 
 fn loopback(section: &mut Section<'_>, problems: &mut Problems) -> Option<SocketAddr> {
@@ -462,6 +491,34 @@ mod tests {
         let (written, _) = Written::read(Path::new("agent.toml"), GOOD);
         assert_eq!(written.retention.essential_bytes, RETENTION.essential_bytes);
         assert!(written.retention.quota_bytes > 1 << 60);
+    }
+
+    #[test]
+    fn features_at_intake_are_on_unless_they_are_switched_off() {
+        let read = |text: &str| Written::read(Path::new("agent.toml"), text);
+        assert_eq!(read(GOOD).0.derive, DERIVE);
+        let (written, problems) = read(&format!("{GOOD}[derive]\nenabled = false\nwindow_ms = 500\n"));
+        assert!(problems.is_empty(), "{problems}");
+        let expected = derive::Settings {
+            enabled: false,
+            window: Duration::from_millis(500),
+        };
+        assert_eq!(written.derive, expected);
+        let found = problems_of_derive("window_ms = 5\nenabled = \"yes\"\nevery = 1\n");
+        for expected in [
+            "window_ms = 5 is outside 100 to 600000",
+            "enabled is a string, not a boolean",
+            "`every` means nothing here",
+        ] {
+            assert!(
+                found.iter().any(|problem| problem.contains(expected)),
+                "{expected}\nin {found:#?}"
+            );
+        }
+    }
+
+    fn problems_of_derive(text: &str) -> Vec<String> {
+        problems(&format!("{GOOD}[derive]\n{text}"))
     }
 
     #[test]

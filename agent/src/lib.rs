@@ -19,11 +19,13 @@
 //! holds it; a block leaves the spool after the collector's acknowledgement. Whatever is lost anyway is
 //! counted under a cause and reported to the collector.
 
+pub mod alarm;
 pub mod backoff;
 pub mod block;
 pub mod clock;
 pub mod clock_sync;
 pub mod config;
+pub mod derive;
 pub mod enrolment;
 pub mod gateway;
 mod http;
@@ -140,7 +142,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
             biased;
             () = &mut shutdown => Event::Shutdown,
             Some(event) = shell.events.recv() => event,
-            Some((line, event)) = shell.port_events.recv(), if !gateway.is_congested() => Event::Port(line, event),
+            Some((line, event)) = shell.port_events.recv() => Event::Port(line, event),
             () = sleep_until(wake) => continue,
         };
         if matches!(event, Event::Shutdown) {
@@ -325,10 +327,8 @@ impl Shell {
         // Ports end when nobody receives from them; what has arrived by now is taken in.
         self.port_events.close();
         while let Some((line, event)) = self.port_events.recv().await {
-            if !gateway.is_congested() {
-                self.handle(&mut gateway, Event::Port(line, event));
-                self.perform_all(&mut gateway, self.clock.now())?;
-            }
+            self.handle(&mut gateway, Event::Port(line, event));
+            self.perform_all(&mut gateway, self.clock.now())?;
         }
         self.handle(&mut gateway, Event::Shutdown);
         let started = self.clock.now().mono;

@@ -1,6 +1,6 @@
 //! The agent's counters, all in one place. Labels come from enumerations, never from raw text.
 
-use crate::retention::{Decision, Usage};
+use crate::retention::Usage;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -64,7 +64,7 @@ pub struct Metrics {
     pub commits_refused: Counter,
     /// Blocks lost, each with a tombstone.
     pub blocks_lost: Family<CauseLabel, Counter>,
-    /// Waveform frames left with their nodes, because there was no room for them.
+    /// Frames left with their nodes, because there was no room for them.
     pub frames_declined: Counter,
     /// Changes of what retention asks for, by what it asks for then.
     pub retention_steps: Family<StepLabel, Counter>,
@@ -98,6 +98,22 @@ pub struct Metrics {
     pub disk_free_bytes: Gauge,
     /// Nodes heard in the last ten seconds.
     pub nodes: Gauge,
+    /// Records of features computed at intake.
+    pub derived_records: Counter,
+    /// Samples of which no features were computed: their channel table had not come, or for want of room.
+    pub derived_samples_skipped: Counter,
+    /// Records of features dropped before they were in a block.
+    pub derived_records_dropped: Counter,
+    /// Alarms of nodes counted into their slots.
+    pub alarm_events: Counter,
+    /// Slots of alarms folded into their node's overflow slot.
+    pub alarms_folded: Counter,
+    /// Overflow slots of alarms forgotten.
+    pub alarms_forgotten: Counter,
+    /// Times the disk refused the file of alarms, which is then tried again.
+    pub alarms_refused: Counter,
+    /// Slots of alarms with something that the collector does not know.
+    pub alarms_untold: Gauge,
 }
 
 impl Metrics {
@@ -113,11 +129,25 @@ impl Metrics {
         family.get_or_create_owned(&CauseLabel { cause: cause.label() })
     }
 
-    /// The counter of this step.
-    pub fn step(family: &Family<StepLabel, Counter>, decision: Decision) -> Counter {
-        family.get_or_create_owned(&StepLabel {
-            step: decision.label(),
-        })
+    /// The counter of this step, by its label.
+    pub fn step(family: &Family<StepLabel, Counter>, step: &'static str) -> Counter {
+        family.get_or_create_owned(&StepLabel { step })
+    }
+
+    /// What became of samples and alarms at intake since this was last called.
+    pub fn observe_intake(
+        &self,
+        derived: crate::derive::Tally,
+        alarms: crate::alarm::Tally,
+        slots: (usize, usize),
+    ) {
+        self.derived_records.inc_by(derived.records);
+        self.derived_samples_skipped.inc_by(derived.samples_skipped);
+        self.derived_records_dropped.inc_by(derived.records_dropped);
+        self.alarm_events.inc_by(alarms.events);
+        self.alarms_folded.inc_by(alarms.folded);
+        self.alarms_forgotten.inc_by(alarms.forgotten);
+        self.alarms_untold.set(slots.1 as i64);
     }
 
     /// What the spool takes of the disk.
@@ -132,7 +162,7 @@ impl Metrics {
     /// What `/metrics` answers with, from now on.
     pub fn page(&self) -> Page {
         let mut registry = Registry::with_prefix("trunnion_agent");
-        let counters: [(&str, &str, &Counter); 19] = [
+        let counters = [
             ("frames", "Frames heard for the first time", &self.frames),
             ("frames_duplicate", "Frames heard again", &self.frames_duplicate),
             (
@@ -171,7 +201,7 @@ impl Metrics {
             ),
             (
                 "frames_declined",
-                "Waveform frames left with their nodes for want of room",
+                "Frames left with their nodes for want of room",
                 &self.frames_declined,
             ),
             (
@@ -203,6 +233,41 @@ impl Metrics {
                 "disconnections",
                 "Connections to a collector that failed or ended",
                 &self.disconnections,
+            ),
+            (
+                "derived_records",
+                "Records of features computed at intake",
+                &self.derived_records,
+            ),
+            (
+                "derived_samples_skipped",
+                "Samples of which no features were computed at intake",
+                &self.derived_samples_skipped,
+            ),
+            (
+                "derived_records_dropped",
+                "Records of features dropped before they were in a block",
+                &self.derived_records_dropped,
+            ),
+            (
+                "alarm_events",
+                "Alarms of nodes counted into slots",
+                &self.alarm_events,
+            ),
+            (
+                "alarms_folded",
+                "Slots of alarms folded into their node's overflow slot",
+                &self.alarms_folded,
+            ),
+            (
+                "alarms_forgotten",
+                "Overflow slots of alarms forgotten",
+                &self.alarms_forgotten,
+            ),
+            (
+                "alarms_refused",
+                "Times the disk refused the file of alarms",
+                &self.alarms_refused,
             ),
         ];
         for (name, help, counter) in counters {
@@ -276,6 +341,11 @@ impl Metrics {
         ] {
             registry.register_with_unit(name, help, Unit::Bytes, gauge.clone());
         }
+        registry.register(
+            "alarms_untold",
+            "Slots of alarms that the collector does not know",
+            self.alarms_untold.clone(),
+        );
         registry.register("nodes", "Nodes heard in the last ten seconds", self.nodes.clone());
         Page(Arc::new(registry))
     }

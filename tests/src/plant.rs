@@ -242,14 +242,23 @@ impl Plant {
 
     /// Starts the gateway's agent over the lines of these nodes.
     pub fn start_agent(&mut self, nodes: &[NodeSpec]) -> Result<()> {
-        let config = self.write_agent_config(nodes)?;
+        self.start_agent_with(nodes, |_| {})
+    }
+
+    /// As [`Plant::start_agent`], with a configuration that was changed.
+    pub fn start_agent_with(
+        &mut self,
+        nodes: &[NodeSpec],
+        edit: impl FnOnce(&mut toml::Table),
+    ) -> Result<()> {
+        let config = self.write_agent_config(nodes, edit)?;
         let mut command = Command::new(binary("trunnion-agent")?);
         command.args(["run", "--config"]).arg(config);
         self.agent = Some(Process::start("agent", command, &self.dir.join("agent.log"))?);
         Ok(())
     }
 
-    fn write_agent_config(&self, nodes: &[NodeSpec]) -> Result<PathBuf> {
+    fn write_agent_config(&self, nodes: &[NodeSpec], edit: impl FnOnce(&mut toml::Table)) -> Result<PathBuf> {
         let mut config = toml::Table::new();
         config.insert("enrolment".into(), path_value(&self.bundle(GATEWAY)));
         config.insert("state_dir".into(), path_value(&self.dir.join("agent")));
@@ -262,6 +271,7 @@ impl Plant {
             toml::Value::Table(port)
         });
         config.insert("port".into(), toml::Value::Array(ports.collect()));
+        edit(&mut config);
         let path = self.dir.join("agent.toml");
         std::fs::write(&path, toml::to_string(&config)?)?;
         Ok(path)

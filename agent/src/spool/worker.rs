@@ -48,6 +48,8 @@ pub enum Request {
     Evict(u32),
     /// Fetch a block.
     Read(BlockKey),
+    /// Keep this image of the alarms' slots.
+    KeepAlarms(Vec<u8>),
 }
 
 /// Blocks of one chain, and the cursors that go with them.
@@ -76,6 +78,10 @@ pub enum Reply {
     Read(BlockKey, Result<Bytes, ReadError>),
     /// How much room there is, and what that means, whenever that has changed.
     Room(Usage, Decision),
+    /// The image of the alarms' slots that a former agent kept; said once, before all else.
+    Alarms(Vec<u8>),
+    /// The image of the alarms' slots is on disk, or the disk refused it.
+    AlarmsKept(bool),
     /// These blocks of a directory of the waveform chain must get tombstones; then it may be evicted.
     Evicting(u32, Vec<BlockKey>),
 }
@@ -120,6 +126,9 @@ impl<R: Fn(Reply)> Worker<R> {
     }
 
     fn run(mut self, queue: &Receiver<Request>) {
+        if let Some(image) = self.spool.take_alarms() {
+            (self.reply)(Reply::Alarms(image));
+        }
         self.make_room();
         loop {
             let is_over = match queue.recv_timeout(self.pause()) {
@@ -221,6 +230,13 @@ impl<R: Fn(Reply)> Worker<R> {
                 }
             }
             Request::Read(key) => (self.reply)(Reply::Read(key, self.spool.read(key))),
+            Request::KeepAlarms(image) => {
+                let kept = self.spool.keep_alarms(&image);
+                if let Err(error) = &kept {
+                    tracing::error!(%error, "alarms not on disk; they are tried again and stay in memory");
+                }
+                (self.reply)(Reply::AlarmsKept(kept.is_ok()));
+            }
         }
     }
 

@@ -131,6 +131,8 @@ impl SimSpool {
             // Nothing is ever evicted here: this spool never tells of its room.
             Request::Evict(_) => None,
             Request::Read(key) => Some(Reply::Read(key, self.read(key, fails, faults))),
+            // No node of this world raises an alarm.
+            Request::KeepAlarms(_) => Some(Reply::AlarmsKept(!fails)),
         };
         Served {
             reply,
