@@ -161,7 +161,7 @@ impl<'t> Section<'t> {
         written
     }
 
-    /// A table of its own.
+    /// A table, if there is one.
     pub(crate) fn table(&mut self, key: &'static str, problems: &mut Problems) -> Option<Section<'t>> {
         let value = self.ask(key)?;
         match value.get_ref().as_table() {

@@ -35,6 +35,7 @@ pub mod pipeline;
 pub mod pki;
 mod service;
 pub mod settings;
+pub mod source;
 pub mod state;
 pub mod watermark;
 pub mod window;

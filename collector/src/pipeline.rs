@@ -277,6 +277,16 @@ impl Pipeline {
             Body::Readings(readings) => self.handle_readings(&origin, readings),
             Body::ClockFix(fix) => self.handle_fix(fix),
             Body::Gap(gap) => {
+                // Samples that are missing for it have a name. Their node does not count them as dropped: it
+                // had handed them over, to an agent that has lost them.
+                let unseen = self
+                    .state
+                    .frames
+                    .unseen(gap.node, gap.boot, gap.class, &gap.ranges);
+                if unseen > 0 {
+                    let bytes = unseen.saturating_mul(FRAME_MAX as u64);
+                    self.lose_unnamed(gateway, Some((gap.node, gap.boot)), gap.cause, bytes);
+                }
                 self.fill_frames(gateway, (gap.node, gap.boot), gap.class, &gap.ranges);
             }
             Body::Tombstone(tombstone) => {

@@ -18,7 +18,8 @@ use trunnion_common::feature::FeatureKind;
 use trunnion_common::frame::*;
 use trunnion_common::id::*;
 use trunnion_common::message::{
-    self, Action, Command, CommandOutcome, CommandResult, GatewayStatus, MESSAGE_MAX, Phase,
+    self, Action, Command, CommandOutcome, CommandResult, GatewayClock, GatewayHealth, GatewayStatus,
+    MESSAGE_MAX, Phase,
 };
 use trunnion_common::quantity::Unit;
 use trunnion_common::reject::{Reject, RejectReason};
@@ -378,6 +379,17 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
                 nodes: 2,
                 spool_blocks: 3,
                 spool_bytes: 190_000,
+                life: 0x2122_2324_2526_2728,
+                connection: 4,
+                health: GatewayHealth {
+                    clock: GatewayClock::Collector,
+                    clock_floor: utc(),
+                    clock_steps: 1,
+                    holds_s: Some(540_000),
+                    drains_s: Some(2_280),
+                    written_per_day_bytes: Some(21_000_000_000),
+                    flash_life_days: None,
+                },
             }),
         ),
         (
