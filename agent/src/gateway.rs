@@ -3,10 +3,14 @@
 //! Call `handle_*` for what happened, then [`Gateway::poll`] with the time, and carry out the actions
 //! in order; come back at [`Gateway::next_timeout`] or when something else has happened.
 //!
-//! Order matters in four places. A commit to a chain takes everything of its class received so far, so
+//! Order matters in five places. A commit to a chain takes everything of its class received so far, so
 //! that its cursors never count a frame that is not in a block. A clock fix goes to disk before the
 //! first frame that names it does. A node is acknowledged, and a block published, only when the commit
-//! has been flushed. A block that is given up has a tombstone on disk before it is removed.
+//! has been flushed. A block that is given up has a tombstone on disk before it is removed. What is held
+//! is not reported while essential blocks that are history wait: the report would overtake them.
+//!
+//! An event costs what is under way, and the logarithm of what is held: nothing here walks a backlog,
+//! but for a start and for the blocks that an event itself is about.
 
 use crate::block::{Block, BlockKey, Gathering, Index, span, tombstones};
 use crate::clock::Now;
@@ -949,6 +953,7 @@ impl Gateway {
     /// What is held, as of now and consistent with the blocks before it.
     fn tell_holdings(&mut self, now: Now) {
         self.holdings_due = now.mono + HOLDINGS_INTERVAL;
+        self.metrics.blocks_overdue.inc_by(self.publisher.take_overdue());
         let (blocks, bytes) = self.publisher.backlog();
         self.metrics
             .spool_blocks

@@ -15,6 +15,9 @@
 //! no clock. The shells around it are a task per [`port`], one thread for the [`spool`]'s disk, a task
 //! per MQTT connection ([`mqtt`]), and the loop in [`run`], which is the only place where they meet.
 //!
+//! A backlog drains beside what happens now ([`drain`]): the [`publisher`] fills two lanes, live and
+//! history, the [`inventory`] knows what each held block holds, and [`endpoints`] says whom to connect to.
+//!
 //! What is promised at each hop: a node is told that a frame is safe after the flush of the block that
 //! holds it; a block leaves the spool after the collector's acknowledgement. Whatever is lost anyway is
 //! counted under a cause and reported to the collector.

@@ -103,6 +103,8 @@ pub struct Metrics {
     pub silences: Counter,
     /// Times an endpoint of the collector was put out for a while after failing repeatedly.
     pub endpoints_put_out: Counter,
+    /// Blocks not acknowledged in time, and sent again.
+    pub blocks_overdue: Counter,
     /// Blocks that were handed to the connection as history.
     pub history_published: Counter,
     /// Blocks not acknowledged.
@@ -220,7 +222,7 @@ impl Metrics {
     /// What `/metrics` answers with, from now on.
     pub fn page(&self) -> Page {
         let mut registry = Registry::with_prefix("trunnion_agent");
-        let counters: [(&str, &str, &Counter); 25] = [
+        let counters: [(&str, &str, &Counter); 26] = [
             (
                 "takeovers",
                 "Connections cut soon after they were made, several in a row: another agent uses this identity",
@@ -235,6 +237,11 @@ impl Metrics {
                 "endpoints_put_out",
                 "Times an endpoint was put out for a while after failing repeatedly",
                 &self.endpoints_put_out,
+            ),
+            (
+                "blocks_overdue",
+                "Blocks not acknowledged in time and sent again",
+                &self.blocks_overdue,
             ),
             (
                 "history_published",

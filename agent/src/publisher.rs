@@ -69,6 +69,8 @@ pub struct Publisher {
     turn: Turn,
     bucket: Bucket,
     window: Window,
+    /// Blocks that were not acknowledged in time, since this was last asked for.
+    overdue: u64,
     /// When the limit on history lets the next block go that it has kept back.
     history_due: Option<Duration>,
 }
@@ -110,6 +112,7 @@ impl Publisher {
             turn: Turn::new(&drain),
             bucket: Bucket::new(drain.backfill_bytes_s),
             window: Window::new(Duration::ZERO),
+            overdue: 0,
             history_due: None,
         };
         for class in Class::ALL {
@@ -389,11 +392,10 @@ impl Publisher {
     fn find(&self, lane: Lane, stuck: &mut Option<Epoch>) -> Option<(BlockKey, u64)> {
         let newest_first = lane == Lane::Backfill && self.drain.order == Order::NewestFirst;
         let of = |class: Class| {
-            let epochs = self.order.iter().filter_map(move |epoch| {
+            self.order.iter().filter_map(move |epoch| {
                 let held = self.epochs.get(epoch)?;
                 (held.class == class).then_some((*epoch, held))
-            });
-            epochs
+            })
         };
         let mut look = |(epoch, held): (Epoch, &Held), is_newest_first| {
             match held.next_block(lane, is_newest_first) {
@@ -455,6 +457,11 @@ impl Publisher {
         })
     }
 
+    /// How many blocks were not acknowledged in time and are sent again, since this was last asked.
+    pub const fn take_overdue(&mut self) -> u64 {
+        std::mem::replace(&mut self.overdue, 0)
+    }
+
     /// Whether blocks flow.
     pub fn is_flowing(&self) -> bool {
         self.phase == Phase::Flowing
@@ -491,6 +498,7 @@ impl Publisher {
                 }
             }
         }
+        self.overdue += late.len() as u64;
         for (bytes, lane) in late {
             self.land(bytes, lane);
         }

@@ -1,6 +1,7 @@
 //! What a backlog costs in memory and in time per event, measured on the real state machines.
 //!
 //! A binary of its own with one test, because it measures its process.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +44,7 @@ fn index(sequence: u64) -> Index {
         frames: vec![(node, boot, Class::Waveform, frames)],
         samples: samples.collect(),
         buries: None,
+        stand_in: None,
         made: EventTime(0),
     }
 }
@@ -254,8 +256,9 @@ fn a_backlog_costs_little_memory_and_no_time_per_event() {
 
     let (few, many) = (cost(2_000), cost(200_000));
     println!("{few} ns for 2,000 events beside 2,000 blocks, {many} ns beside 200,000");
+    // Work for each held block would make it a hundred times as much.
     assert!(
-        many < 4 * few,
+        many < 10 * few,
         "{few} ns beside 2,000 blocks, {many} ns beside 200,000"
     );
 }

@@ -640,6 +640,41 @@ fn a_block_whose_tombstone_survived_a_crash_that_it_survived_too_is_removed() {
 }
 
 #[test]
+fn a_block_that_the_collector_rejects_gets_a_tombstone_and_stops_nothing() {
+    let mut world = World::fresh();
+    world.waveform(0);
+    world.advance(AGE);
+    world.flush();
+    world.connect();
+    world.ack(0);
+    let refused = *world.published.iter().find(|key| key.epoch == WAVEFORMS).unwrap();
+    let crc = crc32c(&world.disk[&refused].bytes);
+    let reason = RejectReason::BadCrc;
+    let of_nobody = Reject { crc: !crc, reason };
+    world.message(topic::Kind::Reject, encode_message(&of_nobody));
+    let reject = Reject { crc, reason };
+    world.message(topic::Kind::Reject, encode_message(&reject));
+    world.advance(AGE);
+    world.flush();
+    assert_eq!(world.buried, [refused]);
+    let (key, tombstone) = world.last_tombstone();
+    assert_eq!(tombstone.epoch, WAVEFORMS);
+    assert_eq!(
+        (tombstone.blocks, tombstone.cause),
+        (Range::one(refused.sequence).unwrap(), LossCause::EnvelopeRejected)
+    );
+    let lost = Metrics::cause(&world.metrics.blocks_lost, LossCause::EnvelopeRejected);
+    assert_eq!(lost.get(), 1);
+    assert!(world.published.contains(&key), "the tombstone goes in its place");
+    // What comes after it is published as ever.
+    let before = world.published.len();
+    world.waveform(1);
+    world.advance(AGE);
+    world.flush();
+    assert!(world.published.len() > before);
+}
+
+#[test]
 fn a_disk_that_is_behind_leaves_waveforms_with_their_nodes_and_then_everything() {
     let mut world = World::fresh();
     let mut sequence = 0;

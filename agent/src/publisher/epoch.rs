@@ -128,8 +128,11 @@ impl Held {
 
     /// Makes history of what has become too old by `now`.
     pub(super) fn age(&mut self, now: Duration) {
-        while let Some((last, _)) = self.ages.pop_front_if(|(_, due)| *due <= now) {
+        while let Some(&(last, due)) = self.ages.front()
+            && due <= now
+        {
             self.live_from = self.live_from.max(last.saturating_add(1));
+            self.ages.pop_front();
         }
     }
 
