@@ -13,10 +13,11 @@
 //! {"asset": "pump-7", "point": "drive-end", "channel": "x", "feature": "rms", "truncated": true,
 //!  "next": "/api/v1/series?asset=pump-7&point=drive-end&channel=x&feature=rms&from=...&to=...&limit=1000",
 //!  "values": [{"start": "...", "start_ns": 0, "end": "...", "end_ns": 0, "value": 0.12, "coverage": 1.0,
-//!    "revision": 0}]}
+//!    "revision": 0, "backfill": false}]}
 //! ```
 //!
-//! `next` is where the older values of the range are, or null.
+//! `revision` counts corrections of a window, and `backfill` says that samples came as history: after an
+//! outage, and not as they were taken. `next` is where the older values of the range are, or null.
 
 use super::error::{ApiError, Parameters};
 use super::time::{parse, rfc3339};
@@ -89,6 +90,7 @@ struct Value {
     value: f32,
     coverage: f32,
     revision: u32,
+    backfill: bool,
 }
 
 pub(super) async fn read(
@@ -220,5 +222,6 @@ fn value(value: SeriesValue) -> Value {
         value: value.value,
         coverage: value.coverage,
         revision: value.revision,
+        backfill: value.backfill,
     }
 }
