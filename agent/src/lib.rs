@@ -22,38 +22,54 @@
 pub mod backoff;
 pub mod block;
 pub mod clock;
+pub mod clock_source;
 pub mod clock_sync;
 pub mod config;
+pub mod decode;
+pub mod diag;
+pub mod drain;
+pub mod endpoints;
 pub mod enrolment;
+pub mod floor;
+pub mod forecast;
 pub mod gateway;
 mod http;
 pub mod intake;
+pub mod inventory;
 pub mod line;
 pub mod metrics;
 pub mod mqtt;
 pub mod port;
+pub mod probe;
 pub mod publisher;
 pub mod retention;
+pub mod runs;
 pub mod spool;
 pub mod status;
+pub mod timekeeper;
 pub mod tls;
 mod toml_section;
 
 use crate::clock::{Clock, Now};
+use crate::clock_source::Source;
 use crate::config::Config;
-use crate::gateway::{Action, Gateway, encode_message};
+use crate::floor::Floor;
+use crate::gateway::{Action, Gateway};
 use crate::metrics::Metrics;
 use crate::mqtt::{Connection, MqttEvent};
 use crate::port::PortEvent;
 use crate::spool::{Reply, Requests, Spool, SpoolError};
+use crate::timekeeper::Timekeeper;
+use crate::tls::TlsClock;
 use bytes::Bytes;
 use std::io;
 use std::sync::mpsc::TrySendError;
 use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 use trunnion_common::id::{Epoch, MasterId};
-use trunnion_common::message::Phase;
+use trunnion_common::time::{ClockQuality, EventTime};
 
 /// Chunks of bytes from ports that may wait; beyond, ports are not read and nodes hold on to theirs.
 const PORT_EVENTS_MAX: usize = 64;
@@ -120,7 +136,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     tls::install_provider();
     // Before anything is started: a certificate that does not do stops the start.
     for endpoint in &config.enrolment.endpoints {
-        tls::client_config(&config.enrolment, endpoint)?;
+        tls::client_config(&config.enrolment, endpoint, &TlsClock::default())?;
     }
     let clock = Clock::new();
     let metrics = Metrics::default();
@@ -131,8 +147,12 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     loop {
         let now = clock.now();
         if quality_due <= now.mono {
-            gateway.handle_quality(clock::quality());
+            gateway.handle_quality(shell.quality());
             quality_due = now.mono + QUALITY_INTERVAL;
+            shell.keep_floor(&mut gateway, now);
+            if let Some(written) = written_bytes() {
+                gateway.handle_written(written, now);
+            }
         }
         shell.perform_all(&mut gateway, now)?;
         let wake = shell.instant(gateway.next_timeout().min(quality_due));
@@ -153,6 +173,57 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     shell.stop(gateway).await
 }
 
+const fn quality_of(source: Option<Source>) -> ClockQuality {
+    match source {
+        Some(_) => ClockQuality::Synchronised,
+        None => ClockQuality::Free,
+    }
+}
+
+/// Who synchronises the clock; whoever is asked may take a moment to answer.
+async fn ask_clock_source() -> Option<Source> {
+    tokio::task::spawn_blocking(clock_source::ask)
+        .await
+        .unwrap_or(None)
+}
+
+/// Asks again and again, until nobody wants to know.
+async fn watch_clock_source(found: watch::Sender<Option<Source>>) {
+    while !found.is_closed() {
+        tokio::time::sleep(QUALITY_INTERVAL).await;
+        let source = ask_clock_source().await;
+        if *found.borrow() != source {
+            tracing::info!(?source, "who synchronises the clock has changed");
+        }
+        found.send_replace(source);
+    }
+}
+
+/// Bytes that this process has had written to disks, as proc(5) has it; `None` where it does not say.
+fn written_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/io").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "))?;
+    line.trim().parse().ok()
+}
+
+/// The clock floor as saved in the state directory. A file that does not do is no reason not to start.
+fn open_floor(config: &Config, metrics: &Metrics) -> Floor {
+    let saved = match floor::open(&config.state_dir) {
+        Ok((saved, None)) => saved,
+        Ok((_, Some(aside))) => {
+            metrics.clock_floors_damaged.inc();
+            tracing::warn!(aside = %aside.display(), "the file of the clock floor was damaged and is set aside");
+            None
+        }
+        Err(error) => {
+            metrics.clock_floors_damaged.inc();
+            tracing::warn!(%error, directory = %config.state_dir.display(), "the clock floor cannot be read");
+            None
+        }
+    };
+    Floor::new(saved, tls::enrolled(&config.enrolment))
+}
+
 /// The doors to the outside.
 struct Shell {
     config: Config,
@@ -166,6 +237,10 @@ struct Shell {
     events: Receiver<Event>,
     events_in: Sender<Event>,
     connection: Option<Connection>,
+    clock_source: watch::Receiver<Option<Source>>,
+    tls_clock: TlsClock,
+    /// The last writing of the clock floor's file.
+    floor_saved: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Shell {
@@ -218,7 +293,17 @@ impl Shell {
                 queue,
             ));
         }
-        let gateway = Gateway::new(config, recovered, master, metrics.clone(), clock.now());
+        let mut timekeeper = Timekeeper::new(open_floor(config, metrics));
+        let tls_clock = TlsClock::default();
+        tls_clock.set_floor(timekeeper.floor().utc());
+        let (clock_source_in, clock_source) = watch::channel(ask_clock_source().await);
+        tokio::spawn(watch_clock_source(clock_source_in));
+        timekeeper.handle_quality(quality_of(*clock_source.borrow()));
+        // Only tells whose clock it is; what it would report is reported by the gateway.
+        let _ = timekeeper.observe(clock.now());
+        let started = timekeeper.correct(clock.now());
+        let mut gateway = Gateway::new(config, recovered, master, metrics.clone(), started);
+        gateway.handle_timekeeper(timekeeper);
         let shell = Self {
             config: config.clone(),
             clock,
@@ -231,6 +316,9 @@ impl Shell {
             events,
             events_in,
             connection: None,
+            clock_source,
+            tls_clock,
+            floor_saved: None,
         };
         Ok((shell, gateway))
     }
@@ -246,6 +334,9 @@ impl Shell {
             Event::Port(line, event) => gateway.handle_port(line, event, now),
             Event::Spool(reply) => gateway.handle_spool(reply, now),
             Event::Mqtt(connection, event) => {
+                if let Some(end) = self.tls_clock.verified_until() {
+                    gateway.floor_mut().handle_verified(end);
+                }
                 let random = getrandom::u32().unwrap_or(u32::MAX);
                 gateway.handle_mqtt(connection, event, random, now);
             }
@@ -274,7 +365,9 @@ impl Shell {
                     TrySendError::Disconnected(_) => "it has ended",
                 }),
             })?,
-            Action::Connect { endpoint, connection } => self.connect(endpoint, connection, now)?,
+            Action::Connect { endpoint, connection } => {
+                self.connect(endpoint, connection, gateway.will(now))?;
+            }
             Action::Subscribe => {
                 if !self.connection.as_ref().is_some_and(Connection::subscribe) {
                     // The connection is over, which its own last event says.
@@ -300,7 +393,7 @@ impl Shell {
             .is_some_and(|connection| connection.publish(kind, payload))
     }
 
-    fn connect(&mut self, endpoint: usize, number: u64, now: Now) -> Result<(), AgentError> {
+    fn connect(&mut self, endpoint: usize, number: u64, will: Vec<u8>) -> Result<(), AgentError> {
         // One client id, one connection: the former is gone before the next is made.
         self.connection = None;
         let enrolment = &self.config.enrolment;
@@ -308,7 +401,6 @@ impl Shell {
             return Ok(());
         };
         tracing::debug!(%endpoint, connection = number, "connecting");
-        let will = encode_message(&status::status(Phase::Death, now, 0, (0, 0)));
         let events = self.events_in.clone();
         let report = move |event| {
             let events = events.clone();
@@ -317,8 +409,37 @@ impl Shell {
                 let _ = events.send(Event::Mqtt(number, event)).await;
             }
         };
-        self.connection = Some(Connection::start(enrolment, endpoint, will, report)?);
+        self.connection = Some(Connection::start(
+            enrolment,
+            endpoint,
+            &self.tls_clock,
+            will,
+            report,
+        )?);
         Ok(())
+    }
+
+    /// What the system's clock is worth, as last heard.
+    fn quality(&self) -> ClockQuality {
+        quality_of(*self.clock_source.borrow())
+    }
+
+    /// Tells TLS of the clock floor, and has it written if that is due.
+    fn keep_floor(&mut self, gateway: &mut Gateway, now: Now) {
+        self.metrics.observe_clock(gateway.timekeeper());
+        self.tls_clock.set_floor(gateway.timekeeper().floor().utc());
+        if let Some(utc) = gateway.floor_mut().poll_save(now.mono) {
+            self.save_floor(utc);
+        }
+    }
+
+    fn save_floor(&mut self, utc: EventTime) {
+        let state_dir = self.config.state_dir.clone();
+        self.floor_saved = Some(tokio::task::spawn_blocking(move || {
+            if let Err(error) = floor::save(&state_dir, utc) {
+                tracing::warn!(%error, directory = %state_dir.display(), "the clock floor is not saved; certificates may not do after a cold boot");
+            }
+        }));
     }
 
     async fn stop(mut self, mut gateway: Gateway) -> Result<(), AgentError> {
@@ -359,6 +480,16 @@ impl Shell {
             // The connection's task reports to us and must not wait for us.
             self.events.close();
             connection.close(CLOSE_PATIENCE).await;
+        }
+        // One after the other: they write the same file.
+        if let Some(saved) = self.floor_saved.take() {
+            let _ = saved.await;
+        }
+        if let Some(utc) = gateway.timekeeper().floor().unsaved() {
+            self.save_floor(utc);
+        }
+        if let Some(saved) = self.floor_saved.take() {
+            let _ = saved.await;
         }
         drop(self.events);
         drop(self.spool);

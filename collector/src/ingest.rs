@@ -19,7 +19,7 @@ mod gateways;
 pub use gateways::{GATEWAYS_MAX, Gateway, Gateways};
 
 use crate::journal::{Entry, Journal, JournalError, Position};
-use crate::metrics::{Metrics, Reason};
+use crate::metrics::{Cause, Metrics, Reason};
 use crate::settings::Settings;
 use admission::{Admission, Decision};
 use gateways::Word;
@@ -42,13 +42,23 @@ pub struct Message {
     pub payload: bytes::Bytes,
 }
 
-/// Where blocks come from and acknowledgements go: the embedded broker now, JetStream later.
+/// Where blocks come from and acknowledgements go: the embedded broker, or one of the plant's own.
 pub trait BlockSource: Send {
     /// The next message, or `None` when there was none for `timeout`.
     fn receive(&mut self, timeout: Duration) -> Result<Option<Message>, SourceClosed>;
 
     /// Sends a message to a gateway.
     fn publish(&mut self, topic: &str, payload: Vec<u8>) -> Result<(), SourceClosed>;
+}
+
+impl<S: BlockSource + ?Sized> BlockSource for Box<S> {
+    fn receive(&mut self, timeout: Duration) -> Result<Option<Message>, SourceClosed> {
+        (**self).receive(timeout)
+    }
+
+    fn publish(&mut self, topic: &str, payload: Vec<u8>) -> Result<(), SourceClosed> {
+        (**self).publish(topic, payload)
+    }
 }
 
 /// The source has gone for good: the collector is stopping.
@@ -329,6 +339,9 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
                     cause = cause.label(),
                     "blocks are lost"
                 );
+                let cause = cause.label();
+                let counter = self.metrics.blocks_lost.get_or_create(&Cause { cause });
+                counter.inc_by(blocks.count());
             }
             self.journal.append(entry);
         }
@@ -767,6 +780,9 @@ mod tests {
                 nodes: 3,
                 spool_blocks: 4,
                 spool_bytes: 5,
+                life: 1,
+                connection: 1,
+                health: trunnion_common::message::GatewayHealth::default(),
             };
             Some(message(&gateway("gw-2"), Kind::Status, encoded(&status)))
         };

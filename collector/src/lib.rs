@@ -13,12 +13,14 @@
 //! same code runs live, after a restart and in a replay.
 
 pub mod advisory;
+pub mod alarm;
 pub mod api;
 pub mod bearing;
 pub mod broker;
 pub mod checkpoint;
 pub mod config;
 pub mod dead_letter;
+pub mod derived;
 pub mod detection;
 pub mod door;
 pub mod features;
@@ -34,6 +36,7 @@ pub mod pipeline;
 pub mod pki;
 mod service;
 pub mod settings;
+pub mod source;
 pub mod state;
 pub mod watermark;
 pub mod window;

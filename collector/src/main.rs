@@ -53,6 +53,20 @@ enum Command {
     /// Renew the server's own certificate.
     #[command(subcommand)]
     Server(Server),
+    /// See to the collector's access to a broker of the plant's own.
+    #[command(subcommand)]
+    Broker(Broker),
+}
+
+#[derive(Subcommand)]
+enum Broker {
+    /// Make the collector's next client certificate and key, and the revocation list anew, since a
+    /// broker may refuse one that is a year old. The next connection shows the certificate.
+    Renew {
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -83,6 +97,10 @@ struct Init {
     /// Where the API listens; loopback only.
     #[arg(long, default_value = config::HTTP_LISTEN)]
     http: SocketAddr,
+    /// A broker of the plant's own, such as mosquitto, to which gateways connect instead of the door:
+    /// also makes the collector's client certificate, and mosquitto's configuration and access list.
+    #[arg(long, value_name = "HOST:PORT")]
+    broker: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -145,6 +163,7 @@ fn main() -> ExitCode {
         Command::Gateway(Gateway::Renew(arguments)) => enrol(&arguments, pki::gateway_renew),
         Command::Gateway(Gateway::Revoke { name, config }) => revoke(&name, &config),
         Command::Server(Server::Renew { config }) => renew_server(&config),
+        Command::Broker(Broker::Renew { config }) => renew_broker_client(&config),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -164,12 +183,16 @@ fn main() -> ExitCode {
 }
 
 fn init(arguments: &Init) -> Result<(), Failure> {
+    if let Some(broker) = &arguments.broker {
+        config::check_endpoint(broker).map_err(|what| anyhow::anyhow!("--broker {what}"))?;
+    }
     let plant = init::Plant {
         dir: &arguments.dir,
         site: &arguments.site,
         hosts: &arguments.hosts,
         listen: arguments.listen,
         http: arguments.http,
+        broker: arguments.broker.as_deref(),
     };
     let config = plant.make(now()).context("the plant was not made")?;
     fact(&json!({"event": "initialised", "site": arguments.site.as_str(), "config": config}))?;
@@ -181,6 +204,10 @@ fn init(arguments: &Init) -> Result<(), Failure> {
         "      trunnion-collector gateway add NAME --config {} --out NAME.toml",
         config.display()
     );
+    if arguments.broker.is_some() {
+        let conf = arguments.dir.join(init::MOSQUITTO_CONF_FILE);
+        eprintln!("      mosquitto -c {}", conf.display());
+    }
     eprintln!("      trunnion-collector run --config {}", config.display());
     Ok(())
 }
@@ -220,7 +247,10 @@ fn run(file: &Path) -> Result<(), Failure> {
             }
         };
         let ready = |addresses: &trunnion_collector::Addresses| {
-            let (door, http) = (addresses.door.to_string(), addresses.http.to_string());
+            let (door, http) = (
+                addresses.door.map(|door| door.to_string()),
+                addresses.http.to_string(),
+            );
             if fact(&json!({"event": "ready", "door": door, "http": http})).is_err() {
                 tracing::warn!("nobody reads the standard output");
             }
@@ -292,6 +322,14 @@ fn renew_server(file: &Path) -> Result<(), Failure> {
     fact(&json!({
         "event": "renewed", "certificate": config.door.certificate, "key": config.door.key
     }))
+}
+
+fn renew_broker_client(file: &Path) -> Result<(), Failure> {
+    let config = Config::read(file).map_err(Failure::Configuration)?;
+    let authority = config.authority();
+    pki::broker_client(authority, &config.site, now())?;
+    let certificate = authority.join(pki::CLIENT_CERTIFICATE);
+    fact(&json!({"event": "renewed", "certificate": certificate, "key": authority.join(pki::CLIENT_KEY)}))
 }
 
 /// Descriptors of a connection: the client's, and both ends of its way to the broker.

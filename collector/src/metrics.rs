@@ -15,6 +15,13 @@ pub struct Reason {
     pub reason: &'static str,
 }
 
+/// A cause of loss out of the contract's list.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct Cause {
+    /// The list's label.
+    pub cause: &'static str,
+}
+
 /// Every figure on `/metrics`. Cloning shares the figures.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -27,12 +34,20 @@ pub struct Metrics {
     pub door_sessions: Gauge,
     /// Times the embedded broker was restarted.
     pub broker_restarts: Counter,
+    /// Connections to a broker of the plant's own that were subscribed.
+    pub broker_connections: Counter,
+    /// Connections to a broker of the plant's own that ended or never came to be.
+    pub broker_disconnections: Family<Reason, Counter>,
+    /// Messages for gateways that were not sent.
+    pub downlinks_dropped: Family<Reason, Counter>,
     /// Blocks committed to the journal.
     pub blocks_committed: Counter,
     /// Bytes of blocks committed to the journal.
     pub bytes_committed: Counter,
     /// Blocks that came again and were recognised.
     pub blocks_duplicated: Counter,
+    /// Blocks that neither their gateway nor the journal has any more, by cause.
+    pub blocks_lost: Family<Cause, Counter>,
     /// Messages refused before the journal.
     pub messages_rejected: Family<Reason, Counter>,
     /// Frames that came again and were recognised.
@@ -101,6 +116,21 @@ impl Default for Metrics {
                 "broker_restarts",
                 "Restarts of the embedded broker"
             ),
+            broker_connections: register!(
+                Counter::default(),
+                "broker_connections",
+                "Connections to the plant's broker"
+            ),
+            broker_disconnections: register!(
+                Family::default(),
+                "broker_disconnections",
+                "Connections to the plant's broker that ended or failed"
+            ),
+            downlinks_dropped: register!(
+                Family::default(),
+                "downlinks_dropped",
+                "Messages for gateways that were not sent"
+            ),
             blocks_committed: register!(
                 Counter::default(),
                 "blocks_committed",
@@ -113,6 +143,11 @@ impl Default for Metrics {
                 Unit::Bytes
             ),
             blocks_duplicated: register!(Counter::default(), "blocks_duplicated", "Blocks that came again"),
+            blocks_lost: register!(
+                Family::default(),
+                "blocks_lost",
+                "Blocks that neither their gateway nor the journal has"
+            ),
             messages_rejected: register!(
                 Family::default(),
                 "messages_rejected",

@@ -14,6 +14,7 @@
 //! | memory | bound | what happens there |
 //! |---|---|---|
 //! | frames and readings that wait | [`crate::settings::Settings::waiting_bytes_max`] | the oldest becomes a dead letter |
+//! | features of agents that wait | [`crate::derived::WAITING_MAX`] | the oldest is given up, counted |
 //! | clock fixes per boot | [`FIXES_MAX`] | the oldest but the first is forgotten |
 //! | channel tables per boot | [`TABLES_MAX`] | the oldest is forgotten |
 //! | boots per node | [`dedup::BOOTS_MAX`](crate::ingest::dedup::BOOTS_MAX) | the one heard of longest ago is forgotten |
@@ -24,6 +25,7 @@
 mod counters;
 mod firing;
 mod placement;
+mod reports;
 mod runner;
 #[cfg(test)]
 pub(crate) mod script;
@@ -35,7 +37,9 @@ pub use counters::Counters;
 pub use runner::{RunError, Runner};
 
 use crate::advisory::{Advisories, AdvisoryChange};
+use crate::alarm::AlarmRow;
 use crate::dead_letter::{DeadLetter, DeadReason};
+use crate::derived::{self, DerivedRow};
 use crate::features::Analyzer;
 use crate::fleet::Fleet;
 use crate::history::History;
@@ -80,6 +84,10 @@ const SAMPLE_BYTES_MIN: u64 = 2;
 pub enum Output {
     /// A window fired.
     Features(FeatureRow),
+    /// An agent's features of a stretch have found their place.
+    Derived(DerivedRow),
+    /// An agent told of a node's alarm.
+    Alarm(AlarmRow),
     /// An advisory changed.
     Advisory(AdvisoryChange),
     /// A row of the ledger changed.
@@ -130,6 +138,7 @@ pub struct PipelineState {
     advisories: BTreeMap<(String, String), Advisories>,
     fleets: BTreeMap<EventTime, String>,
     counters: Counters,
+    derived: derived::WaitingRoom,
 }
 
 /// A channel of a node.
@@ -251,6 +260,16 @@ impl Pipeline {
             Body::Readings(readings) => self.handle_readings(&origin, readings),
             Body::ClockFix(fix) => self.handle_fix(fix),
             Body::Gap(gap) => {
+                // Samples that are missing for it have a name. Their node does not count them as dropped: it
+                // had handed them over, to an agent that has lost them.
+                let unseen = self
+                    .state
+                    .frames
+                    .unseen(gap.node, gap.boot, gap.class, &gap.ranges);
+                if unseen > 0 {
+                    let bytes = unseen.saturating_mul(FRAME_MAX as u64);
+                    self.lose_unnamed(gateway, Some((gap.node, gap.boot)), gap.cause, bytes);
+                }
                 self.fill_frames(gateway, (gap.node, gap.boot), gap.class, &gap.ranges);
             }
             Body::Tombstone(tombstone) => {
@@ -262,7 +281,8 @@ impl Pipeline {
                     self.fill_frames(gateway, (*node, *boot), *class, ranges);
                 }
             }
-            Body::Derived(_) | Body::Advisory(_) => self.state.counters.reports_kept += 1,
+            Body::Derived(records) => self.handle_derived(&mut origin, records, bytes),
+            Body::Advisory(records) => self.handle_alarms(&mut origin, records, bytes),
             Body::Describe(_) => {}
             Body::Status(records) => {
                 for (item, record) in records.enumerate() {
@@ -522,6 +542,7 @@ impl Pipeline {
 
     /// Tries again what waited of a boot.
     fn release(&mut self, source: (NodeId, BootId)) {
+        self.release_derived(source);
         for held in self.state.waiting.take(source) {
             let missing = match &held.content {
                 Content::Frame { fix, bytes } => self.take_frame(&held.origin, *fix, bytes),

@@ -45,6 +45,48 @@ pub struct GatewayStatus {
     pub spool_blocks: u64,
     /// Bytes in the spool.
     pub spool_bytes: u64,
+    /// Drawn at the agent's start. With the connection's number it says which death belongs to which
+    /// birth: a last will may come after the next connection's birth.
+    pub life: u64,
+    /// Number of the connection in that life.
+    pub connection: u64,
+    /// How the gateway fares, and for how long.
+    pub health: GatewayHealth,
+}
+
+/// What plant IT must know of a gateway before it becomes a loss. Appended to, never reordered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct GatewayHealth {
+    /// Whose UTC the gateway goes by.
+    pub clock: GatewayClock,
+    /// The clock floor: no certificate is checked against an earlier time.
+    pub clock_floor: EventTime,
+    /// Times that UTC was set since the agent started.
+    pub clock_steps: u32,
+    /// Seconds that the spool holds out without a collector at the present rate; `None` when nothing
+    /// comes in, or when too little has been seen.
+    pub holds_s: Option<u64>,
+    /// Seconds until the backlog is drained at the present rates; `None` when it does not shrink.
+    pub drains_s: Option<u64>,
+    /// Bytes that the agent writes to its disk in a day, at the present rate.
+    pub written_per_day_bytes: Option<u64>,
+    /// Days until the disk's rated endurance is used up at that rate; `None` where it is not configured.
+    pub flash_life_days: Option<u32>,
+}
+
+/// Whose UTC a gateway goes by. Appended to, never reordered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GatewayClock {
+    /// Its own, synchronised by NTP.
+    Synchronised,
+    /// Its own, which runs free and contradicts nobody.
+    #[default]
+    Free,
+    /// The collector's, since its own runs free and is far off.
+    Collector,
+    /// Nobody's: its own is earlier than what is known to be past, so that nothing is dated by it.
+    Implausible,
 }
 
 /// Where in its life a gateway's connection is.

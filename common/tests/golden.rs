@@ -18,7 +18,8 @@ use trunnion_common::feature::FeatureKind;
 use trunnion_common::frame::*;
 use trunnion_common::id::*;
 use trunnion_common::message::{
-    self, Action, Command, CommandOutcome, CommandResult, GatewayStatus, MESSAGE_MAX, Phase,
+    self, Action, Command, CommandOutcome, CommandResult, GatewayClock, GatewayHealth, GatewayStatus,
+    MESSAGE_MAX, Phase,
 };
 use trunnion_common::quantity::Unit;
 use trunnion_common::reject::{Reject, RejectReason};
@@ -287,6 +288,9 @@ fn bodies() -> Vec<(&'static str, Kind, Vec<u8>)> {
                 first_sample: 0,
                 count: 12_000,
                 features: list(&[(FeatureKind::Rms, 0.5)]),
+                ticks: NodeTicks(1_000_130),
+                fix: 2,
+                revision: 1,
             }),
         ),
         (
@@ -295,9 +299,14 @@ fn bodies() -> Vec<(&'static str, Kind, Vec<u8>)> {
             body(&LocalAdvisory {
                 node: node(),
                 boot: boot(),
-                channel: channel(0),
+                channel: Some(channel(0)),
                 raised: utc(),
                 evidence: list(&[(FeatureKind::EnvelopeInnerRace, 4.5)]),
+                kind: Some(EventKind::LimitExceeded),
+                severity: Severity::Alarm,
+                last: utc().plus_nanos(5),
+                repeats: 3,
+                value: 12.5,
             }),
         ),
         (
@@ -370,6 +379,17 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
                 nodes: 2,
                 spool_blocks: 3,
                 spool_bytes: 190_000,
+                life: 0x2122_2324_2526_2728,
+                connection: 4,
+                health: GatewayHealth {
+                    clock: GatewayClock::Collector,
+                    clock_floor: utc(),
+                    clock_steps: 1,
+                    holds_s: Some(540_000),
+                    drains_s: Some(2_280),
+                    written_per_day_bytes: Some(21_000_000_000),
+                    flash_life_days: None,
+                },
             }),
         ),
         (
@@ -418,6 +438,8 @@ fn current() -> BTreeMap<String, String> {
         match block.decode().unwrap() {
             Body::Frames(records) => assert_eq!(records.map(Result::unwrap).count(), 2),
             Body::Status(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
+            Body::Derived(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
+            Body::Advisory(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
             _ => {}
         }
         golden.insert(name.to_owned(), hex(&bytes));

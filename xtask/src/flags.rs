@@ -1,6 +1,8 @@
 //! The commands; their doc comments are the help text.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::path::PathBuf;
+use trunnion_tests::bench::delivery::Scenario;
 
 /// Trunnion's automation.
 #[derive(clap::Parser)]
@@ -32,6 +34,9 @@ pub(crate) enum Verb {
     Test,
     /// SIGKILL collector and agent in turns under load, then prove that no sample was lost or doubled.
     Kills(Kills),
+    /// Partition the line between agent and collector, and SIGKILL a mosquitto between them, again and
+    /// again under load, then prove that no sample was lost or doubled.
+    Outages(Outages),
     /// Measure an area on a release build; ends with a table of figures beside their goals.
     Bench(Bench),
 }
@@ -71,6 +76,23 @@ pub(crate) struct Kills {
     pub(crate) report: Option<PathBuf>,
 }
 
+/// Flags of `outages`.
+#[derive(clap::Args)]
+pub(crate) struct Outages {
+    /// How many partitions: cut, refused, stalled, half-open, mute and thin lines.
+    #[arg(long, default_value_t = 200)]
+    pub(crate) partitions: u32,
+    /// How many kills of the broker; needs mosquitto.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) broker_kills: u32,
+    /// Dice of a former run, for the same kinds and delays again.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Write the figures as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+}
+
 /// Flags of `bench`.
 #[derive(clap::Args)]
 pub(crate) struct Bench {
@@ -83,9 +105,21 @@ pub(crate) struct Bench {
     /// Size of the backlog that is drained: less than 1024 leaves the figures out that name it.
     #[arg(long, value_name = "MIB")]
     pub(crate) backlog_mib: Option<u64>,
+    /// Measure this alone; may be given several times.
+    #[arg(long, value_name = "SCENARIO", value_parser = scenarios())]
+    pub(crate) only: Vec<Scenario>,
+    /// How often processes are killed.
+    #[arg(long, value_name = "N")]
+    pub(crate) kills: Option<u32>,
     /// Measure the debug build as it is: for work on the measurement itself.
     #[arg(long)]
     pub(crate) debug: bool,
+}
+
+/// The scenarios of `bench`, by their names.
+fn scenarios() -> impl TypedValueParser<Value = Scenario> {
+    PossibleValuesParser::new(Scenario::ALL.map(Scenario::name))
+        .map(|name| Scenario::of_name(&name).expect("it is one of the possible values"))
 }
 
 /// What is measured.

@@ -5,7 +5,8 @@ use crate::flags::Kills;
 use crate::report::step;
 use anyhow::{Context, Result, bail};
 use std::time::{SystemTime, UNIX_EPOCH};
-use trunnion_tests::bench::figure::{Figure, Report};
+use trunnion_tests::bench::figure::Report;
+use trunnion_tests::bench::kills::figures;
 use trunnion_tests::kills::{self, Options};
 use trunnion_tests::workspace::cargo;
 
@@ -23,7 +24,7 @@ pub(crate) fn run(flags: &Kills) -> Result<()> {
     };
     let outcome = kills::run(dir.path(), &options, step);
     let report = match outcome {
-        Ok(report) if report.is_flawless() => report,
+        Ok(report) if report.verdict.is_flawless() => report,
         // What happened is in the logs and the journal.
         Ok(report) => {
             let dir = dir.keep();
@@ -39,13 +40,7 @@ pub(crate) fn run(flags: &Kills) -> Result<()> {
         }
     };
     println!("{report:#?}");
-    let figures = vec![
-        Figure::at_least("kills", 100.0, "").measured(f64::from(report.kills_collector + report.kills_agent)),
-        Figure::at_most("kills_lost", 0.0, "samples")
-            .measured((report.samples_lost + report.journal.samples_missing) as f64),
-        Figure::at_most("kills_double_counted", 0.0, "samples")
-            .measured(report.samples_double_counted as f64),
-    ];
+    let figures = figures(&report);
     let report = Report::new(commit(), figures);
     print!("\n{}", report.table());
     flags
@@ -55,7 +50,7 @@ pub(crate) fn run(flags: &Kills) -> Result<()> {
 }
 
 /// Another run, another seed; the run says which.
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     #[allow(
         clippy::disallowed_methods,
         reason = "any number will do that is not the last one"

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::{BlockLimits, PortConfig};
 use crate::enrolment::Enrolment;
+use crate::floor::Floor;
 use crate::spool::FormerEpoch;
 use std::sync::Arc;
 use trunnion_common::ack::{AckLevel, Hello};
@@ -12,10 +13,13 @@ use trunnion_common::frame::{
     Class, FRAME_MAX, Header, Packing, Poll, RawFrame, TimeReply, Waveform, encode as frame,
 };
 use trunnion_common::id::{BootId, GatewayId, LineAddress, Name, NodeId};
-use trunnion_common::time::{EventTime, NodeTicks};
+use trunnion_common::message::GatewayClock;
+use trunnion_common::time::{ClockFix, ClockQuality, EventTime, NodeTicks};
 
 const JOURNAL: JournalId = JournalId(1);
 const WAVEFORMS: Epoch = Epoch(8);
+/// The gateway's clock at its start.
+const UTC: i64 = 1_700_000_000_000_000_000;
 
 fn config() -> Config {
     let name = |text| Name::new(text).unwrap();
@@ -40,6 +44,8 @@ fn config() -> Config {
             age: Duration::from_millis(200),
         },
         retention: crate::config::RETENTION,
+        flash_endurance_bytes: None,
+        drain: crate::config::DRAIN,
         metrics_listen: None,
         poll_interval: Duration::from_millis(100),
         clock_sync_interval: Duration::from_secs(5),
@@ -63,7 +69,12 @@ struct World {
     requests: Vec<u32>,
     hellos: Vec<Hello>,
     published: Vec<BlockKey>,
+    /// Of those, in the same order.
+    lanes: Vec<Lane>,
+    connects: Vec<usize>,
     connection: u64,
+    /// What acknowledgements say that it is.
+    utc: i64,
 }
 
 impl World {
@@ -84,7 +95,10 @@ impl World {
             requests: Vec::new(),
             hellos: Vec::new(),
             published: Vec::new(),
+            lanes: Vec::new(),
+            connects: Vec::new(),
             connection: 0,
+            utc: 0,
         };
         world.port(PortEvent::Opened);
         world
@@ -118,13 +132,18 @@ impl World {
                     };
                     self.gateway.handle_spool(Reply::Read(key, read), now(self.mono));
                 }
-                Action::Connect { connection, .. } => self.connection = connection,
+                Action::Connect { connection, endpoint } => {
+                    self.connection = connection;
+                    self.connects.push(endpoint);
+                }
                 Action::Publish(topic::Kind::Hello, bytes) => {
                     self.hellos.push(message::decode(&bytes).unwrap());
                 }
                 Action::PublishBlock(key, bytes) => {
                     assert!(self.disk.contains_key(&key), "published before it was flushed");
-                    assert_eq!(bytes, self.disk[&key].bytes);
+                    let lane = block::Block::parse(&bytes).unwrap().lane();
+                    assert_eq!(bytes, drain::in_lane(self.disk[&key].bytes.clone(), lane));
+                    self.lanes.push(lane);
                     self.published.push(key);
                 }
                 Action::Subscribe | Action::Publish(..) | Action::Disconnect => {}
@@ -188,7 +207,7 @@ impl World {
             epoch,
             received,
             credit_bytes: 1 << 20,
-            utc: EventTime(0),
+            utc: EventTime(self.utc),
             journal: JOURNAL,
             level: AckLevel::Local,
         };
@@ -289,7 +308,7 @@ impl World {
 fn now(mono: Duration) -> Now {
     Now {
         mono,
-        utc: EventTime(1_700_000_000_000_000_000 + mono.as_nanos() as i64),
+        utc: EventTime(UTC + mono.as_nanos() as i64),
     }
 }
 
@@ -368,6 +387,75 @@ fn a_clock_fix_comes_before_the_frames_that_name_it() {
     }
     assert!(fixes >= 2);
     assert_eq!(world.frames(), [(0, 0), (1, fixes - 1)]);
+}
+
+#[test]
+fn a_cold_boot_dates_nothing_until_the_collector_says_what_time_it_is() {
+    let mut world = World::fresh();
+    let (utc, year) = (UTC + 10 * 86_400_000_000_000, 365 * 86_400_000_000_000);
+    world
+        .gateway
+        .handle_timekeeper(Timekeeper::new(Floor::new(Some(EventTime(utc)), EventTime(0))));
+    world.waveform(0);
+    for sequence in 0..4 {
+        world.advance(Duration::from_millis(50));
+        world.time_reply(sequence);
+    }
+    world.advance(AGE);
+    world.flush();
+    assert_eq!(world.metrics.clock_fixes.get(), 0);
+    assert_eq!(world.frames(), [(0, 0)]);
+
+    world.connect();
+    world.gateway.floor_mut().handle_verified(EventTime(utc + year));
+    world.utc = utc + year / 2;
+    world.ack(0);
+    world.advance(AGE);
+    world.flush();
+    let fixes: Vec<ClockFix> = world.disk.values().filter_map(fix_of).collect();
+    assert_eq!(fixes.len(), 1, "{fixes:?}");
+    assert_eq!((fixes[0].number, fixes[0].quality), (0, ClockQuality::Free));
+    // The exchange was before the acknowledgement came.
+    assert!(
+        (0..1_000_000_000).contains(&(world.utc - fixes[0].utc.0)),
+        "{fixes:?}"
+    );
+    assert_eq!(world.gateway.timekeeper().floor().utc(), EventTime(world.utc));
+    assert_eq!(world.gateway.timekeeper().clock(), GatewayClock::Collector);
+    assert_eq!(world.metrics.clock_steps.get(), 1);
+}
+
+#[test]
+fn a_clock_that_was_set_gives_each_node_a_fix_at_once() {
+    for jump in [-315_360_000_000_000_000, 315_360_000_000_000_000] {
+        let mut world = World::fresh();
+        world.waveform(0);
+        world.advance(Duration::from_millis(50));
+        world.time_reply(0);
+        assert_eq!(world.metrics.clock_fixes.get(), 1);
+        world.gateway.handle_spool(
+            Reply::Freed(Epoch(77)),
+            Now {
+                mono: world.mono,
+                utc: EventTime(UTC + jump),
+            },
+        );
+        assert_eq!(world.metrics.clock_fixes.get(), 2);
+        world.pump();
+        world.advance(AGE);
+        world.flush();
+        let fixes: Vec<ClockFix> = world.disk.values().filter_map(fix_of).collect();
+        let moved = fixes[1].event_time(fixes[0].ticks).nanos_since(fixes[0].utc);
+        assert!((moved - jump).abs() < 1_000_000_000, "{moved}");
+        assert!(world.metrics.clock_steps.get() >= 1);
+    }
+}
+
+fn fix_of(block: &Block) -> Option<ClockFix> {
+    match block::Block::parse(&block.bytes).unwrap().decode().unwrap() {
+        Body::ClockFix(fix) => Some(fix),
+        _ => None,
+    }
 }
 
 #[test]
@@ -630,7 +718,7 @@ fn a_connection_that_ends_is_made_again_after_a_pause() {
     world.gateway.handle_mqtt(1, gone.clone(), 0, now(world.mono));
     world.pump();
     assert_eq!(world.connection, 1);
-    world.advance(RECONNECT_FIRST);
+    world.advance(crate::endpoints::RECONNECT_FIRST);
     assert_eq!(world.connection, 2);
     world.gateway.handle_mqtt(1, gone, 0, now(world.mono));
     assert_eq!(
@@ -638,4 +726,89 @@ fn a_connection_that_ends_is_made_again_after_a_pause() {
         Link::Connecting,
         "the former connection's last word"
     );
+}
+
+#[test]
+fn what_a_former_start_left_is_history_and_nothing_is_told_before_its_essentials_are_through() {
+    let mut former = World::fresh();
+    former.waveform(0);
+    former.advance(AGE);
+    former.flush();
+    let left: Vec<(BlockKey, Block)> = former.disk.into_iter().collect();
+    let mut world = World::new(Recovered {
+        current: [(Epoch(6), 0), (Epoch(7), 0)],
+        cursors: former.cursors,
+        blocks: left
+            .iter()
+            .map(|(key, block)| {
+                let mut index = block.index.clone();
+                // The agent was off for an hour.
+                index.made = EventTime(index.made.0 - 3_600_000_000_000);
+                (*key, (block.bytes.len() as u32, index))
+            })
+            .collect(),
+        epochs: [(Epoch(5), Class::Essential), (WAVEFORMS, Class::Waveform)]
+            .map(|(epoch, class)| FormerEpoch {
+                epoch,
+                class,
+                next: left.iter().filter(|(key, _)| key.epoch == epoch).count() as u64,
+                freed_by: None,
+            })
+            .to_vec(),
+        quarantined: Vec::new(),
+    });
+    world.disk.extend(left);
+    world.waveform(1);
+    world.advance(Duration::from_secs(2));
+    world.flush();
+    let status = Kind::Status as u8;
+    let told = |world: &World| {
+        let statuses = world.disk.iter().filter(|(key, block)| {
+            key.epoch == Epoch(6) && block::Block::parse(&block.bytes).unwrap().envelope.kind == status
+        });
+        statuses.count()
+    };
+    assert_eq!(told(&world), 0, "it would overtake what explains it");
+
+    world.connect();
+    world.ack(0);
+    let lane_of = |world: &World, epoch| {
+        let of = world.published.iter().zip(&world.lanes);
+        let lanes: Vec<Lane> = of
+            .filter(|(key, _)| key.epoch == epoch)
+            .map(|(_, lane)| *lane)
+            .collect();
+        lanes
+    };
+    assert!(
+        lane_of(&world, Epoch(5))
+            .iter()
+            .all(|lane| *lane == Lane::Backfill)
+    );
+    assert_eq!(lane_of(&world, WAVEFORMS), [Lane::Backfill]);
+    assert_eq!(lane_of(&world, Epoch(7)), [Lane::Live]);
+    assert_eq!(
+        world.metrics.history_published.get() as usize,
+        world.lanes.iter().filter(|lane| **lane == Lane::Backfill).count()
+    );
+    world.ack(world.next(Epoch(5)));
+    world.advance(Duration::from_secs(1));
+    world.flush();
+    assert_eq!(told(&world), 1);
+}
+
+#[test]
+fn a_collector_that_acknowledges_nothing_is_left_and_that_counts_as_a_failure() {
+    let mut world = World::fresh();
+    world.waveform(0);
+    world.advance(AGE);
+    world.flush();
+    world.connect();
+    world.ack(0);
+    assert!(!world.published.is_empty());
+    let (connects, failures) = (world.connects.len(), world.metrics.disconnections.get());
+    world.advance(Duration::from_secs(35));
+    assert_eq!(world.metrics.silences.get(), 1);
+    assert_eq!(world.metrics.disconnections.get(), failures + 1);
+    assert_eq!(world.connects.len(), connects + 1, "after a pause");
 }

@@ -12,6 +12,7 @@ use super::{CHAINS, SpoolError, lock};
 use crate::block::{Block, BlockKey, Index};
 use crate::intake;
 use bytes::Bytes;
+use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -92,6 +93,13 @@ pub struct Salvage {
     pub known: u64,
     /// Blocks that indexes name and that could not be found whole.
     pub lost: u64,
+}
+
+/// Whether an agent, or a tool, has the spool in `state_dir` open. Looks, and creates nothing.
+pub fn is_in_use(state_dir: &Path) -> bool {
+    File::open(state_dir.join("spool").join("lock")).is_ok_and(|lock| {
+        flock(&lock, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+    })
 }
 
 /// Databases, epochs, sequences, cursors, quarantine.
@@ -420,7 +428,7 @@ fn restore(home: &Path, blocks: &BTreeMap<BlockKey, Block>) -> Result<(), Databa
             .map_or(1, |(last, _)| last.saturating_add(1));
         let path = home.join(format!("{next:08}"));
         IndexLog::create(&path, epoch)?.append_blocks(&blocks)?;
-        let database = Database::create(&path, epoch, &[])?;
+        let mut database = Database::create(&path, epoch, &[])?;
         database.append(&blocks, &[], None)?;
         database.flush()?;
     }

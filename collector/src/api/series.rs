@@ -13,11 +13,14 @@
 //! {"asset": "pump-7", "point": "drive-end", "channel": "x", "feature": "rms", "truncated": true,
 //!  "next": "/api/v1/series?asset=pump-7&point=drive-end&channel=x&feature=rms&from=...&to=...&limit=1000",
 //!  "values": [{"start": "...", "start_ns": 0, "end": "...", "end_ns": 0, "value": 0.12, "coverage": 1.0,
-//!    "revision": 0, "backfill": false}]}
+//!    "revision": 0, "backfill": false, "source": "collector"}]}
 //! ```
 //!
 //! `revision` counts corrections of a window, and `backfill` says that samples came as history: after an
-//! outage, and not as they were taken. `next` is where the older values of the range are, or null.
+//! outage, and not as they were taken. `source` is `agent` where the samples never came, as their gateway
+//! had to evict them, and only the features that it had computed of them are left.
+//!
+//! `next` is where the older values of the range are, or null.
 
 use super::error::{ApiError, Parameters};
 use super::time::{parse, rfc3339};
@@ -91,6 +94,7 @@ struct Value {
     coverage: f32,
     revision: u32,
     backfill: bool,
+    source: &'static str,
 }
 
 pub(super) async fn read(
@@ -223,5 +227,6 @@ fn value(value: SeriesValue) -> Value {
         coverage: value.coverage,
         revision: value.revision,
         backfill: value.backfill,
+        source: value.source.label(),
     }
 }

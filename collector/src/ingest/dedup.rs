@@ -279,6 +279,24 @@ impl FrameSets {
             .unwrap_or_default()
     }
 
+    /// How many of these frames, which do not overlap, have not been received.
+    pub fn unseen(&self, node: NodeId, boot: BootId, class: Class, ranges: &[Range]) -> u64 {
+        let received = self.received(node, boot, class);
+        let known: Vec<Range> = Range::new(0, received.upto())
+            .into_iter()
+            .chain(received.ranges().iter().copied())
+            .collect();
+        let overlap = |a: &Range, b: &Range| {
+            let (first, end) = (a.first().max(b.first()), a.end().min(b.end()));
+            end.saturating_sub(first)
+        };
+        let unseen = ranges.iter().map(|range| {
+            let seen: u64 = known.iter().map(|known| overlap(range, known)).sum();
+            range.count() - seen
+        });
+        unseen.fold(0, u64::saturating_add)
+    }
+
     /// Counts everything a block's body says of frames. What it cannot decode, it leaves alone: that
     /// becomes a dead letter, and a replay of it is judged by itself.
     fn fill_from(&mut self, block: &Block<'_>) {
@@ -371,6 +389,20 @@ mod tests {
 
     fn new() -> BlockVerdict {
         BlockVerdict::New { given_up: Vec::new() }
+    }
+
+    #[test]
+    fn unseen_frames_are_those_outside_of_every_range_received() {
+        let (node, boot) = (NodeId::new(1).unwrap(), BootId::from_u64(1));
+        let range = |first, end| Range::new(first, end).unwrap();
+        let mut frames = FrameSets::default();
+        let unseen =
+            |frames: &FrameSets, ranges: &[Range]| frames.unseen(node, boot, Class::Waveform, ranges);
+        assert_eq!(unseen(&frames, &[range(3, 7)]), 4);
+        frames.fill(node, boot, Class::Waveform, &[range(0, 4), range(6, 8)]);
+        assert_eq!(unseen(&frames, &[range(0, 10)]), 4);
+        assert_eq!(unseen(&frames, &[range(1, 3), range(5, 7)]), 1);
+        assert_eq!(unseen(&frames, &[range(6, 8)]), 0);
     }
 
     #[test]

@@ -116,7 +116,8 @@ impl StateReader {
             .collect()
     }
 
-    /// Part of a series, by rising time.
+    /// Part of a series, by rising time: what the collector's own windows say, and where it has none, what
+    /// agents computed at intake.
     pub fn series(&self, query: &SeriesQuery) -> Result<Vec<SeriesValue>, StateError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT v.start, w.end, v.value, w.coverage, w.revision, w.backfill
@@ -146,10 +147,17 @@ impl StateReader {
                     coverage: row.get::<_, f64>(3)? as f32,
                     revision: row.get(4)?,
                     backfill: row.get(5)?,
+                    source: Source::Collector,
                 })
             },
         )?;
         let mut values: Vec<_> = rows.collect::<Result<_, _>>()?;
+        let derived = self.derived(query)?;
+        if !derived.is_empty() {
+            values.extend(derived);
+            values.sort_by_key(|value| std::cmp::Reverse(value.start));
+            values.truncate(query.limit as usize);
+        }
         values.reverse();
         Ok(values)
     }
@@ -368,6 +376,27 @@ pub struct SeriesValue {
     pub revision: u32,
     /// Whether history is in it.
     pub backfill: bool,
+    /// Who computed it.
+    pub source: Source,
+}
+
+/// Who computed a value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// The collector, of a window of samples.
+    Collector,
+    /// An agent at intake, of a stretch of samples that never came.
+    Agent,
+}
+
+impl Source {
+    /// The name in the API.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Collector => "collector",
+            Self::Agent => "agent",
+        }
+    }
 }
 
 /// A series that exists.
