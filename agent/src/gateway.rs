@@ -25,6 +25,7 @@ use crate::port::PortEvent;
 use crate::publisher::{Greeting, Publisher};
 use crate::retention::{Decision, Usage};
 use crate::spool::{Commit, ReadError, Recovered, Reply, Request};
+use crate::starts::Starts;
 use crate::status;
 use crate::timekeeper::{Change, Timekeeper};
 use bytes::Bytes;
@@ -109,6 +110,7 @@ pub struct Gateway {
     /// What the spool's disk has room for.
     room: Decision,
     publisher: Publisher,
+    starts: Starts,
     reading: usize,
     stalled_until: Duration,
     /// Acknowledgements on their way into the spool, one per epoch, and the next one if it came since.
@@ -215,6 +217,11 @@ impl Writer {
         self.add(kind, &encode(record), Index::default(), now);
     }
 
+    /// Whether an epoch is of a former start, and nothing is left of it.
+    fn is_done(&self, epoch: Epoch) -> bool {
+        self.chains.iter().all(|chain| chain.epoch != epoch) && !self.inventory.has_epoch(epoch)
+    }
+
     /// When a commit to either chain is due.
     fn due(&self) -> Option<Duration> {
         self.chains.iter().filter_map(ChainWriter::due).min()
@@ -260,9 +267,15 @@ impl Gateway {
             inventory.insert(key, &index);
             buried.extend(index.buries);
         }
+        let mut actions = VecDeque::new();
         for (epoch, blocks) in buried {
             for sequence in blocks.first()..blocks.end() {
-                publisher.handle_buried(BlockKey { epoch, sequence });
+                let key = BlockKey { epoch, sequence };
+                publisher.handle_buried(key);
+                if inventory.contains(key) {
+                    // The former start did not get to it after its tombstone was on disk.
+                    actions.push_back(Action::Spool(Request::Bury(key)));
+                }
             }
         }
         let mut intake = Intake::default();
@@ -307,6 +320,7 @@ impl Gateway {
             commit_number: 0,
             room: Decision::Keep,
             publisher,
+            starts: Starts::new(master, Vec::new()),
             reading: 0,
             stalled_until: Duration::ZERO,
             freeing: BTreeMap::new(),
@@ -323,7 +337,7 @@ impl Gateway {
             holdings_told: Vec::new(),
             is_stopping: false,
             metrics,
-            actions: VecDeque::new(),
+            actions,
         };
         let describe = GatewayDescribe {
             agent_version: status::agent_version(),
@@ -406,6 +420,11 @@ impl Gateway {
                 "a time that cannot be was not taken for the clock floor"
             );
         }
+    }
+
+    /// The starts of this agent before this one, newest first; to be told before anything is polled.
+    pub fn handle_former_starts(&mut self, former: Vec<MasterId>) {
+        self.starts = Starts::new(self.starts.start(), former);
     }
 
     /// Whether lines must not be read for now: the disk is behind.
@@ -767,6 +786,10 @@ impl Gateway {
                 }
             }
         }
+        if self.writer.is_done(ack.epoch) {
+            // What it said of holdings may have come after newer words of this start.
+            self.holdings_told.clear();
+        }
         match self.freeing.get_mut(&ack.epoch) {
             Some(next) => *next = Some((ack.received.clone(), ack.journal)),
             None => self.free(ack.epoch, ack.received.clone(), ack.journal),
@@ -799,10 +822,30 @@ impl Gateway {
     fn bury(&mut self, key: BlockKey, cause: LossCause, now: Now) {
         Metrics::cause(&self.metrics.blocks_lost, cause).inc();
         let index = self.writer.inventory.get(key).unwrap_or_default();
-        for tombstone in tombstones([(key, &index)], cause) {
+        self.put_stand_in(&index, now);
+        for tombstone in tombstones([(key, &index.without_stand_in())], cause) {
             self.add_tombstone(&tombstone, now);
             self.writer.removals.push(Request::Bury(key));
         }
+        // It may have been the newest report of what is held.
+        self.holdings_told.clear();
+    }
+
+    /// Says once more, in a block of its own, what others refer to of one that is given up.
+    fn put_stand_in(&mut self, index: &Index, now: Now) {
+        let Some(stand_in) = &index.stand_in else {
+            return;
+        };
+        let Some(kind) = stand_in.kind() else {
+            return;
+        };
+        self.metrics.blocks_remade.inc();
+        let index = Index {
+            buries: index.buries,
+            stand_in: Some(stand_in.clone()),
+            ..Index::default()
+        };
+        self.writer.add(kind, stand_in.body(), index, now);
     }
 
     /// Takes no more from lines or timers; what is in hand still goes to disk.
@@ -906,6 +949,7 @@ impl Gateway {
     /// What is held, as of now and consistent with the blocks before it.
     fn tell_holdings(&mut self, now: Now) {
         self.holdings_due = now.mono + HOLDINGS_INTERVAL;
+        self.metrics.blocks_overdue.inc_by(self.publisher.take_overdue());
         let (blocks, bytes) = self.publisher.backlog();
         self.metrics
             .spool_blocks
@@ -1015,8 +1059,12 @@ impl Gateway {
 
     fn poll_publisher(&mut self, now: Now) {
         match self.publisher.poll_hello(now.mono) {
-            Some(Greeting::Hello(hello)) => self.publish(topic::Kind::Hello, hello.as_ref()),
+            Some(Greeting::Hello(mut hello)) => {
+                self.starts.sign(&mut hello);
+                self.publish(topic::Kind::Hello, hello.as_ref());
+            }
             Some(Greeting::GiveUp) => {
+                self.starts.handle_unanswered();
                 self.metrics.silences.inc();
                 self.handle_down("the collector does not answer", now);
                 self.actions.push_back(Action::Disconnect);

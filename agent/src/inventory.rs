@@ -8,6 +8,7 @@
 
 use crate::block::{BlockKey, Index, span};
 use crate::intake::BootKey;
+use crate::stand_in::StandIn;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use trunnion_common::frame::Class;
@@ -68,6 +69,7 @@ struct Packed {
     /// With how many samples are missing between the first and the last.
     samples: Vec<(Slot, ChannelId, Length, u64)>,
     buries: Option<(Epoch, Range)>,
+    stand_in: Option<Box<StandIn>>,
 }
 
 /// A range, by its first number and how many there are.
@@ -154,11 +156,17 @@ impl Inventory {
         self.bytes(key).is_some()
     }
 
+    /// Whether any block of an epoch is in it.
+    pub fn has_epoch(&self, epoch: Epoch) -> bool {
+        self.pages.range((epoch, 0)..=(epoch, u64::MAX)).next().is_some()
+    }
+
     /// What a block holds, but for the time of its making.
     pub fn get(&self, key: BlockKey) -> Option<Index> {
         let packed = unpack(self.bytes(key)?)?;
         let mut index = Index {
             buries: packed.buries,
+            stand_in: packed.stand_in,
             ..Index::default()
         };
         for (slot, class, lengths) in packed.frames {
@@ -198,6 +206,7 @@ impl Inventory {
             frames,
             samples: samples.collect(),
             buries: index.buries,
+            stand_in: index.stand_in.clone(),
         };
         let bytes = postcard::to_extend(&packed, Vec::new())
             .expect("a vector takes any length, and an index always encodes");

@@ -45,6 +45,8 @@ pub mod publisher;
 pub mod retention;
 pub mod runs;
 pub mod spool;
+pub mod stand_in;
+pub mod starts;
 pub mod status;
 pub mod timekeeper;
 pub mod tls;
@@ -304,6 +306,7 @@ impl Shell {
         let started = timekeeper.correct(clock.now());
         let mut gateway = Gateway::new(config, recovered, master, metrics.clone(), started);
         gateway.handle_timekeeper(timekeeper);
+        gateway.handle_former_starts(starts::note(&config.state_dir, master));
         let shell = Self {
             config: config.clone(),
             clock,

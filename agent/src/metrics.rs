@@ -73,6 +73,8 @@ pub struct Metrics {
     pub blocks_stored: Counter,
     /// Times the disk refused a commit, which is then tried again.
     pub commits_refused: Counter,
+    /// Blocks made anew of what others refer to in one that was lost.
+    pub blocks_remade: Counter,
     /// Blocks lost, each with a tombstone.
     pub blocks_lost: Family<CauseLabel, Counter>,
     /// Waveform frames left with their nodes, because there was no room for them.
@@ -101,6 +103,8 @@ pub struct Metrics {
     pub silences: Counter,
     /// Times an endpoint of the collector was put out for a while after failing repeatedly.
     pub endpoints_put_out: Counter,
+    /// Blocks not acknowledged in time, and sent again.
+    pub blocks_overdue: Counter,
     /// Blocks that were handed to the connection as history.
     pub history_published: Counter,
     /// Blocks not acknowledged.
@@ -218,7 +222,7 @@ impl Metrics {
     /// What `/metrics` answers with, from now on.
     pub fn page(&self) -> Page {
         let mut registry = Registry::with_prefix("trunnion_agent");
-        let counters: [(&str, &str, &Counter); 25] = [
+        let counters: [(&str, &str, &Counter); 26] = [
             (
                 "takeovers",
                 "Connections cut soon after they were made, several in a row: another agent uses this identity",
@@ -233,6 +237,11 @@ impl Metrics {
                 "endpoints_put_out",
                 "Times an endpoint was put out for a while after failing repeatedly",
                 &self.endpoints_put_out,
+            ),
+            (
+                "blocks_overdue",
+                "Blocks not acknowledged in time and sent again",
+                &self.blocks_overdue,
             ),
             (
                 "history_published",
@@ -341,6 +350,11 @@ impl Metrics {
             "frames_lost",
             "Frames that will never come",
             self.frames_lost.clone(),
+        );
+        registry.register(
+            "blocks_remade",
+            "Blocks made anew of what others refer to in a lost one",
+            self.blocks_remade.clone(),
         );
         registry.register(
             "blocks_lost",

@@ -361,6 +361,9 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
                     held: list(&[range(10, 12)]),
                     freed_by: Some(journal),
                 }]),
+                start: MasterId(0x0123_4567),
+                number: 2,
+                former: list(&[MasterId(0x89ab)]),
             }),
         ),
         (

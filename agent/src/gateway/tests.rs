@@ -558,6 +558,78 @@ fn an_unreadable_block_gets_a_tombstone() {
 }
 
 #[test]
+fn what_others_refer_to_in_an_unreadable_block_is_said_again_and_again() {
+    let mut world = World::fresh();
+    world.node(&describe(), Class::Essential, 0);
+    for sequence in 1..5 {
+        world.advance(Duration::from_millis(50));
+        world.time_reply(sequence);
+    }
+    world.advance(AGE);
+    world.flush();
+    world.connect();
+    // The second time the disk destroys what took the place of the first, and its tombstones.
+    for _ in 0..2 {
+        let essentials: Vec<BlockKey> = world.disk.keys().filter(|key| key.epoch == Epoch(5)).copied().collect();
+        for key in &essentials {
+            world.disk.remove(key);
+        }
+        world.advance(Duration::from_secs(15));
+        world.ack(0);
+        world.advance(AGE);
+        world.flush();
+        assert!(essentials.iter().all(|key| world.buried.contains(key)));
+        let (mut fixes, mut tables, mut lost, mut named) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for block in world.disk.values() {
+            match block::Block::parse(&block.bytes).unwrap().decode().unwrap() {
+                Body::ClockFix(fix) => fixes.push(fix.number),
+                Body::Frames(records) => {
+                    let frames = records.map(|record| *RawFrame::parse(record.unwrap().frame).unwrap().header());
+                    tables.extend(frames.map(|header| header.sequence));
+                }
+                Body::Tombstone(tombstone) => {
+                    named.extend(tombstone.blocks.first()..tombstone.blocks.end());
+                    let ranges = tombstone.frames.iter().flat_map(|(.., ranges)| ranges);
+                    lost.extend(ranges.flat_map(|range| range.first()..range.end()));
+                }
+                _ => {}
+            }
+        }
+        assert_eq!((fixes, tables), (vec![0], vec![0]));
+        lost.sort_unstable();
+        assert_eq!(lost, [1, 2, 3, 4], "the table is not lost");
+        assert!(essentials.iter().all(|key| named.contains(&key.sequence)));
+    }
+}
+
+#[test]
+fn a_block_whose_tombstone_survived_a_crash_that_it_survived_too_is_removed() {
+    let key = |sequence| BlockKey {
+        epoch: Epoch(2),
+        sequence,
+    };
+    let tombstone = Index {
+        buries: Some((Epoch(2), Range::one(0).unwrap())),
+        ..Index::default()
+    };
+    let world = World::new(Recovered {
+        current: [(Epoch(5), 0), (WAVEFORMS, 0)],
+        blocks: [(key(0), (100, Index::default())), (key(1), (100, tombstone))].into(),
+        epochs: vec![FormerEpoch {
+            epoch: Epoch(2),
+            class: Class::Essential,
+            next: 2,
+            freed_by: None,
+        }],
+        cursors: Vec::new(),
+        quarantined: Vec::new(),
+    });
+    let mut world = world;
+    world.pump();
+    assert_eq!(world.buried, [key(0)]);
+}
+
+#[test]
 fn a_disk_that_is_behind_leaves_waveforms_with_their_nodes_and_then_everything() {
     let mut world = World::fresh();
     let mut sequence = 0;

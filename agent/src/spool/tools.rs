@@ -11,6 +11,7 @@ use super::index_log::{self, IndexLog};
 use super::{CHAINS, SpoolError, lock};
 use crate::block::{Block, BlockKey, Index};
 use crate::intake;
+use crate::stand_in::StandIn;
 use bytes::Bytes;
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
@@ -19,7 +20,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use trunnion_common::block::Body;
+use trunnion_common::block::{Body, Kind};
 use trunnion_common::frame::RawFrame;
 
 /// What a spool holds.
@@ -400,18 +401,29 @@ fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
 fn index_of(bytes: &[u8]) -> Index {
     let mut index = Index::default();
     let block = trunnion_common::block::Block::parse(bytes);
-    match block.and_then(|block| block.decode()) {
+    match block
+        .as_ref()
+        .map_err(|reason| *reason)
+        .and_then(|block| block.decode())
+    {
         Ok(Body::Frames(records)) => {
             for record in records.map_while(Result::ok) {
                 if let Ok(frame) = RawFrame::parse(record.frame) {
                     let samples = frame.payload().ok().as_ref().and_then(intake::samples);
                     // A block is closed before its index is full.
                     index.add(frame.header(), samples);
+                    let bytes = super::database::encode(&record);
+                    StandIn::add(&mut index.stand_in, frame.header(), record.frame, &bytes);
                 }
             }
         }
         Ok(Body::Tombstone(tombstone)) => index.buries = Some((tombstone.epoch, tombstone.blocks)),
         _ => {}
+    }
+    if let Ok(block) = block
+        && let Some(kind) = Kind::from_number(block.envelope.kind)
+    {
+        index.stand_in = index.stand_in.or_else(|| StandIn::of(kind, block.body));
     }
     index
 }

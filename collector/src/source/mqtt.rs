@@ -490,6 +490,7 @@ fn name(error: &ConnectionError, is_connected: bool) -> End {
             StateError::ConnectionAborted if is_connected => End::ClosedByBroker,
             StateError::ConnectionAborted => End::Unreachable,
             StateError::AwaitPingResp => End::Timeout,
+            StateError::Deserialization(rumqttc::mqttbytes::Error::Io(error)) => name_io(error, is_connected),
             StateError::Deserialization(rumqttc::mqttbytes::Error::PayloadSizeLimitExceeded(_)) => {
                 End::Oversized
             }
@@ -602,6 +603,13 @@ mod tests {
                 End::Oversized,
             ),
             (state(StateError::WrongPacket), End::Protocol, End::Protocol),
+            (
+                state(StateError::Deserialization(rumqttc::mqttbytes::Error::Io(
+                    io::ErrorKind::UnexpectedEof.into(),
+                ))),
+                End::Unreachable,
+                End::ClosedByBroker,
+            ),
         ] {
             assert_eq!(name(&error, false), before, "{error}");
             assert_eq!(name(&error, true), after, "{error}");
@@ -726,8 +734,17 @@ mod tests {
         (root, config)
     }
 
-    /// What the broker said, answered by `answers` one by one; then it hangs up.
+    /// As [`answer`], and then waits until the client leaves; an empty answer hangs up at once.
     fn say(stream: &mut (impl io::Read + io::Write), answers: &[&[u8]]) {
+        let hangs_up = answers.last().is_some_and(|last| last.is_empty());
+        answer(stream, &answers[..answers.len() - usize::from(hangs_up)]);
+        if !hangs_up {
+            let _ = io::copy(stream, &mut io::sink());
+        }
+    }
+
+    /// Answers whatever the client says with one of these after the other.
+    fn answer(stream: &mut (impl io::Read + io::Write), answers: &[&[u8]]) {
         let mut room = [0; 1_024];
         for answer in answers {
             if stream.read(&mut room).is_err() || stream.write_all(answer).is_err() {
@@ -773,7 +790,7 @@ mod tests {
             (&[&[0x20, 2, 0, 3]], End::Unreachable),
             (&[&[0xd0, 0]], End::Protocol),
             (&[&CONNACK, &[0x90, 3, 0, 1, 0x80]], End::SubscriptionRefused),
-            (&[&CONNACK, &SUBACK], End::ClosedByBroker),
+            (&[&CONNACK, &SUBACK, &[]], End::ClosedByBroker),
             (
                 &[&CONNACK, &[0x90, 3, 0, 1, 1, 0x30, 0xff, 0xff, 0xff, 0x7f]],
                 End::Oversized,
@@ -819,7 +836,7 @@ mod tests {
         let (_root, config) = fake_broker(move |stream| {
             use std::io::Read;
             let publish = [&[0x32, 7, 0, 3][..], b"t/a", &[0, 9]].concat();
-            say(stream, &[&CONNACK, &[&SUBACK[..], &publish].concat()]);
+            answer(stream, &[&CONNACK, &[&SUBACK[..], &publish].concat()]);
             let mut packet = [0; 4];
             if stream.read_exact(&mut packet).is_ok() {
                 let _ = heard.send(packet);
