@@ -133,7 +133,7 @@ impl Index {
                 let last = lost.frames.last_mut().filter(|(n, b, c, ranges)| {
                     (*n, *b, *c) == stream && ranges.last().is_none_or(|last| last.end() < range.first())
                 });
-                if !last.is_some_and(|(.., ranges)| ranges.push(range).is_ok()) {
+                if last.is_none_or(|(.., ranges)| ranges.push(range).is_err()) {
                     lost.frames
                         .push((node, boot, class, [range].into_iter().collect()));
                 }

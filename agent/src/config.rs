@@ -4,6 +4,7 @@
 //! so that a person corrects a file once and not once per mistake. Relative paths are relative to the
 //! file that names them.
 
+use crate::derive;
 use crate::drain::{Drain, Order};
 use crate::enrolment::Enrolment;
 use crate::retention::Limits;
@@ -27,6 +28,8 @@ pub struct Config {
     pub block: BlockLimits,
     /// How much disk the spool may take.
     pub retention: Limits,
+    /// Which features are computed at intake.
+    pub derive: derive::Settings,
     /// What may be written to the spool's disk over its life, as its maker says, bytes.
     pub flash_endurance_bytes: Option<u64>,
     /// How a backlog is drained.
@@ -87,6 +90,14 @@ pub const RETENTION: Limits = Limits {
     essential_bytes: 64 << 20,
 };
 
+/// Features at intake: of a second, as the collector's own windows are, at 70 bytes a channel.
+pub const DERIVE: derive::Settings = derive::Settings {
+    enabled: true,
+    window: Duration::from_secs(1),
+};
+
+/// Shorter ones would weigh as much as the waveform; longer ones are no trend.
+const DERIVE_WINDOW_MS_RANGE: RangeInclusive<i64> = 100..=600_000;
 /// How a backlog is drained: a minute covers a collector's restart, and what is older alarms nobody; a
 /// fifth of the connection drains a day's backlog in less than five days at the worst, and in minutes
 /// where the connection has room.
@@ -140,6 +151,7 @@ impl Config {
                 ports: written.ports,
                 block: written.block,
                 retention: written.retention,
+                derive: written.derive,
                 flash_endurance_bytes: written.flash_endurance_bytes,
                 drain: written.drain,
                 metrics_listen: written.metrics_listen,
@@ -165,6 +177,7 @@ impl Config {
                 age: BLOCK_AGE,
             },
             retention: RETENTION,
+            derive: DERIVE,
             flash_endurance_bytes: None,
             drain: DRAIN,
             metrics_listen: None,
@@ -182,6 +195,7 @@ struct Written {
     ports: Vec<PortConfig>,
     block: BlockLimits,
     retention: Limits,
+    derive: derive::Settings,
     flash_endurance_bytes: Option<u64>,
     drain: Drain,
     metrics_listen: Option<SocketAddr>,
@@ -225,6 +239,7 @@ impl Written {
                 ),
             },
             retention: retention(&mut section, &mut problems),
+            derive: derive(&mut section, &mut problems),
             flash_endurance_bytes: flash(&mut section, &mut problems),
             drain: drain(&mut section, &mut problems),
             metrics_listen: loopback(&mut section, &mut problems),
@@ -266,6 +281,20 @@ fn retention(section: &mut Section<'_>, problems: &mut Problems) -> Limits {
             RETENTION.essential_bytes / MIB,
         ) * MIB,
     }
+}
+
+/// The table `[derive]`.
+fn derive(section: &mut Section<'_>, problems: &mut Problems) -> derive::Settings {
+    let Some(mut section) = section.table("derive", problems) else {
+        return DERIVE;
+    };
+    let written = section.integer("window_ms", DERIVE_WINDOW_MS_RANGE, problems);
+    let settings = derive::Settings {
+        enabled: section.boolean("enabled", problems).unwrap_or(DERIVE.enabled),
+        window: written.map_or(DERIVE.window, |ms| Duration::from_millis(ms.unsigned_abs())),
+    };
+    section.refuse_the_rest(problems);
+    settings
 }
 
 fn flash(section: &mut Section<'_>, problems: &mut Problems) -> Option<u64> {
@@ -535,6 +564,34 @@ mod tests {
         let (written, _) = Written::read(Path::new("agent.toml"), GOOD);
         assert_eq!(written.retention.essential_bytes, RETENTION.essential_bytes);
         assert!(written.retention.quota_bytes > 1 << 60);
+    }
+
+    #[test]
+    fn features_at_intake_are_on_unless_they_are_switched_off() {
+        let read = |text: &str| Written::read(Path::new("agent.toml"), text);
+        assert_eq!(read(GOOD).0.derive, DERIVE);
+        let (written, problems) = read(&format!("{GOOD}[derive]\nenabled = false\nwindow_ms = 500\n"));
+        assert!(problems.is_empty(), "{problems}");
+        let expected = derive::Settings {
+            enabled: false,
+            window: Duration::from_millis(500),
+        };
+        assert_eq!(written.derive, expected);
+        let found = problems_of_derive("window_ms = 5\nenabled = \"yes\"\nevery = 1\n");
+        for expected in [
+            "window_ms = 5 is outside 100 to 600000",
+            "enabled is a string, not a boolean",
+            "`every` means nothing here",
+        ] {
+            assert!(
+                found.iter().any(|problem| problem.contains(expected)),
+                "{expected}\nin {found:#?}"
+            );
+        }
+    }
+
+    fn problems_of_derive(text: &str) -> Vec<String> {
+        problems(&format!("{GOOD}[derive]\n{text}"))
     }
 
     #[test]

@@ -6,16 +6,19 @@
 //! Order matters in five places. A commit to a chain takes everything of its class received so far, so
 //! that its cursors never count a frame that is not in a block. A clock fix goes to disk before the
 //! first frame that names it does. A node is acknowledged, and a block published, only when the commit
-//! has been flushed. A block that is given up has a tombstone on disk before it is removed. What is held
-//! is not reported while essential blocks that are history wait: the report would overtake them.
+//! has been flushed. A block that is given up has a tombstone on disk before it is removed, and with the
+//! tombstone the features of what was in it. What is held is not reported while essential blocks that are
+//! history wait: the report would overtake them.
 //!
 //! An event costs what is under way, and the logarithm of what is held: nothing here walks a backlog,
 //! but for a start and for the blocks that an event itself is about.
 
+use crate::alarm::Alarms;
 use crate::block::{Block, BlockKey, Gathering, Index, span, tombstones};
 use crate::clock::Now;
 use crate::clock_sync::{ClockSync, FixInForce};
 use crate::config::Config;
+use crate::derive::Derive;
 use crate::drain;
 use crate::endpoints::Endpoints;
 use crate::floor::{Floor, Refusal};
@@ -27,7 +30,7 @@ use crate::metrics::Metrics;
 use crate::mqtt::MqttEvent;
 use crate::port::PortEvent;
 use crate::publisher::{Greeting, Publisher};
-use crate::retention::{Decision, Usage};
+use crate::retention::{Decision, DerivedPlan, Limits, Usage};
 use crate::spool::{Commit, ReadError, Recovered, Reply, Request};
 use crate::starts::Starts;
 use crate::status;
@@ -50,8 +53,8 @@ use trunnion_common::sequence::{Range, SequenceSet};
 use trunnion_common::time::ClockQuality;
 use trunnion_common::topic;
 
-/// Bytes of essential blocks not yet flushed at which lines are no longer read: the nodes hold on to
-/// their frames.
+/// Bytes of essential blocks not yet flushed at which no further frame is taken: the nodes hold on to
+/// theirs.
 const UNFLUSHED_ESSENTIAL_MAX: usize = 2 << 20;
 
 /// Bytes of waveform blocks not yet flushed at which further waveforms are left with their nodes.
@@ -113,6 +116,10 @@ pub struct Gateway {
     commit_number: u64,
     /// What the spool's disk has room for.
     room: Decision,
+    limits: Limits,
+    derived_plan: DerivedPlan,
+    derive: Derive,
+    alarms: Alarms,
     publisher: Publisher,
     starts: Starts,
     reading: usize,
@@ -212,9 +219,10 @@ impl Writer {
         }
     }
 
-    fn add(&mut self, kind: Kind, body: &[u8], index: Index, now: Now) {
+    fn add(&mut self, kind: Kind, body: &[u8], index: Index, now: Now) -> BlockKey {
         let key = self.chains[Class::Essential.index()].key();
         self.finish(Class::Essential, Block::new(key, kind, body, index), now);
+        key
     }
 
     fn add_record<T: Serialize>(&mut self, kind: Kind, record: &T, now: Now) {
@@ -323,6 +331,10 @@ impl Gateway {
             commits: [VecDeque::new(), VecDeque::new()],
             commit_number: 0,
             room: Decision::Keep,
+            limits: config.retention,
+            derived_plan: DerivedPlan::Full,
+            derive: Derive::new(config.derive),
+            alarms: Alarms::default(),
             publisher,
             starts: Starts::new(master, Vec::new()),
             reading: 0,
@@ -431,15 +443,18 @@ impl Gateway {
         self.starts = Starts::new(self.starts.start(), former);
     }
 
-    /// Whether lines must not be read for now: the disk is behind.
+    /// Whether everything is left with the nodes for now: there is no room, or the disk is behind. Only
+    /// alarms are heard.
     pub fn is_congested(&self) -> bool {
         self.room == Decision::StopIntake || self.is_behind(Class::Essential, UNFLUSHED_ESSENTIAL_MAX)
     }
 
-    /// Whether waveforms are left with their nodes for now.
-    fn declines_waveforms(&self) -> bool {
-        matches!(self.room, Decision::StopWaveformIntake | Decision::StopIntake)
-            || self.is_behind(Class::Waveform, UNFLUSHED_WAVEFORM_MAX)
+    /// Whether frames of each class are left with their nodes for now.
+    fn declines(&self) -> [bool; 2] {
+        let all = self.is_congested();
+        let waveforms = self.room == Decision::StopWaveformIntake
+            || self.is_behind(Class::Waveform, UNFLUSHED_WAVEFORM_MAX);
+        [all, all || waveforms]
     }
 
     fn is_behind(&self, class: Class, bytes_max: usize) -> bool {
@@ -463,7 +478,7 @@ impl Gateway {
     }
 
     fn handle_bytes(&mut self, line: usize, mut bytes: &[u8], arrived: Now, now: Now) {
-        let declines_waveforms = self.declines_waveforms();
+        let declines = self.declines();
         let Self {
             ports,
             lines,
@@ -471,6 +486,8 @@ impl Gateway {
             clocks,
             writer,
             metrics,
+            derive,
+            alarms,
             ..
         } = self;
         let port = &ports[line];
@@ -499,7 +516,8 @@ impl Gateway {
             };
             let header = raw.header();
             let key = (header.node, header.boot);
-            if declines_waveforms && header.class == Class::Waveform {
+            alarms.handle_frame(header, payload.as_ref(), arrived.utc);
+            if declines[header.class.index()] {
                 // As if it had not been heard: the node keeps it and sends it again.
                 metrics.frames_declined.inc();
                 continue;
@@ -515,6 +533,7 @@ impl Gateway {
             metrics.boots_forgotten.inc_by(taken.forgotten as u64);
             if taken.forgotten > 0 {
                 clocks.retain(|known, _| intake.knows(*known));
+                derive.retain(|known| intake.knows(known));
             }
             let clock = clocks
                 .entry(key)
@@ -538,6 +557,13 @@ impl Gateway {
             metrics
                 .samples
                 .inc_by(taken.samples.map_or(0, |samples| samples.range.count()));
+            match &payload {
+                Some(Payload::Waveform(waveform)) => {
+                    derive.handle_waveform(key, header.ticks, clock.number(), waveform, now.mono);
+                }
+                Some(Payload::Describe(describe)) => derive.handle_describe(key, describe),
+                _ => {}
+            }
             let record = FrameRecord {
                 arrival: arrived.utc,
                 fix: clock.number(),
@@ -568,6 +594,17 @@ impl Gateway {
             Reply::Committed(class, number) => self.handle_committed(class, number, now),
             Reply::Room(usage, decision) => self.handle_room(&usage, decision),
             Reply::Evicting(directory, blocks) => self.evict(directory, &blocks, now),
+            Reply::Alarms(image) => {
+                if !self.alarms.restore(&image) {
+                    tracing::error!(
+                        "the file of alarms holds none that this version can read; what it held is not told"
+                    );
+                }
+            }
+            Reply::AlarmsKept(is_kept) => {
+                self.alarms.handle_kept(is_kept);
+                self.metrics.alarms_refused.inc_by(u64::from(!is_kept));
+            }
             Reply::Refused(error) => {
                 self.metrics.commits_refused.inc();
                 tracing::error!(%error, "the disk refuses; nothing is acknowledged to nodes until it takes the data");
@@ -630,12 +667,13 @@ impl Gateway {
 
     fn handle_room(&mut self, usage: &Usage, decision: Decision) {
         self.metrics.observe_spool(usage);
+        self.plan_derived(self.limits.derived_plan(usage));
         self.forecast.handle_usage(usage);
         let was = std::mem::replace(&mut self.room, decision);
         if was.label() == decision.label() {
             return;
         }
-        Metrics::step(&self.metrics.retention_steps, decision).inc();
+        Metrics::step(&self.metrics.retention_steps, decision.label()).inc();
         match decision {
             Decision::Keep => tracing::info!("the spool has room again"),
             Decision::EvictWaveform { .. } | Decision::CloseWaveform => {}
@@ -646,14 +684,51 @@ impl Gateway {
             }
             Decision::StopIntake => {
                 tracing::error!(
-                    "no room in the spool for anything: nodes hold on to their frames and drop the oldest; connect the collector or make room on the disk"
+                    "no room in the spool for anything but alarms: nodes hold on to their frames and drop the oldest; connect the collector or make room on the disk"
                 );
             }
         }
     }
 
+    /// How much room features have from now on.
+    fn plan_derived(&mut self, plan: DerivedPlan) {
+        if std::mem::replace(&mut self.derived_plan, plan) == plan {
+            return;
+        }
+        Metrics::step(&self.metrics.retention_steps, plan.label()).inc();
+        self.derive.handle_plan(plan);
+        match plan {
+            DerivedPlan::Full => tracing::info!("features at intake are computed as configured again"),
+            DerivedPlan::Thin(factor) => {
+                tracing::warn!(
+                    factor,
+                    "essentials take much of the spool: features at intake are of longer stretches"
+                );
+            }
+            DerivedPlan::Stop => {
+                tracing::error!(
+                    "essentials take nearly all of the spool: no features at intake; connect the collector or make room on the disk"
+                );
+            }
+        }
+    }
+
+    /// Puts the features made so far into blocks.
+    fn add_derived(&mut self, now: Now) {
+        while let Some(body) = self.derive.poll() {
+            self.writer.add(Kind::Derived, &body, Index::default(), now);
+        }
+    }
+
     /// Puts tombstones in the place of a directory of waveforms; it goes when they are on disk.
     fn evict(&mut self, directory: u32, blocks: &[BlockKey], now: Now) {
+        // What is being computed of them goes to disk with the tombstones.
+        for index in blocks.iter().filter_map(|key| self.writer.inventory.get(*key)) {
+            for (node, boot, channel, _, range) in &index.samples {
+                self.derive.close_before((*node, *boot), *channel, range.end());
+            }
+        }
+        self.add_derived(now);
         // What has been acknowledged or given up since needs none.
         let (publisher, inventory) = (&self.publisher, &self.writer.inventory);
         let lost: Vec<(BlockKey, Index)> = blocks
@@ -716,6 +791,7 @@ impl Gateway {
                 tracing::info!(connection, "connected to the collector");
                 self.link = Link::Up;
                 self.publisher.handle_subscribed(now.mono);
+                self.alarms.handle_connected(now.mono);
                 self.tell_status(Phase::Birth, now);
             }
             MqttEvent::Message(kind, payload) => self.handle_message(kind, &payload, now),
@@ -782,6 +858,7 @@ impl Gateway {
             return;
         }
         self.metrics.blocks_acknowledged.inc_by(freed.len() as u64);
+        self.alarms.handle_acknowledged(&freed);
         for key in &freed {
             // With a tombstone the collector has also settled what it stands for.
             if let Some((epoch, blocks)) = self.writer.inventory.remove(*key) {
@@ -825,6 +902,7 @@ impl Gateway {
     /// Puts a tombstone in the place of a block.
     fn bury(&mut self, key: BlockKey, cause: LossCause, now: Now) {
         Metrics::cause(&self.metrics.blocks_lost, cause).inc();
+        self.alarms.handle_lost(key);
         let index = self.writer.inventory.get(key).unwrap_or_default();
         self.put_stand_in(&index, now);
         for tombstone in tombstones([(key, &index.without_stand_in())], cause) {
@@ -856,6 +934,7 @@ impl Gateway {
     pub fn handle_shutdown(&mut self, now: Now) {
         let now = self.keep_time(now);
         self.is_stopping = true;
+        self.derive.close_all();
         self.tell_holdings(now);
         Class::ALL.into_iter().for_each(|class| self.commit(class, now));
     }
@@ -896,6 +975,7 @@ impl Gateway {
                 self.commit(class, now);
             }
         }
+        self.poll_alarms(now);
         self.poll_link(now);
         self.poll_publisher(now);
         self.actions.pop_front()
@@ -918,13 +998,14 @@ impl Gateway {
         let publisher = self.publisher.next_timeout();
         let publisher = publisher.map(|at| at.max(self.stalled_until));
         let stall = (self.stalled_until > Duration::ZERO).then_some(self.stalled_until);
+        let alarms = self.alarms.next_timeout(self.may_commit_essentials());
         let holdings = (!self.is_stopping).then_some(self.holdings_due);
         let lines = self.lines.iter().filter(|_| !self.is_stopping).flat_map(|line| {
             let clock = line.node().and_then(|key| self.clocks.get(&key));
             [line.next_timeout(), clock.map(ClockSync::next_timeout)]
         });
         lines
-            .chain([holdings, retry, commit, stall, publisher])
+            .chain([holdings, retry, commit, stall, alarms, publisher])
             .flatten()
             .min()
             .unwrap_or(Duration::MAX)
@@ -965,9 +1046,14 @@ impl Gateway {
         self.forecast
             .handle_backlog(self.metrics.stored_bytes.get(), bytes, now.mono);
         self.metrics.observe_outlook(&self.forecast.outlook());
+        let (derived, alarms) = (self.derive.take_tally(), self.alarms.take_tally());
+        self.metrics.observe_intake(derived, alarms, self.alarms.slots());
         if self.commits[Class::Essential.index()].len() >= COMMITS_MAX {
             return;
         }
+        // Features ride in the commit of each second.
+        self.derive.handle_time(now.mono);
+        self.add_derived(now);
         if self.publisher.has_essential_history(now.mono) {
             // The report would overtake the tombstones among it, which explain what is missing, and an
             // old report among it would come after this one: it is told anew when they are through.
@@ -1045,6 +1131,24 @@ impl Gateway {
             blocks,
             cursors: self.intake.cursors(fix),
         })));
+    }
+
+    fn may_commit_essentials(&self) -> bool {
+        self.commits[Class::Essential.index()].len() < COMMITS_MAX
+    }
+
+    /// Tells of alarms and keeps them, each on its way past everything else.
+    fn poll_alarms(&mut self, now: Now) {
+        if let Some(image) = self.alarms.poll_image(now.mono) {
+            self.actions.push_back(Action::Spool(Request::KeepAlarms(image)));
+        }
+        if self.may_commit_essentials()
+            && let Some(body) = self.alarms.poll_block(now.mono)
+        {
+            let key = self.writer.add(Kind::Advisory, &body, Index::default(), now);
+            self.alarms.handle_made(key);
+            self.commit(Class::Essential, now);
+        }
     }
 
     fn poll_link(&mut self, now: Now) {

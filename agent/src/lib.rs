@@ -22,6 +22,7 @@
 //! holds it; a block leaves the spool after the collector's acknowledgement. Whatever is lost anyway is
 //! counted under a cause and reported to the collector.
 
+pub mod alarm;
 pub mod backoff;
 pub mod block;
 pub mod clock;
@@ -29,6 +30,7 @@ pub mod clock_source;
 pub mod clock_sync;
 pub mod config;
 pub mod decode;
+pub mod derive;
 pub mod diag;
 pub mod drain;
 pub mod endpoints;
@@ -165,7 +167,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
             biased;
             () = &mut shutdown => Event::Shutdown,
             Some(event) = shell.events.recv() => event,
-            Some((line, event)) = shell.port_events.recv(), if !gateway.is_congested() => Event::Port(line, event),
+            Some((line, event)) = shell.port_events.recv() => Event::Port(line, event),
             () = sleep_until(wake) => continue,
         };
         if matches!(event, Event::Shutdown) {
@@ -452,10 +454,8 @@ impl Shell {
         // Ports end when nobody receives from them; what has arrived by now is taken in.
         self.port_events.close();
         while let Some((line, event)) = self.port_events.recv().await {
-            if !gateway.is_congested() {
-                self.handle(&mut gateway, Event::Port(line, event));
-                self.perform_all(&mut gateway, self.clock.now())?;
-            }
+            self.handle(&mut gateway, Event::Port(line, event));
+            self.perform_all(&mut gateway, self.clock.now())?;
         }
         self.handle(&mut gateway, Event::Shutdown);
         let started = self.clock.now().mono;

@@ -2,7 +2,7 @@
 
 use crate::floor::Refusal;
 use crate::forecast::Outlook;
-use crate::retention::{Decision, Usage};
+use crate::retention::Usage;
 use crate::timekeeper::Timekeeper;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -77,7 +77,7 @@ pub struct Metrics {
     pub blocks_remade: Counter,
     /// Blocks lost, each with a tombstone.
     pub blocks_lost: Family<CauseLabel, Counter>,
-    /// Waveform frames left with their nodes, because there was no room for them.
+    /// Frames left with their nodes, because there was no room for them.
     pub frames_declined: Counter,
     /// Changes of what retention asks for, by what it asks for then.
     pub retention_steps: Family<StepLabel, Counter>,
@@ -121,6 +121,22 @@ pub struct Metrics {
     pub disk_free_bytes: Gauge,
     /// Nodes heard in the last ten seconds.
     pub nodes: Gauge,
+    /// Records of features computed at intake.
+    pub derived_records: Counter,
+    /// Samples of which no features were computed: their channel table had not come, or for want of room.
+    pub derived_samples_skipped: Counter,
+    /// Records of features dropped before they were in a block.
+    pub derived_records_dropped: Counter,
+    /// Alarms of nodes counted into their slots.
+    pub alarm_events: Counter,
+    /// Slots of alarms folded into their node's overflow slot.
+    pub alarms_folded: Counter,
+    /// Overflow slots of alarms forgotten.
+    pub alarms_forgotten: Counter,
+    /// Times the disk refused the file of alarms, which is then tried again.
+    pub alarms_refused: Counter,
+    /// Slots of alarms with something that the collector does not know.
+    pub alarms_untold: Gauge,
     /// Times that UTC was set.
     pub clock_steps: Counter,
     /// Whose UTC is gone by: 1 for that one, 0 for the others.
@@ -159,11 +175,25 @@ impl Metrics {
         family.get_or_create_owned(&CauseLabel { cause: cause.label() })
     }
 
-    /// The counter of this step.
-    pub fn step(family: &Family<StepLabel, Counter>, decision: Decision) -> Counter {
-        family.get_or_create_owned(&StepLabel {
-            step: decision.label(),
-        })
+    /// The counter of this step, by its label.
+    pub fn step(family: &Family<StepLabel, Counter>, step: &'static str) -> Counter {
+        family.get_or_create_owned(&StepLabel { step })
+    }
+
+    /// What became of samples and alarms at intake since this was last called.
+    pub fn observe_intake(
+        &self,
+        derived: crate::derive::Tally,
+        alarms: crate::alarm::Tally,
+        slots: (usize, usize),
+    ) {
+        self.derived_records.inc_by(derived.records);
+        self.derived_samples_skipped.inc_by(derived.samples_skipped);
+        self.derived_records_dropped.inc_by(derived.records_dropped);
+        self.alarm_events.inc_by(alarms.events);
+        self.alarms_folded.inc_by(alarms.folded);
+        self.alarms_forgotten.inc_by(alarms.forgotten);
+        self.alarms_untold.set(slots.1 as i64);
     }
 
     /// The counter of this refusal of a time.
@@ -222,7 +252,7 @@ impl Metrics {
     /// What `/metrics` answers with, from now on.
     pub fn page(&self) -> Page {
         let mut registry = Registry::with_prefix("trunnion_agent");
-        let counters: [(&str, &str, &Counter); 26] = [
+        let counters = [
             (
                 "takeovers",
                 "Connections cut soon after they were made, several in a row: another agent uses this identity",
@@ -292,7 +322,7 @@ impl Metrics {
             ),
             (
                 "frames_declined",
-                "Waveform frames left with their nodes for want of room",
+                "Frames left with their nodes for want of room",
                 &self.frames_declined,
             ),
             (
@@ -324,6 +354,41 @@ impl Metrics {
                 "disconnections",
                 "Connections to a collector that failed or ended",
                 &self.disconnections,
+            ),
+            (
+                "derived_records",
+                "Records of features computed at intake",
+                &self.derived_records,
+            ),
+            (
+                "derived_samples_skipped",
+                "Samples of which no features were computed at intake",
+                &self.derived_samples_skipped,
+            ),
+            (
+                "derived_records_dropped",
+                "Records of features dropped before they were in a block",
+                &self.derived_records_dropped,
+            ),
+            (
+                "alarm_events",
+                "Alarms of nodes counted into slots",
+                &self.alarm_events,
+            ),
+            (
+                "alarms_folded",
+                "Slots of alarms folded into their node's overflow slot",
+                &self.alarms_folded,
+            ),
+            (
+                "alarms_forgotten",
+                "Overflow slots of alarms forgotten",
+                &self.alarms_forgotten,
+            ),
+            (
+                "alarms_refused",
+                "Times the disk refused the file of alarms",
+                &self.alarms_refused,
             ),
         ];
         for (name, help, counter) in counters {
@@ -402,6 +467,11 @@ impl Metrics {
         ] {
             registry.register_with_unit(name, help, Unit::Bytes, gauge.clone());
         }
+        registry.register(
+            "alarms_untold",
+            "Slots of alarms that the collector does not know",
+            self.alarms_untold.clone(),
+        );
         registry.register(
             "clock",
             "Whose UTC the gateway goes by: 1 for that one",

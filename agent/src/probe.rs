@@ -264,9 +264,18 @@ impl Attempt<'_> {
                     return Ok(((), format!("accepted as {}", self.enrolment.gateway)));
                 }
                 Packet::ConnAck(answer) => {
+                    let todo = match answer.code {
+                        ConnectReturnCode::NotAuthorized => {
+                            "this gateway was revoked, or a foreign broker's rules leave it out: look for the refusal in the collector's log, and enrol it again with `trunnion-collector gateway add`"
+                        }
+                        ConnectReturnCode::ServiceUnavailable => {
+                            "the collector is not ready, or refuses for now: look into its log and try again"
+                        }
+                        _ => "look for the refusal of this gateway in the collector's log",
+                    };
                     return Err(Failure::new(
                         format!("the broker refuses: {:?}", answer.code),
-                        "look for the refusal of this gateway in the collector's log",
+                        todo,
                     ));
                 }
                 _ => {}

@@ -1,11 +1,22 @@
 //! What the spool keeps when there is no room for everything. Pure.
 //!
-//! The essential chain (scalars, events, clock fixes, tombstones) is never evicted. Waveforms give way,
-//! oldest directory first, each with a tombstone that is on disk before the directory goes; when not
-//! even that helps, waveforms are no longer taken in and stay with their nodes, and at last nothing is.
+//! The essential chain (scalars, events, clock fixes, tombstones, features) is never evicted. Waveforms
+//! give way, oldest directory first, each with a tombstone that is on disk before the directory goes;
+//! when not even that helps, waveforms are no longer taken in and stay with their nodes, and at last
+//! nothing is but alarms, which have a place of their own ([`crate::alarm`]).
+//!
+//! | what is short of room | step |
+//! |---|---|
+//! | waveforms | `evict_waveform`, `close_waveform`, `stop_waveform_intake` |
+//! | essentials take half of the quota | `thin_derived`: features of ten times as long stretches each |
+//! | essentials take three quarters of it | `thin_derived`: of sixty times as long ones |
+//! | essentials take nine tenths of it | `stop_derived`: the rest is for what only the nodes know |
+//! | essentials take all of it | `stop_intake` |
 //!
 //! The quota is the smaller of a number of bytes and a share of the disk that is free or the spool's
 //! own. So the spool also gives way when something else fills the disk.
+
+use std::time::Duration;
 
 /// How much the spool may take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,7 +80,7 @@ pub enum Decision {
     CloseWaveform,
     /// Waveforms are not taken in until there is room; nodes hold on to them.
     StopWaveformIntake,
-    /// Nothing is taken in until there is room.
+    /// Nothing but alarms is taken in until there is room.
     StopIntake,
 }
 
@@ -85,6 +96,44 @@ impl Decision {
         }
     }
 }
+
+/// What features computed at intake may take of the essential chain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DerivedPlan {
+    /// As configured.
+    Full,
+    /// Stretches so many times as long: so many times fewer features.
+    Thin(u32),
+    /// None.
+    Stop,
+}
+
+impl DerivedPlan {
+    /// Name in metrics and logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Full => "keep_derived",
+            Self::Thin(_) => "thin_derived",
+            Self::Stop => "stop_derived",
+        }
+    }
+
+    /// The length of a stretch that is configured to be that long.
+    pub fn window(self, configured: Duration) -> Option<Duration> {
+        match self {
+            Self::Full => Some(configured),
+            Self::Thin(factor) => Some(configured.saturating_mul(factor)),
+            Self::Stop => None,
+        }
+    }
+}
+
+/// From which percentage of the quota on essentials leave features less room.
+const DERIVED_STEPS: [(u64, DerivedPlan); 3] = [
+    (90, DerivedPlan::Stop),
+    (75, DerivedPlan::Thin(60)),
+    (50, DerivedPlan::Thin(10)),
+];
 
 impl Usage {
     /// The waveform chain, in all.
@@ -108,6 +157,16 @@ impl Limits {
             .saturating_sub(essential.saturating_add(usage.quarantine_bytes))
     }
 
+    /// What features computed at intake may take.
+    pub fn derived_plan(&self, usage: &Usage) -> DerivedPlan {
+        let taken = u128::from(usage.essential_bytes.saturating_add(usage.quarantine_bytes)) * 100;
+        let quota = u128::from(self.quota(usage));
+        let step = DERIVED_STEPS
+            .into_iter()
+            .find(|(percent, _)| taken >= quota * u128::from(*percent));
+        step.map_or(DerivedPlan::Full, |(_, plan)| plan)
+    }
+
     /// The next step; to be asked again when it has been done.
     pub fn decide(&self, usage: &Usage) -> Decision {
         let staying = usage
@@ -115,7 +174,10 @@ impl Limits {
             .iter()
             .filter(|d| d.state != DirectoryState::Leaving);
         let bytes: u64 = staying.clone().map(|directory| directory.bytes).sum();
-        if bytes <= self.waveform_quota(usage) {
+        let waveform_quota = self.waveform_quota(usage);
+        // None at all is no room, even where there is no directory that could give way: on a full disk
+        // none can be begun.
+        if bytes <= waveform_quota && waveform_quota > 0 {
             return Decision::Keep;
         }
         let find = |state| staying.clone().find(move |directory| directory.state == state);
@@ -213,6 +275,33 @@ mod tests {
         check(5, &[(90, Written)], 1_000, Decision::CloseWaveform);
         check(95, &[(6, Empty)], 1_000, Decision::StopWaveformIntake);
         check(100, &[(6, Empty)], 1_000, Decision::StopIntake);
+        check(100, &[], 1_000, Decision::StopIntake);
+        check(10, &[], 0, Decision::StopIntake);
+        check(10, &[], 25, Decision::StopWaveformIntake);
+    }
+
+    #[test]
+    fn features_give_way_in_steps_before_anything_that_only_the_nodes_know() {
+        for (essential, quarantine, free, expected) in [
+            (0, 0, 1_000, DerivedPlan::Full),
+            (49, 0, 1_000, DerivedPlan::Full),
+            (50, 0, 1_000, DerivedPlan::Thin(10)),
+            (60, 15, 1_000, DerivedPlan::Thin(60)),
+            (90, 0, 1_000, DerivedPlan::Stop),
+            // Half of 20 of its own and 20 free is 20: full by the share of the disk.
+            (20, 0, 20, DerivedPlan::Stop),
+            (15, 0, 45, DerivedPlan::Thin(10)),
+        ] {
+            let usage = Usage {
+                quarantine_bytes: quarantine,
+                ..usage(essential, &[], free)
+            };
+            assert_eq!(LIMITS.derived_plan(&usage), expected, "{usage:?}");
+        }
+        let second = Duration::from_secs(1);
+        assert_eq!(DerivedPlan::Full.window(second), Some(second));
+        assert_eq!(DerivedPlan::Thin(60).window(second), Some(60 * second));
+        assert_eq!(DerivedPlan::Stop.window(second), None);
     }
 
     #[test]

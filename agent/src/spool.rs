@@ -15,6 +15,7 @@
 //! can say what was lost with it. A ballast file keeps room on a full disk for the tombstones
 //! with which room is made.
 
+mod alarm_file;
 mod chain;
 mod database;
 mod index_log;
@@ -28,6 +29,7 @@ pub use worker::{Commit, Reply, Request, Requests, spawn};
 use crate::block::{Block, BlockKey, Index};
 use crate::intake::{BootKey, Cursor};
 use crate::retention::{Limits, Usage};
+use alarm_file::AlarmFile;
 use bytes::Bytes;
 use chain::{Chain, disk_bytes, numbered};
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, statvfs};
@@ -57,6 +59,9 @@ pub struct Spool {
     /// By class.
     chains: [Chain; 2],
     quarantine_bytes: u64,
+    alarms: AlarmFile,
+    /// The image of them that was there when the spool was opened.
+    alarms_found: Option<Vec<u8>>,
 }
 
 /// What a spool held when it was opened.
@@ -192,7 +197,10 @@ impl Spool {
                 }));
         }
         let quarantine_bytes = quarantine_bytes(&directory);
+        let (alarms, alarms_found) = AlarmFile::open(&directory);
         let spool = Self {
+            alarms,
+            alarms_found,
             _lock: lock,
             chains: [essential, waveform],
             quarantine_bytes,
@@ -247,6 +255,20 @@ impl Spool {
             }
             chain.forget(key);
         }
+    }
+
+    /// Keeps an image of the alarms' slots; durable when it returns `Ok`.
+    pub fn keep_alarms(&mut self, image: &[u8]) -> io::Result<()> {
+        self.alarms.write(image).or_else(|error| {
+            // Its room could not be had beforehand: this is what the ballast is for.
+            remove_if_there(&self.directory.join("ballast"))?;
+            self.alarms.write(image).map_err(|_| error)
+        })
+    }
+
+    /// The image of the alarms' slots that a former agent kept, once.
+    pub fn take_alarms(&mut self) -> Option<Vec<u8>> {
+        self.alarms_found.take()
     }
 
     /// What the spool takes of the disk, as far as its files are known to it.

@@ -151,6 +151,16 @@ impl<'t> Section<'t> {
         }
     }
 
+    /// Yes or no.
+    pub(crate) fn boolean(&mut self, key: &'static str, problems: &mut Problems) -> Option<bool> {
+        let value = self.ask(key)?;
+        let written = value.get_ref().as_bool();
+        if written.is_none() {
+            problems.push(self.misfit(key, value, "a boolean"));
+        }
+        written
+    }
+
     /// A table, if there is one.
     pub(crate) fn table(&mut self, key: &'static str, problems: &mut Problems) -> Option<Section<'t>> {
         let value = self.ask(key)?;

@@ -4,7 +4,6 @@ use crate::bearing::Element;
 use crate::detection::{Detection, Verdict};
 use crate::features::Finding;
 use serde::{Deserialize, Serialize};
-use trunnion_common::block::Lane;
 use trunnion_common::time::EventTime;
 
 /// What a person is told about an asset.
@@ -41,6 +40,8 @@ pub enum AdvisoryChange {
     Updated(Advisory),
     /// Over.
     Cleared(Advisory),
+    /// History shows that there was one; it is over, and says nothing of now ([`crate::history`]).
+    Found(Advisory),
 }
 
 /// The advisories of one measurement point: at most one for each element, as elements fail and are
@@ -81,7 +82,7 @@ impl Advisories {
         self.standing.iter().map(|standing| &standing.advisory)
     }
 
-    /// Takes the next window, in the order of event time: its end, what it says itself, and what it says
+    /// Takes the next live window, in the order of event time: its end, what it says itself, and what it says
     /// together with those before it.
     ///
     /// Returns at most one change for each advisory. An undecided window changes nothing: a machine that
@@ -91,7 +92,6 @@ impl Advisories {
         end: EventTime,
         verdict: &Verdict,
         detection: &Detection,
-        lane: Lane,
     ) -> Vec<AdvisoryChange> {
         if !verdict.is_decided() {
             return Vec::new();
@@ -99,7 +99,7 @@ impl Advisories {
         let news = detection
             .confirmed
             .as_ref()
-            .and_then(|finding| self.confirm(end, finding, lane));
+            .and_then(|finding| self.confirm(end, finding));
         let mut changes = Vec::new();
         for (index, standing) in self.standing.iter_mut().enumerate() {
             let supported = verdict.supports(standing.advisory.element);
@@ -126,7 +126,7 @@ impl Advisories {
     }
 
     /// Raises, upgrades or strengthens an advisory with what is confirmed; says which, and the change.
-    fn confirm(&mut self, end: EventTime, finding: &Finding, lane: Lane) -> Option<(usize, Change)> {
+    fn confirm(&mut self, end: EventTime, finding: &Finding) -> Option<(usize, Change)> {
         let position = self
             .standing
             .iter()
@@ -139,7 +139,7 @@ impl Advisories {
                     .position(|standing| finding.element.is_none() || standing.advisory.element.is_none())
             });
         let Some(position) = position else {
-            let advisory = self.raise(end, finding, lane);
+            let advisory = self.raise(end, finding);
             self.standing.push(Standing {
                 advisory,
                 decided: 0,
@@ -161,7 +161,7 @@ impl Advisories {
         Some((position, AdvisoryChange::Updated))
     }
 
-    fn raise(&self, end: EventTime, finding: &Finding, lane: Lane) -> Advisory {
+    fn raise(&self, end: EventTime, finding: &Finding) -> Advisory {
         let element = finding.element.map_or("undetermined", Element::label);
         Advisory {
             id: format!("{}/{}/{element}/{}", self.asset, self.point, end.0),
@@ -173,7 +173,7 @@ impl Advisories {
             last_seen: end,
             evidence: finding.clone(),
             recommendation: recommendation(finding.element).to_owned(),
-            backfill: lane == Lane::Backfill,
+            backfill: false,
         }
     }
 }
@@ -184,7 +184,10 @@ impl AdvisoryChange {
     /// The advisory as it is after the change.
     pub const fn advisory(&self) -> &Advisory {
         match self {
-            Self::Raised(advisory) | Self::Updated(advisory) | Self::Cleared(advisory) => advisory,
+            Self::Raised(advisory)
+            | Self::Updated(advisory)
+            | Self::Cleared(advisory)
+            | Self::Found(advisory) => advisory,
         }
     }
 }
@@ -215,7 +218,7 @@ impl Standing {
 
 /// ISO 13379-1:2012 asks that a diagnosis come with the action to take; how long a seeded or spalled
 /// race lasts cannot be told from one finding, so none promises a time.
-const fn recommendation(element: Option<Element>) -> &'static str {
+pub(crate) const fn recommendation(element: Option<Element>) -> &'static str {
     match element {
         Some(Element::OuterRace) => {
             "Check lubrication, load and fit of the outer ring; plan to replace the bearing and look for spalling in its load zone."
@@ -285,13 +288,14 @@ mod tests {
             let detection = self.detector.handle_window(verdict.clone());
             let end = EventTime(self.seconds * 1_000_000_000);
             self.advisories
-                .handle_window(end, &verdict, &detection, Lane::Live)
+                .handle_window(end, &verdict, &detection)
                 .into_iter()
                 .map(|change| {
                     let word = match &change {
                         AdvisoryChange::Raised(_) => "raised",
                         AdvisoryChange::Updated(_) => "updated",
                         AdvisoryChange::Cleared(_) => "cleared",
+                        AdvisoryChange::Found(_) => "found",
                     };
                     let element = change.advisory().element.map_or("undetermined", Element::label);
                     format!("{} {word} {element}", self.seconds)
@@ -368,26 +372,6 @@ mod tests {
                 "12 cleared outer_race",
             ],
         );
-    }
-
-    #[test]
-    fn history_is_marked() {
-        let mut detector = Detector::default();
-        let mut advisories = Advisories::new("pump-1", "de");
-        let mut changes = Vec::new();
-        for second in 1..=3 {
-            let verdict = Verdict::Fault(Finding {
-                element: Some(Element::Cage),
-                order: 0.4,
-                score: 4.0,
-                runner_up: 0.0,
-                lines: Vec::new(),
-                band_hz: (1.0, 5000.0),
-            });
-            let detection = detector.handle_window(verdict.clone());
-            changes.extend(advisories.handle_window(EventTime(second), &verdict, &detection, Lane::Backfill));
-        }
-        assert!(matches!(changes.as_slice(), [AdvisoryChange::Raised(advisory)] if advisory.backfill));
     }
 
     #[test]

@@ -78,6 +78,13 @@ impl Persistence {
     }
 }
 
+impl Persistence {
+    /// How many windows are looked back on.
+    pub const fn of(&self) -> u8 {
+        self.of
+    }
+}
+
 impl Default for Persistence {
     /// 3 of 5: at a chance of 1 in 1000 for one window to be wrong, 1 in 10^8 for a detection, and at
     /// windows of 1 s still a decision within 5 s.
@@ -122,6 +129,14 @@ impl Detector {
         }
         self.recent.push_back(verdict);
         self.detection()
+    }
+
+    /// So many windows never came. Each keeps its place and supports nothing: what was found before an
+    /// outage and after it does not add up.
+    pub fn handle_gap(&mut self, windows: u64) {
+        for _ in 0..windows.min(self.persistence.of.into()) {
+            let _ = self.handle_window(Verdict::Undecided { coverage: 0.0 });
+        }
     }
 
     fn detection(&self) -> Detection {
@@ -226,6 +241,22 @@ mod tests {
         check("???", "...");
         check("oo?o", "...o");
         check("oo???o", "......");
+    }
+
+    #[test]
+    fn an_outage_does_not_add_up_what_lies_around_it() {
+        for (missing, confirms) in [(2, true), (3, false), (u64::MAX, false)] {
+            let mut detector = Detector::default();
+            let fault = || Verdict::Fault(finding(Some(Element::Cage), 4.0));
+            detector.handle_window(fault());
+            detector.handle_window(fault());
+            detector.handle_gap(missing);
+            assert_eq!(
+                detector.handle_window(fault()).confirmed.is_some(),
+                confirms,
+                "{missing}"
+            );
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod detection;
 pub mod door;
 pub mod features;
 pub mod fleet;
+pub mod history;
 pub mod ingest;
 pub mod init;
 pub mod journal;

@@ -26,6 +26,7 @@
 mod counters;
 mod firing;
 mod overdue;
+mod placement;
 mod reports;
 mod runner;
 #[cfg(test)]
@@ -42,16 +43,18 @@ use crate::advisory::{Advisories, AdvisoryChange};
 use crate::alarm::AlarmRow;
 use crate::dead_letter::{DeadLetter, DeadReason};
 use crate::derived::{self, DerivedRow};
-use crate::detection::Detector;
 use crate::features::Analyzer;
 use crate::fleet::Fleet;
+use crate::history::History;
 use crate::ingest::dedup::{BOOTS_MAX as BOOTS_OF_NODE_MAX, FrameSets, FrameVerdict, NODES_MAX};
 use crate::journal::{Commit, Entry, Position};
 use crate::ledger::{AccountKey, Ledger, LedgerRow, Unnamed};
 use crate::settings::{Schedule, Settings};
 use crate::state::{FeatureRow, FleetRow, SeriesKey};
 use crate::watermark::Watermark;
-use crate::window::{Run, Signal, Windows};
+use crate::window::Windows;
+use firing::Watch;
+use placement::Missing;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -133,7 +136,8 @@ pub struct PipelineState {
     waiting: Waiting,
     ledger: Ledger,
     channels: BTreeMap<ChannelKey, Channel>,
-    detectors: BTreeMap<SeriesKey, Detector>,
+    detectors: BTreeMap<SeriesKey, Watch>,
+    histories: BTreeMap<SeriesKey, History>,
     advisories: BTreeMap<(String, String), Advisories>,
     fleets: BTreeMap<EventTime, String>,
     counters: Counters,
@@ -144,8 +148,8 @@ pub struct PipelineState {
     overdue_looked: i64,
 }
 
-/// A channel of a node, and whether its samples are history: live and backfill progress apart.
-type ChannelKey = (NodeId, ChannelId, bool);
+/// A channel of a node.
+type ChannelKey = (NodeId, ChannelId);
 
 /// What explains a boot's samples.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -156,32 +160,11 @@ struct Boot {
     heard: EventTime,
 }
 
-/// A channel's samples in event time.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+/// A channel's samples in event time, live and history alike.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 struct Channel {
     windows: Windows,
     watermark: Watermark,
-    /// Of the samples that came last.
-    boot: BootId,
-    class: Class,
-}
-
-/// Consecutive samples with everything that explains them.
-struct Samples {
-    origin: Origin,
-    account: AccountKey,
-    class: Class,
-    range: Range,
-    time: EventTime,
-    values: Vec<f32>,
-    signal: Signal,
-}
-
-/// What samples wait for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Missing {
-    Fix,
-    Table,
 }
 
 impl Default for Pipeline {
@@ -530,166 +513,6 @@ impl Pipeline {
         let boot = self.state.boots.entry(source).or_default();
         boot.heard = self.state.now;
         boot
-    }
-
-    /// Places a frame's samples; what it says if they have to wait.
-    fn take_frame(&mut self, origin: &Origin, fix: u32, bytes: &[u8]) -> Option<Missing> {
-        match self.explain_frame(origin, fix, bytes) {
-            Ok(Ok(samples)) => {
-                self.place(&samples);
-                None
-            }
-            Ok(Err(missing)) => Some(missing),
-            Err((reason, account, range)) => {
-                self.state.ledger.refuse(account, range);
-                self.bury(origin, DeadReason::Rejected(reason), bytes);
-                None
-            }
-        }
-    }
-
-    /// A frame's samples with their time and unit, or what they wait for, or why they are refused.
-    #[allow(
-        clippy::type_complexity,
-        reason = "three outcomes, told apart once by the caller"
-    )]
-    fn explain_frame(
-        &self,
-        origin: &Origin,
-        fix: u32,
-        bytes: &[u8],
-    ) -> Result<Result<Samples, Missing>, (RejectReason, AccountKey, Range)> {
-        let parsed = RawFrame::parse(bytes).ok();
-        let (header, payload) = parsed
-            .and_then(|frame| Some((*frame.header(), frame.payload().ok()?)))
-            .expect("the frame was parsed when it came, and has waited unchanged");
-        let (account, range) = sample_range(&header, &payload)
-            .expect("its range was looked at when it came, and has not changed");
-        let refused = |reason| (reason, account, range);
-        let Some(boot) = self.state.boots.get(&(header.node, header.boot)) else {
-            return Ok(Err(Missing::Table));
-        };
-        let revision = match &payload {
-            Payload::Waveform(waveform) => waveform.revision,
-            Payload::Scalar(scalar) => scalar.revision,
-            _ => return Err(refused(RejectReason::Payload)),
-        };
-        let Some(table) = boot.tables.get(&revision) else {
-            return Ok(Err(Missing::Table));
-        };
-        let descriptor = table
-            .get(account.2.index())
-            .ok_or(refused(RejectReason::UnknownChannel))?;
-        if descriptor.rate_mhz == 0 {
-            return Err(refused(RejectReason::Payload));
-        }
-        let values = match &payload {
-            Payload::Waveform(waveform) => {
-                let raw = waveform.samples().map_err(refused)?;
-                raw.map(|raw| f32::from(raw) * descriptor.scale).collect()
-            }
-            Payload::Scalar(scalar) => scalar
-                .readings
-                .iter()
-                .map(|reading| reading.unwrap_or(f32::NAN))
-                .collect(),
-            _ => Vec::new(),
-        };
-        let Some(fix) = boot.fixes.get(&fix) else {
-            return Ok(Err(Missing::Fix));
-        };
-        Ok(Ok(Samples {
-            origin: origin.clone(),
-            account,
-            class: header.class,
-            range,
-            time: fix.event_time(header.ticks),
-            values,
-            signal: Signal {
-                rate_mhz: descriptor.rate_mhz,
-                unit: descriptor.unit,
-                band_high_hz: f64::from(descriptor.band_high_hz),
-                waveform: matches!(payload, Payload::Waveform(_)),
-            },
-        }))
-    }
-
-    /// Places readings, each at its own time; what it says if they have to wait.
-    fn take_readings(&mut self, origin: &Origin, readings: &Readings) -> Option<Missing> {
-        let source = (readings.node, readings.boot);
-        let fix = self
-            .state
-            .boots
-            .get(&source)
-            .and_then(|boot| boot.fixes.get(&readings.fix).copied());
-        let Some(fix) = fix else {
-            return Some(Missing::Fix);
-        };
-        for (index, (ticks, reading)) in (readings.first_sample..).zip(&readings.readings) {
-            let Some(range) = Range::one(index) else {
-                break;
-            };
-            self.place(&Samples {
-                origin: origin.clone(),
-                account: (readings.node, readings.boot, readings.channel),
-                class: Class::Essential,
-                range,
-                time: fix.event_time(*ticks),
-                values: vec![reading.unwrap_or(f32::NAN)],
-                signal: Signal {
-                    rate_mhz: 0,
-                    unit: readings.unit,
-                    band_high_hz: f64::MAX,
-                    waveform: false,
-                },
-            });
-        }
-        None
-    }
-
-    /// Samples whose time and unit are known: ledger, window, watermark.
-    fn place(&mut self, samples: &Samples) {
-        let new = self.state.ledger.store(samples.account, samples.range);
-        let (node, boot, channel_id) = samples.account;
-        let key = (node, channel_id, samples.origin.backfill);
-        let channel = self.state.channels.entry(key).or_insert_with(|| Channel {
-            windows: Windows::default(),
-            watermark: Watermark::default(),
-            boot,
-            class: samples.class,
-        });
-        (channel.boot, channel.class) = (boot, samples.class);
-        let (schedule, now) = (&self.state.settings, self.state.now);
-        let settings = schedule.at(now).windows;
-        let cut = |time| schedule.cut(time, samples.signal.waveform);
-        let whole = Run {
-            boot,
-            first: samples.range.first(),
-            time: samples.time,
-            signal: samples.signal,
-            values: &samples.values,
-            backfill: samples.origin.backfill,
-        };
-        let mut ahead = 0;
-        for part in new {
-            let skipped = part.first() - whole.first;
-            let at = skipped as usize;
-            let run = Run {
-                first: part.first(),
-                time: whole.time_after(skipped),
-                values: &samples.values[at..at + part.count() as usize],
-                ..whole
-            };
-            let misplaced = channel.windows.place(&run, cut, &settings, now);
-            self.state.counters.samples_stored += part.count();
-            self.state.counters.samples_late += misplaced.late;
-            ahead += misplaced.ahead;
-        }
-        self.state.counters.samples_ahead += ahead;
-        if ahead == 0 {
-            let end = whole.time_after(samples.range.count());
-            channel.watermark.observe(end, now);
-        }
     }
 
     /// Lets samples wait for what is missing.

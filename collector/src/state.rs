@@ -345,25 +345,31 @@ fn write_features(to: &Transaction<'_>, row: &FeatureRow, published: EventTime) 
     if row.decided {
         reports::clear_derived(to, channel, row.start, row.end)?;
     }
-    // A replay must not make a window look published later than it was; a correction is news.
-    to.prepare_cached(
-        "INSERT INTO window(channel, start, end, coverage, decided, revision, backfill, published)
+    // A replay must not make a window look published later than it was, nor bring back what has been
+    // corrected; a correction is news.
+    let written = to
+        .prepare_cached(
+            "INSERT INTO window(channel, start, end, coverage, decided, revision, backfill, published)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
          ON CONFLICT DO UPDATE SET end = excluded.end, coverage = excluded.coverage,
             decided = excluded.decided, backfill = excluded.backfill,
             published = iif(excluded.revision > revision, excluded.published, published),
-            revision = excluded.revision",
-    )?
-    .execute(params![
-        channel,
-        row.start.0,
-        row.end.0,
-        f64::from(row.coverage),
-        row.decided,
-        row.revision,
-        row.backfill,
-        published.0
-    ])?;
+            revision = excluded.revision
+         WHERE excluded.revision >= revision",
+        )?
+        .execute(params![
+            channel,
+            row.start.0,
+            row.end.0,
+            f64::from(row.coverage),
+            row.decided,
+            row.revision,
+            row.backfill,
+            published.0
+        ])?;
+    if written == 0 {
+        return Ok(());
+    }
     for (feature, value) in &row.values {
         to.prepare_cached("INSERT OR IGNORE INTO series(channel, feature) VALUES (?1, ?2)")?
             .execute(params![channel, feature])?;
@@ -558,6 +564,42 @@ mod tests {
         let state = State::open(&path).unwrap();
         let reader = State::open_reader(&path).unwrap();
         (dir, state, reader)
+    }
+
+    #[test]
+    fn a_replay_does_not_bring_back_what_has_been_corrected() {
+        let (_dir, mut state, reader) = open();
+        let partial = FeatureRow {
+            coverage: 0.5,
+            ..features("fan", 0, 1.0)
+        };
+        let whole = FeatureRow {
+            revision: 1,
+            backfill: true,
+            ..features("fan", 0, 2.0)
+        };
+        for row in [&partial, &whole, &partial] {
+            let batch = Batch {
+                features: vec![row.clone()],
+                ..Batch::default()
+            };
+            state.write(&batch).unwrap();
+        }
+        let query = SeriesQuery {
+            series: key("fan"),
+            feature: "rms".to_owned(),
+            from: EventTime(0),
+            to: EventTime(10),
+            limit: 10,
+        };
+        let seen = reader.series(&query).unwrap();
+        let [value] = seen[..] else {
+            panic!("{seen:?}");
+        };
+        assert_eq!(
+            (value.value, value.coverage, value.revision, value.backfill),
+            (2.0, 1.0, 1, true)
+        );
     }
 
     #[test]

@@ -6,16 +6,28 @@
 //! index and never by their time stamp, whose jitter would tear the signal.
 //!
 //! Call [`Windows::place`] for samples that have not been placed before, in any order, and
-//! [`Windows::fire`] with the watermark after it. Windows fire from the front, each exactly once, when
-//! the watermark has passed their end or when they are complete between two neighbours.
+//! [`Windows::fire`] after it, with the [outlook](Outlook) that [`crate::watermark`] gives of each window:
+//! live windows fire in the order of their time, those of history as they are filled.
+//!
+//! A window fires once with what it has. If more may still come for it, as where an outage begins and
+//! ends, its samples are kept; what comes then is added, and the window fires once more, with the next
+//! revision and always with more samples than before.
 //!
 //! | a sample that comes | verdict |
 //! |---|---|
 //! | for an open or a new window | on time |
-//! | for a window that has fired | late: counted; it stays in the journal and in the ledger |
+//! | for a window that has fired and is kept | late: it corrects the window |
+//! | for another window that has fired | too late: counted; it stays in the journal and in the ledger |
 //! | more than [`WindowSettings::lead_ns`] ahead of the journal's clock | too far ahead: counted, nothing moves |
+//!
+//! | memory of a channel | bound | what happens there |
+//! |---|---|---|
+//! | open windows | [`OPEN_MAX`] | the first fires with what it has, and is kept |
+//! | windows kept | [`KEPT_MAX`] | the earliest is given up: it stays as it fired |
+//! | spans that have fired | [`SPANS_MAX`] | the time between the two earliest counts as fired |
 
 use crate::detection::MINIMUM_COVERAGE;
+use crate::watermark::{Outlook, Patience, Span};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use trunnion_common::id::BootId;
@@ -33,7 +45,7 @@ pub struct WindowSettings {
     pub offset_ns: i64,
     /// How long after the watermark has passed its end a window still waits, nanoseconds.
     pub lateness_ns: i64,
-    /// How far the watermark trails the latest sample while a frame is missing, nanoseconds.
+    /// How far live samples come past a missing frame before it is waited for no longer, nanoseconds.
     pub trail_ns: i64,
     /// How long a silent channel's windows wait for the rest of their samples, nanoseconds.
     pub idle_ns: i64,
@@ -63,6 +75,14 @@ impl Default for WindowSettings {
 }
 
 impl WindowSettings {
+    /// How long windows wait for what is missing.
+    pub const fn patience(&self) -> Patience {
+        Patience {
+            lateness_ns: self.lateness_ns,
+            trail_ns: self.trail_ns,
+        }
+    }
+
     /// How event time is cut for fast channels, or for slow ones.
     pub const fn grid(&self, fast: bool) -> Grid {
         Grid {
@@ -94,6 +114,14 @@ pub struct Cut {
 
 /// Most windows open at once per channel; one more, and the first fires with what it has.
 pub const OPEN_MAX: usize = 16;
+
+/// Most fired windows kept per channel for what may still come: an outage makes two, where it begins and
+/// where it ends, until its history has come.
+pub const KEPT_MAX: usize = 8;
+
+/// Most spans of event time that have fired, told apart per channel: an outage parts two, until its
+/// history has come.
+pub const SPANS_MAX: usize = 64;
 
 /// Values that a window takes beyond twice what its rate makes of its length, before it holds no signal.
 const PLACED_SPARE: u64 = 4_096;
@@ -197,16 +225,22 @@ pub struct Fired {
     pub decided: bool,
     /// Whether any of it is history.
     pub backfill: bool,
+    /// 0 when it fires for the first time, counted up by corrections.
+    pub revision: u32,
+    /// Whether it says how things are now: live, not corrected, and later than those before it.
+    pub current: bool,
 }
 
 /// The windows of one channel.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Windows {
     open: BTreeMap<i64, Open>,
-    /// Everything before this has fired.
-    floor: Option<i64>,
-    /// The index after the last sample of the window that fired last, if it had no gap.
-    fired_end: Option<(BootId, u64)>,
+    /// Fired, and more may come for them.
+    kept: BTreeMap<i64, Open>,
+    /// What has fired: from and to, ascending; none overlap or touch.
+    fired: Vec<(i64, i64)>,
+    /// Where the latest live window ends that has fired.
+    live_end: Option<i64>,
 }
 
 /// A window that collects.
@@ -220,7 +254,11 @@ struct Open {
     signal: Signal,
     /// Samples of two boots, rates or units came, or far too many: they do not make one signal.
     mixed: bool,
+    /// Whether live samples, and whether history came.
+    live: bool,
     backfill: bool,
+    /// How often it has fired.
+    revision: u32,
     /// Values that came, not a number not counted.
     placed: u64,
     /// Runs of samples by the index of their first; none overlap or touch.
@@ -250,71 +288,112 @@ impl Windows {
             let count = (upto - at) as u64;
             if ahead {
                 misplaced.ahead += count;
-            } else if self.floor.is_some_and(|floor| start < floor) {
-                misplaced.late += count;
             } else {
-                self.open
-                    .entry(start)
-                    .or_insert_with(|| Open::new(start, end, length, run))
-                    .place(run, at, upto);
+                match self.collecting(start, || Open::new(start, end, length, run)) {
+                    Some(open) => open.place(run, at, upto),
+                    None => misplaced.late += count,
+                }
             }
             at = upto;
         }
         misplaced
     }
 
-    /// Fires the front window, if it is time: the watermark has passed it, it is complete, or there
-    /// are too many. Call until `None`.
-    pub fn fire(&mut self, watermark: EventTime, settings: &WindowSettings) -> Option<Fired> {
-        let (_, front) = self.open.first_key_value()?;
-        let passed = front.end.saturating_add(settings.lateness_ns) <= watermark.0;
-        if passed || self.open.len() > OPEN_MAX || self.front_is_complete() {
-            self.fire_front(settings)
-        } else {
-            None
-        }
+    /// Fires a window that is due, or the first when there are too many. Call until `None`.
+    pub fn fire(&mut self, settings: &WindowSettings, look: impl Fn(&Span) -> Outlook) -> Option<Fired> {
+        self.kept.retain(|_, open| look(&open.span()).grows);
+        let mut live_waits = false;
+        let due = self.open.iter().find_map(|(&start, open)| {
+            let span = open.span();
+            if span.live && live_waits {
+                return None;
+            }
+            let outlook = look(&span);
+            live_waits |= span.live && !outlook.due;
+            outlook.due.then_some((start, outlook.grows))
+        });
+        let (start, grows) = match due {
+            Some(due) => due,
+            None if self.open.len() > OPEN_MAX => {
+                let (&start, first) = self.open.first_key_value()?;
+                (start, look(&first.span()).grows)
+            }
+            None => return None,
+        };
+        self.fire_at(start, grows, settings)
     }
 
-    /// Fires the front window of a silent channel, if it has ended by the journal's clock. Call until `None`.
-    pub fn fire_idle(&mut self, now: EventTime, settings: &WindowSettings) -> Option<Fired> {
-        let (_, front) = self.open.first_key_value()?;
-        if front.end.saturating_add(settings.lateness_ns) <= now.0 {
-            self.fire_front(settings)
-        } else {
-            None
-        }
+    /// Fires a window that has ended by the journal's clock and that nothing comes for any more: `idle`
+    /// says whether the live samples have fallen silent, and whether history has. Call until `None`.
+    pub fn fire_idle(
+        &mut self,
+        now: EventTime,
+        idle: [bool; 2],
+        settings: &WindowSettings,
+        look: impl Fn(&Span) -> Outlook,
+    ) -> Option<Fired> {
+        let span = self.open.values().map(Open::span).find(|span| {
+            idle[usize::from(!span.live)] && span.end.saturating_add(settings.lateness_ns) <= now.0
+        })?;
+        self.fire_at(span.start, look(&span).grows, settings)
     }
 
-    /// Whether any window is open.
+    /// Whether no window is open.
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// Whether the front window is one run between the last sample that fired and the first of the
-    /// next window: then nothing can come for it, even if a frame is missing elsewhere.
-    fn front_is_complete(&self) -> bool {
-        let mut open = self.open.values();
-        let (Some(front), Some(next)) = (open.next(), open.next()) else {
-            return false;
-        };
-        let mut runs = front.runs.iter();
-        match (runs.next(), runs.next()) {
-            (Some((&first, run)), None) if !front.mixed && front.boot == next.boot => {
-                let bounded_below = first == 0 || self.fired_end == Some((front.boot, first));
-                bounded_below && next.runs.contains_key(&(first + run.len() as u64))
+    /// The window that begins there and still collects.
+    fn collecting(&mut self, start: i64, new: impl FnOnce() -> Open) -> Option<&mut Open> {
+        use std::collections::btree_map::Entry;
+        match self.open.entry(start) {
+            Entry::Occupied(open) => Some(open.into_mut()),
+            Entry::Vacant(room) => {
+                let has_fired = self.fired.iter().any(|&(from, to)| from <= start && start < to);
+                match self.kept.remove(&start) {
+                    Some(kept) => Some(room.insert(kept)),
+                    None if has_fired => None,
+                    None => Some(room.insert(new())),
+                }
             }
-            _ => false,
         }
     }
 
-    fn fire_front(&mut self, settings: &WindowSettings) -> Option<Fired> {
-        let (_, front) = self.open.pop_first()?;
-        self.floor = self.floor.max(Some(front.end));
-        let last = front.runs.last_key_value();
-        self.fired_end = last
-            .filter(|_| !front.mixed)
-            .map(|(first, run)| (front.boot, first + run.len() as u64));
-        Some(front.fire(settings))
+    fn fire_at(&mut self, start: i64, grows: bool, settings: &WindowSettings) -> Option<Fired> {
+        let mut open = self.open.remove(&start)?;
+        let mut fired = open.fire(settings);
+        if open.revision == 0 {
+            self.note_fired(open.start, open.end);
+            if open.live {
+                let is_latest = self.live_end.is_none_or(|end| end <= open.start);
+                fired.current = is_latest && !open.backfill;
+                self.live_end = self.live_end.max(Some(open.end));
+            }
+        }
+        open.revision += 1;
+        if grows && !open.mixed {
+            self.kept.insert(start, open);
+            if self.kept.len() > KEPT_MAX {
+                self.kept.pop_first();
+            }
+        }
+        Some(fired)
+    }
+
+    fn note_fired(&mut self, mut from: i64, mut to: i64) {
+        self.fired.retain(|known| {
+            let apart = known.1 < from || to < known.0;
+            if !apart {
+                (from, to) = (from.min(known.0), to.max(known.1));
+            }
+            apart
+        });
+        let at = self.fired.partition_point(|known| known.0 < from);
+        self.fired.insert(at, (from, to));
+        if self.fired.len() > SPANS_MAX {
+            let lowest = self.fired.remove(0);
+            self.fired[0].0 = lowest.0;
+        }
     }
 }
 
@@ -334,7 +413,9 @@ impl Open {
             boot: run.boot,
             signal: run.signal,
             mixed: false,
+            live: false,
             backfill: false,
+            revision: 0,
             placed: 0,
             runs: BTreeMap::new(),
         }
@@ -343,6 +424,7 @@ impl Open {
     fn place(&mut self, run: &Run<'_>, at: usize, upto: usize) {
         let values = &run.values[at..upto];
         self.backfill |= run.backfill;
+        self.live |= !run.backfill;
         self.placed += values.iter().filter(|value| !value.is_nan()).count() as u64;
         // A clock that stands still would put everything into one window.
         let overfull = self.placed > 2 * self.wanted() + PLACED_SPARE;
@@ -379,7 +461,19 @@ impl Open {
         ((samples + NANOS_MILLI / 2) / NANOS_MILLI) as u64
     }
 
-    fn fire(self, settings: &WindowSettings) -> Fired {
+    /// As far as progress is concerned.
+    fn span(&self) -> Span {
+        let period_ns = NANOS_MILLI.checked_div(self.signal.rate_mhz.into()).unwrap_or(0);
+        Span {
+            start: self.start,
+            end: self.end,
+            boot: self.boot,
+            period_ns: saturate(period_ns),
+            live: self.live && self.revision == 0,
+        }
+    }
+
+    fn fire(&self, settings: &WindowSettings) -> Fired {
         let wanted = self.wanted() as usize;
         let coverage = match wanted {
             0 => 1.0,
@@ -396,6 +490,8 @@ impl Open {
             coverage: coverage as f32,
             decided,
             backfill: self.backfill,
+            revision: self.revision,
+            current: false,
         }
     }
 
@@ -469,7 +565,16 @@ mod tests {
     }
 
     fn fire(windows: &mut Windows, watermark: i64) -> Vec<Fired> {
-        std::iter::from_fn(|| windows.fire(EventTime(watermark), &settings())).collect()
+        fire_growing(windows, watermark, false)
+    }
+
+    /// As above, and whether more may come for each.
+    fn fire_growing(windows: &mut Windows, watermark: i64, grows: bool) -> Vec<Fired> {
+        let look = |span: &Span| Outlook {
+            due: span.end <= watermark,
+            grows,
+        };
+        std::iter::from_fn(|| windows.fire(&settings(), look)).collect()
     }
 
     #[test]
@@ -538,18 +643,80 @@ mod tests {
     }
 
     #[test]
-    fn a_complete_window_does_not_wait_for_the_watermark() {
+    fn what_comes_for_a_window_that_is_kept_corrects_it() {
         let mut windows = Windows::default();
-        let _ = place(&mut windows, 0, 0, 100);
-        assert!(fire(&mut windows, 0).is_empty());
-        let _ = place(&mut windows, 0, 100, 120);
-        assert_eq!(fire(&mut windows, 0).len(), 1);
-        // The next one has a hole at its end.
-        let _ = place(&mut windows, 0, 120, 199);
-        let _ = place(&mut windows, 0, 200, 220);
-        assert!(fire(&mut windows, 0).is_empty());
-        let _ = place(&mut windows, 0, 199, 200);
-        assert_eq!(fire(&mut windows, 0)[0].samples, indexes(100, 200));
+        let _ = place(&mut windows, 0, 0, 90);
+        let fired = fire_growing(&mut windows, SECOND, true).remove(0);
+        assert_eq!((fired.revision, fired.decided, fired.current), (0, false, true));
+        assert_eq!(place(&mut windows, 0, 90, 100), Misplaced::default());
+        let fired = fire(&mut windows, SECOND).remove(0);
+        assert_eq!((fired.revision, fired.decided, fired.current), (1, true, false));
+        assert_eq!(fired.samples, indexes(0, 100));
+        // Nothing more can come, so it is not kept any longer.
+        assert!(windows.kept.is_empty());
+    }
+
+    #[test]
+    fn windows_of_the_past_are_neither_too_late_nor_of_now() {
+        let mut windows = Windows::default();
+        let _ = place(&mut windows, 0, 500, 600);
+        assert!(fire(&mut windows, 6 * SECOND)[0].current);
+        for second in [3, 1, 2] {
+            assert_eq!(
+                place(&mut windows, 0, second * RATE, (second + 1) * RATE),
+                Misplaced::default()
+            );
+            let fired = fire(&mut windows, 6 * SECOND).remove(0);
+            assert_eq!((fired.decided, fired.current), (true, false), "{second}");
+        }
+        assert_eq!(windows.fired, [(SECOND, 4 * SECOND), (5 * SECOND, 6 * SECOND)]);
+        let history = Run {
+            backfill: true,
+            ..run(0, 600, &[0.0; 100])
+        };
+        let _ = windows.place(&history, cut, &settings(), EventTime(0));
+        let fired = fire(&mut windows, 7 * SECOND).remove(0);
+        assert!(fired.backfill && !fired.current, "history says nothing of now");
+    }
+
+    #[test]
+    fn live_windows_fire_in_order_and_history_does_not_hold_them_back() {
+        let mut windows = Windows::default();
+        let _ = place(&mut windows, 0, 0, 300);
+        let history = Run {
+            backfill: true,
+            ..run(0, 400, &[0.0; 100])
+        };
+        let _ = windows.place(&history, cut, &settings(), EventTime(0));
+        let mut fire = |waiting: i64| {
+            let look = |span: &Span| Outlook {
+                due: span.start != waiting * SECOND,
+                grows: false,
+            };
+            let fired = std::iter::from_fn(|| windows.fire(&settings(), look));
+            fired.map(|fired| fired.start.0 / SECOND).collect::<Vec<_>>()
+        };
+        assert_eq!(fire(1), [0, 4]);
+        assert_eq!(fire(9), [1, 2]);
+    }
+
+    #[test]
+    fn what_is_kept_and_what_is_known_to_have_fired_is_bounded() {
+        let mut windows = Windows::default();
+        let now = EventTime(1_000 * SECOND);
+        let place = |windows: &mut Windows, first: u64, end: u64| {
+            windows.place(&run(0, first, &indexes(first, end)), cut, &settings(), now)
+        };
+        for n in 0..2 * SPANS_MAX as u64 {
+            let _ = place(&mut windows, 2 * n * RATE, 2 * n * RATE + 50);
+            assert_eq!(fire_growing(&mut windows, i64::MAX, true).len(), 1);
+        }
+        assert_eq!((windows.kept.len(), windows.fired.len()), (KEPT_MAX, SPANS_MAX));
+        // The first one was given up: what comes for it, and for what lay between, is too late.
+        assert_eq!(place(&mut windows, 50, 60), Misplaced { late: 10, ahead: 0 });
+        assert_eq!(place(&mut windows, 110, 120), Misplaced { late: 10, ahead: 0 });
+        let last = (4 * SPANS_MAX as u64 - 2) * RATE;
+        assert_eq!(place(&mut windows, last + 50, last + 60), Misplaced::default());
     }
 
     #[test]
@@ -583,12 +750,28 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_channel_fires_by_the_journals_clock() {
-        let mut windows = Windows::default();
-        let _ = place(&mut windows, 0, 0, 40);
-        assert_eq!(windows.fire_idle(EventTime(SECOND - 1), &settings()), None);
-        let fired = windows.fire_idle(EventTime(SECOND), &settings()).unwrap();
-        assert_eq!((fired.placed, fired.decided), (40, false));
+    fn a_silent_lane_fires_by_the_journals_clock() {
+        for backfill in [false, true] {
+            let mut windows = Windows::default();
+            let part = Run {
+                backfill,
+                ..run(0, 0, &[0.0; 40])
+            };
+            let _ = windows.place(&part, cut, &settings(), EventTime(0));
+            let look = |_: &Span| Outlook {
+                due: false,
+                grows: true,
+            };
+            let mut fire = |now, idle| windows.fire_idle(EventTime(now), idle, &settings(), look);
+            assert_eq!(fire(SECOND - 1, [true; 2]), None);
+            assert_eq!(
+                fire(SECOND, [backfill, !backfill]),
+                None,
+                "the other lane is silent"
+            );
+            let fired = fire(SECOND, [!backfill, backfill]).unwrap();
+            assert_eq!((fired.placed, fired.decided), (40, false));
+        }
     }
 
     #[test]

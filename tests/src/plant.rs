@@ -310,7 +310,16 @@ impl Plant {
 
     /// Starts the gateway's agent over the lines of these nodes.
     pub fn start_agent(&mut self, nodes: &[NodeSpec]) -> Result<()> {
-        let config = self.write_agent_config(nodes)?;
+        self.start_agent_with(nodes, |_| {})
+    }
+
+    /// As [`Plant::start_agent`], with a configuration that was changed.
+    pub fn start_agent_with(
+        &mut self,
+        nodes: &[NodeSpec],
+        edit: impl FnOnce(&mut toml::Table),
+    ) -> Result<()> {
+        let config = self.write_agent_config("agent", self.agent_port, nodes, edit)?;
         let mut command = Command::new(binary("trunnion-agent")?);
         command.args(["run", "--config"]).arg(config);
         self.agent = Some(Process::start("agent", command, &self.dir.join("agent.log"))?);
@@ -320,17 +329,19 @@ impl Plant {
     /// Starts another agent under the gateway's own certificate, over the lines of these nodes: a mistake
     /// that plants make when they copy a gateway.
     pub fn start_twin(&self, nodes: &[NodeSpec]) -> Result<Process> {
-        let config = self.write_agent_config_of("twin", free_port()?, nodes)?;
+        let config = self.write_agent_config("twin", free_port()?, nodes, |_| {})?;
         let mut command = Command::new(binary("trunnion-agent")?);
         command.args(["run", "--config"]).arg(config);
         Process::start("twin", command, &self.dir.join("twin.log"))
     }
 
-    fn write_agent_config(&self, nodes: &[NodeSpec]) -> Result<PathBuf> {
-        self.write_agent_config_of("agent", self.agent_port, nodes)
-    }
-
-    fn write_agent_config_of(&self, name: &str, metrics_port: u16, nodes: &[NodeSpec]) -> Result<PathBuf> {
+    fn write_agent_config(
+        &self,
+        name: &str,
+        metrics_port: u16,
+        nodes: &[NodeSpec],
+        edit: impl FnOnce(&mut toml::Table),
+    ) -> Result<PathBuf> {
         let mut config = toml::Table::new();
         config.insert("enrolment".into(), path_value(&self.bundle(GATEWAY)));
         config.insert("state_dir".into(), path_value(&self.dir.join(name)));
@@ -343,6 +354,7 @@ impl Plant {
             toml::Value::Table(port)
         });
         config.insert("port".into(), toml::Value::Array(ports.collect()));
+        edit(&mut config);
         let path = self.dir.join(format!("{name}.toml"));
         std::fs::write(&path, toml::to_string(&config)?)?;
         Ok(path)

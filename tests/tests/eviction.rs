@@ -16,15 +16,19 @@ use trunnion_agent::gateway::{Action, Gateway, encode_message};
 use trunnion_agent::metrics::Metrics;
 use trunnion_agent::mqtt::MqttEvent;
 use trunnion_agent::port::PortEvent;
+use trunnion_agent::retention::{Decision, Usage};
 use trunnion_agent::spool::{ReadError, Recovered, Reply, Request};
 use trunnion_collector::journal::{Commit, Entry, Position};
 use trunnion_collector::pipeline::{Output, Pipeline};
+use trunnion_collector::state::{
+    Batch, SeriesKey, SeriesQuery, SeriesValue, Source, State, StateReader, UNASSIGNED,
+};
 use trunnion_common::ack::{Ack, AckLevel};
 use trunnion_common::block::{Block as Parsed, Body};
 use trunnion_common::codec::{Decoder, LINE_FRAME_MAX, stuff};
 use trunnion_common::frame::{
-    ChannelDescriptor, ChannelStatus, Class, Describe, FRAME_MAX, Header, Packing, Payload, ResetCause,
-    Status, TimeReply, Waveform, encode,
+    ChannelDescriptor, ChannelStatus, Class, Describe, Event, EventKind, FRAME_MAX, Header, Packing, Payload,
+    ResetCause, Severity, Status, TimeReply, Waveform, encode,
 };
 use trunnion_common::id::{
     BootId, ChannelId, Epoch, GatewayId, JournalId, LineAddress, MasterId, Name, NodeId,
@@ -116,6 +120,7 @@ impl World {
                 let block = self.disk.get(&key).map(|block| block.bytes.clone());
                 Reply::Read(key, block.ok_or_else(|| ReadError::Lost("evicted".to_owned())))
             }
+            Request::KeepAlarms(_) => Reply::AlarmsKept(true),
             Request::Bury(_) | Request::Evict(_) => return,
         };
         self.gateway.handle_spool(reply, now(self.mono));
@@ -142,17 +147,22 @@ impl World {
     }
 
     fn node(&mut self, class: Class, payload: &Payload<'_>) {
-        let sequence = &mut self.sequences[class.index()];
+        let sequence = self.sequences[class.index()];
+        self.sequences[class.index()] += 1;
+        self.frame(class, sequence, payload);
+    }
+
+    /// A frame of the node, for the first time or again.
+    fn frame(&mut self, class: Class, sequence: u64, payload: &Payload<'_>) {
         let header = Header {
             version: trunnion_common::version::FRAME,
             address: LineAddress(1),
             node: NodeId::new(9).unwrap(),
             boot: BootId::new(1, 1),
             class,
-            sequence: *sequence,
+            sequence,
             ticks: NodeTicks(self.mono.as_micros() as u64),
         };
-        *sequence += 1;
         let (mut raw, mut line) = ([0; FRAME_MAX], [0; LINE_FRAME_MAX]);
         let bytes = stuff(encode(&header, payload, &mut raw).unwrap(), &mut line).unwrap();
         let arrived = now(self.mono);
@@ -267,6 +277,41 @@ fn now(mono: Duration) -> Now {
     }
 }
 
+/// The collector's tables of these outputs, and the folder that they stand in.
+fn tables(outputs: &[Output]) -> (tempfile::TempDir, StateReader) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.sqlite");
+    let mut state = State::open(&path).unwrap();
+    let mut batch = Batch::default();
+    for output in outputs.iter().cloned() {
+        match output {
+            Output::Features(row) => batch.features.push(row),
+            Output::Derived(row) => batch.derived.push(row),
+            Output::Alarm(row) => batch.alarms.push(row),
+            _ => {}
+        }
+    }
+    state.write(&batch).unwrap();
+    (dir, State::open_reader(&path).unwrap())
+}
+
+/// The mean of the one channel as the collector's tables have it.
+fn mean_series(outputs: &[Output]) -> Vec<SeriesValue> {
+    let query = SeriesQuery {
+        series: SeriesKey {
+            asset: UNASSIGNED.to_owned(),
+            point: NodeId::new(9).unwrap().to_string(),
+            channel: "0".to_owned(),
+        },
+        feature: "mean".to_owned(),
+        from: EventTime(0),
+        to: EventTime(i64::MAX),
+        limit: 1_000,
+    };
+    let (_dir, reader) = tables(outputs);
+    reader.series(&query).unwrap()
+}
+
 #[test]
 fn evicted_samples_are_lost_by_that_name_and_nothing_is_unexplained_on_the_way() {
     let mut world = World::new();
@@ -331,4 +376,82 @@ fn evicted_samples_are_lost_by_that_name_and_nothing_is_unexplained_on_the_way()
     assert_eq!(row.lost, [(LossCause::SpoolEvicted, samples)]);
     assert_eq!((row.stored, row.pending), (row.produced - samples, 0));
     assert_eq!((row.unexplained, row.duplicated), (0, 0));
+
+    // What the samples said is left, and shown where they are missing and nowhere else.
+    let values = mean_series(&world.outputs);
+    let agents = || values.iter().filter(|value| value.source == Source::Agent);
+    assert!(agents().count() >= 2, "{values:?}");
+    assert!(
+        values.iter().all(|value| (value.value - 0.257).abs() < 1e-3),
+        "{values:?}"
+    );
+    for pair in values.windows(2) {
+        // Neighbouring stretches of an agent's meet as exactly as their frames' clock stamps do.
+        let agents = pair.iter().all(|value| value.source == Source::Agent);
+        let tolerance = if agents { 1_000_000 } else { 0 };
+        assert!(
+            pair[1].start.nanos_since(pair[0].end) >= -tolerance,
+            "no time is shown twice: {pair:?}"
+        );
+    }
+    let shown: i64 = values
+        .iter()
+        .map(|value| value.end.nanos_since(value.start))
+        .sum();
+    let lived = values[values.len() - 1].end.nanos_since(values[0].start);
+    // The node paused for two seconds, and at both ends of what was evicted a window and a stretch do
+    // not meet.
+    assert!(lived - shown < 4_000_000_000, "{values:?}");
+}
+
+#[test]
+fn an_alarm_reaches_the_collector_when_nothing_else_is_taken_in_and_is_shown_once() {
+    let mut world = World::new();
+    let room = |world: &mut World, decision| {
+        let reply = Reply::Room(Usage::default(), decision);
+        world.gateway.handle_spool(reply, now(world.mono));
+        world.pump();
+    };
+    let alarm = |value| {
+        Payload::Event(Event {
+            severity: Severity::Alarm,
+            kind: EventKind::LimitExceeded,
+            channel: ChannelId::new(0),
+            repeats: 1,
+            value,
+        })
+    };
+    // An outage, and the spool has filled up with essentials.
+    room(&mut world, Decision::StopIntake);
+    for again in 0..5 {
+        for sequence in 0..3 {
+            world.frame(Class::Essential, sequence, &alarm(sequence as f32));
+        }
+        world.advance(Duration::from_secs(2 + again));
+    }
+    world.connect();
+    world.advance(Duration::from_secs(3));
+    let told = |world: &World| {
+        let (_dir, reader) = tables(&world.outputs);
+        let alarms = reader.alarms(None, 10).unwrap();
+        alarms
+            .into_iter()
+            .map(|alarm| (alarm.kind, alarm.channel, alarm.repeats, alarm.value))
+            .collect::<Vec<_>>()
+    };
+    let expected = [("limit_exceeded".to_owned(), Some(0), 3, 2.0)];
+    assert_eq!(told(&world), expected);
+    assert_eq!(
+        world.pipeline.counters().node_events,
+        0,
+        "the frames are with the node"
+    );
+    // With room again the frames themselves come, and change nothing of what is shown.
+    room(&mut world, Decision::Keep);
+    for sequence in 0..3 {
+        world.frame(Class::Essential, sequence, &alarm(sequence as f32));
+    }
+    world.advance(Duration::from_secs(3));
+    assert_eq!(world.pipeline.counters().node_events, 3);
+    assert_eq!(told(&world), expected);
 }

@@ -28,7 +28,7 @@ fn no_input_breaks_a_decoder() {
 const PLACES: u8 = 24;
 
 #[test]
-fn a_flipped_byte_of_a_spool_is_noticed_costs_no_other_file_and_stops_no_start() {
+fn a_flipped_byte_of_a_spool_never_gives_a_wrong_block_and_stops_no_start() {
     let spool = trunnion_tests::fuzz::target("spool").unwrap();
     for file in 0..trunnion_tests::fuzz::spool_files() {
         // Every place near the beginning, where most is decided, then further and further apart.

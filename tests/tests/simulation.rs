@@ -1,6 +1,8 @@
 //! The whole system under a seed: whatever goes wrong, what was promised is kept.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use trunnion_tests::world::faults::{Fault, FaultCounts};
 use trunnion_tests::world::{Mutant, play};
 
@@ -12,21 +14,37 @@ const MUTANT_SEEDS: u64 = 400;
 
 #[test]
 fn whatever_goes_wrong_nothing_acknowledged_is_lost_or_counted_twice() {
-    let mut faults = FaultCounts::default();
-    for seed in 0..SEEDS {
-        let outcome = play(seed, None).unwrap();
-        assert!(
-            outcome.violations.is_empty(),
-            "cargo xtask sim --from {seed} --seeds 1: {:#?}",
-            outcome.violations
-        );
-        assert!(
-            outcome.samples_safe > 0 && outcome.samples_stored > 0,
-            "seed {seed}"
-        );
-        faults.add(&outcome.faults);
-    }
+    let (next, told) = (
+        AtomicU64::new(0),
+        Mutex::new((FaultCounts::default(), Vec::new())),
+    );
+    std::thread::scope(|scope| {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= SEEDS {
+                        break;
+                    }
+                    let outcome = play(seed, None).unwrap();
+                    let (faults, failed) = &mut *told.lock().unwrap();
+                    faults.add(&outcome.faults);
+                    if !outcome.violations.is_empty() {
+                        let again = format!("cargo xtask sim --from {seed} --seeds 1");
+                        println!("{again}: {:#?}", outcome.violations);
+                        failed.push(again);
+                    }
+                    if outcome.samples_safe == 0 || outcome.samples_stored == 0 {
+                        failed.push(format!("seed {seed} stores nothing"));
+                    }
+                }
+            });
+        }
+    });
+    let (faults, failed) = told.into_inner().unwrap();
     println!("{SEEDS} worlds\n{faults}");
+    assert!(failed.is_empty(), "{failed:#?}");
     for fault in Fault::ALL {
         assert!(faults.count(fault) > 0, "{fault:?} was never injected");
     }

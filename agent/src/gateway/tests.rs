@@ -44,6 +44,7 @@ fn config() -> Config {
             age: Duration::from_millis(200),
         },
         retention: crate::config::RETENTION,
+        derive: crate::config::DERIVE,
         flash_endurance_bytes: None,
         drain: crate::config::DRAIN,
         metrics_listen: None,
@@ -61,6 +62,9 @@ struct World {
     unflushed: Vec<Commit>,
     /// What the disk holds.
     disk: BTreeMap<BlockKey, Block>,
+    /// The file of alarms, and whether the disk takes it.
+    alarms: Vec<u8>,
+    refuses_alarms: bool,
     cursors: Vec<crate::intake::Cursor>,
     freed: Vec<(Epoch, SequenceSet)>,
     buried: Vec<BlockKey>,
@@ -87,6 +91,8 @@ impl World {
             mono,
             unflushed: Vec::new(),
             disk: BTreeMap::new(),
+            alarms: Vec::new(),
+            refuses_alarms: false,
             cursors: Vec::new(),
             freed: Vec::new(),
             buried: Vec::new(),
@@ -131,6 +137,14 @@ impl World {
                         None => Err(ReadError::Lost("test".to_owned())),
                     };
                     self.gateway.handle_spool(Reply::Read(key, read), now(self.mono));
+                }
+                Action::Spool(Request::KeepAlarms(image)) => {
+                    let is_kept = !self.refuses_alarms;
+                    if is_kept {
+                        self.alarms = image;
+                    }
+                    let reply = Reply::AlarmsKept(is_kept);
+                    self.gateway.handle_spool(reply, now(self.mono));
                 }
                 Action::Connect { connection, endpoint } => {
                     self.connection = connection;
@@ -567,8 +581,6 @@ fn what_others_refer_to_in_an_unreadable_block_is_said_again_and_again() {
     }
     world.advance(AGE);
     world.flush();
-    world.connect();
-    world.ack(0);
     // The second time the disk destroys what took the place of the first, and its tombstones.
     for _ in 0..2 {
         let essentials: Vec<BlockKey> = world
@@ -580,8 +592,13 @@ fn what_others_refer_to_in_an_unreadable_block_is_said_again_and_again() {
         for key in &essentials {
             world.disk.remove(key);
         }
-        // Long enough for them to be read once more, too short for the connection to be given up.
-        world.advance(Duration::from_secs(12));
+        let event = MqttEvent::Disconnected("the line broke".to_owned());
+        world
+            .gateway
+            .handle_mqtt(world.connection, event, 0, now(world.mono));
+        world.advance(Duration::from_secs(60));
+        world.connect();
+        world.ack(0);
         world.advance(AGE);
         world.flush();
         assert!(essentials.iter().all(|key| world.buried.contains(key)));
@@ -602,8 +619,7 @@ fn what_others_refer_to_in_an_unreadable_block_is_said_again_and_again() {
                 _ => {}
             }
         }
-        // The collector's time may have made another fix since.
-        assert_eq!((fixes[0], tables), (0, vec![0]));
+        assert_eq!((fixes, tables), (vec![0, 1], vec![0]));
         lost.sort_unstable();
         assert_eq!(lost, [1, 2, 3, 4], "the table is not lost");
         assert!(essentials.iter().all(|key| named.contains(&key.sequence)));
@@ -635,6 +651,41 @@ fn a_block_whose_tombstone_survived_a_crash_that_it_survived_too_is_removed() {
     let mut world = world;
     world.pump();
     assert_eq!(world.buried, [key(0)]);
+}
+
+#[test]
+fn a_block_that_the_collector_rejects_gets_a_tombstone_and_stops_nothing() {
+    let mut world = World::fresh();
+    world.waveform(0);
+    world.advance(AGE);
+    world.flush();
+    world.connect();
+    world.ack(0);
+    let refused = *world.published.iter().find(|key| key.epoch == WAVEFORMS).unwrap();
+    let crc = crc32c(&world.disk[&refused].bytes);
+    let reason = RejectReason::BadCrc;
+    let of_nobody = Reject { crc: !crc, reason };
+    world.message(topic::Kind::Reject, encode_message(&of_nobody));
+    let reject = Reject { crc, reason };
+    world.message(topic::Kind::Reject, encode_message(&reject));
+    world.advance(AGE);
+    world.flush();
+    assert_eq!(world.buried, [refused]);
+    let (key, tombstone) = world.last_tombstone();
+    assert_eq!(tombstone.epoch, WAVEFORMS);
+    assert_eq!(
+        (tombstone.blocks, tombstone.cause),
+        (Range::one(refused.sequence).unwrap(), LossCause::EnvelopeRejected)
+    );
+    let lost = Metrics::cause(&world.metrics.blocks_lost, LossCause::EnvelopeRejected);
+    assert_eq!(lost.get(), 1);
+    assert!(world.published.contains(&key), "the tombstone goes in its place");
+    // What comes after it is published as ever.
+    let before = world.published.len();
+    world.waveform(1);
+    world.advance(AGE);
+    world.flush();
+    assert!(world.published.len() > before);
 }
 
 #[test]
@@ -755,9 +806,215 @@ fn without_room_waveforms_stay_with_their_nodes_and_come_when_there_is_some() {
     world.advance(AGE);
     world.flush();
     assert_eq!(world.polls.last().unwrap().upto, [1, 1]);
-    let steps = |decision| Metrics::step(&world.metrics.retention_steps, decision).get();
+    let steps = |decision: Decision| Metrics::step(&world.metrics.retention_steps, decision.label()).get();
     assert_eq!(steps(Decision::StopWaveformIntake), 1);
     assert_eq!(steps(Decision::StopIntake), 1);
+}
+
+/// Samples at 1 kHz of a channel that its table explains, a tenth of a second per frame.
+fn table() -> Payload<'static> {
+    let channel = trunnion_common::frame::ChannelDescriptor {
+        unit: trunnion_common::quantity::Unit::StandardGravity,
+        scale: 0.5,
+        rate_mhz: 1_000_000,
+        range: 16.0,
+        band_low_hz: 1.0,
+        band_high_hz: 400.0,
+    };
+    Payload::Describe(trunnion_common::frame::Describe {
+        revision: 1,
+        channels: [channel].into_iter().collect(),
+    })
+}
+
+fn alarm(repeats: u32) -> Payload<'static> {
+    Payload::Event(trunnion_common::frame::Event {
+        severity: trunnion_common::frame::Severity::Alarm,
+        kind: trunnion_common::frame::EventKind::LimitExceeded,
+        channel: ChannelId::new(0),
+        repeats,
+        value: 7.5,
+    })
+}
+
+impl World {
+    /// What was computed at intake and is on disk: the ranges of samples.
+    fn derived(&self) -> Vec<(u64, u64)> {
+        let mut ranges = Vec::new();
+        for block in self.disk.values() {
+            if let Body::Derived(records) = block::Block::parse(&block.bytes).unwrap().decode().unwrap() {
+                ranges.extend(
+                    records
+                        .map(Result::unwrap)
+                        .map(|record| (record.first_sample, record.first_sample + u64::from(record.count))),
+                );
+            }
+        }
+        ranges
+    }
+
+    /// The alarms told of in blocks on disk: their counts.
+    fn advisories(&self) -> Vec<(BlockKey, u32)> {
+        let mut told = Vec::new();
+        for (key, block) in &self.disk {
+            if let Body::Advisory(records) = block::Block::parse(&block.bytes).unwrap().decode().unwrap() {
+                told.extend(
+                    records
+                        .map(Result::unwrap)
+                        .map(|advisory| (*key, advisory.repeats)),
+                );
+            }
+        }
+        told
+    }
+}
+
+#[test]
+fn features_are_in_the_essential_commit_of_each_second() {
+    let mut world = World::fresh();
+    world.node(&table(), Class::Essential, 0);
+    for sequence in 0..25 {
+        world.waveform(sequence);
+        world.advance(Duration::from_millis(100));
+    }
+    world.advance(Duration::from_secs(1));
+    let commits = world.unflushed.iter();
+    let with_features = commits.filter(|commit| {
+        let kinds = commit.blocks.iter().map(|block| block.bytes[21]);
+        kinds.clone().any(|kind| kind == Kind::Derived as u8) && commit.class == Class::Essential
+    });
+    assert_eq!(with_features.count(), 2);
+    world.flush();
+    assert_eq!(world.derived(), [(0, 1_000), (1_000, 2_000)]);
+    assert_eq!(world.metrics.derived_records.get(), 2);
+    world.gateway.handle_shutdown(now(world.mono));
+    world.pump();
+    world.flush();
+    assert_eq!(
+        world.derived()[2..],
+        [(2_000, 2_500)],
+        "a stop writes what there is"
+    );
+}
+
+#[test]
+fn waveforms_are_removed_only_after_their_features_are_on_disk() {
+    let mut world = World::fresh();
+    world.node(&table(), Class::Essential, 0);
+    for sequence in 0..15 {
+        world.waveform(sequence);
+        world.advance(Duration::from_millis(20));
+    }
+    world.advance(AGE);
+    world.flush();
+    let waveforms = world.disk.keys().filter(|key| key.epoch == WAVEFORMS).copied();
+    let blocks: Vec<BlockKey> = waveforms.collect();
+    world
+        .gateway
+        .handle_spool(Reply::Evicting(1, blocks), now(world.mono));
+    world.pump();
+    assert!(world.evicted.is_empty(), "before the flush nothing goes");
+    world.flush();
+    assert_eq!(
+        (world.evicted.as_slice(), world.derived()),
+        ([1].as_slice(), vec![(0, 1_000), (1_000, 1_500)])
+    );
+}
+
+#[test]
+fn features_are_thinned_when_essentials_take_much_of_the_room() {
+    let mut world = World::fresh();
+    world.node(&table(), Class::Essential, 0);
+    let room = |world: &mut World, essential_bytes| {
+        let usage = Usage {
+            essential_bytes,
+            free_bytes: 0,
+            ..Usage::default()
+        };
+        world
+            .gateway
+            .handle_spool(Reply::Room(usage, Decision::Keep), now(world.mono));
+    };
+    world.waveform(0);
+    room(&mut world, 1 << 20);
+    world.waveform(1);
+    room(&mut world, 0);
+    world.waveform(2);
+    world.advance(Duration::from_secs(2));
+    world.flush();
+    assert_eq!(world.derived(), [(0, 100)]);
+    let steps = |plan: DerivedPlan| Metrics::step(&world.metrics.retention_steps, plan.label()).get();
+    assert_eq!((steps(DerivedPlan::Stop), steps(DerivedPlan::Full)), (1, 0));
+}
+
+#[test]
+fn alarms_are_heard_and_told_when_nothing_else_is_taken_in() {
+    let mut world = World::fresh();
+    world.pump();
+    world.connect();
+    world.ack(0);
+    world.gateway.handle_spool(
+        Reply::Room(Usage::default(), Decision::StopIntake),
+        now(world.mono),
+    );
+    for _ in 0..3 {
+        // The node says it again until it is acknowledged, which it is not.
+        world.node(&alarm(2), Class::Essential, 0);
+    }
+    assert_eq!(world.metrics.frames_declined.get(), 3);
+    assert!(!world.alarms.is_empty(), "kept in their own place");
+    world.flush();
+    let told = world.advisories();
+    assert_eq!(told.iter().map(|(_, repeats)| *repeats).collect::<Vec<_>>(), [2]);
+    assert_eq!(world.published.last(), Some(&told[0].0));
+    world.node(&alarm(5), Class::Essential, 1);
+    world.advance(Duration::from_secs(2));
+    world.flush();
+    assert_eq!(world.advisories().len(), 1, "one block is under way");
+    world.ack(told[0].0.sequence + 1);
+    world.advance(Duration::from_secs(1));
+    world.flush();
+    assert_eq!(world.advisories().last().unwrap().1, 7);
+    assert_eq!(
+        world.polls.last().unwrap().upto,
+        [0, 0],
+        "the node keeps its frames"
+    );
+    // Room again: the frames go their normal way, and are not counted twice.
+    world
+        .gateway
+        .handle_spool(Reply::Room(Usage::default(), Decision::Keep), now(world.mono));
+    world.node(&alarm(2), Class::Essential, 0);
+    world.node(&alarm(5), Class::Essential, 1);
+    world.advance(Duration::from_secs(2));
+    world.flush();
+    assert_eq!(world.polls.last().unwrap().upto, [2, 0]);
+    assert_eq!(
+        (
+            world.advisories().last().unwrap().1,
+            world.metrics.alarm_events.get()
+        ),
+        (7, 2)
+    );
+}
+
+#[test]
+fn alarms_that_the_disk_refuses_are_tried_again_and_outlive_a_restart() {
+    let mut world = World::fresh();
+    world.refuses_alarms = true;
+    world.node(&alarm(1), Class::Essential, 0);
+    world.advance(Duration::from_secs(3));
+    assert!(world.alarms.is_empty() && world.metrics.alarms_refused.get() >= 2);
+    world.refuses_alarms = false;
+    world.advance(Duration::from_secs(2));
+    assert!(!world.alarms.is_empty());
+    // The chain never took the block: what the file holds is told by the next agent.
+    let mut next = World::fresh();
+    next.gateway
+        .handle_spool(Reply::Alarms(world.alarms), now(next.mono));
+    next.advance(Duration::from_secs(1));
+    next.flush();
+    assert_eq!(next.advisories().len(), 1);
 }
 
 #[test]

@@ -48,6 +48,8 @@ pub enum Request {
     Evict(u32),
     /// Fetch a block.
     Read(BlockKey),
+    /// Keep this image of the alarms' slots.
+    KeepAlarms(Vec<u8>),
 }
 
 /// Blocks of one chain, and the cursors that go with them.
@@ -77,6 +79,10 @@ pub enum Reply {
     /// How much room there is, and what that means: at once when that has changed, and every second when
     /// only the bytes have.
     Room(Usage, Decision),
+    /// The image of the alarms' slots that a former agent kept; said once, before all else.
+    Alarms(Vec<u8>),
+    /// The image of the alarms' slots is on disk, or the disk refused it.
+    AlarmsKept(bool),
     /// These blocks of a directory of the waveform chain must get tombstones; then it may be evicted.
     Evicting(u32, Vec<BlockKey>),
 }
@@ -127,6 +133,9 @@ impl<R: Fn(Reply)> Worker<R> {
     }
 
     fn run(mut self, queue: &Receiver<Request>) {
+        if let Some(image) = self.spool.take_alarms() {
+            (self.reply)(Reply::Alarms(image));
+        }
         self.make_room();
         loop {
             let is_over = match queue.recv_timeout(self.pause()) {
@@ -236,6 +245,13 @@ impl<R: Fn(Reply)> Worker<R> {
                 }
             }
             Request::Read(key) => (self.reply)(Reply::Read(key, self.spool.read(key))),
+            Request::KeepAlarms(image) => {
+                let kept = self.spool.keep_alarms(&image);
+                if let Err(error) = &kept {
+                    tracing::error!(%error, "alarms not on disk; they are tried again and stay in memory");
+                }
+                (self.reply)(Reply::AlarmsKept(kept.is_ok()));
+            }
         }
     }
 

@@ -13,11 +13,12 @@
 //! {"asset": "pump-7", "point": "drive-end", "channel": "x", "feature": "rms", "truncated": true,
 //!  "next": "/api/v1/series?asset=pump-7&point=drive-end&channel=x&feature=rms&from=...&to=...&limit=1000",
 //!  "values": [{"start": "...", "start_ns": 0, "end": "...", "end_ns": 0, "value": 0.12, "coverage": 1.0,
-//!    "revision": 0, "source": "collector"}]}
+//!    "revision": 0, "backfill": false, "source": "collector"}]}
 //! ```
 //!
-//! `source` is `agent` where the samples never came, as their gateway had to evict them, and only the
-//! features that it had computed of them are left.
+//! `revision` counts corrections of a window, and `backfill` says that samples came as history: after an
+//! outage, and not as they were taken. `source` is `agent` where the samples never came, as their gateway
+//! had to evict them, and only the features that it had computed of them are left.
 //!
 //! `next` is where the older values of the range are, or null.
 
@@ -92,6 +93,7 @@ struct Value {
     value: f32,
     coverage: f32,
     revision: u32,
+    backfill: bool,
     source: &'static str,
 }
 
@@ -224,6 +226,7 @@ fn value(value: SeriesValue) -> Value {
         value: value.value,
         coverage: value.coverage,
         revision: value.revision,
+        backfill: value.backfill,
         source: value.source.label(),
     }
 }

@@ -11,7 +11,9 @@ pub struct Counters {
     pub frames_duplicated: u64,
     /// Samples placed in event time.
     pub samples_stored: u64,
-    /// Samples that came after their window had fired.
+    /// Samples placed that came as history.
+    pub samples_backfilled: u64,
+    /// Samples that came after their window had fired and was no longer kept.
     pub samples_late: u64,
     /// Samples stamped too far ahead of the journal's clock to be put into a window.
     pub samples_ahead: u64,
@@ -19,6 +21,10 @@ pub struct Counters {
     pub windows_fired: u64,
     /// Windows fired with too little in them to decide on.
     pub windows_undecided: u64,
+    /// Windows fired once more, with what history or a late frame added.
+    pub windows_corrected: u64,
+    /// Windows fired or corrected that history is in: they say nothing of now.
+    pub windows_backfilled: u64,
     /// Windows of channels whose unit contradicts the fleet file; shown as unassigned.
     pub windows_contradicted: u64,
     /// Events that nodes reported.
@@ -29,6 +35,8 @@ pub struct Counters {
     pub advisories_raised: u64,
     /// Advisories cleared.
     pub advisories_cleared: u64,
+    /// Faults that history shows.
+    pub advisories_found: u64,
     /// Stretches of features computed at agents that were placed in event time.
     pub derived_stored: u64,
     /// Those that were not: nothing explained them in time, or what explained them is absurd.
@@ -47,10 +55,13 @@ impl Counters {
         let plain = [
             ("frames_duplicated", self.frames_duplicated),
             ("samples_stored", self.samples_stored),
+            ("samples_backfilled", self.samples_backfilled),
             ("samples_late", self.samples_late),
             ("samples_ahead", self.samples_ahead),
             ("windows_fired", self.windows_fired),
             ("windows_undecided", self.windows_undecided),
+            ("windows_corrected", self.windows_corrected),
+            ("windows_backfilled", self.windows_backfilled),
             ("windows_contradicted", self.windows_contradicted),
             ("node_events", self.node_events),
             ("reports_kept", self.reports_kept),
@@ -59,6 +70,7 @@ impl Counters {
             ("alarms_told", self.alarms_told),
             ("advisories_raised", self.advisories_raised),
             ("advisories_cleared", self.advisories_cleared),
+            ("advisories_found", self.advisories_found),
             ("fixes_by_arrival", self.fixes_by_arrival),
         ];
         let plain = plain.map(|(label, count)| (label.to_owned(), count));

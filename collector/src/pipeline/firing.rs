@@ -2,32 +2,34 @@
 
 use super::{ChannelKey, FIRST_CHANNEL, Output, Pipeline};
 use crate::advisory::{Advisories, AdvisoryChange};
-use crate::detection::Verdict;
+use crate::detection::{Detection, Detector, Verdict};
 use crate::features::PointContext;
 use crate::fleet::NYQUIST_MARGIN;
 use crate::state::{FeatureRow, SeriesKey, UNASSIGNED};
+use crate::watermark::Span;
 use crate::window::Fired;
-use trunnion_common::block::Lane;
+use serde::{Deserialize, Serialize};
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::id::{ChannelId, NodeId};
+use trunnion_common::time::EventTime;
 
 impl Pipeline {
-    /// Moves the watermarks of a node's channels on, and fires what they have passed.
+    /// Looks at a node's channels again, and fires what is due.
     pub(super) fn fire_node(&mut self, node: NodeId) {
         let mut fired = Vec::new();
         let settings = self.state.settings.at(self.state.now).windows;
-        let first = (node, FIRST_CHANNEL, false);
-        let channels = self.state.channels.range_mut(first..);
+        let channels = self.state.channels.range_mut((node, FIRST_CHANNEL)..);
         for (key, channel) in channels.take_while(|(key, _)| key.0 == node) {
             if channel.windows.is_empty() {
                 continue;
             }
-            let received = self.state.frames.received(node, channel.boot, channel.class);
-            let waiting = self.state.waiting.has((node, channel.boot)).then_some(u64::MAX);
-            let hole = received.holes().last().map(|hole| hole.end()).or(waiting);
-            let lane = if key.2 { Lane::Backfill } else { Lane::Live };
-            let reached = channel.watermark.advance(hole, lane, settings.trail_ns);
-            while let Some(window) = channel.windows.fire(reached, &settings) {
+            let (frames, waiting) = (&self.state.frames, &self.state.waiting);
+            channel.watermark.settle(|boot, class| {
+                let received = frames.received(node, boot, class);
+                (received, waiting.has((node, boot)))
+            });
+            let look = |span: &Span| channel.watermark.outlook(span, settings.patience());
+            while let Some(window) = channel.windows.fire(&settings, look) {
                 fired.push((*key, window));
             }
         }
@@ -40,17 +42,20 @@ impl Pipeline {
         let settings = self.state.settings.at(now).windows;
         let mut fired = Vec::new();
         for (key, channel) in &mut self.state.channels {
-            if !channel.windows.is_empty() && channel.watermark.is_idle(now, settings.idle_ns) {
-                while let Some(window) = channel.windows.fire_idle(now, &settings) {
-                    fired.push((*key, window));
-                }
+            if channel.windows.is_empty() {
+                continue;
+            }
+            let idle = [false, true].map(|lane| channel.watermark.is_idle(lane, now, settings.idle_ns));
+            let look = |span: &Span| channel.watermark.outlook(span, settings.patience());
+            while let Some(window) = channel.windows.fire_idle(now, idle, &settings, look) {
+                fired.push((*key, window));
             }
         }
         self.publish_all(fired);
     }
 
     fn publish_all(&mut self, fired: Vec<(ChannelKey, Fired)>) {
-        for ((node, channel, _), window) in fired {
+        for ((node, channel), window) in fired {
             self.publish(node, channel, window);
         }
     }
@@ -59,8 +64,13 @@ impl Pipeline {
     fn publish(&mut self, node: NodeId, channel: ChannelId, mut window: Fired) {
         let (signal, rate_hz) = (window.signal, window.rate_hz());
         let counters = &mut self.state.counters;
-        counters.windows_fired += 1;
-        counters.windows_undecided += u64::from(!window.decided);
+        if window.revision == 0 {
+            counters.windows_fired += 1;
+            counters.windows_undecided += u64::from(!window.decided);
+        } else {
+            counters.windows_corrected += 1;
+        }
+        counters.windows_backfilled += u64::from(window.backfill);
         let fleet = self
             .fleets
             .range(..=window.start)
@@ -104,7 +114,11 @@ impl Pipeline {
             (summarise(&window.samples), Verdict::Healthy)
         };
         if site.is_some() && signal.waveform {
-            self.detect(&series, &window, verdict);
+            if window.current {
+                self.detect(&series, &window, verdict);
+            } else {
+                self.look_back(&series, &window, verdict);
+            }
         }
         self.outputs.push(Output::Features(FeatureRow {
             series,
@@ -112,7 +126,7 @@ impl Pipeline {
             end: window.end,
             coverage: window.coverage,
             decided: window.decided,
-            revision: 0,
+            revision: window.revision,
             backfill: window.backfill,
             values,
         }));
@@ -120,27 +134,54 @@ impl Pipeline {
 
     /// Windows of one channel are looked at together; a point's channels speak for the same bearing.
     fn detect(&mut self, series: &SeriesKey, window: &Fired, verdict: Verdict) {
-        let detector = self.state.detectors.entry(series.clone()).or_default();
-        let detection = detector.handle_window(verdict.clone());
+        let watch = self.state.detectors.entry(series.clone()).or_default();
+        let detection = watch.handle_window(window.start, window.end, verdict.clone());
         let point = (series.asset.clone(), series.point.clone());
         let advisories = self
             .state
             .advisories
             .entry(point)
             .or_insert_with(|| Advisories::new(series.asset.as_str(), series.point.as_str()));
-        let lane = if window.backfill {
-            Lane::Backfill
-        } else {
-            Lane::Live
-        };
-        for change in advisories.handle_window(window.end, &verdict, &detection, lane) {
+        for change in advisories.handle_window(window.end, &verdict, &detection) {
             match &change {
                 AdvisoryChange::Raised(_) => self.state.counters.advisories_raised += 1,
                 AdvisoryChange::Cleared(_) => self.state.counters.advisories_cleared += 1,
-                AdvisoryChange::Updated(_) => {}
+                AdvisoryChange::Updated(_) | AdvisoryChange::Found(_) => {}
             }
             self.outputs.push(Output::Advisory(change));
         }
+    }
+
+    /// What is not of now neither raises nor clears anything: a fault in it is told as one of the past.
+    fn look_back(&mut self, series: &SeriesKey, window: &Fired, verdict: Verdict) {
+        let history = self.state.histories.entry(series.clone()).or_default();
+        let length = window.end.nanos_since(window.start);
+        if let Some(found) = history.handle_window(series, window.end, length, verdict) {
+            self.state.counters.advisories_found += u64::from(found.is_new);
+            self.outputs
+                .push(Output::Advisory(AdvisoryChange::Found(found.advisory)));
+        }
+    }
+}
+
+/// The live windows of one series.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Watch {
+    detector: Detector,
+    /// Where the last one ended.
+    end: Option<EventTime>,
+}
+
+impl Watch {
+    /// Windows between the last one and this one that never came live keep their places.
+    fn handle_window(&mut self, start: EventTime, end: EventTime, verdict: Verdict) -> Detection {
+        let missed = self.end.map_or(0, |last| {
+            let length = end.nanos_since(start).max(1);
+            start.nanos_since(last).max(0) / length
+        });
+        self.detector.handle_gap(missed.unsigned_abs());
+        self.end = self.end.max(Some(end));
+        self.detector.handle_window(verdict)
     }
 }
 

@@ -26,6 +26,11 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 /// outage of the pipeline, is applied at the next start.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// How much the pipeline gives way to ingest and the door (nice(2)): what has arrived is made durable and
+/// acknowledged first, and a backlog of the pipeline is worked off afterwards. Not more, since what it
+/// says of now must not wait for a drain to end.
+const NICE: i32 = 5;
+
 /// The pipeline cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -93,6 +98,10 @@ impl Runner {
         mut committed: watch::Receiver<Position>,
         stop: watch::Receiver<bool>,
     ) -> Result<(), RunError> {
+        // On Linux that is the calling thread alone.
+        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+            tracing::warn!(%error, "the pipeline runs at the priority of ingest");
+        }
         let waiter = tokio::runtime::Builder::new_current_thread().build()?;
         let mut told = None;
         let mut may_go_on = || {
@@ -177,7 +186,8 @@ impl Runner {
                 Output::Advisory(
                     AdvisoryChange::Raised(advisory)
                     | AdvisoryChange::Updated(advisory)
-                    | AdvisoryChange::Cleared(advisory),
+                    | AdvisoryChange::Cleared(advisory)
+                    | AdvisoryChange::Found(advisory),
                 ) => batch.advisories.push(advisory),
                 Output::Ledger(row) => {
                     ledger.insert((row.node, row.boot, row.channel), row);
@@ -214,7 +224,7 @@ impl Runner {
         let news = news_from
             .and_then(|from| batch.features.get(from..))
             .unwrap_or_default();
-        for row in news.iter().filter(|row| !row.backfill) {
+        for row in news.iter().filter(|row| !row.backfill && row.revision == 0) {
             let seconds = now.nanos_since(row.end) as f64 / 1e9;
             self.metrics.feature_latency.observe(seconds);
         }
@@ -271,6 +281,10 @@ fn tell(output: &Output) {
         Output::Advisory(AdvisoryChange::Cleared(advisory)) => {
             tracing::info!(asset = advisory.asset, point = advisory.point, element = ?advisory.element,
                 cleared = ?advisory.cleared, "an advisory is cleared");
+        }
+        Output::Advisory(AdvisoryChange::Found(advisory)) => {
+            tracing::debug!(asset = advisory.asset, point = advisory.point, element = ?advisory.element,
+                from = %advisory.raised, to = %advisory.last_seen, "history shows a fault");
         }
         Output::DeadLetter(letter) => {
             tracing::warn!(reason = letter.reason.label(), gateway = ?letter.gateway, position = ?letter.position,

@@ -61,6 +61,8 @@ pub(crate) struct Node {
     gateway: GatewayId,
     blocks: u64,
     frames: [u64; 2],
+    /// Of the blocks it sends from now on.
+    pub(crate) lane: Lane,
     pub(crate) sample: u64,
 }
 
@@ -75,6 +77,7 @@ impl Node {
             },
             blocks: 0,
             frames: [0; 2],
+            lane: Lane::Live,
             sample: 0,
         }
     }
@@ -86,7 +89,7 @@ impl Node {
     }
 
     pub(crate) fn block(&mut self, kind: Kind, body: &[u8]) -> Entry {
-        let envelope = Envelope::new(Epoch(1), self.blocks, Lane::Live, kind);
+        let envelope = Envelope::new(Epoch(1), self.blocks, self.lane, kind);
         self.blocks += 1;
         Entry::Block {
             gateway: self.gateway.clone(),

@@ -1,7 +1,9 @@
+mod history;
+
 use super::script::*;
 use super::*;
 use crate::checkpoint;
-use trunnion_common::block::{ChannelHolding, Gap, Holding, Kind, Tombstone};
+use trunnion_common::block::{ChannelHolding, Envelope, Gap, Holding, Kind, Tombstone};
 use trunnion_common::id::Epoch;
 use trunnion_common::quantity::Unit;
 

@@ -120,7 +120,7 @@ impl StateReader {
     /// agents computed at intake.
     pub fn series(&self, query: &SeriesQuery) -> Result<Vec<SeriesValue>, StateError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT v.start, w.end, v.value, w.coverage, w.revision
+            "SELECT v.start, w.end, v.value, w.coverage, w.revision, w.backfill
              FROM channel c
              JOIN series s ON s.channel = c.id AND s.feature = ?4
              JOIN value v ON v.series = s.id AND v.start >= ?5 AND v.start < ?6
@@ -146,6 +146,7 @@ impl StateReader {
                     value: row.get::<_, f64>(2)? as f32,
                     coverage: row.get::<_, f64>(3)? as f32,
                     revision: row.get(4)?,
+                    backfill: row.get(5)?,
                     source: Source::Collector,
                 })
             },
@@ -373,6 +374,8 @@ pub struct SeriesValue {
     pub coverage: f32,
     /// 0 as first fired; counted up by corrections.
     pub revision: u32,
+    /// Whether history is in it.
+    pub backfill: bool,
     /// Who computed it.
     pub source: Source,
 }

@@ -187,7 +187,7 @@ impl StateReader {
             return Ok(Vec::new());
         };
         let mut statement = self.connection.prepare_cached(
-            "SELECT d.start, d.end, d.body ->> ?4
+            "SELECT d.start, d.end, d.body ->> ?4, d.backfill
              FROM channel c JOIN derived d ON d.channel = c.id AND d.start >= ?5 AND d.start < ?6
              WHERE c.asset = ?1 AND c.point = ?2 AND c.channel = ?3 AND d.body ->> ?4 IS NOT NULL
              ORDER BY d.start DESC LIMIT ?7",
@@ -210,6 +210,7 @@ impl StateReader {
                     value: row.get::<_, f64>(2)? as f32,
                     coverage: 1.0,
                     revision: 0,
+                    backfill: row.get(3)?,
                     source: Source::Agent,
                 })
             },

@@ -74,6 +74,7 @@ impl SimGateway {
                 metrics_listen: None,
                 retention: RETENTION,
                 drain: draw_drain(chance),
+                derive: trunnion_agent::config::DERIVE,
                 poll_interval: chance.millis(50, 300),
                 clock_sync_interval: Duration::from_secs(5),
                 heartbeat_interval: Duration::from_secs(10),
@@ -140,12 +141,10 @@ impl SimGateway {
         self.with(now, |gateway, now| gateway.handle_port(port, event, now));
     }
 
-    /// Bytes from a line. A shell whose disk is behind does not read them, and the line runs over.
+    /// Bytes from a line.
     pub(super) fn handle_bytes(&mut self, port: usize, bytes: Vec<u8>, now: Duration) {
         self.with(now, |gateway, now| {
-            if !gateway.is_congested() {
-                gateway.handle_port(port, PortEvent::Bytes(bytes.into(), now), now);
-            }
+            gateway.handle_port(port, PortEvent::Bytes(bytes.into(), now), now);
         });
     }
 

@@ -176,6 +176,8 @@ impl SimSpool {
             }
             Request::Commit(_) => None,
             Request::Read(key) => Some(Reply::Read(key, self.read(key, fails, faults))),
+            // No node of this world raises an alarm.
+            Request::KeepAlarms(_) => Some(Reply::AlarmsKept(!fails)),
         }
     }
 

@@ -16,8 +16,9 @@ use trunnion_common::id::Epoch;
 use trunnion_common::message;
 use trunnion_common::reject::{Reject, RejectReason};
 use trunnion_common::time::EventTime;
+use trunnion_tests::bench::usage::Usage;
 use trunnion_tests::load::{Load, Size, Verdict, wait};
-use trunnion_tests::plant::{GATEWAY, Plant, START_LIMIT, STOP_LIMIT, Way};
+use trunnion_tests::plant::{GATEWAY, Plant, START_LIMIT, STOP_LIMIT, Way, fleet_text};
 use trunnion_tests::process::await_some;
 
 /// Two nodes on the gateway.
@@ -409,4 +410,42 @@ fn poison_blocks_are_acknowledged_or_rejected_by_name_and_stop_nothing() {
     wait(Duration::from_secs(11));
     load.await_caught_up().unwrap();
     load.plant.stop().unwrap();
+}
+
+/// Connects, sends these bytes as a whole and waits until the door hangs up.
+fn offend(plant: &Plant, bytes: &[u8]) {
+    use std::io::{Read, Write};
+    let enrolment = Enrolment::load(&plant.bundle(GATEWAY)).unwrap();
+    let tls = client_config(&enrolment, &enrolment.endpoints[0], &TlsClock::default()).unwrap();
+    let name = "localhost".try_into().unwrap();
+    let session = rustls::ClientConnection::new(Arc::new(tls), name).unwrap();
+    let stream = std::net::TcpStream::connect(("127.0.0.1", plant.door_port())).unwrap();
+    let mut stream = rustls::StreamOwned::new(session, stream);
+    stream.write_all(bytes).unwrap();
+    stream.flush().unwrap();
+    // A reset is a way of hanging up, too.
+    let _ = stream.read_to_end(&mut Vec::new());
+}
+
+#[test]
+fn a_declaration_of_256_mb_is_refused_unread_and_takes_no_memory() {
+    const DECLARATION: [u8; 5] = [0x10, 0xff, 0xff, 0xff, 0x7f];
+    let dir = tempfile::tempdir().unwrap();
+    let mut plant = Plant::found(dir.path(), &fleet_text(&[])).unwrap();
+    plant.start_collector().unwrap();
+    // Every part of the way has been used once.
+    for _ in 0..20 {
+        offend(&plant, &DECLARATION);
+    }
+    let pid = plant.collector.as_ref().unwrap().id();
+    let rss_mib = || Usage::of(pid).unwrap().rss_mib;
+    let before = rss_mib();
+    for _ in 0..40 {
+        offend(&plant, &DECLARATION);
+    }
+    let refused = "trunnion_collector_door_refused_total{reason=\"oversized\"}";
+    assert_eq!(plant.metric(refused).unwrap(), 60.0);
+    let grown = rss_mib() - before;
+    assert!(grown <= 1.0, "{grown} MiB more");
+    plant.stop().unwrap();
 }
