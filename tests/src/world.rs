@@ -88,8 +88,8 @@ pub enum Mutant {
     CursorsOutsideCommit,
     /// The collector keeps the sequence set of blocks apart from the journal.
     SetOutsideCommit,
-    /// The spool removes a directory before its tombstones are on disk.
-    EvictBeforeTombstone,
+    /// The spool removes a directory and tells nobody, so that it gets no tombstones.
+    EvictWithoutTombstone,
     /// A block that is sent again goes in the other lane.
     LaneChangesOnResend,
 }

@@ -97,8 +97,11 @@ fn the_collectors_sets_outside_the_commit_are_noticed() {
 }
 
 #[test]
-fn an_eviction_before_its_tombstone_is_noticed() {
-    check(Mutant::EvictBeforeTombstone, "and no disk lost it");
+fn an_eviction_without_a_tombstone_is_noticed() {
+    check(
+        Mutant::EvictWithoutTombstone,
+        "were acknowledged to the node and are lost",
+    );
 }
 
 #[test]

@@ -36,8 +36,6 @@ pub struct SimSpool {
     damaged: BTreeMap<BlockKey, Block>,
     /// Blocks that had to go, their tombstones on disk before them.
     evicted: BTreeMap<BlockKey, Block>,
-    /// What a mutant has removed already, by directory.
-    early: BTreeMap<u32, Vec<Block>>,
     room: SimRoom,
     /// Whether there is no room for commits.
     pub is_full: bool,
@@ -60,7 +58,6 @@ impl SimSpool {
         Self {
             room: SimRoom::draw(&mut chance),
             evicted: BTreeMap::new(),
-            early: BTreeMap::new(),
             chance,
             mutant,
             blocks: BTreeMap::new(),
@@ -164,8 +161,6 @@ impl SimSpool {
             }
             Request::Evict(directory) => {
                 faults.note(Fault::SpoolEvicted);
-                let early = self.early.remove(&directory).into_iter().flatten();
-                self.evicted.extend(early.map(|block| (block.key, block)));
                 for key in self.room.evict(directory) {
                     if let Some(block) = self.blocks.get(&key).cloned() {
                         self.free(key);
@@ -183,16 +178,21 @@ impl SimSpool {
 
     /// What there is to say of room.
     pub fn look(&mut self, faults: &mut FaultCounts) -> Vec<Reply> {
-        let replies = self.room.look(&self.blocks);
+        let mut replies = self.room.look(&self.blocks);
+        if self.mutant == Some(Mutant::EvictWithoutTombstone) {
+            replies.retain(|reply| {
+                if let Reply::Evicting(directory, _) = reply {
+                    for key in self.room.evict(*directory) {
+                        self.blocks.remove(&key);
+                    }
+                }
+                !matches!(reply, Reply::Evicting(..))
+            });
+        }
         for reply in &replies {
             match reply {
                 Reply::Room(_, Decision::StopWaveformIntake | Decision::StopIntake) => {
                     faults.note(Fault::SpoolIntakeStopped);
-                }
-                Reply::Evicting(directory, _) if self.mutant == Some(Mutant::EvictBeforeTombstone) => {
-                    let keys = self.room.evict(*directory);
-                    let blocks = keys.iter().filter_map(|key| self.blocks.remove(key));
-                    self.early.insert(*directory, blocks.collect());
                 }
                 _ => {}
             }
@@ -225,7 +225,6 @@ impl SimSpool {
     /// What a new start finds.
     pub fn recover(&mut self, fresh: [Epoch; 2]) -> Recovered {
         self.room.restart();
-        self.early.clear();
         // The tombstones say that these go, should their directory have outlived the crash.
         let buried: Vec<(Epoch, Range)> = self
             .blocks
