@@ -27,7 +27,8 @@ const RECONNECT_LONGEST: Duration = Duration::from_secs(30);
 /// attempt, so that of two agents that cut each other's connections neither ever thinks so.
 const STEADY: Duration = Duration::from_secs(45);
 
-/// Connections in a row cut before they were steady at which another agent is suspected.
+/// Connections in a row cut before they were steady at which another agent is suspected, and waits get
+/// longer: a line that flaps a little is used again at once.
 const CUTS_MAX: u32 = 3;
 
 /// The endpoints and how they have done.
@@ -92,7 +93,7 @@ impl Endpoints {
     pub fn handle_answer(&mut self, now: Duration) {
         if self.answered_at.is_none() {
             self.answered_at = Some(now);
-            if self.cuts == 0 {
+            if self.cuts < CUTS_MAX {
                 self.backoff.handle_success();
             }
         }

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::drain;
 use crate::endpoints::Endpoints;
 use crate::floor::{Floor, Refusal};
+use crate::forecast::Forecast;
 use crate::intake::{BootKey, Fate, Intake, Taken, Upto};
 use crate::inventory::Inventory;
 use crate::line::{Heard, Line};
@@ -24,6 +25,7 @@ use crate::port::PortEvent;
 use crate::publisher::{Greeting, Publisher};
 use crate::retention::{Decision, Usage};
 use crate::spool::{Commit, ReadError, Recovered, Reply, Request};
+use crate::starts::Starts;
 use crate::status;
 use crate::timekeeper::{Change, Timekeeper};
 use bytes::Bytes;
@@ -35,7 +37,9 @@ use trunnion_common::block::{FrameRecord, GatewayDescribe, Kind, Lane, Tombstone
 use trunnion_common::codec::crc32c;
 use trunnion_common::frame::{Class, Payload};
 use trunnion_common::id::{ChannelId, Epoch, JournalId, MasterId};
-use trunnion_common::message::{self, Command, CommandOutcome, CommandResult, MESSAGE_MAX, Phase};
+use trunnion_common::message::{
+    self, Command, CommandOutcome, CommandResult, GatewayStatus, MESSAGE_MAX, Phase,
+};
 use trunnion_common::reject::{Reject, RejectReason};
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::{Range, SequenceSet};
@@ -98,6 +102,7 @@ pub struct Gateway {
     clocks: BTreeMap<BootKey, ClockSync>,
     clock_sync_interval: Duration,
     timekeeper: Timekeeper,
+    forecast: Forecast,
     writer: Writer,
     /// By class.
     commits: [VecDeque<Flushing>; 2],
@@ -105,6 +110,7 @@ pub struct Gateway {
     /// What the spool's disk has room for.
     room: Decision,
     publisher: Publisher,
+    starts: Starts,
     reading: usize,
     stalled_until: Duration,
     /// Acknowledgements on their way into the spool, one per epoch, and the next one if it came since.
@@ -112,6 +118,8 @@ pub struct Gateway {
     link: Link,
     endpoints: Endpoints,
     connection: u64,
+    /// This start of the agent.
+    life: MasterId,
     /// As given with the last event of a connection.
     random: u32,
     heartbeat_interval: Duration,
@@ -209,6 +217,11 @@ impl Writer {
         self.add(kind, &encode(record), Index::default(), now);
     }
 
+    /// Whether an epoch is of a former start, and nothing is left of it.
+    fn is_done(&self, epoch: Epoch) -> bool {
+        self.chains.iter().all(|chain| chain.epoch != epoch) && !self.inventory.has_epoch(epoch)
+    }
+
     /// When a commit to either chain is due.
     fn due(&self) -> Option<Duration> {
         self.chains.iter().filter_map(ChainWriter::due).min()
@@ -254,9 +267,15 @@ impl Gateway {
             inventory.insert(key, &index);
             buried.extend(index.buries);
         }
+        let mut actions = VecDeque::new();
         for (epoch, blocks) in buried {
             for sequence in blocks.first()..blocks.end() {
-                publisher.handle_buried(BlockKey { epoch, sequence });
+                let key = BlockKey { epoch, sequence };
+                publisher.handle_buried(key);
+                if inventory.contains(key) {
+                    // The former start did not get to it after its tombstone was on disk.
+                    actions.push_back(Action::Spool(Request::Bury(key)));
+                }
             }
         }
         let mut intake = Intake::default();
@@ -284,6 +303,7 @@ impl Gateway {
             clocks,
             clock_sync_interval: config.clock_sync_interval,
             timekeeper: Timekeeper::default(),
+            forecast: Forecast::new(config.retention, config.flash_endurance_bytes),
             writer: Writer {
                 chains: recovered.current.map(|(epoch, next)| ChainWriter {
                     epoch,
@@ -300,6 +320,7 @@ impl Gateway {
             commit_number: 0,
             room: Decision::Keep,
             publisher,
+            starts: Starts::new(master, Vec::new()),
             reading: 0,
             stalled_until: Duration::ZERO,
             freeing: BTreeMap::new(),
@@ -308,6 +329,7 @@ impl Gateway {
             },
             endpoints: Endpoints::new(config.enrolment.endpoints.len()),
             connection: 0,
+            life: master,
             random: u32::MAX,
             heartbeat_interval: config.heartbeat_interval,
             heartbeat_due: Duration::ZERO,
@@ -315,7 +337,7 @@ impl Gateway {
             holdings_told: Vec::new(),
             is_stopping: false,
             metrics,
-            actions: VecDeque::new(),
+            actions,
         };
         let describe = GatewayDescribe {
             agent_version: status::agent_version(),
@@ -346,6 +368,11 @@ impl Gateway {
         self.timekeeper.floor_mut()
     }
 
+    /// Bytes that this process has had written to disks since it started.
+    pub fn handle_written(&mut self, total: u64, now: Now) {
+        self.forecast.handle_written(total, now.mono);
+    }
+
     /// `now` in the UTC that is gone by, with what follows if that was set.
     fn keep_time(&mut self, now: Now) -> Now {
         let (change, floor) = self.timekeeper.observe(now);
@@ -359,12 +386,17 @@ impl Gateway {
 
     fn handle_clock_change(&mut self, change: Change, now: Now) {
         self.metrics.observe_clock(&self.timekeeper);
-        tracing::warn!(
-            step_s = change.step as f64 / 1e9,
-            from = ?change.from,
-            to = ?change.to,
-            "the gateway's clock was set, or another is gone by"
-        );
+        let Change { step, from, to } = change;
+        if step == 0 {
+            tracing::info!(?from, ?to, "the gateway goes by another clock");
+        } else {
+            tracing::warn!(
+                step_s = step as f64 / 1e9,
+                ?from,
+                ?to,
+                "the gateway's clock was set"
+            );
+        }
         let Some(quality) = self.timekeeper.quality() else {
             return;
         };
@@ -388,6 +420,11 @@ impl Gateway {
                 "a time that cannot be was not taken for the clock floor"
             );
         }
+    }
+
+    /// The starts of this agent before this one, newest first; to be told before anything is polled.
+    pub fn handle_former_starts(&mut self, former: Vec<MasterId>) {
+        self.starts = Starts::new(self.starts.start(), former);
     }
 
     /// Whether lines must not be read for now: the disk is behind.
@@ -415,7 +452,7 @@ impl Gateway {
             PortEvent::Closed => self.lines[line].handle_closed(),
             PortEvent::Bytes(bytes, arrived) => {
                 self.metrics.line_bytes.inc_by(bytes.len() as u64);
-                let arrived = self.timekeeper.correct(arrived);
+                let arrived = self.timekeeper.recently(arrived);
                 self.handle_bytes(line, &bytes, arrived, now);
             }
         }
@@ -579,6 +616,7 @@ impl Gateway {
             for (key, bytes) in commit.blocks {
                 self.publisher.handle_stored(key, bytes, age, now.mono);
                 self.metrics.blocks_stored.inc();
+                self.metrics.stored_bytes.inc_by(bytes as u64);
             }
             self.actions
                 .extend(commit.removals.into_iter().map(Action::Spool));
@@ -588,6 +626,7 @@ impl Gateway {
 
     fn handle_room(&mut self, usage: &Usage, decision: Decision) {
         self.metrics.observe_spool(usage);
+        self.forecast.handle_usage(usage);
         let was = std::mem::replace(&mut self.room, decision);
         if was.label() == decision.label() {
             return;
@@ -747,6 +786,10 @@ impl Gateway {
                 }
             }
         }
+        if self.writer.is_done(ack.epoch) {
+            // What it said of holdings may have come after newer words of this start.
+            self.holdings_told.clear();
+        }
         match self.freeing.get_mut(&ack.epoch) {
             Some(next) => *next = Some((ack.received.clone(), ack.journal)),
             None => self.free(ack.epoch, ack.received.clone(), ack.journal),
@@ -779,10 +822,30 @@ impl Gateway {
     fn bury(&mut self, key: BlockKey, cause: LossCause, now: Now) {
         Metrics::cause(&self.metrics.blocks_lost, cause).inc();
         let index = self.writer.inventory.get(key).unwrap_or_default();
-        for tombstone in tombstones([(key, &index)], cause) {
+        self.put_stand_in(&index, now);
+        for tombstone in tombstones([(key, &index.without_stand_in())], cause) {
             self.add_tombstone(&tombstone, now);
             self.writer.removals.push(Request::Bury(key));
         }
+        // It may have been the newest report of what is held.
+        self.holdings_told.clear();
+    }
+
+    /// Says once more, in a block of its own, what others refer to of one that is given up.
+    fn put_stand_in(&mut self, index: &Index, now: Now) {
+        let Some(stand_in) = &index.stand_in else {
+            return;
+        };
+        let Some(kind) = stand_in.kind() else {
+            return;
+        };
+        self.metrics.blocks_remade.inc();
+        let index = Index {
+            buries: index.buries,
+            stand_in: Some(stand_in.clone()),
+            ..Index::default()
+        };
+        self.writer.add(kind, stand_in.body(), index, now);
     }
 
     /// Takes no more from lines or timers; what is in hand still goes to disk.
@@ -806,8 +869,7 @@ impl Gateway {
     /// The last words, to be published before the connection is closed.
     pub fn farewell(&mut self, now: Now) -> Bytes {
         let now = self.keep_time(now);
-        let backlog = self.publisher.backlog();
-        encode_message(&status::status(Phase::Death, now, 0, backlog)).into()
+        encode_message(&self.status(Phase::Death, 0, now)).into()
     }
 
     /// Does what time asks for; then hands out actions until there is none.
@@ -887,6 +949,7 @@ impl Gateway {
     /// What is held, as of now and consistent with the blocks before it.
     fn tell_holdings(&mut self, now: Now) {
         self.holdings_due = now.mono + HOLDINGS_INTERVAL;
+        self.metrics.blocks_overdue.inc_by(self.publisher.take_overdue());
         let (blocks, bytes) = self.publisher.backlog();
         self.metrics
             .spool_blocks
@@ -895,6 +958,9 @@ impl Gateway {
             .spool_bytes
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.metrics.nodes.set(self.nodes_present(now) as i64);
+        self.forecast
+            .handle_backlog(self.metrics.stored_bytes.get(), bytes, now.mono);
+        self.metrics.observe_outlook(&self.forecast.outlook());
         if self.commits[Class::Essential.index()].len() >= COMMITS_MAX {
             return;
         }
@@ -993,8 +1059,12 @@ impl Gateway {
 
     fn poll_publisher(&mut self, now: Now) {
         match self.publisher.poll_hello(now.mono) {
-            Some(Greeting::Hello(hello)) => self.publish(topic::Kind::Hello, hello.as_ref()),
+            Some(Greeting::Hello(mut hello)) => {
+                self.starts.sign(&mut hello);
+                self.publish(topic::Kind::Hello, hello.as_ref());
+            }
             Some(Greeting::GiveUp) => {
+                self.starts.handle_unanswered();
                 self.metrics.silences.inc();
                 self.handle_down("the collector does not answer", now);
                 self.actions.push_back(Action::Disconnect);
@@ -1015,8 +1085,19 @@ impl Gateway {
 
     fn tell_status(&mut self, phase: Phase, now: Now) {
         self.heartbeat_due = now.mono + self.heartbeat_interval;
-        let status = status::status(phase, now, self.nodes_present(now), self.publisher.backlog());
+        let status = self.status(phase, self.nodes_present(now), now);
         self.publish(topic::Kind::Status, &status);
+    }
+
+    fn status(&self, phase: Phase, nodes: usize, now: Now) -> GatewayStatus {
+        let health = status::health(&self.timekeeper, &self.forecast.outlook());
+        let connection = (self.life, self.connection);
+        status::status(phase, now, nodes, self.publisher.backlog(), connection, health)
+    }
+
+    /// What the broker is to say of this gateway when its connection breaks.
+    pub fn will(&self, now: Now) -> Vec<u8> {
+        encode_message(&self.status(Phase::Death, 0, self.timekeeper.correct(now)))
     }
 
     fn nodes_present(&self, now: Now) -> usize {

@@ -14,6 +14,7 @@
 //! | memory | bound | what happens there |
 //! |---|---|---|
 //! | frames and readings that wait | [`crate::settings::Settings::waiting_bytes_max`] | the oldest becomes a dead letter |
+//! | how long they wait | [`OVERDUE_NS`] | placed by their arrival, as history; without a channel table a dead letter |
 //! | features of agents that wait | [`crate::derived::WAITING_MAX`] | the oldest is given up, counted |
 //! | clock fixes per boot | [`FIXES_MAX`] | the oldest but the first is forgotten |
 //! | channel tables per boot | [`TABLES_MAX`] | the oldest is forgotten |
@@ -24,6 +25,7 @@
 
 mod counters;
 mod firing;
+mod overdue;
 mod reports;
 mod runner;
 #[cfg(test)]
@@ -33,6 +35,7 @@ mod tests;
 mod waiting;
 
 pub use counters::Counters;
+pub use overdue::OVERDUE_NS;
 pub use runner::{RunError, Runner};
 
 use crate::advisory::{Advisories, AdvisoryChange};
@@ -54,7 +57,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use trunnion_common::block::{BODY_MAX, Block, Body, Lane, Readings};
 use trunnion_common::frame::{ChannelDescriptor, Class, FRAME_MAX, Header, Payload, RawFrame};
-use trunnion_common::id::{BootId, ChannelId, GatewayId, NodeId};
+use trunnion_common::id::{BootId, ChannelId, Epoch, GatewayId, NodeId};
 use trunnion_common::reject::RejectReason;
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::Range;
@@ -135,6 +138,10 @@ pub struct PipelineState {
     fleets: BTreeMap<EventTime, String>,
     counters: Counters,
     derived: derived::WaitingRoom,
+    /// How long the collector has been at work ([`overdue`]), and when it last looked for samples that
+    /// have waited too long.
+    elapsed_ns: i64,
+    overdue_looked: i64,
 }
 
 /// A channel of a node, and whether its samples are history: live and backfill progress apart.
@@ -206,10 +213,12 @@ impl Pipeline {
 
     /// Takes the next commit in; returns what follows from it, in a fixed order.
     pub fn apply(&mut self, commit: &Commit) -> Vec<Output> {
+        self.count_elapsed(commit.time);
         self.state.now = self.state.now.max(commit.time);
         for (position, entry) in &commit.entries {
             self.handle_entry(*position, entry);
         }
+        self.settle_overdue();
         self.fire_idle();
         self.state.position = commit.end;
         let changes = self.state.ledger.poll_changes();
@@ -246,7 +255,7 @@ impl Pipeline {
                 let bytes = blocks.count().saturating_mul(BODY_MAX as u64);
                 self.lose_unnamed(gateway, None, *cause, bytes);
             }
-            Entry::EpochClosed { .. } | Entry::Tick => {}
+            Entry::EpochClosed { .. } | Entry::Superseded { .. } | Entry::Tick => {}
         }
     }
 
@@ -256,9 +265,13 @@ impl Pipeline {
             position,
             item: 0,
             backfill: false,
+            arrival: self.state.now,
+            since: self.state.elapsed_ns,
         };
+        let mut key = (Epoch(0), 0);
         let body = match Block::parse(bytes).and_then(|block| {
             origin.backfill = block.lane() == Lane::Backfill;
+            key = (block.envelope.epoch, block.envelope.sequence);
             block.decode()
         }) {
             Ok(body) => body,
@@ -269,7 +282,10 @@ impl Pipeline {
                 for (item, record) in records.enumerate() {
                     origin.item = item as u32;
                     match record {
-                        Ok(record) => self.handle_frame(&origin, record.fix, record.frame),
+                        Ok(record) => {
+                            origin.arrival = record.arrival;
+                            self.handle_frame(&origin, record.fix, record.frame);
+                        }
                         Err(reason) => self.refuse_unnamed(&origin, None, reason, bytes),
                     }
                 }
@@ -277,6 +293,16 @@ impl Pipeline {
             Body::Readings(readings) => self.handle_readings(&origin, readings),
             Body::ClockFix(fix) => self.handle_fix(fix),
             Body::Gap(gap) => {
+                // Samples that are missing for it have a name. Their node does not count them as dropped: it
+                // had handed them over, to an agent that has lost them.
+                let unseen = self
+                    .state
+                    .frames
+                    .unseen(gap.node, gap.boot, gap.class, &gap.ranges);
+                if unseen > 0 {
+                    let bytes = unseen.saturating_mul(FRAME_MAX as u64);
+                    self.lose_unnamed(gateway, Some((gap.node, gap.boot)), gap.cause, bytes);
+                }
                 self.fill_frames(gateway, (gap.node, gap.boot), gap.class, &gap.ranges);
             }
             Body::Tombstone(tombstone) => {
@@ -299,7 +325,7 @@ impl Pipeline {
                             self.note_boot((holding.node, holding.boot));
                             self.state
                                 .ledger
-                                .observe_holding(gateway, &holding, self.state.now);
+                                .observe_holding(gateway, key, &holding, self.state.now);
                         }
                         Err(reason) => self.bury(&origin, DeadReason::Rejected(reason), bytes),
                     }

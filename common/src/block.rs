@@ -43,6 +43,8 @@ pub const ENVELOPE_BYTES: usize = 33;
 /// Most bytes of a body. An agent closes blocks at 64 KiB; the rest is room for later ones.
 pub const BODY_MAX: usize = 1 << 20;
 
+const LANE_AT: usize = 20;
+
 const CRC_AT: usize = 29;
 
 /// Whether a block is of now or of the past; fixed at its first publication.
@@ -152,7 +154,7 @@ impl Envelope {
         bytes[0..4].copy_from_slice(&MAGIC.to_le_bytes());
         bytes[4..12].copy_from_slice(&self.epoch.0.to_le_bytes());
         bytes[12..20].copy_from_slice(&self.sequence.to_le_bytes());
-        bytes[20] = self.lane;
+        bytes[LANE_AT] = self.lane;
         bytes[21] = self.kind;
         bytes[22] = self.codec;
         bytes[23..25].copy_from_slice(&self.body_version.to_le_bytes());
@@ -160,6 +162,22 @@ impl Envelope {
         let crc = crc32c_parts(&[&bytes[..CRC_AT], body]);
         bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         bytes
+    }
+}
+
+/// The lane of a whole block that has been checked before; `None` when it is too short for an envelope.
+pub fn lane(block: &[u8]) -> Option<Lane> {
+    let head = block.get(..ENVELOPE_BYTES)?;
+    Some(Lane::from_number(head[LANE_AT]))
+}
+
+/// Puts a whole block that has been checked before into another lane, and corrects its checksum; what is
+/// too short for an envelope is left alone.
+pub fn set_lane(block: &mut [u8], lane: Lane) {
+    if let Some((head, body)) = block.split_at_mut_checked(ENVELOPE_BYTES) {
+        head[LANE_AT] = lane as u8;
+        let crc = crc32c_parts(&[&head[..CRC_AT], body]);
+        head[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
     }
 }
 
@@ -196,7 +214,7 @@ impl<'a> Block<'a> {
         let envelope = Envelope {
             epoch: Epoch(u64_at(4)),
             sequence: u64_at(12),
-            lane: head[20],
+            lane: head[LANE_AT],
             kind: head[21],
             codec: head[22],
             body_version: u16_at(23),

@@ -361,6 +361,9 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
                     held: list(&[range(10, 12)]),
                     freed_by: Some(journal),
                 }]),
+                start: MasterId(0x0123_4567),
+                number: 2,
+                former: list(&[MasterId(0x89ab)]),
             }),
         ),
         (
@@ -379,6 +382,8 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
                 nodes: 2,
                 spool_blocks: 3,
                 spool_bytes: 190_000,
+                life: 0x2122_2324_2526_2728,
+                connection: 4,
                 health: GatewayHealth {
                     clock: GatewayClock::Collector,
                     clock_floor: utc(),

@@ -27,6 +27,8 @@ pub(crate) enum Verb {
     },
     /// Play seeded worlds: nodes, lines, agents, broker and collector in one process, with every fault.
     Sim(Sim),
+    /// Feed every decoder with what a seed makes of its corpus; a finding is written to a file.
+    Fuzz(Fuzz),
     /// Everything a change must pass short of the tests: format, lints, documentation, `no_std` build,
     /// dependency rules, and the shape of the repository.
     Ci,
@@ -127,6 +129,26 @@ fn scenarios() -> impl TypedValueParser<Value = Scenario> {
 pub(crate) enum Area {
     /// From the gateway's spool into the collector's journal.
     Delivery,
+}
+
+/// Flags of `fuzz`.
+#[derive(clap::Args)]
+pub(crate) struct Fuzz {
+    /// How long each target is tried.
+    #[arg(long, default_value_t = 60, conflicts_with = "executions")]
+    pub(crate) seconds: u64,
+    /// How many inputs each target is given, instead of a time: the same ones for the same seed.
+    #[arg(long, value_name = "N")]
+    pub(crate) executions: Option<u64>,
+    /// One target alone.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) target: Option<String>,
+    /// What the inputs are made of; another one each time unless given.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Play this input again instead, as a finding names it.
+    #[arg(long, value_name = "FILE", requires = "target")]
+    pub(crate) input: Option<PathBuf>,
 }
 
 /// Flags of `sim`.

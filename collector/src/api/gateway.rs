@@ -3,11 +3,17 @@
 //! ```json
 //! {"truncated": false, "gateways": [{"gateway": "bremen/gw-1", "connected": true,
 //!   "last_heard": "2026-01-31T12:00:00Z", "last_heard_ns": 0, "agent_version": "0.1.0", "nodes": 3,
-//!   "spool_blocks": 0, "spool_bytes": 0}]}
+//!   "spool_blocks": 0, "spool_bytes": 0, "health": {"clock": "synchronised", "clock_floor": 0,
+//!   "clock_steps": 0, "holds_s": 532800, "drains_s": 0, "written_per_day_bytes": 21000000000,
+//!   "flash_life_days": 1900}}]}
 //! ```
 //!
+//! `health` says whose UTC the gateway goes by (`synchronised`, `free`, `collector`, `implausible`), its
+//! clock floor in nanoseconds since 1970, and for how many seconds its spool holds out and drains at the
+//! present rates; what is not known is null.
+//!
 //! Gateways are listed once they have been heard since the collector's start. What an agent says of
-//! itself (`agent_version` to `spool_bytes`) is null until its first status.
+//! itself (`agent_version` to `health`) is null until its first status.
 
 use super::time::rfc3339;
 use super::{Api, clip};
@@ -16,6 +22,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use trunnion_common::id::GatewayId;
+use trunnion_common::message::GatewayHealth;
 
 /// Most gateways in one answer.
 pub const GATEWAYS_MAX: usize = 1_000;
@@ -37,6 +44,7 @@ struct Entry {
     nodes: Option<u16>,
     spool_blocks: Option<u64>,
     spool_bytes: Option<u64>,
+    health: Option<GatewayHealth>,
 }
 
 pub(super) async fn list(State(api): State<Api>) -> Json<Gateways> {
@@ -57,5 +65,6 @@ fn entry((id, gateway): (GatewayId, Gateway)) -> Entry {
         nodes: status.map(|status| status.nodes),
         spool_blocks: status.map(|status| status.spool_blocks),
         spool_bytes: status.map(|status| status.spool_bytes),
+        health: status.map(|status| status.health),
     }
 }

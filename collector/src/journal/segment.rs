@@ -42,6 +42,7 @@
 //! | 3 lost | gateway, epoch, (first, end), number of the cause (postcard) |
 //! | 4 epoch closed | gateway, epoch (postcard) |
 //! | 5 tick | nothing |
+//! | 7 superseded | gateway, starts of its agent (postcard) |
 //! | 128 commit | i64 commit time, ns UTC; u64 offset of the group's first entry; u32 number of entries |
 //! | 129 commit's echo | the same |
 //!
@@ -84,6 +85,7 @@ mod kind {
     pub(super) const EPOCH_CLOSED: u32 = 4;
     pub(super) const TICK: u32 = 5;
     pub(super) const SETTINGS: u32 = 6;
+    pub(super) const SUPERSEDED: u32 = 7;
     pub(super) const COMMIT: u32 = 128;
     pub(super) const COMMIT_ECHO: u32 = 129;
 }
@@ -270,6 +272,7 @@ impl Group {
             Entry::EpochClosed { .. } => kind::EPOCH_CLOSED,
             Entry::Tick => kind::TICK,
             Entry::Settings { .. } => kind::SETTINGS,
+            Entry::Superseded { .. } => kind::SUPERSEDED,
         };
         self.push(number, |bytes| match entry {
             Entry::Block {
@@ -290,6 +293,7 @@ impl Group {
                 cause,
             } => push_postcard(bytes, &(gateway, epoch, blocks, cause)),
             Entry::EpochClosed { gateway, epoch } => push_postcard(bytes, &(gateway, epoch)),
+            Entry::Superseded { gateway, starts } => push_postcard(bytes, &(gateway, starts)),
             Entry::Tick => {}
         });
     }
@@ -584,6 +588,10 @@ fn decode_entry(number: u32, body: Bytes) -> Option<Entry> {
         kind::EPOCH_CLOSED => {
             let (gateway, epoch) = postcard::from_bytes(&body).ok()?;
             Entry::EpochClosed { gateway, epoch }
+        }
+        kind::SUPERSEDED => {
+            let (gateway, starts) = postcard::from_bytes(&body).ok()?;
+            Entry::Superseded { gateway, starts }
         }
         kind::TICK => Entry::Tick,
         _ => return None,

@@ -35,6 +35,8 @@ pub struct Counters {
     pub derived_refused: u64,
     /// Times an agent told of a node's alarm, repeats included.
     pub alarms_told: u64,
+    /// Clock fixes that never came, in whose place the time of arrival stands.
+    pub fixes_by_arrival: u64,
     /// Dead letters by reason.
     pub dead_letters: BTreeMap<DeadReason, u64>,
 }
@@ -57,6 +59,7 @@ impl Counters {
             ("alarms_told", self.alarms_told),
             ("advisories_raised", self.advisories_raised),
             ("advisories_cleared", self.advisories_cleared),
+            ("fixes_by_arrival", self.fixes_by_arrival),
         ];
         let plain = plain.map(|(label, count)| (label.to_owned(), count));
         let dead = self.dead_letters.iter();

@@ -6,5 +6,6 @@ mod bad_input_is_named;
 mod bearing_fault_is_found;
 mod kills_lose_nothing;
 mod line_noise_and_unplug;
+mod outcomes_have_names;
 mod partitions_lose_nothing;
 mod restart_resumes;
