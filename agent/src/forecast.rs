@@ -262,6 +262,7 @@ mod tests {
                 state: crate::retention::DirectoryState::Closed,
             }],
             free_bytes,
+            blob_files: 0,
         }
     }
 

@@ -117,6 +117,8 @@ pub struct Metrics {
     pub spool_waveform_bytes: Gauge,
     /// Bytes of disk that damaged databases and blocks take.
     pub spool_quarantine_bytes: Gauge,
+    /// Files of the spool that are never made durable: anything but 0 is a fault.
+    pub spool_blob_files: Gauge,
     /// Bytes that the spool's disk has left.
     pub disk_free_bytes: Gauge,
     /// Nodes heard in the last ten seconds.
@@ -246,6 +248,7 @@ impl Metrics {
         set(&self.spool_essential_bytes, usage.essential_bytes);
         set(&self.spool_waveform_bytes, usage.waveform_bytes());
         set(&self.spool_quarantine_bytes, usage.quarantine_bytes);
+        set(&self.spool_blob_files, usage.blob_files);
         set(&self.disk_free_bytes, usage.free_bytes);
     }
 
@@ -471,6 +474,11 @@ impl Metrics {
             "alarms_untold",
             "Slots of alarms that the collector does not know",
             self.alarms_untold.clone(),
+        );
+        registry.register(
+            "spool_blob_files",
+            "Files of the spool that are never made durable: anything but 0 is a fault",
+            self.spool_blob_files.clone(),
         );
         registry.register(
             "clock",

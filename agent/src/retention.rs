@@ -40,6 +40,8 @@ pub struct Usage {
     pub waveform: Vec<Directory>,
     /// What the file system has left.
     pub free_bytes: u64,
+    /// Files that the database put beside its log, which are never made durable: there must be none.
+    pub blob_files: u64,
 }
 
 /// A directory of the waveform chain.
@@ -215,6 +217,7 @@ mod tests {
             quarantine_bytes: 0,
             waveform: (1..).zip(waveform).map(directory).collect(),
             free_bytes: free,
+            blob_files: 0,
         }
     }
 

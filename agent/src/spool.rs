@@ -282,6 +282,7 @@ impl Spool {
             quarantine_bytes: self.quarantine_bytes,
             waveform: self.chains[1].directories().collect(),
             free_bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
+            blob_files: self.chains.iter().map(Chain::blob_files).sum(),
         })
     }
 

@@ -54,7 +54,9 @@ pub(crate) fn run(arguments: RunArguments) -> ExitCode {
 }
 
 fn run_with(config: Config) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // One thread: what it does is little and small, and with more of them every byte of a line woke two.
+    // Whoever waits for the disk has a thread of its own.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "cannot start the runtime");

@@ -65,6 +65,8 @@ struct Member {
     disk_bytes: u64,
     /// Of `disk_bytes`, what does not grow with the blocks.
     fixed_bytes: u64,
+    /// As of its opening or closing.
+    blob_files: u64,
     database: Option<Database>,
     index: Option<IndexLog>,
     /// Set aside: only its index is left.
@@ -279,6 +281,7 @@ impl Chain {
             bytes,
             disk_bytes: disk_bytes(&path) + disk_bytes(&index_log::path_of(&path)),
             fixed_bytes: 0,
+            blob_files: blob_files(&path),
             database: None,
             index: None,
             is_damaged: false,
@@ -469,6 +472,11 @@ impl Chain {
         })
     }
 
+    /// Files that hold values outside of the databases' logs.
+    pub(super) fn blob_files(&self) -> u64 {
+        self.members.values().map(|member| member.blob_files).sum()
+    }
+
     /// Announces that a directory will be evicted: the blocks in it that are not acknowledged.
     pub(super) fn begin_eviction(&mut self, number: u32) -> Vec<BlockKey> {
         let Some(member) = self.members.get_mut(&number) else {
@@ -545,9 +553,19 @@ impl Chain {
             }
         })?;
         self.next_number = number.saturating_add(1);
-        if let Some(former) = self.head.take().and_then(|head| self.members.get_mut(&head)) {
+        if let Some(head) = self.head.take() {
+            let blobs = blob_files(&self.path(head));
+            let former = self.members.get_mut(&head).expect("the head is a member");
             former.database = None;
             former.index = None;
+            former.blob_files = blobs;
+            if blobs > 0 {
+                tracing::error!(
+                    directory = head,
+                    blobs,
+                    "values of the spool lie in files that are never made durable"
+                );
+            }
         }
         let disk_bytes = disk_bytes(&path) + disk_bytes(&index_log::path_of(&path));
         let mut member = Member {
@@ -557,6 +575,7 @@ impl Chain {
             bytes: 0,
             disk_bytes,
             fixed_bytes: 0,
+            blob_files: 0,
             database: Some(database),
             index: Some(index),
             is_damaged: false,
@@ -672,6 +691,11 @@ impl Member {
         database.append(blocks, cursors, fresh_ack)?;
         database.flush()
     }
+}
+
+/// Files in which sled put values that are too large for its log. It never synchronises them.
+fn blob_files(database: &Path) -> u64 {
+    std::fs::read_dir(database.join("blobs")).map_or(0, |files| files.count() as u64)
 }
 
 /// Removes a database and then its index; either may be missing.

@@ -183,9 +183,23 @@ fn a_full_database_is_followed_by_the_next_and_blobs_stay_empty() {
             "{member:?}"
         );
     }
+    assert_eq!(spool.usage().unwrap().blob_files, 0);
     assert_eq!(spool.read(key(1, 3)).unwrap(), block(1, 3, 65_536).bytes);
     spool.acknowledge(Epoch(1), &upto(chain::DATABASE_BYTES / 65_536 + 2), JOURNAL);
     assert_eq!(databases(dir.path()), members[1..]);
+}
+
+#[test]
+fn a_value_outside_of_the_database_s_log_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut spool, _) = open(dir.path(), 1);
+    spool.commit(Class::Waveform, &[block(1, 0, 10)], &[]).unwrap();
+    std::fs::write(databases(dir.path())[0].join("blobs/1"), "a value").unwrap();
+    spool.close_waveform().unwrap();
+    assert_eq!(spool.usage().unwrap().blob_files, 1);
+    drop(spool);
+    let (spool, _) = open(dir.path(), 2);
+    assert_eq!(spool.usage().unwrap().blob_files, 1);
 }
 
 #[test]
@@ -588,57 +602,6 @@ fn fill_the_disk(path: &Path) {
     assert!(recovered.quarantined.is_empty(), "a full disk damages nothing");
     assert!(recovered.blocks.contains_key(&key(1, sequence - 1)));
     assert!(recovered.blocks.contains_key(&key(ESSENTIAL + 1, 0)));
-}
-
-/// Bytes of memory that this process has taken at most.
-fn peak_rss() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
-}
-
-#[test]
-#[ignore = "writes 4 GiB; run it alone, since it measures the process"]
-fn a_backlog_of_one_gibibyte_takes_less_than_twice_that_and_is_given_back() {
-    const BLOCKS: u64 = 1 << 14;
-    let dir = tempfile::tempdir().unwrap();
-    let (mut spool, _) = open(dir.path(), 1);
-    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut body = vec![0; 65_536 - trunnion_common::block::ENVELOPE_BYTES];
-    for first in (0..BLOCKS).step_by(16) {
-        let blocks: Vec<Block> = (first..first + 16)
-            .map(|sequence| {
-                for bytes in body.chunks_mut(8) {
-                    random ^= random << 13;
-                    random ^= random >> 7;
-                    random ^= random << 17;
-                    bytes.copy_from_slice(&random.to_le_bytes()[..bytes.len()]);
-                }
-                Block::new(key(1, sequence), Kind::Frames, &body, Index::default())
-            })
-            .collect();
-        spool.commit(Class::Waveform, &blocks, &[cursor(first)]).unwrap();
-    }
-    let full = disk_bytes(&dir.path().join("spool/waveform"));
-    println!(
-        "disk/payload {:.2}, peak RSS {} MiB",
-        full as f64 / (1u64 << 30) as f64,
-        peak_rss() >> 20
-    );
-    assert!(full < 2 << 30);
-    drop(spool);
-    let (mut spool, recovered) = open(dir.path(), 2);
-    assert_eq!(recovered.blocks.len() as u64, BLOCKS);
-    println!("reopened, peak RSS {} MiB", peak_rss() >> 20);
-    for sequence in 0..BLOCKS {
-        spool.read(key(1, sequence)).unwrap();
-        if sequence % 256 == 255 {
-            spool.acknowledge(Epoch(1), &upto(sequence + 1), JOURNAL);
-        }
-    }
-    let drained = disk_bytes(&dir.path().join("spool/waveform"));
-    println!("drained {} MiB, peak RSS {} MiB", drained >> 20, peak_rss() >> 20);
-    assert!(drained < 128 << 20);
 }
 
 /// Not a test of its own: what the next one runs in a process that it kills.

@@ -139,6 +139,7 @@ impl SimRoom {
             quarantine_bytes: 0,
             waveform: numbers.into_iter().map(directory).collect(),
             free_bytes: if self.is_cramped { CRAMPED } else { AMPLE },
+            blob_files: 0,
         }
     }
 }
