@@ -12,6 +12,8 @@ use crate::backoff::Backoff;
 use crate::block::{Block, BlockKey, Gathering, Index, span, tombstones};
 use crate::clock::Now;
 use crate::clock_sync::{ClockSync, FixInForce};
+use crate::command::record::Record;
+use crate::command::{Commands, Effect};
 use crate::config::Config;
 use crate::intake::{BootKey, Fate, Intake, Taken, Upto};
 use crate::line::{Heard, Line};
@@ -31,7 +33,7 @@ use trunnion_common::block::{FrameRecord, GatewayDescribe, Kind, Tombstone};
 use trunnion_common::codec::crc32c;
 use trunnion_common::frame::{Class, Payload};
 use trunnion_common::id::{ChannelId, Epoch, JournalId, MasterId};
-use trunnion_common::message::{self, Command, CommandOutcome, CommandResult, MESSAGE_MAX, Phase};
+use trunnion_common::message::{self, GatewaySettings, MESSAGE_MAX, Phase};
 use trunnion_common::reject::{Reject, RejectReason};
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::{Range, SequenceSet};
@@ -85,6 +87,8 @@ pub enum Action {
     PublishBlock(BlockKey, Bytes),
     /// Close the connection.
     Disconnect,
+    /// Make the record of commands durable; [`Gateway::handle_kept`] must be told how it went.
+    Keep(Record),
 }
 
 /// The state of the whole gateway.
@@ -112,6 +116,9 @@ pub struct Gateway {
     endpoints: usize,
     connection: u64,
     backoff: Backoff,
+    commands: Commands,
+    /// As the configuration says.
+    heartbeat_configured: Duration,
     heartbeat_interval: Duration,
     heartbeat_due: Duration,
     holdings_due: Duration,
@@ -302,6 +309,8 @@ impl Gateway {
             endpoints: config.enrolment.endpoints.len().max(1),
             connection: 0,
             backoff: Backoff::new(RECONNECT_FIRST, RECONNECT_LONGEST),
+            commands: Commands::new(&config.enrolment),
+            heartbeat_configured: config.heartbeat_interval,
             heartbeat_interval: config.heartbeat_interval,
             heartbeat_due: Duration::ZERO,
             holdings_due: now.mono + HOLDINGS_INTERVAL,
@@ -316,6 +325,16 @@ impl Gateway {
         };
         gateway.writer.add_record(Kind::Describe, &describe, now.mono);
         gateway
+    }
+
+    /// Goes on from the commands that a former agent kept: before anything is handled.
+    pub fn restore_commands(&mut self, record: Record) {
+        self.commands.restore(record);
+    }
+
+    /// Whether the record of commands handed out last is on disk.
+    pub fn handle_kept(&mut self, is_kept: bool, now: Now) {
+        self.commands.handle_kept(is_kept, now.mono);
     }
 
     /// Whether the gateway's clock is synchronised, as of now.
@@ -360,6 +379,7 @@ impl Gateway {
             intake,
             clocks,
             writer,
+            commands,
             metrics,
             ..
         } = self;
@@ -415,6 +435,9 @@ impl Gateway {
                 metrics.clock_fixes.inc();
                 tracing::debug!(node = %fix.node, number = fix.number, error_ns = fix.error_ns, "clock fix");
                 writer.add_record(Kind::ClockFix, &fix, now.mono);
+            }
+            if let Some(Payload::SettingsResult(result)) = &payload {
+                commands.handle_result(key, result);
             }
             book_gaps(&taken, writer, metrics, now);
             match taken.fate {
@@ -612,13 +635,10 @@ impl Gateway {
         let outcome = match kind {
             topic::Kind::Ack => message::decode(payload).map(|ack| self.handle_ack(&ack)),
             topic::Kind::Reject => message::decode(payload).map(|reject| self.handle_reject(reject, now)),
-            topic::Kind::Command => message::decode(payload).map(|command: Command| {
-                let result = CommandResult {
-                    number: command.number,
-                    outcome: CommandOutcome::Unsupported,
-                };
-                self.publish(topic::Kind::Result, &result);
-            }),
+            topic::Kind::Command => {
+                self.handle_command(payload, now);
+                Ok(())
+            }
             topic::Kind::Data | topic::Kind::Hello | topic::Kind::Status | topic::Kind::Result => {
                 Err(RejectReason::Topic)
             }
@@ -627,6 +647,51 @@ impl Gateway {
             Metrics::reason(&self.metrics.messages_refused, reason).inc();
             tracing::warn!(kind = kind.level(), %reason, "message of the collector refused");
         }
+    }
+
+    fn handle_command(&mut self, payload: &[u8], now: Now) {
+        self.metrics.commands.inc();
+        if let Err(refused) = self.commands.handle_message(payload, now) {
+            Metrics::label(&self.metrics.commands_refused, refused.label()).inc();
+            tracing::warn!(
+                reason = refused.label(),
+                "a command that is not the collector's is refused"
+            );
+        }
+    }
+
+    /// Does what commands ask for now.
+    fn poll_commands(&mut self, now: Now) {
+        let Self { commands, lines, .. } = self;
+        let find = |node| {
+            let mut nodes = lines.iter().map(Line::node).enumerate();
+            nodes.find_map(|(line, key)| key.filter(|key| key.0 == node).map(|key| (line, key)))
+        };
+        let Some(effect) = commands.poll(now.mono, find) else {
+            return;
+        };
+        match effect {
+            Effect::Keep(record) => self.actions.push_back(Action::Keep(record)),
+            Effect::Send(line, payload) => {
+                let bytes = self.lines[line].command(&payload);
+                self.actions.extend(bytes.map(|bytes| Action::Write(line, bytes)));
+            }
+            Effect::Answer(result) => {
+                let (number, outcome) = (result.number, result.outcome.label());
+                Metrics::label(&self.metrics.command_results, outcome).inc();
+                tracing::info!(number, outcome, "answered a command");
+                self.publish(topic::Kind::Result, &result);
+            }
+            Effect::Configure(settings) => self.configure(settings, now),
+        }
+    }
+
+    fn configure(&mut self, settings: GatewaySettings, now: Now) {
+        let heartbeat = settings
+            .heartbeat_interval_ms
+            .map(|ms| Duration::from_millis(ms.into()));
+        self.heartbeat_interval = heartbeat.unwrap_or(self.heartbeat_configured);
+        self.heartbeat_due = self.heartbeat_due.min(now.mono + self.heartbeat_interval);
     }
 
     fn handle_ack(&mut self, ack: &Ack) {
@@ -727,6 +792,9 @@ impl Gateway {
                 self.commit(class, now);
             }
         }
+        if !self.is_stopping {
+            self.poll_commands(now);
+        }
         self.poll_link(now);
         self.poll_publisher(now);
         self.actions.pop_front()
@@ -747,12 +815,20 @@ impl Gateway {
             .min();
         let stall = (self.stalled_until > Duration::ZERO).then_some(self.stalled_until);
         let holdings = (!self.is_stopping).then_some(self.holdings_due);
+        let commands = self.commands.next_timeout().filter(|_| !self.is_stopping);
         let lines = self.lines.iter().filter(|_| !self.is_stopping).flat_map(|line| {
             let clock = line.node().and_then(|key| self.clocks.get(&key));
             [line.next_timeout(), clock.map(ClockSync::next_timeout)]
         });
         lines
-            .chain([holdings, retry, commit, stall, self.publisher.next_timeout()])
+            .chain([
+                holdings,
+                retry,
+                commit,
+                stall,
+                commands,
+                self.publisher.next_timeout(),
+            ])
             .flatten()
             .min()
             .unwrap_or(Duration::MAX)

@@ -23,6 +23,7 @@ pub mod backoff;
 pub mod block;
 pub mod clock;
 pub mod clock_sync;
+pub mod command;
 pub mod config;
 pub mod enrolment;
 pub mod gateway;
@@ -40,6 +41,7 @@ pub mod tls;
 mod toml_section;
 
 use crate::clock::{Clock, Now};
+use crate::command::record;
 use crate::config::Config;
 use crate::gateway::{Action, Gateway, encode_message};
 use crate::metrics::Metrics;
@@ -218,7 +220,10 @@ impl Shell {
                 queue,
             ));
         }
-        let gateway = Gateway::new(config, recovered, master, metrics.clone(), clock.now());
+        let mut gateway = Gateway::new(config, recovered, master, metrics.clone(), clock.now());
+        gateway.restore_commands(
+            record::load(&config.state_dir).map_err(system("reading the record of commands"))?,
+        );
         let shell = Self {
             config: config.clone(),
             clock,
@@ -290,6 +295,14 @@ impl Shell {
                 }
             }
             Action::Disconnect => self.connection = None,
+            // A few times a month; whatever follows has to wait for it anyway.
+            Action::Keep(kept) => {
+                let outcome = record::keep(&self.config.state_dir, &kept);
+                if let Err(error) = &outcome {
+                    tracing::error!(%error, "the disk does not take the record of commands");
+                }
+                gateway.handle_kept(outcome.is_ok(), now);
+            }
         }
         Ok(())
     }

@@ -58,6 +58,12 @@ pub struct Metrics {
     pub port_failures: Counter,
     /// Clock fixes made.
     pub clock_fixes: Counter,
+    /// Messages on the command topic.
+    pub commands: Counter,
+    /// Of these, what is not the collector's or no command at all.
+    pub commands_refused: Family<ReasonLabel, Counter>,
+    /// Answers to commands.
+    pub command_results: Family<ReasonLabel, Counter>,
     /// Blocks made durable in the spool.
     pub blocks_stored: Counter,
     /// Times the disk refused a commit, which is then tried again.
@@ -108,6 +114,11 @@ impl Metrics {
         })
     }
 
+    /// The counter of a reason out of another closed list.
+    pub fn label(family: &Family<ReasonLabel, Counter>, reason: &'static str) -> Counter {
+        family.get_or_create_owned(&ReasonLabel { reason })
+    }
+
     /// The counter of this cause.
     pub fn cause(family: &Family<CauseLabel, Counter>, cause: LossCause) -> Counter {
         family.get_or_create_owned(&CauseLabel { cause: cause.label() })
@@ -132,7 +143,7 @@ impl Metrics {
     /// What `/metrics` answers with, from now on.
     pub fn page(&self) -> Page {
         let mut registry = Registry::with_prefix("trunnion_agent");
-        let counters: [(&str, &str, &Counter); 19] = [
+        let counters: [(&str, &str, &Counter); 20] = [
             ("frames", "Frames heard for the first time", &self.frames),
             ("frames_duplicate", "Frames heard again", &self.frames_duplicate),
             (
@@ -159,6 +170,7 @@ impl Metrics {
             ("port_openings", "Ports opened", &self.port_openings),
             ("port_failures", "Ports not opened or lost", &self.port_failures),
             ("clock_fixes", "Clock fixes made", &self.clock_fixes),
+            ("commands", "Messages on the command topic", &self.commands),
             (
                 "blocks_stored",
                 "Blocks made durable in the spool",
@@ -255,6 +267,16 @@ impl Metrics {
             "retention_steps",
             "Changes of what the spool's retention asks for",
             self.retention_steps.clone(),
+        );
+        registry.register(
+            "commands_refused",
+            "Commands refused that are not the collector's",
+            self.commands_refused.clone(),
+        );
+        registry.register(
+            "command_results",
+            "Answers to the collector's commands",
+            self.command_results.clone(),
         );
         for (name, help, gauge) in [
             (

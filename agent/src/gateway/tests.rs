@@ -127,7 +127,7 @@ impl World {
                     assert_eq!(bytes, self.disk[&key].bytes);
                     self.published.push(key);
                 }
-                Action::Subscribe | Action::Publish(..) | Action::Disconnect => {}
+                Action::Subscribe | Action::Publish(..) | Action::Disconnect | Action::Keep(_) => {}
             }
         }
     }
