@@ -18,6 +18,8 @@ mod gateways;
 
 pub use gateways::{GATEWAYS_MAX, Gateway, Gateways};
 
+use crate::command::signer::Sign;
+use crate::command::{Desk, LOOK_INTERVAL, Step, Wanted};
 use crate::journal::{Entry, Journal, JournalError, Position};
 use crate::metrics::{Metrics, Reason};
 use crate::settings::Settings;
@@ -29,7 +31,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use trunnion_common::ack::{Ack, AckLevel};
 use trunnion_common::id::{Epoch, GatewayId};
-use trunnion_common::message::{self, MESSAGE_MAX};
+use trunnion_common::message::{self, Action, Command, MESSAGE_MAX};
 use trunnion_common::time::EventTime;
 use trunnion_common::topic::{Kind, Topic};
 
@@ -68,6 +70,10 @@ pub enum IngestCommand {
     },
     /// The settings of this start, in force as soon as that can be ([`Entry::Settings`]).
     Settings(Settings),
+    /// What the fleet file wants of gateways and nodes ([`crate::command`]).
+    Wanted(Box<Wanted>),
+    /// What a person wants of a node, once.
+    Order(Box<Action>),
 }
 
 /// Longest fleet file that is journaled; one of ten thousand channels has about half of it.
@@ -132,6 +138,13 @@ pub struct Ingest<S, C> {
     last_commit: EventTime,
     /// Room to encode what is sent to gateways.
     downlink: Vec<u8>,
+    /// Without it no gateway is commanded.
+    signer: Option<Box<dyn Sign>>,
+    desk: Desk,
+    /// When the desk was last asked; `None` asks it at once.
+    looked: Option<EventTime>,
+    /// Commands to send as soon as they are committed.
+    commanded: Vec<(GatewayId, Command)>,
 }
 
 /// What others hold of a running ingest.
@@ -177,8 +190,17 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
             last_commit: clock(),
             clock,
             downlink: vec![0; MESSAGE_MAX],
+            signer: None,
+            desk: Desk::default(),
+            looked: None,
+            commanded: Vec::new(),
         };
         (ingest, handle)
+    }
+
+    /// Signs commands from now on; before, none are given.
+    pub fn set_signer(&mut self, signer: Box<dyn Sign>) {
+        self.signer = Some(signer);
     }
 
     /// Runs on the calling thread until `shutdown` says true or its sender is gone, then commits and
@@ -216,10 +238,12 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
             if !last {
                 open = self.collect();
             }
+            self.look_at_commands();
             self.tick_if_due();
         }
         self.commit()?;
         self.acknowledge().and(open)?;
+        self.send_commands()?;
         Ok(())
     }
 
@@ -233,6 +257,16 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
                     effective: EventTime(i64::MIN),
                     text: settings.to_text(),
                 }),
+                IngestCommand::Wanted(wanted) => {
+                    self.desk.want(*wanted);
+                    self.looked = None;
+                }
+                IngestCommand::Order(action) => {
+                    self.looked = None;
+                    if !self.desk.order(*action, (self.clock)()) {
+                        tracing::error!("too many orders wait: one is refused");
+                    }
+                }
                 IngestCommand::Fleet { text, .. } => {
                     tracing::error!(
                         bytes = text.len(),
@@ -289,7 +323,25 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
                 self.append(&entries);
                 self.owe(gateway, epochs, now);
             }
-            Decision::Note { gateway, word } => self.gateways.note(&gateway, word, now),
+            Decision::Note { gateway, word } => {
+                if let Word::Result(result) = &word
+                    && self.journal.sets().commands.is_news(&gateway, result)
+                {
+                    let (number, outcome) = (result.number, result.outcome.label());
+                    tracing::info!(%gateway, number, outcome, "a command is answered");
+                    self.metrics
+                        .command_results
+                        .get_or_create(&Reason { reason: outcome })
+                        .inc();
+                    self.looked = None;
+                    self.journal.append(&Entry::CommandResult {
+                        gateway: gateway.clone(),
+                        received: now,
+                        result: *result,
+                    });
+                }
+                self.gateways.note(&gateway, word, now);
+            }
             Decision::Reject { gateway, reject } => {
                 tracing::warn!(%gateway, reason = reject.reason.label(), crc = reject.crc, "rejected a block");
                 self.refused(reject.reason.label());
@@ -332,6 +384,58 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
             }
             self.journal.append(entry);
         }
+    }
+
+    /// Asks the desk what gateways are to be told, as of what is committed.
+    fn look_at_commands(&mut self) {
+        let now = (self.clock)();
+        let interval = LOOK_INTERVAL.as_nanos() as i64;
+        let is_due = self
+            .looked
+            .is_none_or(|looked| !(0..interval).contains(&now.nanos_since(looked)));
+        if self.signer.is_none() || !is_due || self.journal.pending_entries() > 0 {
+            return;
+        }
+        self.looked = Some(now);
+        let log = &self.journal.sets().commands;
+        self.gateways.show(self.desk.rows(log));
+        for step in self.desk.poll(log, &self.gateways.connected(), now) {
+            let (gateway, command) = match step {
+                Step::Resend(gateway, command) => (gateway, command),
+                Step::Issue(gateway, command) => {
+                    let number = command.number;
+                    tracing::info!(%gateway, number, action = ?command.action, "a command is given");
+                    self.metrics.commands_issued.inc();
+                    self.journal.append(&Entry::Command {
+                        gateway: gateway.clone(),
+                        issued: now,
+                        command: Box::new(command.clone()),
+                    });
+                    (gateway, command)
+                }
+            };
+            self.commanded.push((gateway, command));
+        }
+    }
+
+    /// Sends what has been committed. What cannot be signed is tried again when it would be sent again.
+    fn send_commands(&mut self) -> Result<(), SourceClosed> {
+        for (gateway, command) in std::mem::take(&mut self.commanded) {
+            let Some(signer) = &self.signer else {
+                break;
+            };
+            match signer.sign(&gateway, &command) {
+                Ok(payload) => {
+                    self.metrics.commands_sent.inc();
+                    let kind = Kind::Command;
+                    self.source.publish(&Topic { gateway, kind }.text(), payload)?;
+                }
+                Err(error) => {
+                    tracing::error!(%gateway, number = command.number, %error, "a command cannot be signed");
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Without traffic the journal's clock still has to move. A clock set back starts the second anew.

@@ -237,7 +237,8 @@ impl Pipeline {
                 let bytes = blocks.count().saturating_mul(BODY_MAX as u64);
                 self.lose_unnamed(gateway, None, *cause, bytes);
             }
-            Entry::EpochClosed { .. } | Entry::Tick => {}
+            Entry::EpochClosed { .. } | Entry::Command { .. } | Entry::CommandResult { .. } | Entry::Tick => {
+            }
         }
     }
 

@@ -361,7 +361,12 @@ impl Record {
                     .extend(numbers.clone());
                 self.lost.entry(key).or_default().extend(numbers);
             }
-            Entry::EpochClosed { .. } | Entry::Fleet { .. } | Entry::Settings { .. } | Entry::Tick => {}
+            Entry::EpochClosed { .. }
+            | Entry::Fleet { .. }
+            | Entry::Settings { .. }
+            | Entry::Command { .. }
+            | Entry::CommandResult { .. }
+            | Entry::Tick => {}
         }
     }
 

@@ -42,6 +42,9 @@
 //! | 3 lost | gateway, epoch, (first, end), number of the cause (postcard) |
 //! | 4 epoch closed | gateway, epoch (postcard) |
 //! | 5 tick | nothing |
+//! | 6 settings | as fleet |
+//! | 7 command | gateway, i64 issued, [`Command`](trunnion_common::message::Command) (postcard) |
+//! | 8 command result | gateway, i64 received, [`CommandResult`](trunnion_common::message::CommandResult) (postcard) |
 //! | 128 commit | i64 commit time, ns UTC; u64 offset of the group's first entry; u32 number of entries |
 //! | 129 commit's echo | the same |
 //!
@@ -84,6 +87,8 @@ mod kind {
     pub(super) const EPOCH_CLOSED: u32 = 4;
     pub(super) const TICK: u32 = 5;
     pub(super) const SETTINGS: u32 = 6;
+    pub(super) const COMMAND: u32 = 7;
+    pub(super) const COMMAND_RESULT: u32 = 8;
     pub(super) const COMMIT: u32 = 128;
     pub(super) const COMMIT_ECHO: u32 = 129;
 }
@@ -129,7 +134,7 @@ impl Head {
         for copy in 0..2 {
             let bytes = read_upto(file, HEADS_BYTES as u64 + copy * length, length)?;
             if crc32c(&bytes) == self.sets_crc
-                && let Ok(sets) = postcard::from_bytes(&bytes)
+                && let Some(sets) = SequenceSets::decode(&bytes)
             {
                 return Ok(Some(sets));
             }
@@ -198,7 +203,7 @@ pub(super) fn encode_start(
     before: (u64, u64),
     sets: &SequenceSets,
 ) -> (Head, Vec<u8>) {
-    let sets = postcard::to_stdvec(sets).expect("maps, lists and numbers encode without limit");
+    let sets = sets.encode();
     let head = Head {
         journal,
         number,
@@ -270,6 +275,8 @@ impl Group {
             Entry::EpochClosed { .. } => kind::EPOCH_CLOSED,
             Entry::Tick => kind::TICK,
             Entry::Settings { .. } => kind::SETTINGS,
+            Entry::Command { .. } => kind::COMMAND,
+            Entry::CommandResult { .. } => kind::COMMAND_RESULT,
         };
         self.push(number, |bytes| match entry {
             Entry::Block {
@@ -290,6 +297,16 @@ impl Group {
                 cause,
             } => push_postcard(bytes, &(gateway, epoch, blocks, cause)),
             Entry::EpochClosed { gateway, epoch } => push_postcard(bytes, &(gateway, epoch)),
+            Entry::Command {
+                gateway,
+                issued,
+                command,
+            } => push_postcard(bytes, &(gateway, issued, command)),
+            Entry::CommandResult {
+                gateway,
+                received,
+                result,
+            } => push_postcard(bytes, &(gateway, received, result)),
             Entry::Tick => {}
         });
     }
@@ -584,6 +601,22 @@ fn decode_entry(number: u32, body: Bytes) -> Option<Entry> {
         kind::EPOCH_CLOSED => {
             let (gateway, epoch) = postcard::from_bytes(&body).ok()?;
             Entry::EpochClosed { gateway, epoch }
+        }
+        kind::COMMAND => {
+            let (gateway, issued, command) = postcard::from_bytes(&body).ok()?;
+            Entry::Command {
+                gateway,
+                issued,
+                command,
+            }
+        }
+        kind::COMMAND_RESULT => {
+            let (gateway, received, result) = postcard::from_bytes(&body).ok()?;
+            Entry::CommandResult {
+                gateway,
+                received,
+                result,
+            }
         }
         kind::TICK => Entry::Tick,
         _ => return None,
