@@ -13,6 +13,7 @@ use trunnion_common::frame::{Class, Header};
 use trunnion_common::id::{BootId, ChannelId, Epoch, NodeId};
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::{RANGES_MAX, Range, Ranges};
+use trunnion_common::time::EventTime;
 
 /// A block among all of this gateway.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -64,6 +65,8 @@ pub struct Index {
     pub samples: Vec<(NodeId, BootId, ChannelId, u64, Range)>,
     /// The blocks that it is the tombstone of, if it is one.
     pub buries: Option<(Epoch, Range)>,
+    /// When it was closed, by the gateway's clock: what is old by then is history.
+    pub made: EventTime,
 }
 
 impl Index {

@@ -133,12 +133,13 @@ impl ClockSync {
         true
     }
 
-    /// A reply that arrived at `arrived`: the new fix, if it is worth one.
+    /// A reply that arrived at `arrived`: the new fix, if it is worth one. Without a `quality` the
+    /// gateway knows no UTC: the exchange is remembered, and no fix is made.
     pub fn handle_reply(
         &mut self,
         reply: &TimeReply,
         arrived: Now,
-        quality: ClockQuality,
+        quality: Option<ClockQuality>,
     ) -> Option<ClockFix> {
         let position = self
             .outstanding
@@ -162,21 +163,30 @@ impl ClockSync {
             self.recent.pop_front();
         }
         self.recent.push_back(exchange);
-        let best = *self
-            .recent
-            .iter()
-            .min_by_key(|exchange| exchange.error(arrived.mono))?;
-        let candidate = self.candidate(&best, arrived, quality);
-        if !self.is_worth_it(&candidate, arrived.mono) {
-            return None;
-        }
-        self.fix = Some((candidate, Some(arrived.mono)));
-        Some(candidate)
+        let candidate = self.candidate(arrived, quality?)?;
+        self.is_worth_it(&candidate, arrived.mono)
+            .then(|| self.put_in_force(candidate, arrived.mono))
     }
 
-    fn candidate(&self, best: &Exchange, now: Now, quality: ClockQuality) -> ClockFix {
+    /// UTC was set, or has become known: the same exchanges mean another UTC from now on. The new fix,
+    /// without waiting for a node that may be gone; `None` when there was no exchange in this life.
+    pub fn renew(&mut self, now: Now, quality: ClockQuality) -> Option<ClockFix> {
+        let candidate = self.candidate(now, quality)?;
+        Some(self.put_in_force(candidate, now.mono))
+    }
+
+    const fn put_in_force(&mut self, fix: ClockFix, mono: Duration) -> ClockFix {
+        self.fix = Some((fix, Some(mono)));
+        fix
+    }
+
+    fn candidate(&self, now: Now, quality: ClockQuality) -> Option<ClockFix> {
+        let best = self
+            .recent
+            .iter()
+            .min_by_key(|exchange| exchange.error(now.mono))?;
         let age = i64::try_from(now.mono.saturating_sub(best.mono).as_nanos()).unwrap_or(i64::MAX);
-        ClockFix {
+        Some(ClockFix {
             node: self.node,
             boot: self.boot,
             number: self.fix().map_or(0, |fix| fix.number.saturating_add(1)),
@@ -184,7 +194,7 @@ impl ClockSync {
             utc: now.utc.plus_nanos(age.saturating_neg()),
             error_ns: u64::try_from(best.error(now.mono).as_nanos()).unwrap_or(u64::MAX),
             quality,
-        }
+        })
     }
 
     /// New fixes split the time line, so that one must say something new: the first, a better known
@@ -280,7 +290,8 @@ mod tests {
                 sent: self.ticks(),
             };
             self.mono += back;
-            self.sync.handle_reply(&reply, self.now(), ClockQuality::Free)
+            self.sync
+                .handle_reply(&reply, self.now(), Some(ClockQuality::Free))
         }
     }
 
@@ -318,6 +329,44 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_set_is_fixed_from_what_was_measured_before() {
+        let mut pair = Pair::new(None);
+        assert!(pair.sync.renew(pair.now(), ClockQuality::Free).is_none());
+        assert!(pair.exchange(MS, MS).is_some());
+        pair.utc_offset += 3_600_000_000_000;
+        pair.mono += Duration::from_secs(4);
+        let fix = pair.sync.renew(pair.now(), ClockQuality::Synchronised).unwrap();
+        assert_eq!((fix.number, pair.sync.number()), (1, 1));
+        assert_eq!(fix.event_time(pair.ticks()), pair.true_utc(pair.ticks()));
+    }
+
+    #[test]
+    fn without_utc_exchanges_are_kept_and_the_first_fix_counts_for_all_of_the_boot() {
+        let mut pair = Pair::new(None);
+        let first = pair.ticks();
+        for number in 1..=3 {
+            pair.mono += Duration::from_secs(5);
+            assert!(pair.sync.poll_request(pair.now(), number));
+            let reply = TimeReply {
+                request: number,
+                received: pair.ticks(),
+                sent: pair.ticks(),
+            };
+            assert_eq!(pair.sync.handle_reply(&reply, pair.now(), None), None);
+        }
+        assert_eq!(pair.sync.number(), 0);
+        // Days later UTC becomes known.
+        pair.mono += Duration::from_secs(2 * 86_400);
+        let fix = pair.sync.renew(pair.now(), ClockQuality::Free).unwrap();
+        assert_eq!(fix.number, 0);
+        let off = fix
+            .event_time(first)
+            .nanos_since(pair.true_utc(first))
+            .unsigned_abs();
+        assert!(off <= fix.error_ns, "{off} > {}", fix.error_ns);
+    }
+
+    #[test]
     fn a_much_shorter_round_trip_replaces_a_poor_fix() {
         let mut pair = Pair::new(None);
         assert!(pair.exchange(40 * MS, MS).is_some());
@@ -346,12 +395,12 @@ mod tests {
         assert!(pair.sync.poll_request(pair.now(), 1));
         assert_eq!(
             pair.sync
-                .handle_reply(&reply(9, 0, 0), pair.now(), ClockQuality::Free),
+                .handle_reply(&reply(9, 0, 0), pair.now(), Some(ClockQuality::Free)),
             None
         );
         assert_eq!(
             pair.sync
-                .handle_reply(&reply(1, 0, 99_000_000), pair.now(), ClockQuality::Free),
+                .handle_reply(&reply(1, 0, 99_000_000), pair.now(), Some(ClockQuality::Free)),
             None
         );
         assert!(pair.sync.fix().is_none());

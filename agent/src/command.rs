@@ -38,14 +38,22 @@ use crate::clock::Now;
 /// From one try to tell the node to the next: it needs a poll or two to answer, and flash takes its time.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How long a node may take to appear and answer. The collector tries again by itself.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a node may take to appear and answer: it obeys a former master for 10 s, and may then wait 8 s
+/// before it sends what was lost. The collector tries again by itself.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the collector may set the heartbeat to, milliseconds: as in the configuration file.
 const HEARTBEAT_MS: RangeInclusive<u32> = 1_000..=600_000;
 
+/// As in the configuration file.
+const LIVE_SHARE_PERCENT: RangeInclusive<u8> = 1..=99;
+
 /// What is to be done.
 #[derive(Clone, PartialEq, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one, and it comes a few times a month"
+)]
 pub enum Effect {
     /// Make this durable; [`Commands::handle_kept`] must be told how it went.
     Keep(Record),
@@ -86,6 +94,10 @@ pub struct Commands {
 }
 
 #[derive(Clone, PartialEq, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one, and it comes a few times a month"
+)]
 enum Phase {
     Idle,
     /// On its way to the disk that it begins.
@@ -328,9 +340,13 @@ const fn node_number(number: u64) -> u32 {
 fn is_supported(action: &Action) -> bool {
     match action {
         Action::Settings { .. } | Action::Identify { .. } | Action::Capture { .. } => true,
-        Action::Gateway(settings) => settings
-            .heartbeat_interval_ms
-            .is_none_or(|ms| HEARTBEAT_MS.contains(&ms)),
+        Action::Gateway(settings) => {
+            let heartbeat = settings.heartbeat_interval_ms;
+            let share = settings.live_share_percent;
+            heartbeat.is_none_or(|ms| HEARTBEAT_MS.contains(&ms))
+                && share.is_none_or(|percent| LIVE_SHARE_PERCENT.contains(&percent))
+                && settings.backfill_kib_s.is_none_or(|kib| kib > 0)
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! so that a person corrects a file once and not once per mistake. Relative paths are relative to the
 //! file that names them.
 
+use crate::drain::{Drain, Order};
 use crate::enrolment::Enrolment;
 use crate::retention::Limits;
 use crate::toml_section::{Section, parse};
@@ -26,6 +27,8 @@ pub struct Config {
     pub block: BlockLimits,
     /// How much disk the spool may take.
     pub retention: Limits,
+    /// How a backlog is drained.
+    pub drain: Drain,
     /// Where `/metrics` and `/healthz` answer, if anywhere; always a loopback address.
     pub metrics_listen: Option<SocketAddr>,
     /// Longest time from one poll of a node to the next.
@@ -82,11 +85,26 @@ pub const RETENTION: Limits = Limits {
     essential_bytes: 64 << 20,
 };
 
+/// How a backlog is drained: a minute covers a collector's restart, and what is older alarms nobody; a
+/// fifth of the connection drains a day's backlog in less than five days at the worst, and in minutes
+/// where the connection has room.
+pub const DRAIN: Drain = Drain {
+    live_age: Duration::from_secs(60),
+    live_share_percent: 80,
+    order: Order::OldestFirst,
+    backfill_bytes_s: None,
+};
+
 /// Below it a database would be mostly overhead; 1 PiB is as good as no limit.
 const SPOOL_QUOTA_MIB_RANGE: RangeInclusive<i64> = 16..=1 << 30;
 /// Flash and file systems suffer when they are filled to the brim.
 const SPOOL_DISK_PERCENT_RANGE: RangeInclusive<i64> = 1..=90;
 const SPOOL_ESSENTIAL_MIB_RANGE: RangeInclusive<i64> = 1..=1 << 20;
+/// Below a second the time from sensor to collector alone would make history of everything.
+const LIVE_AGE_S_RANGE: RangeInclusive<i64> = 1..=86_400;
+/// Neither lane may starve the other.
+const LIVE_SHARE_PERCENT_RANGE: RangeInclusive<i64> = 1..=99;
+const BACKFILL_KIB_S_RANGE: RangeInclusive<i64> = 1..=1 << 30;
 const BAUD_RANGE: RangeInclusive<i64> = 1_200..=12_000_000;
 /// A block holds at least a few of the largest frames, and leaves room in what a collector accepts.
 const BLOCK_BYTES_RANGE: RangeInclusive<i64> = 4_096..=262_144;
@@ -118,6 +136,7 @@ impl Config {
                 ports: written.ports,
                 block: written.block,
                 retention: written.retention,
+                drain: written.drain,
                 metrics_listen: written.metrics_listen,
                 poll_interval: written.poll_interval,
                 clock_sync_interval: written.clock_sync_interval,
@@ -141,6 +160,7 @@ impl Config {
                 age: BLOCK_AGE,
             },
             retention: RETENTION,
+            drain: DRAIN,
             metrics_listen: None,
             poll_interval: POLL_INTERVAL,
             clock_sync_interval: CLOCK_SYNC_INTERVAL,
@@ -156,6 +176,7 @@ struct Written {
     ports: Vec<PortConfig>,
     block: BlockLimits,
     retention: Limits,
+    drain: Drain,
     metrics_listen: Option<SocketAddr>,
     poll_interval: Duration,
     clock_sync_interval: Duration,
@@ -197,6 +218,7 @@ impl Written {
                 ),
             },
             retention: retention(&mut section, &mut problems),
+            drain: drain(&mut section, &mut problems),
             metrics_listen: loopback(&mut section, &mut problems),
             poll_interval: millis(
                 section.integer("poll_interval_ms", POLL_MS_RANGE, &mut problems),
@@ -236,6 +258,41 @@ fn retention(section: &mut Section<'_>, problems: &mut Problems) -> Limits {
             RETENTION.essential_bytes / MIB,
         ) * MIB,
     }
+}
+
+fn drain(section: &mut Section<'_>, problems: &mut Problems) -> Drain {
+    let Some(mut section) = section.table("drain", problems) else {
+        return DRAIN;
+    };
+    let mut number = |key, range| section.integer(key, range, problems).map(i64::unsigned_abs);
+    let live_age = number("live_age_s", LIVE_AGE_S_RANGE);
+    let live_share = number("live_share_percent", LIVE_SHARE_PERCENT_RANGE);
+    let backfill = number("backfill_kib_s", BACKFILL_KIB_S_RANGE);
+    let drain = Drain {
+        live_age: live_age.map_or(DRAIN.live_age, Duration::from_secs),
+        live_share_percent: live_share
+            .and_then(|percent| u8::try_from(percent).ok())
+            .unwrap_or(DRAIN.live_share_percent),
+        order: order(&mut section, problems),
+        backfill_bytes_s: backfill.map(|kib| kib * 1_024),
+    };
+    section.refuse_the_rest(problems);
+    drain
+}
+
+fn order(section: &mut Section<'_>, problems: &mut Problems) -> Order {
+    let Some((text, span)) = section.string("order", problems) else {
+        return DRAIN.order;
+    };
+    let known = Order::ALL.into_iter().find(|order| order.label() == text);
+    known.unwrap_or_else(|| {
+        problems.push(section.problem(
+            span,
+            format!("order = \"{text}\" is no order"),
+            format!("write one of {}", Order::ALL.map(|order| format!("\"{}\"", order.label())).join(", ")),
+        ));
+        DRAIN.order
+    })
 }
 
 fn loopback(section: &mut Section<'_>, problems: &mut Problems) -> Option<SocketAddr> {
@@ -405,6 +462,7 @@ mod tests {
         );
         assert_eq!(written.block.age, BLOCK_AGE);
         assert_eq!(written.retention.disk_percent, RETENTION.disk_percent);
+        assert_eq!(written.drain, DRAIN);
         assert_eq!(written.metrics_listen, None);
     }
 
@@ -462,6 +520,49 @@ mod tests {
         let (written, _) = Written::read(Path::new("agent.toml"), GOOD);
         assert_eq!(written.retention.essential_bytes, RETENTION.essential_bytes);
         assert!(written.retention.quota_bytes > 1 << 60);
+    }
+
+    #[test]
+    fn the_drain_of_a_backlog_is_set_in_a_section_of_its_own() {
+        let written = |text: &str| {
+            let text = format!("{GOOD}[drain]\n{text}");
+            let (written, problems) = Written::read(Path::new("agent.toml"), &text);
+            (
+                written.drain,
+                problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(written(""), (DRAIN, Vec::new()));
+        let all = "live_age_s = 5\nlive_share_percent = 50\norder = \"newest_first\"\nbackfill_kib_s = 64\n";
+        let expected = Drain {
+            live_age: Duration::from_secs(5),
+            live_share_percent: 50,
+            order: Order::NewestFirst,
+            backfill_bytes_s: Some(65_536),
+        };
+        assert_eq!(written(all), (expected, Vec::new()));
+        for (text, expected) in [
+            (
+                "live_age_s = 0\n",
+                "agent.toml:6:14: live_age_s = 0 is outside 1 to 86400",
+            ),
+            (
+                "live_share_percent = 100\n",
+                "live_share_percent = 100 is outside 1 to 99",
+            ),
+            ("backfill_kib_s = 0\n", "backfill_kib_s = 0 is outside 1 to "),
+            (
+                "order = \"random\"\n",
+                "agent.toml:6:9: order = \"random\" is no order; write one of \"oldest_first\", \"newest_first\"",
+            ),
+            ("live_age = 3\n", "agent.toml:6:1: `live_age` means nothing here"),
+        ] {
+            let (drain, found) = written(text);
+            assert_eq!(drain, DRAIN);
+            assert_eq!(found.len(), 1, "{found:#?}");
+            assert!(found[0].contains(expected), "{expected}\nin {found:#?}");
+        }
+        assert!(problems(&format!("drain = 3\n{GOOD}"))[0].contains("drain is an integer, not a table"));
     }
 
     #[test]

@@ -15,7 +15,10 @@ use crate::clock_sync::{ClockSync, FixInForce};
 use crate::command::record::Record;
 use crate::command::{Commands, Effect};
 use crate::config::Config;
+use crate::drain::{self, Drain};
+use crate::floor::{Floor, Refusal};
 use crate::intake::{BootKey, Fate, Intake, Taken, Upto};
+use crate::inventory::Inventory;
 use crate::line::{Heard, Line};
 use crate::metrics::Metrics;
 use crate::mqtt::MqttEvent;
@@ -24,9 +27,10 @@ use crate::publisher::{Greeting, Publisher};
 use crate::retention::{Decision, Usage};
 use crate::spool::{Commit, ReadError, Recovered, Reply, Request};
 use crate::status;
+use crate::timekeeper::{Change, Timekeeper};
 use bytes::Bytes;
 use serde::Serialize;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use trunnion_common::ack::Ack;
 use trunnion_common::block::{FrameRecord, GatewayDescribe, Kind, Tombstone};
@@ -100,7 +104,7 @@ pub struct Gateway {
     intake: Intake,
     clocks: BTreeMap<BootKey, ClockSync>,
     clock_sync_interval: Duration,
-    quality: ClockQuality,
+    timekeeper: Timekeeper,
     writer: Writer,
     /// By class.
     commits: [VecDeque<Flushing>; 2],
@@ -119,6 +123,7 @@ pub struct Gateway {
     commands: Commands,
     /// As the configuration says.
     heartbeat_configured: Duration,
+    drain_configured: Drain,
     heartbeat_interval: Duration,
     heartbeat_due: Duration,
     holdings_due: Duration,
@@ -142,6 +147,8 @@ struct Flushing {
     /// Of its class; 0 of the other.
     upto: BTreeMap<BootKey, Upto>,
     blocks: Vec<(BlockKey, usize)>,
+    /// When they were made, or a little later.
+    made: Duration,
     bytes: usize,
     /// What to remove once its tombstones are on disk.
     removals: Vec<Request>,
@@ -153,7 +160,7 @@ struct Writer {
     chains: [ChainWriter; 2],
     age: Duration,
     /// What every unacknowledged block holds, from its making on.
-    indexes: BTreeMap<BlockKey, Index>,
+    inventory: Inventory,
     /// What to remove once the tombstones among the finished blocks are on disk.
     removals: Vec<Request>,
 }
@@ -186,14 +193,15 @@ impl ChainWriter {
 }
 
 impl Writer {
-    fn finish(&mut self, class: Class, block: Block, now: Duration) {
-        self.indexes.insert(block.key, block.index.clone());
+    fn finish(&mut self, class: Class, mut block: Block, now: Now) {
+        block.index.made = now.utc;
+        self.inventory.insert(block.key, &block.index);
         let chain = &mut self.chains[class.index()];
         chain.finished.push(block);
-        chain.due.get_or_insert(now + self.age);
+        chain.due.get_or_insert(now.mono + self.age);
     }
 
-    fn close_gathering(&mut self, class: Class, now: Duration) {
+    fn close_gathering(&mut self, class: Class, now: Now) {
         let chain = &mut self.chains[class.index()];
         if !chain.gathering.is_empty() {
             let key = chain.key();
@@ -202,12 +210,12 @@ impl Writer {
         }
     }
 
-    fn add(&mut self, kind: Kind, body: &[u8], index: Index, now: Duration) {
+    fn add(&mut self, kind: Kind, body: &[u8], index: Index, now: Now) {
         let key = self.chains[Class::Essential.index()].key();
         self.finish(Class::Essential, Block::new(key, kind, body, index), now);
     }
 
-    fn add_record<T: Serialize>(&mut self, kind: Kind, record: &T, now: Duration) {
+    fn add_record<T: Serialize>(&mut self, kind: Kind, record: &T, now: Now) {
         self.add(kind, &encode(record), Index::default(), now);
     }
 
@@ -217,11 +225,10 @@ impl Writer {
     }
 
     /// Samples in memory and spool, by channel.
-    fn samples(&self) -> BTreeMap<(BootKey, ChannelId), Range> {
-        let mut spans = BTreeMap::new();
+    fn samples(&mut self) -> BTreeMap<(BootKey, ChannelId), Range> {
+        let mut spans: BTreeMap<_, _> = self.inventory.samples().collect();
         let gathered = self.chains.iter().map(|chain| chain.gathering.index());
-        let indexes = self.indexes.values().chain(gathered);
-        for &(node, boot, channel, _, range) in indexes.flat_map(|index| &index.samples) {
+        for &(node, boot, channel, _, range) in gathered.flat_map(|index| &index.samples) {
             spans
                 .entry(((node, boot), channel))
                 .and_modify(|known| *known = span(*known, range))
@@ -248,13 +255,16 @@ pub fn encode_message<T: Serialize>(value: &T) -> Vec<u8> {
 impl Gateway {
     /// Goes on from what the spool held.
     pub fn new(config: &Config, recovered: Recovered, master: MasterId, metrics: Metrics, now: Now) -> Self {
-        let mut publisher = Publisher::new(recovered.current, &recovered.epochs);
-        let mut indexes = BTreeMap::new();
+        let mut publisher = Publisher::new(config.drain, recovered.current, &recovered.epochs);
+        let mut inventory = Inventory::default();
+        let mut buried = Vec::new();
         for (key, (bytes, index)) in recovered.blocks {
-            publisher.handle_stored(key, bytes as usize);
-            indexes.insert(key, index);
+            let age = drain::age(index.made, now.utc);
+            publisher.handle_stored(key, bytes as usize, age, now.mono);
+            inventory.insert(key, &index);
+            buried.extend(index.buries);
         }
-        for (epoch, blocks) in indexes.values().filter_map(|index: &Index| index.buries) {
+        for (epoch, blocks) in buried {
             for sequence in blocks.first()..blocks.end() {
                 publisher.handle_buried(BlockKey { epoch, sequence });
             }
@@ -283,7 +293,7 @@ impl Gateway {
             intake,
             clocks,
             clock_sync_interval: config.clock_sync_interval,
-            quality: ClockQuality::Free,
+            timekeeper: Timekeeper::default(),
             writer: Writer {
                 chains: recovered.current.map(|(epoch, next)| ChainWriter {
                     epoch,
@@ -293,7 +303,7 @@ impl Gateway {
                     due: None,
                 }),
                 age: config.block.age,
-                indexes,
+                inventory,
                 removals: Vec::new(),
             },
             commits: [VecDeque::new(), VecDeque::new()],
@@ -311,6 +321,7 @@ impl Gateway {
             backoff: Backoff::new(RECONNECT_FIRST, RECONNECT_LONGEST),
             commands: Commands::new(&config.enrolment),
             heartbeat_configured: config.heartbeat_interval,
+            drain_configured: config.drain,
             heartbeat_interval: config.heartbeat_interval,
             heartbeat_due: Duration::ZERO,
             holdings_due: now.mono + HOLDINGS_INTERVAL,
@@ -323,7 +334,7 @@ impl Gateway {
             agent_version: status::agent_version(),
             started: now.utc,
         };
-        gateway.writer.add_record(Kind::Describe, &describe, now.mono);
+        gateway.writer.add_record(Kind::Describe, &describe, now);
         gateway
     }
 
@@ -339,7 +350,67 @@ impl Gateway {
 
     /// Whether the gateway's clock is synchronised, as of now.
     pub fn handle_quality(&mut self, quality: ClockQuality) {
-        self.quality = quality;
+        self.timekeeper.handle_quality(quality);
+    }
+
+    /// What UTC rests on, as the agent starts.
+    pub fn handle_timekeeper(&mut self, timekeeper: Timekeeper) {
+        self.timekeeper = timekeeper;
+        self.metrics.observe_clock(&self.timekeeper);
+    }
+
+    /// Whose UTC is gone by.
+    pub const fn timekeeper(&self) -> &Timekeeper {
+        &self.timekeeper
+    }
+
+    /// The clock floor, to be saved or told of a verified certificate.
+    pub const fn floor_mut(&mut self) -> &mut Floor {
+        self.timekeeper.floor_mut()
+    }
+
+    /// `now` in the UTC that is gone by, with what follows if that was set.
+    fn keep_time(&mut self, now: Now) -> Now {
+        let (change, floor) = self.timekeeper.observe(now);
+        self.note_refusal(floor);
+        let now = self.timekeeper.correct(now);
+        if let Some(change) = change {
+            self.handle_clock_change(change, now);
+        }
+        now
+    }
+
+    fn handle_clock_change(&mut self, change: Change, now: Now) {
+        self.metrics.observe_clock(&self.timekeeper);
+        tracing::warn!(
+            step_s = change.step as f64 / 1e9,
+            from = ?change.from,
+            to = ?change.to,
+            "the gateway's clock was set, or another is gone by"
+        );
+        let Some(quality) = self.timekeeper.quality() else {
+            return;
+        };
+        let present: BTreeSet<BootKey> = self.lines.iter().filter_map(Line::node).collect();
+        for (key, clock) in &mut self.clocks {
+            // A boot that is over needs one fix, and gets no more.
+            if (present.contains(key) || clock.fix().is_none())
+                && let Some(fix) = clock.renew(now, quality)
+            {
+                self.metrics.clock_fixes.inc();
+                self.writer.add_record(Kind::ClockFix, &fix, now);
+            }
+        }
+    }
+
+    fn note_refusal(&self, floor: Result<(), Refusal>) {
+        if let Err(refusal) = floor {
+            Metrics::refusal(&self.metrics.clock_floor_refused, refusal).inc();
+            tracing::warn!(
+                reason = refusal.label(),
+                "a time that cannot be was not taken for the clock floor"
+            );
+        }
     }
 
     /// Whether lines must not be read for now: the disk is behind.
@@ -361,11 +432,13 @@ impl Gateway {
 
     /// Something happened at a port.
     pub fn handle_port(&mut self, line: usize, event: PortEvent, now: Now) {
+        let now = self.keep_time(now);
         match event {
             PortEvent::Opened => self.lines[line].handle_opened(),
             PortEvent::Closed => self.lines[line].handle_closed(),
             PortEvent::Bytes(bytes, arrived) => {
                 self.metrics.line_bytes.inc_by(bytes.len() as u64);
+                let arrived = self.timekeeper.correct(arrived);
                 self.handle_bytes(line, &bytes, arrived, now);
             }
         }
@@ -430,11 +503,11 @@ impl Gateway {
                 .entry(key)
                 .or_insert_with(|| ClockSync::new(key.0, key.1, None, self.clock_sync_interval));
             if let Some(Payload::TimeReply(reply)) = &payload
-                && let Some(fix) = clock.handle_reply(reply, arrived, self.quality)
+                && let Some(fix) = clock.handle_reply(reply, arrived, self.timekeeper.quality())
             {
                 metrics.clock_fixes.inc();
                 tracing::debug!(node = %fix.node, number = fix.number, error_ns = fix.error_ns, "clock fix");
-                writer.add_record(Kind::ClockFix, &fix, now.mono);
+                writer.add_record(Kind::ClockFix, &fix, now);
             }
             if let Some(Payload::SettingsResult(result)) = &payload {
                 commands.handle_result(key, result);
@@ -463,7 +536,7 @@ impl Gateway {
                     .add(&record, header, taken.samples, now.mono)
             };
             if !add(writer) {
-                writer.close_gathering(header.class, now.mono);
+                writer.close_gathering(header.class, now);
                 is_full[at] = true;
                 let added = add(writer);
                 debug_assert!(added, "an empty block has room for any frame");
@@ -476,8 +549,9 @@ impl Gateway {
 
     /// The spool answered.
     pub fn handle_spool(&mut self, reply: Reply, now: Now) {
+        let now = self.keep_time(now);
         match reply {
-            Reply::Committed(class, number) => self.handle_committed(class, number),
+            Reply::Committed(class, number) => self.handle_committed(class, number, now),
             Reply::Room(usage, decision) => self.handle_room(&usage, decision),
             Reply::Evicting(directory, blocks) => self.evict(directory, &blocks, now),
             Reply::Refused(error) => {
@@ -491,23 +565,24 @@ impl Gateway {
             }
             Reply::Read(key, result) => {
                 self.reading = self.reading.saturating_sub(1);
-                match result {
-                    Ok(bytes) if self.publisher.is_in_flight(key) => {
+                match (result, self.publisher.lane(key)) {
+                    (Ok(bytes), Some(lane)) => {
+                        let bytes = drain::in_lane(bytes, lane);
                         self.publisher.handle_sent(key, crc32c(&bytes), now.mono);
                         self.metrics.blocks_published.inc();
                         self.metrics.published_bytes.inc_by(bytes.len() as u64);
                         self.actions.push_back(Action::PublishBlock(key, bytes));
                     }
-                    Err(ReadError::Lost(reason))
-                        if self.writer.indexes.contains_key(&key) && !self.publisher.is_buried(key) =>
+                    (Err(ReadError::Lost(reason)), _)
+                        if self.writer.inventory.contains(key) && !self.publisher.is_buried(key) =>
                     {
                         tracing::error!(epoch = %key.epoch, sequence = key.sequence, reason, "block of the spool is unreadable and lost");
                         self.publisher.handle_lost(key);
                         self.bury(key, LossCause::SpoolUnreadable, now);
                     }
                     // Acknowledged, or its connection gone, while it was read.
-                    Ok(_) | Err(ReadError::Lost(_)) => {}
-                    Err(ReadError::Later(reason)) => {
+                    (Ok(_), None) | (Err(ReadError::Lost(_)), _) => {}
+                    (Err(ReadError::Later(reason)), _) => {
                         tracing::warn!(epoch = %key.epoch, sequence = key.sequence, reason, "block not readable now");
                         self.handle_not_taken(key, now);
                     }
@@ -516,7 +591,7 @@ impl Gateway {
         }
     }
 
-    fn handle_committed(&mut self, class: Class, number: u64) {
+    fn handle_committed(&mut self, class: Class, number: u64, now: Now) {
         let commits = &mut self.commits[class.index()];
         let confirmed = commits
             .iter()
@@ -524,8 +599,9 @@ impl Gateway {
             .count();
         for commit in commits.drain(..confirmed) {
             self.intake.handle_durable(&commit.upto);
+            let age = now.mono.saturating_sub(commit.made);
             for (key, bytes) in commit.blocks {
-                self.publisher.handle_stored(key, bytes);
+                self.publisher.handle_stored(key, bytes, age, now.mono);
                 self.metrics.blocks_stored.inc();
             }
             self.actions
@@ -560,11 +636,11 @@ impl Gateway {
     /// Puts tombstones in the place of a directory of waveforms; it goes when they are on disk.
     fn evict(&mut self, directory: u32, blocks: &[BlockKey], now: Now) {
         // What has been acknowledged or given up since needs none.
-        let (publisher, indexes) = (&self.publisher, &self.writer.indexes);
-        let lost: Vec<(BlockKey, &Index)> = blocks
+        let (publisher, inventory) = (&self.publisher, &self.writer.inventory);
+        let lost: Vec<(BlockKey, Index)> = blocks
             .iter()
             .filter(|key| !publisher.is_buried(**key))
-            .filter_map(|key| Some((*key, indexes.get(key)?)))
+            .filter_map(|key| Some((*key, inventory.get(*key)?)))
             .collect();
         tracing::error!(
             directory,
@@ -573,7 +649,10 @@ impl Gateway {
         );
         self.metrics.directories_evicted.inc();
         Metrics::cause(&self.metrics.blocks_lost, LossCause::SpoolEvicted).inc_by(lost.len() as u64);
-        let tombstones = tombstones(lost.iter().copied(), LossCause::SpoolEvicted);
+        let tombstones = tombstones(
+            lost.iter().map(|(key, index)| (*key, index)),
+            LossCause::SpoolEvicted,
+        );
         let keys: Vec<BlockKey> = lost.into_iter().map(|(key, _)| key).collect();
         for key in keys {
             self.publisher.handle_lost(key);
@@ -593,8 +672,7 @@ impl Gateway {
             buries: Some((tombstone.epoch, tombstone.blocks)),
             ..Index::default()
         };
-        self.writer
-            .add(Kind::Tombstone, &encode(tombstone), index, now.mono);
+        self.writer.add(Kind::Tombstone, &encode(tombstone), index, now);
     }
 
     /// The connection did not take a block that it was given.
@@ -608,6 +686,7 @@ impl Gateway {
         if connection != self.connection || matches!(self.link, Link::Down { .. }) {
             return;
         }
+        let now = self.keep_time(now);
         match event {
             MqttEvent::Connected => {
                 self.metrics.connections.inc();
@@ -633,7 +712,11 @@ impl Gateway {
 
     fn handle_message(&mut self, kind: topic::Kind, payload: &[u8], now: Now) {
         let outcome = match kind {
-            topic::Kind::Ack => message::decode(payload).map(|ack| self.handle_ack(&ack)),
+            topic::Kind::Ack => message::decode(payload).map(|ack: Ack| {
+                let refusal = self.timekeeper.handle_ack(ack.utc, now);
+                self.note_refusal(refusal);
+                self.handle_ack(&ack, now);
+            }),
             topic::Kind::Reject => message::decode(payload).map(|reject| self.handle_reject(reject, now)),
             topic::Kind::Command => {
                 self.handle_command(payload, now);
@@ -651,7 +734,9 @@ impl Gateway {
 
     fn handle_command(&mut self, payload: &[u8], now: Now) {
         self.metrics.commands.inc();
-        if let Err(refused) = self.commands.handle_message(payload, now) {
+        // As for connections: never before what is known to be past.
+        let utc = now.utc.max(self.timekeeper.floor().utc());
+        if let Err(refused) = self.commands.handle_message(payload, Now { utc, ..now }) {
             Metrics::label(&self.metrics.commands_refused, refused.label()).inc();
             tracing::warn!(
                 reason = refused.label(),
@@ -692,10 +777,12 @@ impl Gateway {
             .map(|ms| Duration::from_millis(ms.into()));
         self.heartbeat_interval = heartbeat.unwrap_or(self.heartbeat_configured);
         self.heartbeat_due = self.heartbeat_due.min(now.mono + self.heartbeat_interval);
+        self.publisher
+            .set_drain(self.drain_configured.changed_by(&settings));
     }
 
-    fn handle_ack(&mut self, ack: &Ack) {
-        let freed = self.publisher.handle_ack(ack);
+    fn handle_ack(&mut self, ack: &Ack, now: Now) {
+        let freed = self.publisher.handle_ack(ack, now.mono);
         if self.publisher.is_flowing() {
             self.backoff.handle_success();
         }
@@ -704,11 +791,10 @@ impl Gateway {
         }
         self.metrics.blocks_acknowledged.inc_by(freed.len() as u64);
         for key in &freed {
-            let index = self.writer.indexes.remove(key);
             // With a tombstone the collector has also settled what it stands for.
-            if let Some((epoch, blocks)) = index.and_then(|index| index.buries) {
+            if let Some((epoch, blocks)) = self.writer.inventory.remove(*key) {
                 for key in self.publisher.handle_settled(epoch, blocks) {
-                    self.writer.indexes.remove(&key);
+                    self.writer.inventory.remove(key);
                 }
             }
         }
@@ -743,7 +829,7 @@ impl Gateway {
     /// Puts a tombstone in the place of a block.
     fn bury(&mut self, key: BlockKey, cause: LossCause, now: Now) {
         Metrics::cause(&self.metrics.blocks_lost, cause).inc();
-        let index = self.writer.indexes.get(&key).cloned().unwrap_or_default();
+        let index = self.writer.inventory.get(key).unwrap_or_default();
         for tombstone in tombstones([(key, &index)], cause) {
             self.add_tombstone(&tombstone, now);
             self.writer.removals.push(Request::Bury(key));
@@ -752,6 +838,7 @@ impl Gateway {
 
     /// Takes no more from lines or timers; what is in hand still goes to disk.
     pub fn handle_shutdown(&mut self, now: Now) {
+        let now = self.keep_time(now);
         self.is_stopping = true;
         self.tell_holdings(now);
         Class::ALL.into_iter().for_each(|class| self.commit(class, now));
@@ -769,6 +856,7 @@ impl Gateway {
 
     /// The last words, to be published before the connection is closed.
     pub fn farewell(&mut self, now: Now) -> Bytes {
+        let now = self.keep_time(now);
         let backlog = self.publisher.backlog();
         encode_message(&status::status(Phase::Death, now, 0, backlog)).into()
     }
@@ -778,6 +866,7 @@ impl Gateway {
         if let Some(action) = self.actions.pop_front() {
             return Some(action);
         }
+        let now = self.keep_time(now);
         if !self.is_stopping {
             self.poll_lines(now);
             if self.holdings_due <= now.mono {
@@ -868,13 +957,19 @@ impl Gateway {
         if self.commits[Class::Essential.index()].len() >= COMMITS_MAX {
             return;
         }
+        if self.publisher.has_essential_history(now.mono) {
+            // The report would overtake the tombstones among it, which explain what is missing, and an
+            // old report among it would come after this one: it is told anew when they are through.
+            self.holdings_told.clear();
+            return;
+        }
         let samples = self.writer.samples();
         let holdings = self
             .intake
             .holdings(|key, channel| samples.get(&(key, channel)).copied());
         let body: Vec<u8> = holdings.iter().flat_map(encode).collect();
         if body != self.holdings_told {
-            self.writer.add(Kind::Status, &body, Index::default(), now.mono);
+            self.writer.add(Kind::Status, &body, Index::default(), now);
             self.holdings_told = body;
             self.commit(Class::Essential, now);
         }
@@ -887,7 +982,7 @@ impl Gateway {
             // A clock fix among them may be named by what follows.
             self.commit(Class::Essential, now);
         }
-        self.writer.close_gathering(class, now.mono);
+        self.writer.close_gathering(class, now);
         let chain = &mut self.writer.chains[class.index()];
         if self.commits[class.index()].len() >= COMMITS_MAX || chain.finished.is_empty() {
             return;
@@ -898,7 +993,7 @@ impl Gateway {
             Class::Essential => std::mem::take(&mut self.writer.removals),
             Class::Waveform => Vec::new(),
         };
-        self.push_commit(class, blocks, removals);
+        self.push_commit(class, blocks, removals, now);
         // What a gap says of waveforms moves their cursor, and no waveform may follow.
         let waveforms = &self.writer.chains[Class::Waveform.index()];
         if class == Class::Essential
@@ -906,11 +1001,11 @@ impl Gateway {
             && self.commits[Class::Waveform.index()].is_empty()
             && self.intake.has_undurable(Class::Waveform)
         {
-            self.push_commit(Class::Waveform, Vec::new(), Vec::new());
+            self.push_commit(Class::Waveform, Vec::new(), Vec::new(), now);
         }
     }
 
-    fn push_commit(&mut self, class: Class, blocks: Vec<Block>, removals: Vec<Request>) {
+    fn push_commit(&mut self, class: Class, blocks: Vec<Block>, removals: Vec<Request>, now: Now) {
         self.commit_number += 1;
         let mut upto = self.intake.upto();
         for upto in upto.values_mut() {
@@ -919,6 +1014,7 @@ impl Gateway {
         self.commits[class.index()].push_back(Flushing {
             number: self.commit_number,
             upto,
+            made: now.mono,
             bytes: blocks.iter().map(|block| block.bytes.len()).sum(),
             blocks: blocks
                 .iter()
@@ -1008,7 +1104,7 @@ fn book_gaps(taken: &Taken, writer: &mut Writer, metrics: &Metrics, now: Now) {
         } else {
             tracing::error!(%node, %boot, ?class, frames, cause, "frames lost before they reached this agent");
         }
-        writer.add_record(Kind::Gap, gap, now.mono);
+        writer.add_record(Kind::Gap, gap, now);
     }
 }
 

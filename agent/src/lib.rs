@@ -25,29 +25,37 @@ pub mod clock;
 pub mod clock_sync;
 pub mod command;
 pub mod config;
+pub mod drain;
 pub mod enrolment;
+pub mod floor;
 pub mod gateway;
 mod http;
 pub mod intake;
+pub mod inventory;
 pub mod line;
 pub mod metrics;
 pub mod mqtt;
 pub mod port;
 pub mod publisher;
 pub mod retention;
+pub mod runs;
 pub mod spool;
 pub mod status;
+pub mod timekeeper;
 pub mod tls;
 mod toml_section;
 
 use crate::clock::{Clock, Now};
 use crate::command::record;
 use crate::config::Config;
+use crate::floor::Floor;
 use crate::gateway::{Action, Gateway, encode_message};
 use crate::metrics::Metrics;
 use crate::mqtt::{Connection, MqttEvent};
 use crate::port::PortEvent;
 use crate::spool::{Reply, Requests, Spool, SpoolError};
+use crate::timekeeper::Timekeeper;
+use crate::tls::TlsClock;
 use bytes::Bytes;
 use std::io;
 use std::sync::mpsc::TrySendError;
@@ -56,6 +64,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{sleep_until, timeout};
 use trunnion_common::id::{Epoch, MasterId};
 use trunnion_common::message::Phase;
+use trunnion_common::time::EventTime;
 
 /// Chunks of bytes from ports that may wait; beyond, ports are not read and nodes hold on to theirs.
 const PORT_EVENTS_MAX: usize = 64;
@@ -122,7 +131,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     tls::install_provider();
     // Before anything is started: a certificate that does not do stops the start.
     for endpoint in &config.enrolment.endpoints {
-        tls::client_config(&config.enrolment, endpoint)?;
+        tls::client_config(&config.enrolment, endpoint, &TlsClock::default())?;
     }
     let clock = Clock::new();
     let metrics = Metrics::default();
@@ -135,6 +144,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         if quality_due <= now.mono {
             gateway.handle_quality(clock::quality());
             quality_due = now.mono + QUALITY_INTERVAL;
+            shell.keep_floor(&mut gateway, now);
         }
         shell.perform_all(&mut gateway, now)?;
         let wake = shell.instant(gateway.next_timeout().min(quality_due));
@@ -155,6 +165,19 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     shell.stop(gateway).await
 }
 
+/// The clock floor as saved in the state directory, which must exist.
+fn open_floor(config: &Config, metrics: &Metrics) -> Result<Floor, AgentError> {
+    let (saved, damaged) = floor::open(&config.state_dir).map_err(|source| AgentError::System {
+        what: "reading the clock floor in the state directory",
+        source,
+    })?;
+    if let Some(aside) = damaged {
+        metrics.clock_floors_damaged.inc();
+        tracing::warn!(aside = %aside.display(), "the file of the clock floor was damaged and is set aside");
+    }
+    Ok(Floor::new(saved, tls::enrolled(&config.enrolment)))
+}
+
 /// The doors to the outside.
 struct Shell {
     config: Config,
@@ -168,6 +191,9 @@ struct Shell {
     events: Receiver<Event>,
     events_in: Sender<Event>,
     connection: Option<Connection>,
+    tls_clock: TlsClock,
+    /// The last writing of the clock floor's file.
+    floor_saved: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Shell {
@@ -220,7 +246,15 @@ impl Shell {
                 queue,
             ));
         }
-        let mut gateway = Gateway::new(config, recovered, master, metrics.clone(), clock.now());
+        let mut timekeeper = Timekeeper::new(open_floor(config, metrics)?);
+        let tls_clock = TlsClock::default();
+        tls_clock.set_floor(timekeeper.floor().utc());
+        timekeeper.handle_quality(clock::quality());
+        // Only tells whose clock it is; what it would report is reported by the gateway.
+        let _ = timekeeper.observe(clock.now());
+        let started = timekeeper.correct(clock.now());
+        let mut gateway = Gateway::new(config, recovered, master, metrics.clone(), started);
+        gateway.handle_timekeeper(timekeeper);
         gateway.restore_commands(
             record::load(&config.state_dir).map_err(system("reading the record of commands"))?,
         );
@@ -236,6 +270,8 @@ impl Shell {
             events,
             events_in,
             connection: None,
+            tls_clock,
+            floor_saved: None,
         };
         Ok((shell, gateway))
     }
@@ -251,6 +287,9 @@ impl Shell {
             Event::Port(line, event) => gateway.handle_port(line, event, now),
             Event::Spool(reply) => gateway.handle_spool(reply, now),
             Event::Mqtt(connection, event) => {
+                if let Some(end) = self.tls_clock.verified_until() {
+                    gateway.floor_mut().handle_verified(end);
+                }
                 let random = getrandom::u32().unwrap_or(u32::MAX);
                 gateway.handle_mqtt(connection, event, random, now);
             }
@@ -330,8 +369,32 @@ impl Shell {
                 let _ = events.send(Event::Mqtt(number, event)).await;
             }
         };
-        self.connection = Some(Connection::start(enrolment, endpoint, will, report)?);
+        self.connection = Some(Connection::start(
+            enrolment,
+            endpoint,
+            &self.tls_clock,
+            will,
+            report,
+        )?);
         Ok(())
+    }
+
+    /// Tells TLS of the clock floor, and has it written if that is due.
+    fn keep_floor(&mut self, gateway: &mut Gateway, now: Now) {
+        self.metrics.observe_clock(gateway.timekeeper());
+        self.tls_clock.set_floor(gateway.timekeeper().floor().utc());
+        if let Some(utc) = gateway.floor_mut().poll_save(now.mono) {
+            self.save_floor(utc);
+        }
+    }
+
+    fn save_floor(&mut self, utc: EventTime) {
+        let state_dir = self.config.state_dir.clone();
+        self.floor_saved = Some(tokio::task::spawn_blocking(move || {
+            if let Err(error) = floor::save(&state_dir, utc) {
+                tracing::warn!(%error, directory = %state_dir.display(), "the clock floor is not saved; certificates may not do after a cold boot");
+            }
+        }));
     }
 
     async fn stop(mut self, mut gateway: Gateway) -> Result<(), AgentError> {
@@ -372,6 +435,16 @@ impl Shell {
             // The connection's task reports to us and must not wait for us.
             self.events.close();
             connection.close(CLOSE_PATIENCE).await;
+        }
+        // One after the other: they write the same file.
+        if let Some(saved) = self.floor_saved.take() {
+            let _ = saved.await;
+        }
+        if let Some(utc) = gateway.timekeeper().floor().unsaved() {
+            self.save_floor(utc);
+        }
+        if let Some(saved) = self.floor_saved.take() {
+            let _ = saved.await;
         }
         drop(self.events);
         drop(self.spool);

@@ -1,6 +1,8 @@
 //! The agent's counters, all in one place. Labels come from enumerations, never from raw text.
 
+use crate::floor::Refusal;
 use crate::retention::{Decision, Usage};
+use crate::timekeeper::Timekeeper;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -8,6 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 use std::sync::Arc;
+use trunnion_common::message::GatewayClock;
 use trunnion_common::reject::RejectReason;
 use trunnion_common::sample::LossCause;
 
@@ -21,6 +24,12 @@ pub struct ReasonLabel {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 pub struct CauseLabel {
     cause: &'static str,
+}
+
+/// Whose UTC is gone by.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct ClockLabel {
+    clock: &'static str,
 }
 
 /// What retention decided.
@@ -104,6 +113,16 @@ pub struct Metrics {
     pub disk_free_bytes: Gauge,
     /// Nodes heard in the last ten seconds.
     pub nodes: Gauge,
+    /// Times that UTC was set.
+    pub clock_steps: Counter,
+    /// Whose UTC is gone by: 1 for that one, 0 for the others.
+    pub clock: Family<ClockLabel, Gauge>,
+    /// The clock floor, seconds since 1970.
+    pub clock_floor_seconds: Gauge,
+    /// Times that were not taken for the clock floor.
+    pub clock_floor_refused: Family<ReasonLabel, Counter>,
+    /// Files of the clock floor that were damaged and set aside.
+    pub clock_floors_damaged: Counter,
 }
 
 impl Metrics {
@@ -131,6 +150,32 @@ impl Metrics {
         })
     }
 
+    /// The counter of this refusal of a time.
+    pub fn refusal(family: &Family<ReasonLabel, Counter>, refusal: Refusal) -> Counter {
+        family.get_or_create_owned(&ReasonLabel {
+            reason: refusal.label(),
+        })
+    }
+
+    /// Whose UTC is gone by, how often it was set, and the floor below it.
+    pub fn observe_clock(&self, timekeeper: &Timekeeper) {
+        for (clock, label) in [
+            (GatewayClock::Synchronised, "synchronised"),
+            (GatewayClock::Free, "free"),
+            (GatewayClock::Collector, "collector"),
+            (GatewayClock::Implausible, "implausible"),
+        ] {
+            let is_gone_by = clock == timekeeper.clock();
+            self.clock
+                .get_or_create_owned(&ClockLabel { clock: label })
+                .set(is_gone_by.into());
+        }
+        self.clock_steps
+            .inc_by(u64::from(timekeeper.steps()).saturating_sub(self.clock_steps.get()));
+        self.clock_floor_seconds
+            .set(timekeeper.floor().utc().0.div_euclid(1_000_000_000));
+    }
+
     /// What the spool takes of the disk.
     pub fn observe_spool(&self, usage: &Usage) {
         let set = |gauge: &Gauge, bytes: u64| gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -143,7 +188,13 @@ impl Metrics {
     /// What `/metrics` answers with, from now on.
     pub fn page(&self) -> Page {
         let mut registry = Registry::with_prefix("trunnion_agent");
-        let counters: [(&str, &str, &Counter); 20] = [
+        let counters: [(&str, &str, &Counter); 22] = [
+            ("clock_steps", "Times that UTC was set", &self.clock_steps),
+            (
+                "clock_floors_damaged",
+                "Damaged files of the clock floor set aside",
+                &self.clock_floors_damaged,
+            ),
             ("frames", "Frames heard for the first time", &self.frames),
             ("frames_duplicate", "Frames heard again", &self.frames_duplicate),
             (
@@ -298,6 +349,22 @@ impl Metrics {
         ] {
             registry.register_with_unit(name, help, Unit::Bytes, gauge.clone());
         }
+        registry.register(
+            "clock",
+            "Whose UTC the gateway goes by: 1 for that one",
+            self.clock.clone(),
+        );
+        registry.register_with_unit(
+            "clock_floor",
+            "Clock floor, since 1970",
+            Unit::Seconds,
+            self.clock_floor_seconds.clone(),
+        );
+        registry.register(
+            "clock_floor_refused",
+            "Times not taken for the clock floor",
+            self.clock_floor_refused.clone(),
+        );
         registry.register("nodes", "Nodes heard in the last ten seconds", self.nodes.clone());
         Page(Arc::new(registry))
     }

@@ -6,7 +6,7 @@
 //! nothing is published from that task: rumqttc would wait for itself.
 
 use crate::enrolment::{Endpoint, Enrolment};
-use crate::tls::{TlsError, client_config};
+use crate::tls::{TlsClock, TlsError, client_config};
 use bytes::Bytes;
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, LastWill, MqttOptions, Outgoing, Packet, QoS,
@@ -61,6 +61,7 @@ impl Connection {
     pub fn start<R, F>(
         enrolment: &Enrolment,
         endpoint: &Endpoint,
+        clock: &TlsClock,
         will: Vec<u8>,
         report: R,
     ) -> Result<Self, TlsError>
@@ -70,7 +71,7 @@ impl Connection {
     {
         let gateway = enrolment.gateway.clone();
         let mut options = MqttOptions::new(client_id(&gateway), &endpoint.host, endpoint.port);
-        let tls = client_config(enrolment, endpoint)?;
+        let tls = client_config(enrolment, endpoint, clock)?;
         options
             .set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::new(
                 tls,

@@ -3,30 +3,44 @@
 //! Call `handle_*` for what happened, then `poll_hello` and `poll_block` until they have nothing; come
 //! back at `next_timeout`. Time must not run backwards.
 //!
-//! The essential chain goes before the waveform chain, and in each the oldest start first: clock fixes
-//! arrive before the waveforms that name them, and a tombstone before the report that no longer counts
-//! its samples as held.
+//! What happened less than [`Drain::live_age`] ago goes in the live lane and the rest as history; the two
+//! share the connection by bytes. Within a lane the essential chain goes before the waveform chain, and
+//! in each the oldest start first: clock fixes arrive before the waveforms that name them. Waveforms of
+//! history go newest first if that is asked for. A lane is fixed when a block is first handed out.
 //!
 //! A block leaves the publisher only when an acknowledgement of the collector covers it. PUBACKs of
 //! the broker promise nothing and are not looked at here. What was sent on a connection that broke is
 //! sent again on the next one, after the collector has said what it has.
+//!
+//! No event costs more because more is held, but for the logarithm of an ordered map: what is under way
+//! is bounded by the collector's sets, and what waits is only looked at from its ends.
+
+mod epoch;
 
 use crate::block::BlockKey;
+use crate::drain::{Bucket, Drain, Order, Turn, Window};
 use crate::spool::FormerEpoch;
+use epoch::{Held, Next, Progress};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use trunnion_common::ack::{Ack, EPOCHS_MAX, HeldEpoch, Hello};
+use trunnion_common::block::Lane;
 use trunnion_common::frame::Class;
-use trunnion_common::id::{Epoch, JournalId};
-use trunnion_common::sequence::{RANGES_MAX, Range, Ranges, SequenceSet};
+use trunnion_common::id::Epoch;
+use trunnion_common::sequence::{RANGES_MAX, Range};
 
-/// How far ahead of its lowest unacknowledged block an epoch is sent. Whatever of so few blocks gets
-/// lost on the way, the collector's set of what it has needs no more ranges than it can hold.
+/// Most blocks of an epoch under way while nothing of it is missing at the collector: of so many
+/// neighbours every other one can get lost, and its set of what it has still needs no more ranges than
+/// it can hold. With 64 KiB each that is 2 MiB, or 100 MB/s at 20 ms from sending to acknowledgement.
 pub const WINDOW: u64 = 2 * RANGES_MAX as u64;
 
 /// A block not acknowledged after this time is sent again: far above a commit of the collector, its
 /// queues included.
 const ACK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection on which nothing is acknowledged for this time although blocks are under way is given
+/// up: they have been sent three times by then.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// A hello not answered after this time is sent again.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,14 +51,26 @@ const HELLOS_MAX: u32 = 3;
 /// The state of the connection and of everything not acknowledged.
 #[derive(Clone, Debug)]
 pub struct Publisher {
+    drain: Drain,
     /// Of new blocks, by class.
     current: [Epoch; 2],
     epochs: BTreeMap<Epoch, Held>,
-    /// In which the epochs are drained.
+    /// In which the epochs are drained, essentials first.
     order: Vec<Epoch>,
     phase: Phase,
     credit_bytes: u64,
     in_flight_bytes: u64,
+    /// Blocks handed out, by lane.
+    in_flight: [u64; 2],
+    /// Since when nothing was acknowledged although something was given to the connection.
+    silent_since: Option<Duration>,
+    /// Bytes held, but for those of buried blocks.
+    held_bytes: u64,
+    turn: Turn,
+    bucket: Bucket,
+    window: Window,
+    /// When the limit on history lets the next block go that it has kept back.
+    history_due: Option<Duration>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,30 +81,6 @@ enum Phase {
     Greeting { hello_due: Duration, hellos: u32 },
     /// Blocks flow.
     Flowing,
-}
-
-/// What is held of an epoch.
-#[derive(Clone, Debug, Default)]
-struct Held {
-    next: u64,
-    blocks: BTreeMap<u64, Outgoing>,
-    freed_by: Option<JournalId>,
-    received: SequenceSet,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Outgoing {
-    bytes: u64,
-    progress: Progress,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Progress {
-    Waiting,
-    /// Handed out at this time, with this checksum once it was sent.
-    InFlight(Duration, Option<u32>),
-    /// Evicted, unreadable or refused: its tombstone goes in its place.
-    Buried,
 }
 
 /// What the publisher wants of its connection.
@@ -93,14 +95,22 @@ pub enum Greeting {
 impl Publisher {
     /// New blocks will be of the epochs `current`, by class, from the sequences given on; what `former`
     /// starts left is drained in its order, essentials first.
-    pub fn new(current: [(Epoch, u64); 2], former: &[FormerEpoch]) -> Self {
+    pub fn new(drain: Drain, current: [(Epoch, u64); 2], former: &[FormerEpoch]) -> Self {
         let mut publisher = Self {
+            drain,
             current: current.map(|(epoch, _)| epoch),
             epochs: BTreeMap::new(),
             order: Vec::new(),
             phase: Phase::Offline,
             credit_bytes: 0,
             in_flight_bytes: 0,
+            in_flight: [0; 2],
+            silent_since: None,
+            held_bytes: 0,
+            turn: Turn::new(&drain),
+            bucket: Bucket::new(drain.backfill_bytes_s),
+            window: Window::new(Duration::ZERO),
+            history_due: None,
         };
         for class in Class::ALL {
             let (epoch, next) = current[class.index()];
@@ -112,10 +122,7 @@ impl Publisher {
                 freed_by: None,
             };
             for known in mine.chain([&now]) {
-                if !publisher.epochs.contains_key(&known.epoch) {
-                    publisher.order.push(known.epoch);
-                }
-                let held = publisher.epochs.entry(known.epoch).or_default();
+                let held = publisher.open(known.epoch, class);
                 held.next = held.next.max(known.next);
                 held.freed_by = held.freed_by.or(known.freed_by);
             }
@@ -123,23 +130,31 @@ impl Publisher {
         publisher
     }
 
-    /// A block is durable in the spool, and may be sent.
-    pub fn handle_stored(&mut self, key: BlockKey, bytes: usize) {
-        self.hold(key, bytes as u64, Progress::Waiting);
+    fn open(&mut self, epoch: Epoch, class: Class) -> &mut Held {
+        if !self.epochs.contains_key(&epoch) {
+            self.order.push(epoch);
+        }
+        self.epochs.entry(epoch).or_insert_with(|| Held::new(class))
+    }
+
+    /// A block is durable in the spool, and may be sent. It was made `age` before `now`.
+    pub fn handle_stored(&mut self, key: BlockKey, bytes: usize, age: Duration, now: Duration) {
+        let live_age = self.drain.live_age;
+        let left = live_age.checked_sub(age).filter(|left| !left.is_zero());
+        // Epochs are announced before their blocks; of one that was not, nothing is known.
+        let held = self.open(key.epoch, Class::Waveform);
+        let before = held.count();
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        held.store(key.sequence, bytes, left.map(|left| now + left), live_age);
+        if held.count() > before {
+            self.held_bytes += u64::from(bytes);
+        }
     }
 
     /// A former start wrote a tombstone for this block, which is still to be acknowledged.
     pub fn handle_buried(&mut self, key: BlockKey) {
-        self.hold(key, 0, Progress::Buried);
-    }
-
-    fn hold(&mut self, key: BlockKey, bytes: u64, progress: Progress) {
-        if !self.epochs.contains_key(&key.epoch) {
-            self.order.push(key.epoch);
-        }
-        let held = self.epochs.entry(key.epoch).or_default();
-        held.next = held.next.max(key.sequence + 1);
-        held.blocks.insert(key.sequence, Outgoing { bytes, progress });
+        self.open(key.epoch, Class::Waveform);
+        self.handle_lost(key);
     }
 
     /// The tombstone of these blocks is acknowledged, and so are they: those that were held.
@@ -147,22 +162,14 @@ impl Publisher {
         let Some(held) = self.epochs.get_mut(&epoch) else {
             return Vec::new();
         };
-        let settled: Vec<u64> = held
-            .blocks
-            .range(blocks.first()..blocks.end())
-            .filter(|(_, outgoing)| outgoing.progress == Progress::Buried)
-            .map(|(sequence, _)| *sequence)
-            .collect();
-        for sequence in &settled {
-            held.blocks.remove(sequence);
-        }
+        let settled = held.settle(blocks);
         self.close_if_empty(epoch);
         let key = |sequence| BlockKey { epoch, sequence };
         settled.into_iter().map(key).collect()
     }
 
     fn close_if_empty(&mut self, epoch: Epoch) {
-        let is_empty = self.epochs.get(&epoch).is_some_and(|held| held.blocks.is_empty());
+        let is_empty = self.epochs.get(&epoch).is_some_and(Held::is_empty);
         if is_empty && !self.current.contains(&epoch) {
             self.epochs.remove(&epoch);
             self.order.retain(|known| *known != epoch);
@@ -175,68 +182,72 @@ impl Publisher {
             hello_due: now,
             hellos: 0,
         };
+        self.window = Window::new(now);
     }
 
     /// The connection is gone, and with it whatever was under way.
     pub fn handle_disconnected(&mut self) {
         self.phase = Phase::Offline;
         self.credit_bytes = 0;
-        for held in self.epochs.values_mut() {
-            for outgoing in held.blocks.values_mut() {
-                if matches!(outgoing.progress, Progress::InFlight(..)) {
-                    outgoing.progress = Progress::Waiting;
-                }
+        for sent in self.epochs.values_mut().flat_map(Held::all_sent_mut) {
+            if matches!(sent.progress, Progress::UnderWay(..)) {
+                sent.progress = Progress::Waiting;
             }
         }
         self.in_flight_bytes = 0;
+        self.in_flight = [0; 2];
+        self.silent_since = None;
+        self.history_due = None;
     }
 
     /// The collector has made blocks durable: those that may be deleted now.
-    pub fn handle_ack(&mut self, ack: &Ack) -> Vec<BlockKey> {
+    pub fn handle_ack(&mut self, ack: &Ack, now: Duration) -> Vec<BlockKey> {
         if self.phase == Phase::Offline {
             return Vec::new();
         }
         self.phase = Phase::Flowing;
         self.credit_bytes = u64::from(ack.credit_bytes);
-        let Some(held) = self.epochs.get_mut(&ack.epoch) else {
+        let epoch = ack.epoch;
+        let Some(held) = self.epochs.get_mut(&epoch) else {
             return Vec::new();
         };
-        let acknowledged: Vec<u64> = held
-            .blocks
-            .range(..ack.received.end())
-            .map(|(sequence, _)| *sequence)
-            .filter(|sequence| ack.received.contains(*sequence))
-            .collect();
-        for sequence in &acknowledged {
-            if let Some(outgoing) = held.blocks.remove(sequence)
-                && matches!(outgoing.progress, Progress::InFlight(..))
-            {
-                self.in_flight_bytes = self.in_flight_bytes.saturating_sub(outgoing.bytes);
+        let freed = held.handle_received(&ack.received);
+        if !freed.is_empty() {
+            held.freed_by = Some(ack.journal);
+            self.silent_since = self.silent_since.map(|_| now);
+        }
+        for (_, sent, bytes) in &freed {
+            self.held_bytes = self.held_bytes.saturating_sub(*bytes);
+            let Some(sent) = sent else { continue };
+            if let Progress::UnderWay(since, _) = sent.progress {
+                self.land(sent.bytes, sent.lane);
+                if sent.lane == Lane::Backfill {
+                    self.window.handle_answer(since, now, WINDOW);
+                }
             }
         }
-        held.received = ack.received.clone();
-        if !acknowledged.is_empty() {
-            held.freed_by = Some(ack.journal);
-        }
-        let epoch = ack.epoch;
         self.close_if_empty(epoch);
-        acknowledged
+        freed
             .into_iter()
-            .map(|sequence| BlockKey { epoch, sequence })
+            .map(|(sequence, ..)| BlockKey { epoch, sequence })
             .collect()
+    }
+
+    /// A block is no longer under way.
+    fn land(&mut self, bytes: u64, lane: Lane) {
+        self.in_flight_bytes = self.in_flight_bytes.saturating_sub(bytes);
+        let in_flight = &mut self.in_flight[lane as usize];
+        *in_flight = in_flight.saturating_sub(1);
     }
 
     /// The collector refused a payload with this checksum: the block it was, if it is one of those
     /// under way. It is not sent again.
     pub fn handle_reject(&mut self, crc: u32) -> Option<BlockKey> {
-        let key = self.epochs.iter().find_map(|(epoch, held)| {
-            let is_it =
-                |outgoing: &Outgoing| matches!(outgoing.progress, Progress::InFlight(_, Some(sent)) if sent == crc);
-            let (sequence, _) = held.blocks.iter().find(|(_, outgoing)| is_it(outgoing))?;
-            Some(BlockKey {
-                epoch: *epoch,
-                sequence: *sequence,
-            })
+        let key = self.epochs.iter().find_map(|(&epoch, held)| {
+            let (sequence, _) = held.all_sent().find(
+                |(_, sent)| matches!(sent.progress, Progress::UnderWay(_, Some(given)) if given == crc),
+            )?;
+            Some(BlockKey { epoch, sequence })
         })?;
         self.handle_lost(key);
         Some(key)
@@ -244,42 +255,62 @@ impl Publisher {
 
     /// A block cannot be sent, ever. It is listed as held until its tombstone is acknowledged.
     pub fn handle_lost(&mut self, key: BlockKey) {
-        self.set_progress(key, Progress::Buried);
+        self.ground(key);
+        if let Some(held) = self.epochs.get_mut(&key.epoch) {
+            let bytes = held.bytes(key.sequence).unwrap_or(0);
+            held.bury(key.sequence);
+            self.held_bytes = self.held_bytes.saturating_sub(bytes);
+        }
     }
 
     /// A block that was handed out could not be sent now.
     pub fn handle_not_sent(&mut self, key: BlockKey) {
-        self.set_progress(key, Progress::Waiting);
+        self.ground(key);
+    }
+
+    /// If a block is under way, it is to be sent again.
+    fn ground(&mut self, key: BlockKey) {
+        let held = self.epochs.get_mut(&key.epoch);
+        let Some(sent) = held.and_then(|held| held.sent_mut(key.sequence)) else {
+            return;
+        };
+        if matches!(sent.progress, Progress::UnderWay(..)) {
+            sent.progress = Progress::Waiting;
+            let (bytes, lane) = (sent.bytes, sent.lane);
+            self.land(bytes, lane);
+        }
     }
 
     /// A block that was handed out has been given to the connection.
     pub fn handle_sent(&mut self, key: BlockKey, crc: u32, now: Duration) {
-        if let Some(outgoing) = self.outgoing(key)
-            && matches!(outgoing.progress, Progress::InFlight(..))
+        let held = self.epochs.get_mut(&key.epoch);
+        if let Some(sent) = held.and_then(|held| held.sent_mut(key.sequence))
+            && matches!(sent.progress, Progress::UnderWay(_, None))
         {
-            outgoing.progress = Progress::InFlight(now, Some(crc));
+            sent.progress = Progress::UnderWay(now, Some(crc));
+            self.silent_since.get_or_insert(now);
         }
     }
 
-    /// Whether a block that was handed out is still wanted: its connection may have gone since.
-    pub fn is_in_flight(&self, key: BlockKey) -> bool {
-        self.epochs
-            .get(&key.epoch)
-            .and_then(|held| held.blocks.get(&key.sequence))
-            .is_some_and(|outgoing| matches!(outgoing.progress, Progress::InFlight(..)))
+    /// The lane of a block that was handed out, if it is still wanted: its connection may have gone
+    /// since.
+    pub fn lane(&self, key: BlockKey) -> Option<Lane> {
+        let sent = self.epochs.get(&key.epoch)?.sent(key.sequence)?;
+        matches!(sent.progress, Progress::UnderWay(..)).then_some(sent.lane)
     }
 
-    /// The hello to send, if one is due.
+    /// The hello to send, if one is due, or whether to give the connection up.
     pub fn poll_hello(&mut self, now: Duration) -> Option<Greeting> {
-        let Phase::Greeting { hello_due, hellos } = self.phase else {
-            return None;
+        let (hello_due, hellos) = match self.phase {
+            Phase::Offline => return None,
+            Phase::Flowing => return self.give_up_at().filter(|at| *at <= now).map(|_| self.give_up()),
+            Phase::Greeting { hello_due, hellos } => (hello_due, hellos),
         };
         if now < hello_due {
             return None;
         }
         if hellos == HELLOS_MAX {
-            self.phase = Phase::Offline;
-            return Some(Greeting::GiveUp);
+            return Some(self.give_up());
         }
         self.phase = Phase::Greeting {
             hello_due: now + HELLO_TIMEOUT,
@@ -288,21 +319,109 @@ impl Publisher {
         Some(Greeting::Hello(Box::new(self.hello())))
     }
 
+    fn give_up(&mut self) -> Greeting {
+        self.handle_disconnected();
+        Greeting::GiveUp
+    }
+
+    /// When a connection that has gone silent is given up.
+    fn give_up_at(&self) -> Option<Duration> {
+        let mut sent = self.epochs.values().flat_map(Held::all_sent);
+        let is_owed = sent.any(|(_, sent)| sent.progress != Progress::Buried);
+        self.silent_since
+            .filter(|_| is_owed)
+            .map(|since| since + SILENCE_MAX)
+    }
+
+    /// Drains like this from now on. What is under way or has its lane stays as it is.
+    pub fn set_drain(&mut self, drain: Drain) {
+        if drain != self.drain {
+            self.drain = drain;
+            self.turn = Turn::new(&drain);
+            self.bucket = Bucket::new(drain.backfill_bytes_s);
+        }
+    }
+
     /// The next block to send, which counts as under way from now on.
     pub fn poll_block(&mut self, now: Duration) -> Option<BlockKey> {
         if self.phase != Phase::Flowing {
             return None;
         }
         self.expire(now);
+        let next = self.next_blocks(now);
+        let mut turn = self.turn;
+        let lane = turn.choose(next.map(|next| next.map(|(_, bytes)| bytes)))?;
+        let (key, bytes) = next[lane as usize]?;
         let room = self.credit_bytes.saturating_sub(self.in_flight_bytes);
-        let (key, bytes) = self.choose_block()?;
         // One block may always go: a credit below its size must slow us down, not stop us.
         if bytes > room && self.in_flight_bytes > 0 {
             return None;
         }
+        self.turn = turn;
+        if lane == Lane::Backfill {
+            self.bucket.take(bytes);
+        }
         self.in_flight_bytes += bytes;
-        self.outgoing(key)?.progress = Progress::InFlight(now, None);
+        self.in_flight[lane as usize] += 1;
+        self.epochs.get_mut(&key.epoch)?.send(key.sequence, lane, now);
         Some(key)
+    }
+
+    /// The next block of each lane and its bytes, by lane.
+    fn next_blocks(&mut self, now: Duration) -> [Option<(BlockKey, u64)>; 2] {
+        for held in self.epochs.values_mut() {
+            held.age(now);
+        }
+        let mut stuck = None;
+        let live = self.find(Lane::Live, &mut stuck);
+        self.history_due = None;
+        if live.is_none()
+            && let Some(epoch) = stuck
+            && let Some(Next::Block(sequence, bytes)) = self.epochs.get(&epoch).and_then(Held::filler)
+        {
+            // Live blocks wait for this one, so that it is as urgent as they are.
+            return [None, Some((BlockKey { epoch, sequence }, bytes))];
+        }
+        if !self.window.has_room(self.in_flight[Lane::Backfill as usize]) {
+            return [live, None];
+        }
+        let mut history = self.find(Lane::Backfill, &mut None);
+        let due = self.bucket.due(now);
+        if due > now && history.take().is_some() {
+            self.history_due = Some(due);
+        }
+        [live, history]
+    }
+
+    /// The next block of a lane and its bytes; `stuck` becomes the first epoch of which only holes in the
+    /// collector's set keep blocks back.
+    fn find(&self, lane: Lane, stuck: &mut Option<Epoch>) -> Option<(BlockKey, u64)> {
+        let newest_first = lane == Lane::Backfill && self.drain.order == Order::NewestFirst;
+        let of = |class: Class| {
+            let epochs = self.order.iter().filter_map(move |epoch| {
+                let held = self.epochs.get(epoch)?;
+                (held.class == class).then_some((*epoch, held))
+            });
+            epochs
+        };
+        let mut look = |(epoch, held): (Epoch, &Held), is_newest_first| {
+            match held.next_block(lane, is_newest_first) {
+                Next::Block(sequence, bytes) => return Some((BlockKey { epoch, sequence }, bytes)),
+                Next::BehindHoles if stuck.is_none() => *stuck = Some(epoch),
+                Next::BehindHoles | Next::Later | Next::Nothing => {}
+            }
+            None
+        };
+        let essential = of(Class::Essential).find_map(|held| look(held, false));
+        essential.or_else(|| {
+            if newest_first {
+                let mut epochs: Vec<(Epoch, &Held)> = of(Class::Waveform).collect();
+                epochs.reverse();
+                epochs.into_iter().find_map(|held| look(held, true))
+            } else {
+                of(Class::Waveform).find_map(|held| look(held, false))
+            }
+        })
     }
 
     /// When something will be due although nothing happened.
@@ -310,31 +429,38 @@ impl Publisher {
         match self.phase {
             Phase::Offline => None,
             Phase::Greeting { hello_due, .. } => Some(hello_due),
-            Phase::Flowing => self
-                .epochs
-                .values()
-                .flat_map(|held| held.blocks.values())
-                .filter_map(|outgoing| match outgoing.progress {
-                    Progress::InFlight(since, _) => Some(since + ACK_TIMEOUT),
+            Phase::Flowing => {
+                let sent = self.epochs.values().flat_map(Held::all_sent);
+                let expiry = sent.filter_map(|(_, sent)| match sent.progress {
+                    Progress::UnderWay(since, _) => Some(since + ACK_TIMEOUT),
                     Progress::Waiting | Progress::Buried => None,
-                })
-                .min(),
+                });
+                expiry.chain(self.history_due).chain(self.give_up_at()).min()
+            }
         }
     }
 
     /// Whether a block has a tombstone, or will have one when the next commit is flushed.
     pub fn is_buried(&self, key: BlockKey) -> bool {
-        self.epochs
-            .get(&key.epoch)
-            .and_then(|held| held.blocks.get(&key.sequence))
-            .is_some_and(|outgoing| outgoing.progress == Progress::Buried)
+        let held = self.epochs.get(&key.epoch);
+        held.is_some_and(|held| held.is_buried(key.sequence))
     }
 
-    /// Blocks not acknowledged, and their bytes.
+    /// Blocks not acknowledged, and the bytes of those that can still be sent.
     pub fn backlog(&self) -> (u64, u64) {
-        let blocks = self.epochs.values().flat_map(|held| held.blocks.values());
-        blocks.fold((0, 0), |(count, bytes), outgoing| {
-            (count + 1, bytes + outgoing.bytes)
+        (self.epochs.values().map(Held::count).sum(), self.held_bytes)
+    }
+
+    /// Whether essential blocks wait or are under way as history: what is published as live overtakes
+    /// them.
+    pub fn has_essential_history(&mut self, now: Duration) -> bool {
+        let mut essential = self
+            .epochs
+            .values_mut()
+            .filter(|held| held.class == Class::Essential);
+        essential.any(|held| {
+            held.age(now);
+            held.has_history()
         })
     }
 
@@ -353,7 +479,7 @@ impl Publisher {
             .map(|(epoch, held)| HeldEpoch {
                 epoch: *epoch,
                 next: held.next,
-                held: ranges(held.blocks.keys().copied()),
+                held: held.ranges().take(RANGES_MAX).collect(),
                 freed_by: held.freed_by,
             });
         Hello {
@@ -363,327 +489,23 @@ impl Publisher {
 
     /// What was under way for too long is to be sent again.
     fn expire(&mut self, now: Duration) {
-        for outgoing in self.epochs.values_mut().flat_map(|held| held.blocks.values_mut()) {
-            if matches!(outgoing.progress, Progress::InFlight(since, _) if since + ACK_TIMEOUT <= now) {
-                outgoing.progress = Progress::Waiting;
-                self.in_flight_bytes = self.in_flight_bytes.saturating_sub(outgoing.bytes);
+        let mut late: Vec<(u64, Lane)> = Vec::new();
+        for sent in self.epochs.values_mut().flat_map(Held::all_sent_mut) {
+            if let Progress::UnderWay(since, _) = sent.progress
+                && since + ACK_TIMEOUT <= now
+            {
+                sent.progress = Progress::Waiting;
+                late.push((sent.bytes, sent.lane));
+                if sent.lane == Lane::Backfill {
+                    self.window.handle_answer(since, now, WINDOW);
+                }
             }
         }
-    }
-
-    /// The first epoch in the order that may be sent more of, lowest sequence first: what fills a hole
-    /// comes before what would open one.
-    fn choose_block(&self) -> Option<(BlockKey, u64)> {
-        self.order.iter().find_map(|&epoch| {
-            let held = self.epochs.get(&epoch)?;
-            let buried = |outgoing: &Outgoing| outgoing.progress == Progress::Buried;
-            let (lowest, _) = held.blocks.iter().find(|(_, outgoing)| !buried(outgoing))?;
-            let mut end = lowest.saturating_add(WINDOW);
-            if held.received.ranges().len() >= RANGES_MAX - 1 {
-                end = end.min(held.received.end());
-            }
-            let mut window = held.blocks.range(*lowest..end.max(*lowest));
-            let (&sequence, outgoing) =
-                window.find(|(_, outgoing)| outgoing.progress == Progress::Waiting)?;
-            Some((BlockKey { epoch, sequence }, outgoing.bytes))
-        })
-    }
-
-    fn outgoing(&mut self, key: BlockKey) -> Option<&mut Outgoing> {
-        self.epochs.get_mut(&key.epoch)?.blocks.get_mut(&key.sequence)
-    }
-
-    fn set_progress(&mut self, key: BlockKey, progress: Progress) {
-        let Some(outgoing) = self.outgoing(key) else {
-            return;
-        };
-        let was_in_flight = matches!(outgoing.progress, Progress::InFlight(..));
-        let bytes = outgoing.bytes;
-        outgoing.progress = progress;
-        if was_in_flight {
-            self.in_flight_bytes = self.in_flight_bytes.saturating_sub(bytes);
+        for (bytes, lane) in late {
+            self.land(bytes, lane);
         }
     }
-}
-
-/// The lowest ranges of ascending numbers, as many as a hello lists.
-fn ranges(numbers: impl Iterator<Item = u64>) -> Ranges {
-    let mut ranges = Ranges::new();
-    for n in numbers {
-        match ranges.last_mut() {
-            Some(last) if last.end() == n => {
-                *last = Range::new(last.first(), n + 1).expect("it only grew");
-            }
-            _ => match Range::one(n) {
-                Some(one) if ranges.push(one).is_ok() => {}
-                _ => break,
-            },
-        }
-    }
-    ranges
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::BTreeSet;
-    use trunnion_common::ack::AckLevel;
-    use trunnion_common::time::EventTime;
-
-    const EPOCH: Epoch = Epoch(7);
-    const WAVEFORMS: Epoch = Epoch(6);
-    const CURRENT: [(Epoch, u64); 2] = [(EPOCH, 0), (WAVEFORMS, 0)];
-    const KIB_64: usize = 65_536;
-    const T0: Duration = Duration::ZERO;
-
-    fn key(sequence: u64) -> BlockKey {
-        BlockKey {
-            epoch: EPOCH,
-            sequence,
-        }
-    }
-
-    fn ack(epoch: Epoch, received: &SequenceSet, credit_bytes: u32) -> Ack {
-        Ack {
-            epoch,
-            received: received.clone(),
-            credit_bytes,
-            utc: EventTime(0),
-            journal: JournalId(3),
-            level: AckLevel::Local,
-        }
-    }
-
-    fn upto(end: u64) -> SequenceSet {
-        let mut set = SequenceSet::new();
-        set.advance(end);
-        set
-    }
-
-    /// With this many blocks of 64 KiB stored, greeted and answered with nothing received.
-    fn flowing(blocks: u64, credit: u32) -> Publisher {
-        let mut publisher = Publisher::new(CURRENT, &[]);
-        for sequence in 0..blocks {
-            publisher.handle_stored(key(sequence), KIB_64);
-        }
-        publisher.handle_subscribed(T0);
-        assert!(
-            publisher.poll_block(T0).is_none(),
-            "nothing before the collector has spoken"
-        );
-        assert!(matches!(publisher.poll_hello(T0), Some(Greeting::Hello(_))));
-        assert!(publisher.handle_ack(&ack(EPOCH, &upto(0), credit)).is_empty());
-        publisher
-    }
-
-    fn former(epoch: u64, class: Class, next: u64) -> FormerEpoch {
-        FormerEpoch {
-            epoch: Epoch(epoch),
-            class,
-            next,
-            freed_by: Some(JournalId(3)),
-        }
-    }
-
-    fn drain(publisher: &mut Publisher, now: Duration) -> Vec<u64> {
-        std::iter::from_fn(|| publisher.poll_block(now))
-            .map(|key| key.sequence)
-            .collect()
-    }
-
-    #[test]
-    fn a_hello_lists_every_epoch_and_what_is_held_of_it() {
-        let mut publisher = Publisher::new(CURRENT, &[former(1, Class::Essential, 20)]);
-        for sequence in [4, 5, 9] {
-            let epoch = Epoch(1);
-            publisher.handle_stored(BlockKey { epoch, sequence }, 10);
-        }
-        assert_eq!(publisher.poll_hello(T0), None);
-        publisher.handle_subscribed(T0);
-        let Some(Greeting::Hello(hello)) = publisher.poll_hello(T0) else {
-            panic!("a hello expected");
-        };
-        assert_eq!(hello.epochs.len(), 3);
-        let former = &hello.epochs[0];
-        assert_eq!(
-            (former.epoch, former.next, former.freed_by),
-            (Epoch(1), 20, Some(JournalId(3)))
-        );
-        assert_eq!(
-            former.held,
-            [Range::new(4, 6).unwrap(), Range::new(9, 10).unwrap()]
-        );
-        assert_eq!((hello.epochs[1].epoch, hello.epochs[1].next), (EPOCH, 0));
-        assert_eq!((hello.epochs[2].epoch, hello.epochs[2].next), (WAVEFORMS, 0));
-    }
-
-    #[test]
-    fn an_unanswered_hello_is_repeated_and_then_given_up() {
-        let mut publisher = Publisher::new(CURRENT, &[]);
-        publisher.handle_subscribed(T0);
-        let mut now = T0;
-        for _ in 0..HELLOS_MAX {
-            assert!(matches!(publisher.poll_hello(now), Some(Greeting::Hello(_))));
-            assert_eq!(publisher.poll_hello(now), None);
-            now = publisher.next_timeout().unwrap();
-        }
-        assert_eq!(publisher.poll_hello(now), Some(Greeting::GiveUp));
-        assert_eq!(publisher.next_timeout(), None);
-    }
-
-    #[test]
-    fn credit_bounds_what_is_under_way_and_one_block_may_always_go() {
-        assert_eq!(drain(&mut flowing(9, 3 * KIB_64 as u32), T0), [0, 1, 2]);
-        assert_eq!(drain(&mut flowing(9, 1), T0), [0]);
-    }
-
-    #[test]
-    fn an_acknowledgement_frees_blocks_and_opens_the_window() {
-        let mut publisher = flowing(9, 2 * KIB_64 as u32);
-        assert_eq!(drain(&mut publisher, T0), [0, 1]);
-        let credit = 2 * KIB_64 as u32;
-        assert_eq!(publisher.handle_ack(&ack(EPOCH, &upto(1), credit)), [key(0)]);
-        assert_eq!(drain(&mut publisher, T0), [2]);
-        assert_eq!(publisher.backlog(), (8, 8 * KIB_64 as u64));
-    }
-
-    #[test]
-    fn what_is_not_acknowledged_in_time_is_sent_again_lowest_first() {
-        let mut publisher = flowing(4, u32::MAX);
-        assert_eq!(drain(&mut publisher, T0), [0, 1, 2, 3]);
-        let mut received = upto(1);
-        let _ = received.insert(2);
-        publisher.handle_ack(&ack(EPOCH, &received, u32::MAX));
-        assert!(drain(&mut publisher, T0 + ACK_TIMEOUT / 2).is_empty());
-        assert_eq!(publisher.next_timeout(), Some(ACK_TIMEOUT));
-        assert_eq!(drain(&mut publisher, ACK_TIMEOUT), [1, 3]);
-    }
-
-    #[test]
-    fn a_new_connection_sends_what_the_collector_lacks() {
-        let mut publisher = flowing(4, u32::MAX);
-        assert_eq!(drain(&mut publisher, T0).len(), 4);
-        publisher.handle_disconnected();
-        assert!(
-            publisher.handle_ack(&ack(EPOCH, &upto(4), 1)).is_empty(),
-            "of the former connection"
-        );
-        publisher.handle_subscribed(T0);
-        assert!(publisher.poll_hello(T0).is_some());
-        publisher.handle_ack(&ack(EPOCH, &upto(2), u32::MAX));
-        assert_eq!(drain(&mut publisher, T0), [2, 3]);
-    }
-
-    #[test]
-    fn essentials_go_first_and_in_each_chain_the_oldest_start() {
-        // The numbers of epochs are random and say nothing.
-        let left = [
-            former(9, Class::Essential, 1),
-            former(2, Class::Essential, 1),
-            former(8, Class::Waveform, 1),
-            former(1, Class::Waveform, 1),
-        ];
-        let mut publisher = Publisher::new(CURRENT, &left);
-        let epochs = [WAVEFORMS, Epoch(1), Epoch(8), EPOCH, Epoch(2), Epoch(9)];
-        for epoch in epochs {
-            publisher.handle_stored(BlockKey { epoch, sequence: 0 }, 10);
-        }
-        publisher.handle_subscribed(T0);
-        assert!(publisher.poll_hello(T0).is_some());
-        publisher.handle_ack(&ack(EPOCH, &upto(0), u32::MAX));
-        let sent: Vec<Epoch> = std::iter::from_fn(|| publisher.poll_block(T0))
-            .map(|key| key.epoch)
-            .collect();
-        assert_eq!(sent, [Epoch(9), Epoch(2), EPOCH, Epoch(8), Epoch(1), WAVEFORMS]);
-        for epoch in epochs {
-            publisher.handle_ack(&ack(epoch, &upto(1), u32::MAX));
-        }
-        let listed: Vec<Epoch> = publisher.hello().epochs.iter().map(|held| held.epoch).collect();
-        assert_eq!(
-            listed,
-            [EPOCH, WAVEFORMS],
-            "former ones leave when they are empty"
-        );
-    }
-
-    #[test]
-    fn what_a_former_start_buried_is_held_until_its_tombstone_is_acknowledged() {
-        let mut publisher = Publisher::new(CURRENT, &[former(1, Class::Waveform, 3)]);
-        for sequence in 0..3 {
-            publisher.handle_buried(BlockKey {
-                epoch: Epoch(1),
-                sequence,
-            });
-        }
-        assert_eq!(publisher.hello().epochs[1].held[..], [Range::new(0, 3).unwrap()]);
-        publisher.handle_subscribed(T0);
-        assert!(publisher.poll_hello(T0).is_some());
-        publisher.handle_ack(&ack(EPOCH, &upto(0), u32::MAX));
-        assert_eq!(publisher.poll_block(T0), None);
-        assert_eq!(
-            publisher
-                .handle_settled(Epoch(1), Range::new(0, 3).unwrap())
-                .len(),
-            3
-        );
-        assert_eq!(publisher.hello().epochs.len(), 2);
-    }
-
-    #[test]
-    fn a_refused_block_is_found_by_its_checksum_and_not_sent_again() {
-        let mut publisher = flowing(3, u32::MAX);
-        assert_eq!(drain(&mut publisher, T0), [0, 1, 2]);
-        publisher.handle_sent(key(1), 0xABCD, T0);
-        assert_eq!(publisher.handle_reject(0x1111), None);
-        assert_eq!(publisher.handle_reject(0xABCD), Some(key(1)));
-        assert_eq!(drain(&mut publisher, ACK_TIMEOUT), [0, 2]);
-        let held = &publisher.hello().epochs[0].held;
-        assert_eq!(
-            held[..],
-            [Range::new(0, 3).unwrap()],
-            "held until its tombstone is acknowledged"
-        );
-    }
-
-    proptest! {
-        /// A connection that loses blocks and breaks, and a collector with bounded sets: everything
-        /// arrives, nothing is freed that has not, and no set ever overflows.
-        #[test]
-        fn everything_arrives_and_nothing_is_given_up(
-            blocks in 1u64..150,
-            credit in 1u32..20,
-            fates in prop::collection::vec(0u8..10, 400),
-        ) {
-            let mut publisher = flowing(blocks, credit * KIB_64 as u32);
-            let (mut received, mut arrived, mut freed) = (SequenceSet::new(), BTreeSet::new(), BTreeSet::new());
-            let mut now = T0;
-            for fate in fates.into_iter().chain(std::iter::repeat_n(9, 400)) {
-                let before = arrived.len();
-                while let Some(key) = publisher.poll_block(now) {
-                    // Every other block of an unlucky round is lost on the way.
-                    if fate > 3 || key.sequence % 2 == u64::from(fate % 2) {
-                        let overflowed = matches!(received.insert(key.sequence), trunnion_common::sequence::Insertion::Overflow { .. });
-                        prop_assert!(!overflowed);
-                        arrived.insert(key.sequence);
-                    }
-                }
-                if fate == 3 {
-                    publisher.handle_disconnected();
-                    publisher.handle_subscribed(now);
-                    prop_assert!(publisher.poll_hello(now).is_some());
-                }
-                if arrived.len() == before {
-                    now += ACK_TIMEOUT;
-                }
-                for key in publisher.handle_ack(&ack(EPOCH, &received, credit * KIB_64 as u32)) {
-                    prop_assert!(arrived.contains(&key.sequence));
-                    freed.insert(key.sequence);
-                }
-            }
-            prop_assert_eq!(freed.len() as u64, blocks);
-            prop_assert_eq!(publisher.backlog(), (0, 0));
-            prop_assert_eq!(publisher.in_flight_bytes, 0);
-        }
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! Birth, heartbeat and death: what the collector is told about the gateway itself.
 
 use crate::clock::Now;
-use trunnion_common::message::{GatewayStatus, Phase};
+use trunnion_common::message::{GatewayHealth, GatewayStatus, Phase};
 
 /// Version of this agent.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -15,6 +15,7 @@ pub fn status(phase: Phase, now: Now, nodes: usize, (blocks, bytes): (u64, u64))
         nodes: u16::try_from(nodes).unwrap_or(u16::MAX),
         spool_blocks: blocks,
         spool_bytes: bytes,
+        health: GatewayHealth::default(),
     }
 }
 

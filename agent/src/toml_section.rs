@@ -151,6 +151,18 @@ impl<'t> Section<'t> {
         }
     }
 
+    /// A table, if there is one.
+    pub(crate) fn table(&mut self, key: &'static str, problems: &mut Problems) -> Option<Section<'t>> {
+        let value = self.ask(key)?;
+        match value.get_ref().as_table() {
+            Some(table) => Some(Section::new(self.path, self.text, table, value.span())),
+            None => {
+                problems.push(self.misfit(key, value, "a table"));
+                None
+            }
+        }
+    }
+
     /// The tables of an array of tables.
     pub(crate) fn tables(&mut self, key: &'static str, problems: &mut Problems) -> Vec<Section<'t>> {
         let Some(value) = self.ask(key) else {

@@ -22,6 +22,7 @@ use std::time::Duration;
 use trunnion_agent::clock::Clock;
 use trunnion_agent::config::{Config, Problems};
 use trunnion_agent::enrolment::Enrolment;
+use trunnion_agent::floor::{self, Saved};
 use trunnion_agent::gateway::encode_message;
 use trunnion_common::ack::{Ack, AckLevel, Hello};
 use trunnion_common::block::{Block, Body};
@@ -52,9 +53,16 @@ impl Plant {
     }
 
     fn issue(&self, name: SanType) -> (rcgen::Certificate, KeyPair) {
+        self.issue_between(name, 1975, 4096)
+    }
+
+    /// Valid from the first day of one year to that of another.
+    fn issue_between(&self, name: SanType, from: i32, to: i32) -> (rcgen::Certificate, KeyPair) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.subject_alt_names = vec![name];
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(to, 1, 1);
         (params.signed_by(&key, &self.ca).unwrap(), key)
     }
 
@@ -84,11 +92,19 @@ struct Journal {
     phases: Vec<Phase>,
     hellos: usize,
     client_ids: Vec<String>,
+    /// What acknowledgements say that it is.
+    utc: EventTime,
 }
 
 /// Serves connections one after the other.
 fn collector(plant: &Plant, journal: Arc<Mutex<Journal>>) -> u16 {
-    let (certificate, key) = plant.issue(SanType::DnsName("collector.plant".try_into().unwrap()));
+    collector_with(plant, journal, 1975, 4096)
+}
+
+/// With a certificate that is valid between the beginnings of these years.
+fn collector_with(plant: &Plant, journal: Arc<Mutex<Journal>>, from: i32, to: i32) -> u16 {
+    let name = SanType::DnsName("collector.plant".try_into().unwrap());
+    let (certificate, key) = plant.issue_between(name, from, to);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     roots.add(plant.ca.der().clone()).unwrap();
@@ -160,7 +176,7 @@ fn handle(topic: &str, payload: &[u8], journal: &mut Journal) -> Vec<Ack> {
         epoch,
         received: journal.received.get(&epoch).cloned().unwrap_or_default(),
         credit_bytes: 1 << 20,
-        utc: EventTime(0),
+        utc: journal.utc,
         journal: JournalId(1),
         level: AckLevel::Local,
     };
@@ -403,6 +419,57 @@ fn frames_reach_the_collector_once_across_a_restart() {
     assert_eq!(journal.phases.last(), Some(&Phase::Death));
     assert_eq!(journal.hellos, 2);
     assert_eq!(journal.client_ids, ["trunnion-plant-gw-1", "trunnion-plant-gw-1"]);
+}
+
+#[test]
+fn a_clock_behind_the_collectors_certificate_does_as_long_as_the_floor_is_not() {
+    const YEAR: i64 = 31_556_952_000_000_000;
+    let year = |year: i64| EventTime((year - 1970) * YEAR);
+    let directory = tempfile::tempdir().unwrap();
+    let plant = Plant::new();
+    let state_dir = directory.path().join("state");
+    std::fs::create_dir(&state_dir).unwrap();
+    // To this collector the gateway is as one that has just booted in the past.
+    floor::save(&state_dir, year(2051)).unwrap();
+    let mut node = Node::new();
+
+    let mut run = |utc: EventTime, first: u64| {
+        let journal = Arc::new(Mutex::new(Journal {
+            utc,
+            ..Journal::default()
+        }));
+        let port = collector_with(&plant, journal.clone(), 2050, 2060);
+        let bundle = plant.bundle(directory.path(), port, "gw-1");
+        let config = Config::with_defaults(
+            Enrolment::load(&bundle).unwrap(),
+            state_dir.clone(),
+            vec![node.path.clone()],
+        );
+        with_agent(config, || {
+            for sequence in first..first + 100 {
+                node.send(sequence);
+            }
+            node.await_acknowledged(first + 100);
+            await_true(|| journal.lock().unwrap().waveforms.len() >= 100);
+        });
+        floor::look(&state_dir).unwrap()
+    };
+    // An honest collector moves the floor, and an absurd one does not.
+    assert_eq!(run(year(2053), 0), Saved::Floor(year(2053)));
+    assert_eq!(run(year(2090), 100), Saved::Floor(year(2053)));
+    assert_eq!(run(year(2052), 200), Saved::Floor(year(2053)));
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "waits for another thread, within a limit"
+)]
+fn await_true(mut condition: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(std::time::Instant::now() < deadline, "it did not come in time");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]

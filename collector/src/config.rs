@@ -20,6 +20,14 @@
 //! [door.limits]
 //! connections_max = 4096
 //!
+//! # [broker]                    # gateways connect to this broker and not to the door:
+//! # kind = "external"
+//! # address = "broker.plant:8883"
+//! # server_name = "collector.bremen"    # in the broker's certificate
+//! # ca = "pki/ca.crt"
+//! # certificate = "pki/collector.crt"   # who the collector is at the broker
+//! # key = "pki/collector.key"
+//!
 //! [http]                        # API, status page, metrics, probes; loopback only
 //! listen = "127.0.0.1:8080"
 //!
@@ -38,8 +46,11 @@ pub use crate::fleet::Problem;
 use crate::door::{self, CONNECTIONS_MAX, DoorConfig, Limits, Rate};
 use crate::fleet::Fleet;
 use crate::journal;
+use crate::source::credentials::Files;
+use crate::source::mqtt::MqttConfig;
 use crate::window::WindowSettings;
 use document::{Fault, Placed, Problems, Section};
+use rustls::pki_types::ServerName;
 use std::fs;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -73,14 +84,26 @@ pub struct Config {
     /// Where gateways connect; default address [`DOOR_LISTEN`], default limits those of
     /// [`Limits::default`].
     pub door: DoorConfig,
-    /// `host:port` by which gateways reach the door: what an enrolment bundle names.
+    /// `host:port` by which gateways reach the door or the broker: what an enrolment bundle names.
     pub endpoint: Option<String>,
+    /// Where blocks come from.
+    pub broker: BrokerChoice,
     /// API, page, metrics and probes.
     pub http: HttpSettings,
     /// How streams are cut into windows; defaults are those of [`WindowSettings::default`].
     pub window: WindowSettings,
     /// How the journal is kept; defaults are those of [`journal::Options::default`].
     pub journal: journal::Options,
+}
+
+/// Where blocks come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum BrokerChoice {
+    /// The broker in this process, behind the door. The default.
+    Embedded,
+    /// A broker of the plant's own, such as mosquitto. Of the door, only the files of the plant's
+    /// authority and the gateways' endpoint count then.
+    External(MqttConfig),
 }
 
 /// The API's socket.
@@ -215,16 +238,23 @@ impl<'t> Reading<'t> {
     /// Adds what is wrong with the door's certificates, each at the line that names its file.
     fn check_certificates(&mut self, now: OffsetDateTime) {
         let Some(config) = &self.config else { return };
-        let Err(error) = door::check_certificates(&config.door, now) else {
-            return;
+        let door = door::check_certificates(&config.door, now).err();
+        let broker = match &config.broker {
+            BrokerChoice::Embedded => None,
+            BrokerChoice::External(mqtt) => mqtt.files.check(&mqtt.server_name, now).err(),
         };
-        let named = self
-            .paths
-            .iter()
-            .find(|(name, _, path)| name.starts_with("door.") && path.value == error.path());
-        let place = named.map_or(0..0, |(_, _, path)| path.place.clone());
-        let fix = "renew it with `trunnion-collector server renew`, or put back the files that go together";
-        self.problems.add(place, Fault::new(error.to_string(), fix));
+        for (section, renewal, error) in [("door.", "server", door), ("broker.", "broker", broker)] {
+            let Some(error) = error else { continue };
+            let named = self
+                .paths
+                .iter()
+                .find(|(name, _, path)| name.starts_with(section) && path.value == error.path());
+            let place = named.map_or(0..0, |(_, _, path)| path.place.clone());
+            let fix = format!(
+                "renew it with `trunnion-collector {renewal} renew`, or put back the files that go together"
+            );
+            self.problems.add(place, Fault::new(error.to_string(), fix));
+        }
     }
 
     fn finish(self) -> Result<Config, Vec<Problem>> {
@@ -280,6 +310,10 @@ fn read(
         Some((config, endpoint.map(|endpoint| endpoint.value)))
     });
 
+    let mut section = root.section("broker", problems);
+    let broker = broker(&mut section, base, problems, &mut keep);
+    section.finish(problems);
+
     let mut http = root.section("http", problems);
     let http_listen = http.optional("listen", loopback, problems);
     http.finish(problems);
@@ -329,9 +363,82 @@ fn read(
         fleet: fleet?.value,
         door,
         endpoint,
+        broker: broker?,
         http,
         window,
         journal,
+    })
+}
+
+/// The broker. `None` only when a problem was added.
+fn broker(
+    section: &mut Section<'_, '_>,
+    base: &Path,
+    problems: &mut Problems<'_>,
+    keep: &mut impl FnMut(&'static str, Purpose, &Option<Placed<PathBuf>>),
+) -> Option<BrokerChoice> {
+    let path = |value: &DeValue<'_>| document::text(value).map(|text| base.join(text));
+    let is_external = section.optional("kind", broker_kind, problems);
+    if !is_external.is_some_and(|kind| kind.value) {
+        return Some(BrokerChoice::Embedded);
+    }
+    let address = section.required("address", "\"broker.plant:8883\"", endpoint, problems);
+    let server_name = section.optional("server_name", server_name, problems);
+    let ca = section.required("ca", "\"pki/ca.crt\"", path, problems);
+    keep("broker.ca", Purpose::Readable, &ca);
+    let certificate = section.required("certificate", "\"pki/collector.crt\"", path, problems);
+    keep("broker.certificate", Purpose::Readable, &certificate);
+    let key = section.required("key", "\"pki/collector.key\"", path, problems);
+    keep("broker.key", Purpose::Secret, &key);
+    let address = address?;
+    // `endpoint` has made sure of both parts.
+    let (host, port) = address.value.rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let server_name = match server_name {
+        Some(name) => name.value,
+        None => match ServerName::try_from(host.clone()) {
+            Ok(name) => name,
+            Err(_) => {
+                let fault = Fault::new(
+                    format!("broker.address names {host:?}, which no certificate can name"),
+                    "add server_name = with the name in the broker's certificate",
+                );
+                problems.add(address.place.clone(), fault);
+                return None;
+            }
+        },
+    };
+    Some(BrokerChoice::External(MqttConfig {
+        port: port.parse().ok()?,
+        host,
+        server_name,
+        files: Files {
+            ca: ca?.value,
+            certificate: certificate?.value,
+            key: key?.value,
+        },
+    }))
+}
+
+/// Whether the broker is the plant's own.
+fn broker_kind(value: &DeValue<'_>) -> Result<bool, Fault> {
+    match document::text(value)? {
+        "embedded" => Ok(false),
+        "external" => Ok(true),
+        other => Err(Fault::new(
+            format!("is {other:?}, which is no kind of broker"),
+            "write \"embedded\" (the default) or \"external\"",
+        )),
+    }
+}
+
+fn server_name(value: &DeValue<'_>) -> Result<ServerName<'static>, Fault> {
+    let text = document::text(value)?;
+    ServerName::try_from(text.to_owned()).map_err(|_| {
+        Fault::new(
+            format!("is {text:?}, which is no name of a server"),
+            "write the name or the address that stands in the broker's certificate",
+        )
     })
 }
 

@@ -16,7 +16,7 @@
 //!
 //! What the door does not do: it does not look into payloads, and it promises nothing about delivery.
 
-mod credentials;
+pub(crate) mod credentials;
 mod filter;
 mod identity;
 mod limit;

@@ -48,6 +48,9 @@
 //! [[site.gateway]]            # optional: what is not said here is as the gateway's own configuration says
 //! id = "gw-1"
 //! heartbeat_interval_ms = 10000
+//! live_share_percent = 80
+//! backfill_order = "oldest_first"
+//! backfill_kib_s = 512
 //! ```
 
 mod plan;

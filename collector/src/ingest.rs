@@ -44,13 +44,23 @@ pub struct Message {
     pub payload: bytes::Bytes,
 }
 
-/// Where blocks come from and acknowledgements go: the embedded broker now, JetStream later.
+/// Where blocks come from and acknowledgements go: the embedded broker, or one of the plant's own.
 pub trait BlockSource: Send {
     /// The next message, or `None` when there was none for `timeout`.
     fn receive(&mut self, timeout: Duration) -> Result<Option<Message>, SourceClosed>;
 
     /// Sends a message to a gateway.
     fn publish(&mut self, topic: &str, payload: Vec<u8>) -> Result<(), SourceClosed>;
+}
+
+impl<S: BlockSource + ?Sized> BlockSource for Box<S> {
+    fn receive(&mut self, timeout: Duration) -> Result<Option<Message>, SourceClosed> {
+        (**self).receive(timeout)
+    }
+
+    fn publish(&mut self, topic: &str, payload: Vec<u8>) -> Result<(), SourceClosed> {
+        (**self).publish(topic, payload)
+    }
 }
 
 /// The source has gone for good: the collector is stopping.
@@ -393,7 +403,7 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
         let is_due = self
             .looked
             .is_none_or(|looked| !(0..interval).contains(&now.nanos_since(looked)));
-        if self.signer.is_none() || !is_due || self.journal.pending_entries() > 0 {
+        if self.signer.is_none() || !is_due {
             return;
         }
         self.looked = Some(now);
@@ -525,6 +535,7 @@ impl Stopwatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::signer::SignerError;
     use crate::journal::faults::{Call, FaultyDisk};
     use crate::journal::{Commit, Options, Reader};
     use proptest::prelude::*;
@@ -537,7 +548,7 @@ mod tests {
     use trunnion_common::block::{Envelope, Kind as BlockKind, Lane};
     use trunnion_common::codec::crc32c;
     use trunnion_common::id::{JournalId, Name};
-    use trunnion_common::message::{GatewayStatus, Phase};
+    use trunnion_common::message::{CommandOutcome, CommandResult, GatewaySettings, GatewayStatus, Phase};
     use trunnion_common::reject::{Reject, RejectReason};
     use trunnion_common::sample::LossCause;
     use trunnion_common::sequence::{Range, Ranges};
@@ -664,7 +675,8 @@ mod tests {
             Journal::open_on(Box::new(disk), dir.path(), Options::default(), START, || Ok(ID)).unwrap();
         let metrics = Metrics::default();
         let now = move || *clock.lock().unwrap();
-        let (ingest, handle) = Ingest::new(journal, source, metrics.clone(), now);
+        let (mut ingest, handle) = Ingest::new(journal, source, metrics.clone(), now);
+        ingest.set_signer(Box::new(Scribe));
         for command in commands {
             handle.commands.send(command.clone()).unwrap();
         }
@@ -677,6 +689,64 @@ mod tests {
             metrics,
             outcome,
         }
+    }
+
+    /// Writes commands down without any proof.
+    #[derive(Debug)]
+    struct Scribe;
+
+    impl Sign for Scribe {
+        fn sign(&self, _: &GatewayId, command: &Command) -> Result<Vec<u8>, SignerError> {
+            Ok(encoded(command))
+        }
+    }
+
+    #[test]
+    fn a_command_is_sent_after_its_commit_and_its_answer_is_journaled_once() {
+        let settings = GatewaySettings {
+            heartbeat_interval_ms: Some(2_000),
+            ..GatewaySettings::default()
+        };
+        let wanted = Wanted {
+            gateways: BTreeMap::from([(gateway("gw-1"), settings), (gateway("gw-2"), settings)]),
+            nodes: BTreeMap::new(),
+        };
+        let result = CommandResult {
+            number: 1,
+            outcome: CommandOutcome::Done,
+            highest: 1,
+        };
+        let answer = message(&gateway("gw-1"), Kind::Result, encoded(&result));
+        // A block says that the gateway is there; a look is due once a second.
+        let mut script = vec![Some(block(0))];
+        script.resize(30, None);
+        script.extend([Some(answer.clone()), None, Some(answer)]);
+        script.resize(100, None);
+        let commands = [IngestCommand::Wanted(Box::new(wanted))];
+        let played = play_on(
+            FaultyDisk::default(),
+            tempfile::tempdir().unwrap(),
+            script,
+            &commands,
+        );
+        let sent: Vec<_> = played
+            .published
+            .iter()
+            .filter(|sent| sent.topic.ends_with("/command"))
+            .collect();
+        let [sent] = &sent[..] else {
+            panic!("{} commands were sent", sent.len());
+        };
+        assert!(sent.after_sync);
+        assert_eq!(sent.topic, "trunnion/down/bremen/gw-1/command");
+        let command: Command = message::decode(&sent.payload).unwrap();
+        assert_eq!((command.number, &command.action), (1, &Action::Gateway(settings)));
+        let entries = played.entries();
+        let journaled = |wanted: fn(&Entry) -> bool| entries.iter().filter(|entry| wanted(entry)).count();
+        assert_eq!(journaled(|entry| matches!(entry, Entry::Command { .. })), 1);
+        assert_eq!(journaled(|entry| matches!(entry, Entry::CommandResult { .. })), 1);
+        let shown = played.handle.gateways.snapshot();
+        assert!(shown[&gateway("gw-1")].commands[0].in_effect);
     }
 
     fn is_tick(entry: &Entry) -> bool {
@@ -871,6 +941,7 @@ mod tests {
                 nodes: 3,
                 spool_blocks: 4,
                 spool_bytes: 5,
+                health: trunnion_common::message::GatewayHealth::default(),
             };
             Some(message(&gateway("gw-2"), Kind::Status, encoded(&status)))
         };

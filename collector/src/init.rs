@@ -17,6 +17,12 @@ pub const CONFIG_FILE: &str = "collector.toml";
 /// The fleet file's name in the plant's directory.
 pub const FLEET_FILE: &str = "fleet.toml";
 
+/// The configuration of mosquitto, when the plant has one.
+pub const MOSQUITTO_CONF_FILE: &str = "mosquitto.conf";
+
+/// Its access list.
+pub const MOSQUITTO_ACL_FILE: &str = "mosquitto.acl";
+
 /// The authority's directory within the plant's.
 const AUTHORITY: &str = "pki";
 
@@ -33,6 +39,8 @@ pub struct Plant<'a> {
     pub listen: SocketAddr,
     /// Where the API listens.
     pub http: SocketAddr,
+    /// `host:port` of a broker of the plant's own, where gateways connect instead of the door.
+    pub broker: Option<&'a str>,
 }
 
 /// Why a plant was not made.
@@ -76,9 +84,32 @@ impl Plant<'_> {
         })?;
         make_directory(self.dir)?;
         pki::init(&self.dir.join(AUTHORITY), self.site, self.hosts, now)?;
+        if let Some(broker) = self.broker {
+            pki::broker_client(&self.dir.join(AUTHORITY), self.site, now)?;
+            self.make_broker_files(broker)?;
+        }
         make_file(&fleet, &EXAMPLE_FLEET.replace("SITE", self.site.as_str()))?;
         make_file(&config, &text)?;
         Ok(config)
+    }
+
+    /// Configuration and access list of a mosquitto, with this plant's names and places in them.
+    fn make_broker_files(&self, broker: &str) -> Result<(), InitError> {
+        let dir = std::path::absolute(self.dir).map_err(|source| InitError::File {
+            path: self.dir.to_owned(),
+            source,
+        })?;
+        let port = broker.rsplit_once(':').map_or("8883", |(_, port)| port);
+        let conf = MOSQUITTO_CONF
+            .replace("@PACKET_MAX@", &crate::broker::PACKET_MAX.to_string())
+            .replace("@PORT@", port)
+            .replace("@PKI@", &dir.join(AUTHORITY).display().to_string())
+            .replace("@DIR@", &dir.display().to_string());
+        let acl = MOSQUITTO_ACL
+            .replace("@SITE@", self.site.as_str())
+            .replace("@COLLECTOR@", &pki::server_name(self.site));
+        make_file(&self.dir.join(MOSQUITTO_CONF_FILE), &conf)?;
+        make_file(&self.dir.join(MOSQUITTO_ACL_FILE), &acl)
     }
 
     fn config(&self) -> String {
@@ -93,8 +124,10 @@ impl Plant<'_> {
             site = self.site,
             listen = self.listen,
         );
-        // A port drawn at the start is known only then: such gateways are given their endpoint by hand.
-        if let Some(host) = self.hosts.first().filter(|_| self.listen.port() != 0) {
+        if let Some(broker) = self.broker {
+            let _ = writeln!(text, "endpoint = \"{broker}\"");
+        } else if let Some(host) = self.hosts.first().filter(|_| self.listen.port() != 0) {
+            // A port drawn at the start is known only then: such gateways are given their endpoint by hand.
             let host = match host.parse::<std::net::Ipv6Addr>() {
                 Ok(address) => format!("[{address}]"),
                 Err(_) => host.clone(),
@@ -113,6 +146,21 @@ impl Plant<'_> {
              listen = \"{http}\"\n",
             http = self.http,
         );
+        if let Some(broker) = self.broker {
+            let _ = write!(
+                text,
+                "\n[broker]\n\
+                 kind = \"external\"\n\
+                 address = \"{broker}\"\n\
+                 server_name = \"{server_name}\"\n\
+                 ca = \"{AUTHORITY}/ca.crt\"\n\
+                 certificate = \"{AUTHORITY}/{certificate}\"\n\
+                 key = \"{AUTHORITY}/{key}\"\n",
+                server_name = pki::server_name(self.site),
+                certificate = pki::CLIENT_CERTIFICATE,
+                key = pki::CLIENT_KEY,
+            );
+        }
         text
     }
 }
@@ -148,3 +196,7 @@ fn make_file(path: &Path, text: &str) -> Result<(), InitError> {
 
 /// One machine, complete, to be replaced by the plant's own; `SITE` stands for the site.
 const EXAMPLE_FLEET: &str = include_str!("init/fleet.toml");
+
+const MOSQUITTO_CONF: &str = include_str!("init/mosquitto.conf");
+
+const MOSQUITTO_ACL: &str = include_str!("init/mosquitto.acl");

@@ -34,6 +34,7 @@ pub mod pipeline;
 pub mod pki;
 mod service;
 pub mod settings;
+pub mod source;
 pub mod state;
 pub mod watermark;
 pub mod window;

@@ -58,6 +58,9 @@ enum Command {
     /// what became of it.
     #[command(subcommand)]
     Command(Order),
+    /// See to the collector's access to a broker of the plant's own.
+    #[command(subcommand)]
+    Broker(Broker),
 }
 
 #[derive(Subcommand)]
@@ -83,6 +86,17 @@ enum Order {
         /// How many samples.
         #[arg(long)]
         samples: u32,
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum Broker {
+    /// Make the collector's next client certificate and key, and the revocation list anew, since a
+    /// broker may refuse one that is a year old. The next connection shows the certificate.
+    Renew {
         /// The configuration file.
         #[arg(long)]
         config: PathBuf,
@@ -117,6 +131,10 @@ struct Init {
     /// Where the API listens; loopback only.
     #[arg(long, default_value = config::HTTP_LISTEN)]
     http: SocketAddr,
+    /// A broker of the plant's own, such as mosquitto, to which gateways connect instead of the door:
+    /// also makes the collector's client certificate, and mosquitto's configuration and access list.
+    #[arg(long, value_name = "HOST:PORT")]
+    broker: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -180,6 +198,7 @@ fn main() -> ExitCode {
         Command::Gateway(Gateway::Revoke { name, config }) => revoke(&name, &config),
         Command::Server(Server::Renew { config }) => renew_server(&config),
         Command::Command(asked) => order(asked),
+        Command::Broker(Broker::Renew { config }) => renew_broker_client(&config),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -199,12 +218,16 @@ fn main() -> ExitCode {
 }
 
 fn init(arguments: &Init) -> Result<(), Failure> {
+    if let Some(broker) = &arguments.broker {
+        config::check_endpoint(broker).map_err(|what| anyhow::anyhow!("--broker {what}"))?;
+    }
     let plant = init::Plant {
         dir: &arguments.dir,
         site: &arguments.site,
         hosts: &arguments.hosts,
         listen: arguments.listen,
         http: arguments.http,
+        broker: arguments.broker.as_deref(),
     };
     let config = plant.make(now()).context("the plant was not made")?;
     fact(&json!({"event": "initialised", "site": arguments.site.as_str(), "config": config}))?;
@@ -216,6 +239,10 @@ fn init(arguments: &Init) -> Result<(), Failure> {
         "      trunnion-collector gateway add NAME --config {} --out NAME.toml",
         config.display()
     );
+    if arguments.broker.is_some() {
+        let conf = arguments.dir.join(init::MOSQUITTO_CONF_FILE);
+        eprintln!("      mosquitto -c {}", conf.display());
+    }
     eprintln!("      trunnion-collector run --config {}", config.display());
     Ok(())
 }
@@ -255,7 +282,10 @@ fn run(file: &Path) -> Result<(), Failure> {
             }
         };
         let ready = |addresses: &trunnion_collector::Addresses| {
-            let (door, http) = (addresses.door.to_string(), addresses.http.to_string());
+            let (door, http) = (
+                addresses.door.map(|door| door.to_string()),
+                addresses.http.to_string(),
+            );
             if fact(&json!({"event": "ready", "door": door, "http": http})).is_err() {
                 tracing::warn!("nobody reads the standard output");
             }
@@ -353,6 +383,14 @@ fn renew_server(file: &Path) -> Result<(), Failure> {
     fact(&json!({
         "event": "renewed", "certificate": config.door.certificate, "key": config.door.key
     }))
+}
+
+fn renew_broker_client(file: &Path) -> Result<(), Failure> {
+    let config = Config::read(file).map_err(Failure::Configuration)?;
+    let authority = config.authority();
+    pki::broker_client(authority, &config.site, now())?;
+    let certificate = authority.join(pki::CLIENT_CERTIFICATE);
+    fact(&json!({"event": "renewed", "certificate": certificate, "key": authority.join(pki::CLIENT_KEY)}))
 }
 
 /// Descriptors of a connection: the client's, and both ends of its way to the broker.

@@ -27,6 +27,12 @@ pub struct Metrics {
     pub door_sessions: Gauge,
     /// Times the embedded broker was restarted.
     pub broker_restarts: Counter,
+    /// Connections to a broker of the plant's own that were subscribed.
+    pub broker_connections: Counter,
+    /// Connections to a broker of the plant's own that ended or never came to be.
+    pub broker_disconnections: Family<Reason, Counter>,
+    /// Messages for gateways that were not sent.
+    pub downlinks_dropped: Family<Reason, Counter>,
     /// Blocks committed to the journal.
     pub blocks_committed: Counter,
     /// Bytes of blocks committed to the journal.
@@ -106,6 +112,21 @@ impl Default for Metrics {
                 Counter::default(),
                 "broker_restarts",
                 "Restarts of the embedded broker"
+            ),
+            broker_connections: register!(
+                Counter::default(),
+                "broker_connections",
+                "Connections to the plant's broker"
+            ),
+            broker_disconnections: register!(
+                Family::default(),
+                "broker_disconnections",
+                "Connections to the plant's broker that ended or failed"
+            ),
+            downlinks_dropped: register!(
+                Family::default(),
+                "downlinks_dropped",
+                "Messages for gateways that were not sent"
             ),
             blocks_committed: register!(
                 Counter::default(),

@@ -40,6 +40,10 @@ const CA_KEY: &str = "ca.key";
 pub const SERVER_CERTIFICATE: &str = "server.crt";
 /// The server's key within the authority's directory.
 pub const SERVER_KEY: &str = "server.key";
+/// The certificate that the collector shows to a broker of the plant's own.
+pub const CLIENT_CERTIFICATE: &str = "collector.crt";
+/// Its key.
+pub const CLIENT_KEY: &str = "collector.key";
 const CRL: &str = "crl.pem";
 const REGISTER: &str = "issued.toml";
 
@@ -275,6 +279,35 @@ pub fn server_renew(dir: &Path, site: &Name, now: OffsetDateTime) -> Result<(), 
     Ok(())
 }
 
+/// Makes or renews the certificate that the collector shows to a broker of the plant's own, and the
+/// revocation list, which a broker may refuse to use once it is overdue.
+///
+/// Its common name is [`server_name`], which is no gateway's; it names no gateway, so that no door takes
+/// it for one.
+pub fn broker_client(dir: &Path, site: &Name, now: OffsetDateTime) -> Result<(), PkiError> {
+    let _lock = file::lock(dir)?;
+    let mut register = Register::load(dir, site)?;
+    let authority = Authority::load(dir)?;
+    let params = params(&server_name(site), now, SERVER_VALIDITY)?;
+    let client = authority.sign(
+        &mut register,
+        "collector",
+        params,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    )?;
+    register.save(dir)?;
+    let crl = authority.crl(&register, now)?;
+    file::replace(&dir.join(CRL), crl.as_bytes(), file::PUBLIC)?;
+    // Between these two they do not match: a connection made just then is made again.
+    file::replace(&dir.join(CLIENT_KEY), client.key.as_bytes(), file::PRIVATE)?;
+    file::replace(
+        &dir.join(CLIENT_CERTIFICATE),
+        client.certificate.as_bytes(),
+        file::PUBLIC,
+    )?;
+    Ok(())
+}
+
 fn issue(
     dir: &Path,
     site: &Name,
@@ -296,7 +329,7 @@ fn issue(
         .any(|issued| issued.is_valid_for(&subject, now));
     allow(enrolled, id)?;
     let authority = Authority::load(dir)?;
-    let signed = authority.gateway(&mut register, &subject, now)?;
+    let signed = authority.gateway(&mut register, gateway, &subject, now)?;
     // Registered before it is handed out: a certificate nobody knows of could not be revoked.
     register.save(dir)?;
     Ok(Bundle {
@@ -350,8 +383,16 @@ impl Authority {
         self.sign(register, "server", params, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
-    fn gateway(&self, register: &mut Register, urn: &str, now: OffsetDateTime) -> Result<Signed, PkiError> {
-        let mut params = params(urn, now, GATEWAY_VALIDITY)?;
+    /// The door reads the name from the URN; brokers read the common name, where mosquitto's access list
+    /// can use it as a level of a topic.
+    fn gateway(
+        &self,
+        register: &mut Register,
+        name: &Name,
+        urn: &str,
+        now: OffsetDateTime,
+    ) -> Result<Signed, PkiError> {
+        let mut params = params(name.as_str(), now, GATEWAY_VALIDITY)?;
         let uri = urn.try_into().map_err(certificate("the gateway's name"))?;
         params.subject_alt_names = vec![SanType::URI(uri)];
         self.sign(register, urn, params, ExtendedKeyUsagePurpose::ClientAuth)
@@ -434,7 +475,7 @@ struct Register {
 struct Issued {
     /// Hexadecimal.
     serial: String,
-    /// `server`, or the gateway's URN.
+    /// `server`, `collector`, or the gateway's URN.
     subject: String,
     #[serde(with = "rfc3339")]
     not_after: OffsetDateTime,
@@ -626,6 +667,8 @@ mod tests {
             san.value.general_names,
             [GeneralName::URI("urn:trunnion:plant:gw-1")]
         );
+        let common_name = x509.subject().iter_common_name().next().unwrap();
+        assert_eq!(common_name.as_str().unwrap(), "gw-1", "a level of a topic");
         let usage = x509.extended_key_usage().unwrap().unwrap().value;
         assert!(usage.client_auth && !usage.server_auth);
         assert_eq!(
@@ -638,6 +681,27 @@ mod tests {
         );
         assert_eq!(bundle.server_name, "collector.plant");
         assert!(!format!("{bundle:?}").contains("PRIVATE"));
+    }
+
+    #[test]
+    fn the_collectors_own_certificate_names_no_gateway_and_is_renewed_in_place() {
+        let (_root, dir) = authority();
+        let mut keys = Vec::new();
+        for _ in 0..2 {
+            broker_client(&dir, &name("plant"), NOW).unwrap();
+            keys.push(read_private(&dir.join(CLIENT_KEY)).unwrap());
+            let (_, pem) = parse_x509_pem(&read(&dir.join(CLIENT_CERTIFICATE)).unwrap()).unwrap();
+            let x509 = pem.parse_x509().unwrap();
+            assert!(x509.subject_alternative_name().unwrap().is_none());
+            let common_name = x509.subject().iter_common_name().next().unwrap();
+            assert!(
+                Name::new(common_name.as_str().unwrap()).is_err(),
+                "no gateway can have it"
+            );
+            let usage = x509.extended_key_usage().unwrap().unwrap().value;
+            assert!(usage.client_auth && !usage.server_auth);
+        }
+        assert_ne!(keys[0], keys[1]);
     }
 
     #[test]

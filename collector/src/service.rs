@@ -5,14 +5,15 @@ use crate::api::health::Check;
 use crate::broker::{Broker, BrokerError};
 use crate::command::request;
 use crate::command::signer::Signer;
-use crate::config::{self, Config};
-use crate::door::{Door, DoorError};
+use crate::config::{self, BrokerChoice, Config};
+use crate::door::{Door, DoorError, Reload};
 use crate::fleet::Fleet;
-use crate::ingest::{Ingest, IngestCommand};
+use crate::ingest::{BlockSource, Ingest, IngestCommand};
 use crate::journal::{Journal, JournalError, Position};
 use crate::metrics::Metrics;
 use crate::pipeline;
 use crate::settings::Settings;
+use crate::source::mqtt::{MqttBroker, MqttError};
 use crate::state::{State, StateError, StateReader};
 use std::fmt::Display;
 use std::fs::DirBuilder;
@@ -40,8 +41,8 @@ const REQUESTS: Duration = Duration::from_millis(500);
 /// Where a running collector listens: the ports that were drawn, where the configuration says 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Addresses {
-    /// For gateways.
-    pub door: SocketAddr,
+    /// For gateways; none when they come to a broker of the plant's own.
+    pub door: Option<SocketAddr>,
     /// For the API.
     pub http: SocketAddr,
 }
@@ -72,6 +73,9 @@ pub enum RunError {
     /// The door.
     #[error(transparent)]
     Door(#[from] DoorError),
+    /// The connection to a broker of the plant's own.
+    #[error(transparent)]
+    Mqtt(#[from] MqttError),
     /// The API's socket.
     #[error("cannot listen on {address} for the API: {source}; is the port taken?")]
     Http {
@@ -120,8 +124,8 @@ pub async fn run(
     tracing::info!(?recovered, %end, "the journal is open");
     state.bind(journal.id())?;
     let pipeline = pipeline::Runner::resume(&journal_dir, state, metrics.clone())?;
-    let (broker, link) = Broker::start(metrics.clone())?;
-    let (mut ingest, handle) = Ingest::new(journal, link, metrics.clone(), utc);
+    let (inlet, source) = Inlet::open(&config, &metrics).await?;
+    let (mut ingest, handle) = Ingest::new(journal, source, metrics.clone(), utc);
     ingest.set_signer(Box::new(Signer {
         certificate: config.door.certificate.clone(),
         key: config.door.key.clone(),
@@ -155,24 +159,20 @@ pub async fn run(
     if fleet_known {
         fleet.read();
     }
-    let door = Door::bind(config.door.clone(), broker.access(), metrics.clone()).await?;
     let http_failed = |source| RunError::Http {
         address: config.http.listen,
         source,
     };
     let listener = TcpListener::bind(config.http.listen).await.map_err(http_failed)?;
     let addresses = Addresses {
-        door: door.local_addr(),
+        door: inlet.door.as_ref().map(Door::local_addr),
         http: listener.local_addr().map_err(http_failed)?,
     };
-    let access = broker.access();
-    let broker_up = Check {
-        name: "broker",
-        check: Box::new(move || match access.is_up() {
-            true => Ok(()),
-            false => Err("the broker is being restarted".into()),
-        }),
-    };
+    let Inlet {
+        broker,
+        broker_up,
+        door,
+    } = inlet;
     let checks = vec![broker_up, journal_check(handle.committed.clone())];
     let committed = handle.committed;
     let gateways = handle.gateways;
@@ -183,19 +183,23 @@ pub async fn run(
         move || gateways.snapshot(),
         checks,
     )?;
-    let certificates = door.reload();
+    let certificates = door.as_ref().map(Door::reload);
 
     let mut ingest = Running::thread("ingest", |stop| ingest.run(stop))?;
     // Ends when ingest has gone and everything it committed is processed; told to stop, it gives up a long
     // backlog.
     let mut pipeline = Running::thread("pipeline", |stop| pipeline.run(committed, stop))?;
     let mut door = Running::task("door", async |stop| {
-        door.run(stop).await;
+        match door {
+            Some(door) => door.run(stop).await,
+            None => told(stop).await,
+        }
         Ok::<(), DoorError>(())
     });
     let mut http = Running::task("API", |stop| api.serve(listener, told(stop)));
     ready(&addresses);
-    tracing::info!(door = %addresses.door, http = %addresses.http, site = %config.site, "the collector runs");
+    let door_address = addresses.door.map(tracing::field::display);
+    tracing::info!(door = door_address, http = %addresses.http, site = %config.site, "the collector runs");
 
     tokio::pin!(shutdown);
     let mut catching_up = tokio::time::interval(CATCHING_UP);
@@ -208,7 +212,7 @@ pub async fn run(
                 if fleet_known {
                     fleet.read();
                 }
-                certificates.request();
+                certificates.as_ref().map(Reload::request);
             }
             _ = catching_up.tick(), if !fleet_known => {
                 // A state that cannot be read is reported by the reading that follows.
@@ -240,6 +244,67 @@ pub async fn run(
     door.and(ingest).and(pipeline).and(http)?;
     tracing::info!("stopped in order");
     Ok(())
+}
+
+/// Where blocks come in: the embedded broker behind the door, or a broker of the plant's own.
+struct Inlet {
+    broker: AnyBroker,
+    broker_up: Check,
+    door: Option<Door>,
+}
+
+/// Either of the two, to be stopped once ingest has ended.
+enum AnyBroker {
+    Embedded(Broker),
+    External(MqttBroker),
+}
+
+impl Inlet {
+    async fn open(config: &Config, metrics: &Metrics) -> Result<(Self, Box<dyn BlockSource>), RunError> {
+        let up = |when_down: &'static str, is_up: Box<dyn Fn() -> bool + Send + Sync>| Check {
+            name: "broker",
+            check: Box::new(move || match is_up() {
+                true => Ok(()),
+                false => Err(when_down.into()),
+            }),
+        };
+        match &config.broker {
+            BrokerChoice::Embedded => {
+                let (broker, link) = Broker::start(metrics.clone())?;
+                let access = broker.access();
+                let broker_up = up("the broker is being restarted", Box::new(move || access.is_up()));
+                let door = Door::bind(config.door.clone(), broker.access(), metrics.clone()).await?;
+                let inlet = Self {
+                    broker: AnyBroker::Embedded(broker),
+                    broker_up,
+                    door: Some(door),
+                };
+                Ok((inlet, Box::new(link)))
+            }
+            BrokerChoice::External(mqtt) => {
+                let (broker, source) = MqttBroker::start(mqtt.clone(), &config.site, metrics.clone())?;
+                let broker_up = up(
+                    "no connection to the broker; the log says why",
+                    Box::new(broker.watch()),
+                );
+                let inlet = Self {
+                    broker: AnyBroker::External(broker),
+                    broker_up,
+                    door: None,
+                };
+                Ok((inlet, Box::new(source)))
+            }
+        }
+    }
+}
+
+impl AnyBroker {
+    fn stop(self) {
+        match self {
+            Self::Embedded(broker) => broker.stop(),
+            Self::External(broker) => broker.stop(),
+        }
+    }
 }
 
 /// A part on its own thread or task.

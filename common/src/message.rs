@@ -45,6 +45,43 @@ pub struct GatewayStatus {
     pub spool_blocks: u64,
     /// Bytes in the spool.
     pub spool_bytes: u64,
+    /// How the gateway fares, and for how long.
+    pub health: GatewayHealth,
+}
+
+/// What plant IT must know of a gateway before it becomes a loss. Appended to, never reordered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct GatewayHealth {
+    /// Whose UTC the gateway goes by.
+    pub clock: GatewayClock,
+    /// The clock floor: no certificate is checked against an earlier time.
+    pub clock_floor: EventTime,
+    /// Times that UTC was set since the agent started.
+    pub clock_steps: u32,
+    /// Seconds that the spool holds out without a collector at the present rate; `None` when nothing
+    /// comes in, or when too little has been seen.
+    pub holds_s: Option<u64>,
+    /// Seconds until the backlog is drained at the present rates; `None` when it does not shrink.
+    pub drains_s: Option<u64>,
+    /// Bytes that the agent writes to its disk in a day, at the present rate.
+    pub written_per_day_bytes: Option<u64>,
+    /// Days until the disk's rated endurance is used up at that rate; `None` where it is not configured.
+    pub flash_life_days: Option<u32>,
+}
+
+/// Whose UTC a gateway goes by. Appended to, never reordered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GatewayClock {
+    /// Its own, synchronised by NTP.
+    Synchronised,
+    /// Its own, which runs free and contradicts nobody.
+    #[default]
+    Free,
+    /// The collector's, since its own runs free and is far off.
+    Collector,
+    /// Nobody's: its own is earlier than what is known to be past, so that nothing is dated by it.
+    Implausible,
 }
 
 /// Where in its life a gateway's connection is.
@@ -123,6 +160,31 @@ impl Action {
 pub struct GatewaySettings {
     /// From one status message to the next, milliseconds.
     pub heartbeat_interval_ms: Option<u32>,
+    /// Percent of the bytes that live blocks get while a backlog drains.
+    pub live_share_percent: Option<u8>,
+    /// In which order the waveforms of a backlog drain.
+    pub backfill_order: Option<BackfillOrder>,
+    /// Most KiB of backlog per second.
+    pub backfill_kib_s: Option<u32>,
+}
+
+/// In which order the waveforms of a backlog drain. Appended to, never reordered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum BackfillOrder {
+    /// As it happened.
+    OldestFirst,
+    /// What happened last first.
+    NewestFirst,
+}
+
+impl BackfillOrder {
+    /// Name in configurations and on the API.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::OldestFirst => "oldest_first",
+            Self::NewestFirst => "newest_first",
+        }
+    }
 }
 
 /// Most certificates that prove whose signature it is: the signer's own and what links it to the plant's

@@ -18,8 +18,8 @@ use trunnion_common::feature::FeatureKind;
 use trunnion_common::frame::*;
 use trunnion_common::id::*;
 use trunnion_common::message::{
-    self, Action, Command, CommandOutcome, CommandResult, GatewaySettings, GatewayStatus, MESSAGE_MAX, Phase,
-    SignedCommand,
+    self, Action, BackfillOrder, Command, CommandOutcome, CommandResult, GatewayClock, GatewayHealth,
+    GatewaySettings, GatewayStatus, MESSAGE_MAX, Phase, SignedCommand,
 };
 use trunnion_common::quantity::Unit;
 use trunnion_common::reject::{Reject, RejectReason};
@@ -377,6 +377,15 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
                 nodes: 2,
                 spool_blocks: 3,
                 spool_bytes: 190_000,
+                health: GatewayHealth {
+                    clock: GatewayClock::Collector,
+                    clock_floor: utc(),
+                    clock_steps: 1,
+                    holds_s: Some(540_000),
+                    drains_s: Some(2_280),
+                    written_per_day_bytes: Some(21_000_000_000),
+                    flash_life_days: None,
+                },
             }),
         ),
         ("command", signed_command()),
@@ -444,6 +453,9 @@ fn actions() -> Vec<(&'static str, Action)> {
             "gateway",
             Action::Gateway(GatewaySettings {
                 heartbeat_interval_ms: Some(5_000),
+                live_share_percent: Some(70),
+                backfill_order: Some(BackfillOrder::NewestFirst),
+                backfill_kib_s: Some(512),
             }),
         ),
     ]

@@ -27,13 +27,35 @@ pub const SITE: &str = "plant";
 /// Its gateway.
 pub const GATEWAY: &str = "gw-1";
 
+/// Who takes what gateways send.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Broker {
+    /// The collector itself.
+    #[default]
+    Embedded,
+    /// A mosquitto as its distribution ships it.
+    Mosquitto,
+}
+
+/// How a plant's gateways reach its collector.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Way {
+    /// Who takes what they send.
+    pub broker: Broker,
+    /// The port that they dial, when something stands between: a [proxy](crate::proxy), say.
+    pub dialled: Option<u16>,
+}
+
 /// A founded plant: certificates, configuration and whatever of it is running.
 #[derive(Debug)]
 pub struct Plant {
     dir: PathBuf,
+    way: Way,
     door_port: u16,
     agent_port: u16,
     http: Option<String>,
+    /// The mosquitto, when there is one and it runs.
+    pub broker: Option<Process>,
     /// The collector, when it runs.
     pub collector: Option<Process>,
     /// The gateway's agent, when it runs.
@@ -123,31 +145,45 @@ pub fn fleet_text(machines: &[Machine]) -> String {
 impl Plant {
     /// Makes certificates, configuration and an enrolled gateway in `dir`, through the product's own commands.
     pub fn found(dir: &Path, fleet: &str) -> Result<Self> {
+        Self::found_with(dir, fleet, Way::default())
+    }
+
+    /// As [`Plant::found`], with this way from gateways to collector.
+    pub fn found_with(dir: &Path, fleet: &str, way: Way) -> Result<Self> {
         std::fs::create_dir_all(dir.join("lines"))?;
         let door_port = free_port()?;
         let plant = Self {
             dir: dir.to_owned(),
+            way,
             door_port,
             agent_port: free_port()?,
             http: None,
+            broker: None,
             collector: None,
             agent: None,
             nodes: Vec::new(),
         };
         let listen = format!("127.0.0.1:{door_port}");
         let collector = plant.collector_dir();
-        run(Command::new(binary("trunnion-collector")?)
-            .args([
-                "init",
-                "--site",
-                SITE,
-                "--host",
-                "localhost",
-                "--listen",
-                &listen,
-                "--dir",
-            ])
-            .arg(&collector))?;
+        let mut init = Command::new(binary("trunnion-collector")?);
+        init.args([
+            "init",
+            "--site",
+            SITE,
+            "--host",
+            "localhost",
+            "--listen",
+            &listen,
+            "--dir",
+        ])
+        .arg(&collector);
+        if way.broker == Broker::Mosquitto {
+            init.args(["--broker", &format!("localhost:{door_port}")]);
+        }
+        run(&mut init)?;
+        if way.broker == Broker::Mosquitto {
+            plant.tame_mosquitto()?;
+        }
         std::fs::write(collector.join("fleet.toml"), fleet)?;
         plant.edit_collector_config(|config| {
             set(config, "http", "listen", "127.0.0.1:0");
@@ -166,7 +202,7 @@ impl Plant {
         self.dir.join("collector")
     }
 
-    /// The port of the collector's door.
+    /// The port of the collector's door, or of the broker in its place.
     pub fn door_port(&self) -> u16 {
         self.door_port
     }
@@ -185,7 +221,7 @@ impl Plant {
                 "add",
                 gateway,
                 "--endpoint",
-                &format!("localhost:{}", self.door_port),
+                &format!("localhost:{}", self.way.dialled.unwrap_or(self.door_port)),
                 "--config",
             ])
             .arg(self.collector_dir().join("collector.toml"))
@@ -201,6 +237,38 @@ impl Plant {
         edit(&mut config);
         std::fs::write(&path, toml::to_string(&config)?)?;
         Ok(())
+    }
+
+    /// What a test changes in the product's configuration of mosquitto: no other machine may reach it, and
+    /// it may read this directory.
+    fn tame_mosquitto(&self) -> Result<()> {
+        let path = self.mosquitto_conf();
+        let listener = format!("listener {}", self.door_port);
+        let text = std::fs::read_to_string(&path)?.replace(&listener, &format!("{listener} 127.0.0.1"));
+        std::fs::write(&path, text + "user root\n").context("mosquitto's configuration")
+    }
+
+    fn mosquitto_conf(&self) -> PathBuf {
+        self.collector_dir().join("mosquitto.conf")
+    }
+
+    /// Starts the mosquitto and waits until it listens.
+    pub fn start_broker(&mut self) -> Result<()> {
+        let program = crate::bench::mosquitto::program().context("mosquitto is not installed")?;
+        let mut command = Command::new(program);
+        command.arg("-c").arg(self.mosquitto_conf());
+        let process = Process::start("mosquitto", command, &self.dir.join("mosquitto.log"))?;
+        let listens = || std::net::TcpStream::connect(("127.0.0.1", self.door_port)).ok();
+        await_some(START_LIMIT, listens)
+            .with_context(|| format!("mosquitto does not listen; its log:\n{}", process.log()))?;
+        self.broker = Some(process);
+        Ok(())
+    }
+
+    /// SIGKILL to the mosquitto, then a new one that knows nothing of the first.
+    pub fn kill_and_restart_broker(&mut self) -> Result<()> {
+        self.broker.take().context("mosquitto is not running")?.kill()?;
+        self.start_broker()
     }
 
     /// Starts the collector and waits until it is ready.
@@ -366,6 +434,9 @@ impl Plant {
                     bail!("the {name} did not stop cleanly: {status}");
                 }
             }
+        }
+        if let Some(broker) = self.broker.take() {
+            broker.stop(STOP_LIMIT)?;
         }
         Ok(())
     }

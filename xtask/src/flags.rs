@@ -32,6 +32,9 @@ pub(crate) enum Verb {
     Test,
     /// SIGKILL collector and agent in turns under load, then prove that no sample was lost or doubled.
     Kills(Kills),
+    /// Partition the line between agent and collector, and SIGKILL a mosquitto between them, again and
+    /// again under load, then prove that no sample was lost or doubled.
+    Outages(Outages),
     /// Measure an area on a release build; ends with a table of figures beside their goals.
     Bench(Bench),
 }
@@ -64,6 +67,23 @@ pub(crate) struct Kills {
     #[arg(long, default_value_t = 100)]
     pub(crate) count: u32,
     /// Dice of a former run, to strike with the same delays again.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Write the figures as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+}
+
+/// Flags of `outages`.
+#[derive(clap::Args)]
+pub(crate) struct Outages {
+    /// How many partitions: cut, refused, stalled, half-open, mute and thin lines.
+    #[arg(long, default_value_t = 200)]
+    pub(crate) partitions: u32,
+    /// How many kills of the broker; needs mosquitto.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) broker_kills: u32,
+    /// Dice of a former run, for the same kinds and delays again.
     #[arg(long)]
     pub(crate) seed: Option<u64>,
     /// Write the figures as JSON to this file.

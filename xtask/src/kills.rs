@@ -23,7 +23,7 @@ pub(crate) fn run(flags: &Kills) -> Result<()> {
     };
     let outcome = kills::run(dir.path(), &options, step);
     let report = match outcome {
-        Ok(report) if report.is_flawless() => report,
+        Ok(report) if report.verdict.is_flawless() => report,
         // What happened is in the logs and the journal.
         Ok(report) => {
             let dir = dir.keep();
@@ -42,9 +42,9 @@ pub(crate) fn run(flags: &Kills) -> Result<()> {
     let figures = vec![
         Figure::at_least("kills", 100.0, "").measured(f64::from(report.kills_collector + report.kills_agent)),
         Figure::at_most("kills_lost", 0.0, "samples")
-            .measured((report.samples_lost + report.journal.samples_missing) as f64),
+            .measured((report.verdict.samples_lost + report.verdict.journal.samples_missing) as f64),
         Figure::at_most("kills_double_counted", 0.0, "samples")
-            .measured(report.samples_double_counted as f64),
+            .measured(report.verdict.samples_double_counted as f64),
     ];
     let report = Report::new(commit(), figures);
     print!("\n{}", report.table());
@@ -55,7 +55,7 @@ pub(crate) fn run(flags: &Kills) -> Result<()> {
 }
 
 /// Another run, another seed; the run says which.
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     #[allow(
         clippy::disallowed_methods,
         reason = "any number will do that is not the last one"

@@ -8,6 +8,7 @@ mod flags;
 mod interrupt;
 mod kills;
 mod no_std;
+mod outages;
 mod report;
 mod sim;
 mod tidy;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         flags::Verb::Ci => ci::ci(),
         flags::Verb::Test => ci::test(),
         flags::Verb::Kills(flags) => kills::run(&flags),
+        flags::Verb::Outages(flags) => outages::run(&flags),
         flags::Verb::Bench(flags) => bench::run(&flags),
     };
     match outcome {

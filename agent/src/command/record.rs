@@ -94,6 +94,9 @@ mod tests {
         outcome: Some(CommandOutcome::NoAnswer),
         settings: GatewaySettings {
             heartbeat_interval_ms: Some(2_000),
+            live_share_percent: Some(50),
+            backfill_order: None,
+            backfill_kib_s: None,
         },
     };
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::{BlockLimits, PortConfig};
 use crate::enrolment::Enrolment;
+use crate::floor::Floor;
 use crate::spool::FormerEpoch;
 use std::sync::Arc;
 use trunnion_common::ack::{AckLevel, Hello};
@@ -12,10 +13,13 @@ use trunnion_common::frame::{
     Class, FRAME_MAX, Header, Packing, Poll, RawFrame, TimeReply, Waveform, encode as frame,
 };
 use trunnion_common::id::{BootId, GatewayId, LineAddress, Name, NodeId};
-use trunnion_common::time::{EventTime, NodeTicks};
+use trunnion_common::message::GatewayClock;
+use trunnion_common::time::{ClockFix, ClockQuality, EventTime, NodeTicks};
 
 const JOURNAL: JournalId = JournalId(1);
 const WAVEFORMS: Epoch = Epoch(8);
+/// The gateway's clock at its start.
+const UTC: i64 = 1_700_000_000_000_000_000;
 
 fn config() -> Config {
     let name = |text| Name::new(text).unwrap();
@@ -40,6 +44,7 @@ fn config() -> Config {
             age: Duration::from_millis(200),
         },
         retention: crate::config::RETENTION,
+        drain: crate::config::DRAIN,
         metrics_listen: None,
         poll_interval: Duration::from_millis(100),
         clock_sync_interval: Duration::from_secs(5),
@@ -64,6 +69,8 @@ struct World {
     hellos: Vec<Hello>,
     published: Vec<BlockKey>,
     connection: u64,
+    /// What acknowledgements say that it is.
+    utc: i64,
 }
 
 impl World {
@@ -85,6 +92,7 @@ impl World {
             hellos: Vec::new(),
             published: Vec::new(),
             connection: 0,
+            utc: 0,
         };
         world.port(PortEvent::Opened);
         world
@@ -188,7 +196,7 @@ impl World {
             epoch,
             received,
             credit_bytes: 1 << 20,
-            utc: EventTime(0),
+            utc: EventTime(self.utc),
             journal: JOURNAL,
             level: AckLevel::Local,
         };
@@ -289,7 +297,7 @@ impl World {
 fn now(mono: Duration) -> Now {
     Now {
         mono,
-        utc: EventTime(1_700_000_000_000_000_000 + mono.as_nanos() as i64),
+        utc: EventTime(UTC + mono.as_nanos() as i64),
     }
 }
 
@@ -368,6 +376,75 @@ fn a_clock_fix_comes_before_the_frames_that_name_it() {
     }
     assert!(fixes >= 2);
     assert_eq!(world.frames(), [(0, 0), (1, fixes - 1)]);
+}
+
+#[test]
+fn a_cold_boot_dates_nothing_until_the_collector_says_what_time_it_is() {
+    let mut world = World::fresh();
+    let (utc, year) = (UTC + 10 * 86_400_000_000_000, 365 * 86_400_000_000_000);
+    world
+        .gateway
+        .handle_timekeeper(Timekeeper::new(Floor::new(Some(EventTime(utc)), EventTime(0))));
+    world.waveform(0);
+    for sequence in 0..4 {
+        world.advance(Duration::from_millis(50));
+        world.time_reply(sequence);
+    }
+    world.advance(AGE);
+    world.flush();
+    assert_eq!(world.metrics.clock_fixes.get(), 0);
+    assert_eq!(world.frames(), [(0, 0)]);
+
+    world.connect();
+    world.gateway.floor_mut().handle_verified(EventTime(utc + year));
+    world.utc = utc + year / 2;
+    world.ack(0);
+    world.advance(AGE);
+    world.flush();
+    let fixes: Vec<ClockFix> = world.disk.values().filter_map(fix_of).collect();
+    assert_eq!(fixes.len(), 1, "{fixes:?}");
+    assert_eq!((fixes[0].number, fixes[0].quality), (0, ClockQuality::Free));
+    // The exchange was before the acknowledgement came.
+    assert!(
+        (0..1_000_000_000).contains(&(world.utc - fixes[0].utc.0)),
+        "{fixes:?}"
+    );
+    assert_eq!(world.gateway.timekeeper().floor().utc(), EventTime(world.utc));
+    assert_eq!(world.gateway.timekeeper().clock(), GatewayClock::Collector);
+    assert_eq!(world.metrics.clock_steps.get(), 1);
+}
+
+#[test]
+fn a_clock_that_was_set_gives_each_node_a_fix_at_once() {
+    for jump in [-315_360_000_000_000_000, 315_360_000_000_000_000] {
+        let mut world = World::fresh();
+        world.waveform(0);
+        world.advance(Duration::from_millis(50));
+        world.time_reply(0);
+        assert_eq!(world.metrics.clock_fixes.get(), 1);
+        world.gateway.handle_spool(
+            Reply::Freed(Epoch(77)),
+            Now {
+                mono: world.mono,
+                utc: EventTime(UTC + jump),
+            },
+        );
+        assert_eq!(world.metrics.clock_fixes.get(), 2);
+        world.pump();
+        world.advance(AGE);
+        world.flush();
+        let fixes: Vec<ClockFix> = world.disk.values().filter_map(fix_of).collect();
+        let moved = fixes[1].event_time(fixes[0].ticks).nanos_since(fixes[0].utc);
+        assert!((moved - jump).abs() < 1_000_000_000, "{moved}");
+        assert!(world.metrics.clock_steps.get() >= 1);
+    }
+}
+
+fn fix_of(block: &Block) -> Option<ClockFix> {
+    match block::Block::parse(&block.bytes).unwrap().decode().unwrap() {
+        Body::ClockFix(fix) => Some(fix),
+        _ => None,
+    }
 }
 
 #[test]

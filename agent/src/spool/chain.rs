@@ -18,7 +18,7 @@ use trunnion_common::id::{Epoch, JournalId};
 use trunnion_common::sequence::{Range, SequenceSet};
 
 /// Bytes of blocks after which the next database is begun, unless the quota asks for smaller ones.
-pub(super) const DATABASE_BYTES: u64 = 32 << 20;
+pub(super) const DATABASE_BYTES: u64 = 16 << 20;
 
 /// Smaller databases are mostly sled's own overhead.
 const DATABASE_BYTES_MIN: u64 = 1 << 20;
@@ -36,6 +36,12 @@ pub(super) struct Chain {
     directory: PathBuf,
     epoch: Epoch,
     members: BTreeMap<u32, Member>,
+    /// The members of each epoch.
+    by_epoch: BTreeMap<Epoch, BTreeSet<u32>>,
+    /// What the collector has said of each epoch that has members.
+    acknowledged: BTreeMap<Epoch, Acknowledged>,
+    /// Members with nothing left to send: all but the head may be removed.
+    drained: BTreeSet<u32>,
     /// The newest, which is written; none after a disk error, until the next commit begins another.
     head: Option<u32>,
     /// The one member beside the head that is open for reading.
@@ -52,12 +58,13 @@ struct Member {
     epoch: Epoch,
     /// Not yet acknowledged.
     left: BTreeSet<u64>,
-    acknowledged: Acknowledged,
-    /// Whether `acknowledged` is newer than on disk.
+    /// Whether more is acknowledged than its database says.
     is_ack_fresh: bool,
     /// Of its blocks.
     bytes: u64,
     disk_bytes: u64,
+    /// Of `disk_bytes`, what does not grow with the blocks.
+    fixed_bytes: u64,
     database: Option<Database>,
     index: Option<IndexLog>,
     /// Set aside: only its index is left.
@@ -138,6 +145,9 @@ impl Chain {
             directory: directory.clone(),
             epoch: fresh,
             members: BTreeMap::new(),
+            by_epoch: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
+            drained: BTreeSet::new(),
             head: None,
             reader: None,
             cursors: BTreeMap::new(),
@@ -259,19 +269,27 @@ impl Chain {
         let known = recovered.epoch(epoch);
         known.1 = end.max(acknowledged.received.end()).max(known.1);
         known.2 = acknowledged.journal.or(known.2);
+        let told = self.acknowledged.entry(epoch).or_default();
+        told.join(&acknowledged);
         let path = self.path(number);
         let member = Member {
             epoch,
             left,
-            acknowledged,
             is_ack_fresh: false,
             bytes,
             disk_bytes: disk_bytes(&path) + disk_bytes(&index_log::path_of(&path)),
+            fixed_bytes: 0,
             database: None,
             index: None,
             is_damaged: false,
             is_leaving: false,
         };
+        self.insert(number, member);
+    }
+
+    fn insert(&mut self, number: u32, member: Member) {
+        self.by_epoch.entry(member.epoch).or_default().insert(number);
+        self.acknowledged.entry(member.epoch).or_default();
         self.members.insert(number, member);
     }
 
@@ -285,15 +303,11 @@ impl Chain {
             .flat_map(|member| member.left.iter().map(|&sequence| (member.epoch, sequence)))
             .map(|(epoch, sequence)| BlockKey { epoch, sequence })
             .collect();
-        let received: Vec<(Epoch, SequenceSet)> = self
-            .members
-            .values()
-            .map(|member| (member.epoch, member.acknowledged.received.clone()))
-            .collect();
+        let acknowledged = &self.acknowledged;
         let is_settled = |key: &BlockKey| {
-            received
-                .iter()
-                .any(|(epoch, set)| *epoch == key.epoch && set.contains(key.sequence))
+            acknowledged
+                .get(&key.epoch)
+                .is_some_and(|told| told.received.contains(key.sequence))
                 || buried.iter().any(|(epoch, range)| {
                     *epoch == key.epoch && (range.first()..range.end()).contains(&key.sequence)
                 })
@@ -306,6 +320,8 @@ impl Chain {
                 !(is_settled(&key) || is_damaged && good.contains(&key))
             });
         }
+        let empty = self.members.iter().filter(|(_, member)| member.left.is_empty());
+        self.drained = empty.map(|(number, _)| *number).collect();
         recovered.blocks.retain(|key, _| !is_settled(key));
         for (epoch, range) in buried {
             if let Some(known) = recovered.epochs.iter_mut().find(|known| known.0 == *epoch) {
@@ -332,13 +348,17 @@ impl Chain {
             .map(|(_, part)| part.clone())
             .collect();
         let path = self.path(head);
+        let acknowledged = self.acknowledged.get(&self.epoch);
         let member = self.members.get_mut(&head).expect("the head is a member");
-        if let Err(error) = member.write(blocks, &changed) {
+        if let Err(error) = member.write(blocks, &changed, acknowledged) {
             // sled does not recover from a failed write; what it has stored stays readable from disk.
             member.database = None;
             member.index = None;
             member.disk_bytes = disk_bytes(&path) + disk_bytes(&index_log::path_of(&path));
             self.head = None;
+            if member.left.is_empty() {
+                self.drained.insert(head);
+            }
             return Err(SpoolError::Database {
                 path,
                 reason: error.to_string(),
@@ -350,7 +370,10 @@ impl Chain {
                 member.bytes += block.bytes.len() as u64;
             }
         }
-        member.disk_bytes = disk_bytes(&path) + disk_bytes(&index_log::path_of(&path));
+        member.disk_bytes = member.fixed_bytes + member.grown_bytes();
+        if !member.left.is_empty() {
+            self.drained.remove(&head);
+        }
         self.cursors = parts;
         self.remove_drained();
         Ok(())
@@ -358,21 +381,29 @@ impl Chain {
 
     /// Frees what the collector has made durable.
     pub(super) fn acknowledge(&mut self, epoch: Epoch, received: &SequenceSet, journal: JournalId) {
-        for member in self.members.values_mut().filter(|member| member.epoch == epoch) {
-            member.left.retain(|sequence| !received.contains(*sequence));
-            member.acknowledged = Acknowledged {
-                received: received.clone(),
-                journal: Some(journal),
-            };
+        let Some(numbers) = self.by_epoch.get(&epoch) else {
+            return;
+        };
+        let acknowledged = Acknowledged {
+            received: received.clone(),
+            journal: Some(journal),
+        };
+        for number in numbers {
+            let member = self.members.get_mut(number).expect("it is listed");
             member.is_ack_fresh = true;
-            // Only an abbreviation: what is acknowledged again after a crash is told by the collector.
-            if !member.left.is_empty()
-                && let Some(database) = &member.database
-                && database.append(&[], &[], Some(&member.acknowledged)).is_ok()
+            if !member.free(received) {
+                continue;
+            }
+            if member.left.is_empty() {
+                self.drained.insert(*number);
+            } else if let Some(database) = &member.database
+                // Only an abbreviation: what is acknowledged again after a crash is told by the collector.
+                && database.acknowledge(&acknowledged).is_ok()
             {
                 member.is_ack_fresh = false;
             }
         }
+        self.acknowledged.insert(epoch, acknowledged);
         self.remove_drained();
     }
 
@@ -409,12 +440,11 @@ impl Chain {
 
     /// Takes a block out of the chain that has a tombstone on disk.
     pub(super) fn forget(&mut self, key: BlockKey) {
-        for member in self
-            .members
-            .values_mut()
-            .filter(|member| member.epoch == key.epoch)
-        {
-            member.left.remove(&key.sequence);
+        for number in self.by_epoch.get(&key.epoch).into_iter().flatten() {
+            let member = self.members.get_mut(number).expect("it is listed");
+            if member.left.remove(&key.sequence) && member.left.is_empty() {
+                self.drained.insert(*number);
+            }
         }
         self.remove_drained();
     }
@@ -456,6 +486,7 @@ impl Chain {
             && let Some(member) = self.members.get_mut(&number)
         {
             member.left.clear();
+            self.drained.insert(number);
         }
         self.remove_drained();
     }
@@ -473,14 +504,23 @@ impl Chain {
     }
 
     fn find(&self, key: BlockKey) -> Option<u32> {
-        let holders = self
-            .members
-            .iter()
-            .filter(|(_, member)| member.epoch == key.epoch && member.left.contains(&key.sequence));
+        let holder = |number: u32| {
+            let member = self.members.get(&number)?;
+            (member.epoch == key.epoch && member.left.contains(&key.sequence)).then_some((number, member))
+        };
+        // Blocks are asked for in their order: the database that is open has the next one, too.
+        let open = self
+            .reader
+            .and_then(holder)
+            .filter(|(_, member)| !member.is_damaged);
+        let numbers = || self.by_epoch.get(&key.epoch).into_iter().flatten().copied();
         // A commit that was tried again can stand in two databases.
-        holders
-            .min_by_key(|(_, member)| member.is_damaged)
-            .map(|(number, _)| *number)
+        let found = open.or_else(|| {
+            numbers()
+                .filter_map(holder)
+                .min_by_key(|(_, member)| member.is_damaged)
+        });
+        found.map(|(number, _)| number)
     }
 
     fn path(&self, number: u32) -> PathBuf {
@@ -509,21 +549,22 @@ impl Chain {
             former.database = None;
             former.index = None;
         }
-        self.members.insert(
-            number,
-            Member {
-                epoch: self.epoch,
-                left: BTreeSet::new(),
-                acknowledged: Acknowledged::default(),
-                is_ack_fresh: false,
-                bytes: 0,
-                disk_bytes: disk_bytes(&path),
-                database: Some(database),
-                index: Some(index),
-                is_damaged: false,
-                is_leaving: false,
-            },
-        );
+        let disk_bytes = disk_bytes(&path) + disk_bytes(&index_log::path_of(&path));
+        let mut member = Member {
+            epoch: self.epoch,
+            left: BTreeSet::new(),
+            is_ack_fresh: false,
+            bytes: 0,
+            disk_bytes,
+            fixed_bytes: 0,
+            database: Some(database),
+            index: Some(index),
+            is_damaged: false,
+            is_leaving: false,
+        };
+        member.fixed_bytes = disk_bytes.saturating_sub(member.grown_bytes());
+        self.insert(number, member);
+        self.drained.insert(number);
         self.head = Some(number);
         Ok(number)
     }
@@ -551,6 +592,19 @@ impl Chain {
         }
     }
 
+    fn remove_member(&mut self, number: u32) -> Option<Member> {
+        self.drained.remove(&number);
+        let member = self.members.remove(&number)?;
+        if let Some(numbers) = self.by_epoch.get_mut(&member.epoch) {
+            numbers.remove(&number);
+            if numbers.is_empty() {
+                self.by_epoch.remove(&member.epoch);
+                self.acknowledged.remove(&member.epoch);
+            }
+        }
+        Some(member)
+    }
+
     /// Removes every directory, but the newest, of which nothing is left to send.
     fn remove_drained(&mut self) {
         // The newest cursors may stand in a former head as long as no other has taken them over.
@@ -558,10 +612,10 @@ impl Chain {
             return;
         }
         let drained: Vec<u32> = self
-            .members
+            .drained
             .iter()
-            .filter(|(number, member)| member.left.is_empty() && Some(**number) != self.head)
-            .map(|(number, _)| *number)
+            .copied()
+            .filter(|number| Some(*number) != self.head)
             .collect();
         for number in drained {
             let path = self.path(number);
@@ -569,10 +623,7 @@ impl Chain {
                 self.reader = None;
             }
             // sled lets go of its files when the database is dropped.
-            let is_damaged = self
-                .members
-                .remove(&number)
-                .is_some_and(|member| member.is_damaged);
+            let is_damaged = self.remove_member(number).is_some_and(|member| member.is_damaged);
             let removed = if is_damaged {
                 let index = index_log::path_of(&path);
                 std::fs::rename(index, path.with_extension(QUARANTINE).join("index"))
@@ -587,11 +638,37 @@ impl Chain {
 }
 
 impl Member {
-    fn write(&mut self, blocks: &[Block], cursors: &[Cursor]) -> Result<(), DatabaseError> {
-        let database = self.database.as_ref().expect("the head is open");
+    /// Takes out what the collector has; whether there was any.
+    fn free(&mut self, received: &SequenceSet) -> bool {
+        let before = self.left.len();
+        while self.left.first().is_some_and(|&first| first < received.upto()) {
+            self.left.pop_first();
+        }
+        for range in received.ranges() {
+            let gone: Vec<u64> = self.left.range(range.first()..range.end()).copied().collect();
+            for sequence in gone {
+                self.left.remove(&sequence);
+            }
+        }
+        self.left.len() < before
+    }
+
+    /// Bytes of disk of the files that grow with the blocks.
+    fn grown_bytes(&self) -> u64 {
+        let database = self.database.as_ref().map_or(0, Database::disk_bytes);
+        database + self.index.as_ref().map_or(0, IndexLog::disk_bytes)
+    }
+
+    fn write(
+        &mut self,
+        blocks: &[Block],
+        cursors: &[Cursor],
+        acknowledged: Option<&Acknowledged>,
+    ) -> Result<(), DatabaseError> {
+        let database = self.database.as_mut().expect("the head is open");
         let index = self.index.as_mut().expect("the head's index is open");
         index.append_blocks(blocks)?;
-        let fresh_ack = self.is_ack_fresh.then_some(&self.acknowledged);
+        let fresh_ack = acknowledged.filter(|_| self.is_ack_fresh);
         database.append(blocks, cursors, fresh_ack)?;
         database.flush()
     }

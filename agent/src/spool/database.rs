@@ -2,14 +2,20 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `m` | format version, epoch |
-//! | `a` | what of the epoch is acknowledged, and by which journal |
-//! | `b`, sequence, part | a block's bytes, in parts of [`PART_BYTES`] |
+//! | `b`, slot | up to [`PART_BYTES`] of a block, or nothing yet |
 //! | `c`, node, boot | a [`Cursor`] |
-//! | `i`, sequence | a block's length and [`Index`] |
+//! | `i`, sequence | a block's length, its [`Index`], and the first of its slots, which follow each other |
+//! | `m` | format version, epoch |
+//! | `r` | what of the epoch is acknowledged (received by the collector), and by which journal |
 //!
 //! Integers in keys are big-endian. All of a commit is one batch, so that a crash leaves all of it or
 //! nothing. sled's own `flush` may stop at the drive's cache; `fdatasync` of its file does not.
+//!
+//! Blocks go to slots made beforehand because of what sled writes: a leaf of more than 16 entries is
+//! split, and a leaf of more than ten fragments is put together, and either writes all of its values
+//! again. Appending blocks as new keys wrote them 3.5 times. An empty slot costs next to nothing to
+//! split; filling it later adds one fragment, and the nine slots that a split leaves in a leaf stay
+//! below ten: a block is written once.
 //!
 //! sled reports most damage as an error and some as a panic. Both are taken as damage here: a panic is
 //! caught, and the database not used again.
@@ -20,14 +26,16 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
+use trunnion_common::block::{BODY_MAX, ENVELOPE_BYTES};
 use trunnion_common::id::{Epoch, JournalId};
-use trunnion_common::sequence::SequenceSet;
+use trunnion_common::sequence::{Insertion, SequenceSet};
 
 /// Version of the layout above. A database of another version is refused, not guessed at.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 
 /// sled's log segment. A value above a 128th of it could end up in one of sled's blob files, which are
 /// never synchronised to disk: leaves gather up to sixteen values, and a quarter of a segment is the limit.
@@ -35,6 +43,16 @@ const SEGMENT_BYTES: usize = 1 << 20;
 
 /// Size of the parts that a block is split into.
 const PART_BYTES: usize = SEGMENT_BYTES / 128;
+
+/// The largest block, envelope included.
+const BLOCK_MAX: usize = BODY_MAX + ENVELOPE_BYTES;
+
+/// Slots made at a time.
+const SLOTS_MADE: u32 = 256;
+
+/// Empty slots that always stay behind the last one in use: what follows them in the tree changes often,
+/// and must not share a leaf with blocks.
+const SLOTS_SPARE: u32 = 32;
 
 /// sled's page cache; a database is read once, from front to back.
 const CACHE_BYTES: u64 = 4 << 20;
@@ -49,6 +67,16 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 pub(crate) struct Database {
     db: sled::Db,
     file: File,
+    slots: Slots,
+}
+
+/// Of a database being written: where the next block goes.
+#[derive(Clone, Copy, Debug)]
+enum Slots {
+    /// Nowhere: it was opened for reading.
+    Closed,
+    /// To slot `next`; those below `made` exist.
+    Open { next: u32, made: u32 },
 }
 
 /// What a database held when it was opened.
@@ -81,6 +109,21 @@ impl Stored {
 pub(crate) struct Acknowledged {
     pub(crate) received: SequenceSet,
     pub(crate) journal: Option<JournalId>,
+}
+
+impl Acknowledged {
+    /// Takes in what another database of the same epoch says: none of them is wrong.
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.journal = other.journal.or(self.journal);
+        self.received.advance(other.received.upto());
+        for range in other.received.ranges() {
+            let mut joined = self.received.clone();
+            // One range too many would close a hole; the collector says again what is in it.
+            if !matches!(joined.insert_range(*range), Insertion::Overflow { .. }) {
+                self.received = joined;
+            }
+        }
+    }
 }
 
 /// Why a database, or something in it, cannot be had.
@@ -122,10 +165,14 @@ fn key(kind: u8, numbers: &[u64]) -> Vec<u8> {
     key
 }
 
-fn part_key(sequence: u64, part: u8) -> Vec<u8> {
-    let mut key = key(b'b', &[sequence]);
-    key.push(part);
-    key
+fn slot_key(slot: u32) -> [u8; 5] {
+    let [a, b, c, d] = slot.to_be_bytes();
+    [b'b', a, b, c, d]
+}
+
+/// Slots that a block of so many bytes takes.
+fn slots_of(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(PART_BYTES)).unwrap_or(u32::MAX)
 }
 
 pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
@@ -141,7 +188,8 @@ impl Database {
     pub(crate) fn create(path: &Path, epoch: Epoch, cursors: &[Cursor]) -> Result<Self, DatabaseError> {
         std::fs::create_dir(path)?;
         let database = guarded(|| {
-            let database = Self::start(path)?;
+            let mut database = Self::start(path)?;
+            database.slots = Slots::Open { next: 0, made: 0 };
             let mut batch = sled::Batch::default();
             batch.insert(key(b'm', &[]), encode(&(FORMAT, epoch)));
             batch_cursors(&mut batch, cursors);
@@ -173,25 +221,64 @@ impl Database {
 
     /// Adds to it, in one batch. Durable only after [`Self::flush`].
     pub(crate) fn append(
-        &self,
+        &mut self,
         blocks: &[Block],
         cursors: &[Cursor],
         acknowledged: Option<&Acknowledged>,
     ) -> Result<(), DatabaseError> {
+        let slots = blocks.iter().map(|block| slots_of(block.bytes.len())).sum();
+        let mut slot = self.reserve_slots(slots)?;
         guarded(|| {
             let mut batch = sled::Batch::default();
             for block in blocks {
-                let sequence = block.key.sequence;
-                for (part, bytes) in (0u8..=u8::MAX).zip(block.bytes.chunks(PART_BYTES)) {
-                    batch.insert(part_key(sequence, part), bytes);
+                let entry = encode(&(Stored::of(block), slot));
+                batch.insert(key(b'i', &[block.key.sequence]), entry);
+                for bytes in block.bytes.chunks(PART_BYTES) {
+                    batch.insert(&slot_key(slot), bytes);
+                    slot += 1;
                 }
-                batch.insert(key(b'i', &[sequence]), encode(&Stored::of(block)));
             }
             batch_cursors(&mut batch, cursors);
             if let Some(acknowledged) = acknowledged {
-                batch.insert(key(b'a', &[]), encode(acknowledged));
+                batch.insert(key(b'r', &[]), encode(acknowledged));
             }
             Ok(self.db.apply_batch(batch)?)
+        })
+    }
+
+    /// Takes so many slots, of which the first is returned, and makes new ones if few are left.
+    fn reserve_slots(&mut self, count: u32) -> Result<u32, DatabaseError> {
+        let Slots::Open {
+            next: first,
+            mut made,
+        } = self.slots
+        else {
+            unreachable!("the chain writes new databases only");
+        };
+        let next = first
+            .checked_add(count)
+            .ok_or(DatabaseError::Damaged("number of slots"))?;
+        while made < next.saturating_add(SLOTS_SPARE) {
+            let end = made.saturating_add(SLOTS_MADE);
+            guarded(|| {
+                // One after the other: a batch would add them in no order, and split leaves unevenly.
+                for slot in made..end {
+                    self.db.insert(slot_key(slot), &[])?;
+                }
+                Ok(())
+            })?;
+            made = end;
+        }
+        self.slots = Slots::Open { next, made };
+        Ok(first)
+    }
+
+    /// Notes what is acknowledged. It reaches the disk with the next flush, of sled's own or ours, or when
+    /// the database is closed.
+    pub(crate) fn acknowledge(&self, acknowledged: &Acknowledged) -> Result<(), DatabaseError> {
+        guarded(|| {
+            self.db.insert(key(b'r', &[]), encode(acknowledged))?;
+            Ok(())
         })
     }
 
@@ -204,12 +291,22 @@ impl Database {
         Ok(self.file.sync_data()?)
     }
 
+    /// Bytes of disk that its file takes, as long as it is known.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        disk_bytes(&self.file)
+    }
+
     /// A block's bytes; whether they are what was written is for its checksum to say.
     pub(crate) fn read(&self, sequence: u64) -> Result<Vec<u8>, DatabaseError> {
         guarded(|| {
-            let mut bytes = Vec::new();
-            for part in self.db.scan_prefix(key(b'b', &[sequence])) {
-                bytes.extend_from_slice(&part?.1);
+            let entry = self.db.get(key(b'i', &[sequence]))?;
+            let entry = entry.ok_or(DatabaseError::Damaged("block's entry"))?;
+            let (stored, first) = decode_entry(&entry)?;
+            let length = stored.bytes as usize;
+            let mut bytes = Vec::with_capacity(length.min(BLOCK_MAX));
+            for slot in (first..).take(slots_of(length) as usize) {
+                let part = self.db.get(slot_key(slot))?;
+                bytes.extend_from_slice(&part.ok_or(DatabaseError::Damaged("part of a block"))?);
             }
             Ok(bytes)
         })
@@ -223,7 +320,10 @@ impl Database {
         let config = sled::Config::new()
             .path(path)
             .segment_size(SEGMENT_BYTES)
-            .cache_capacity(CACHE_BYTES);
+            .cache_capacity(CACHE_BYTES)
+            // Whoever must not lose a thing flushes; sled's own thread would wake, and move what is good
+            // where it stands, in every open database.
+            .flush_every_ms(None);
         let mut attempts = 1;
         let db = loop {
             match config.open() {
@@ -239,6 +339,7 @@ impl Database {
         Ok(Self {
             db,
             file: File::open(path.join("db"))?,
+            slots: Slots::Closed,
         })
     }
 
@@ -258,7 +359,7 @@ impl Database {
         if format != FORMAT {
             return Err(DatabaseError::Format { found: format });
         }
-        let acknowledged = match self.db.get(key(b'a', &[]))? {
+        let acknowledged = match self.db.get(key(b'r', &[]))? {
             Some(bytes) => {
                 postcard::from_bytes(&bytes).map_err(|_| DatabaseError::Damaged("acknowledgement"))?
             }
@@ -272,7 +373,7 @@ impl Database {
         for entry in self.db.scan_prefix(b"i") {
             let (key, value) = entry?;
             let sequence = sequence_of(&key).ok_or(DatabaseError::Damaged("index"))?;
-            let stored = postcard::from_bytes(&value).map_err(|_| DatabaseError::Damaged("index"))?;
+            let (stored, _) = decode_entry(&value)?;
             blocks.insert(sequence, stored);
         }
         Ok(Contents {
@@ -282,6 +383,16 @@ impl Database {
             cursors,
         })
     }
+}
+
+/// Bytes of disk that an open file takes; 0 when the file system does not say.
+pub(crate) fn disk_bytes(file: &File) -> u64 {
+    file.metadata()
+        .map_or(0, |meta| meta.blocks().saturating_mul(512))
+}
+
+fn decode_entry(entry: &[u8]) -> Result<(Stored, u32), DatabaseError> {
+    postcard::from_bytes(entry).map_err(|_| DatabaseError::Damaged("index"))
 }
 
 fn batch_cursors(batch: &mut sled::Batch, cursors: &[Cursor]) {

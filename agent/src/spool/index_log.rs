@@ -12,7 +12,7 @@
 //!
 //! What follows a record that is torn or damaged is not read.
 
-use super::database::{FORMAT, Stored, encode};
+use super::database::{FORMAT, Stored, disk_bytes, encode};
 use crate::block::Block;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -43,6 +43,11 @@ impl IndexLog {
         file.write_all(&record(&encode(&(FORMAT, epoch))))?;
         file.sync_data()?;
         Ok(Self { file })
+    }
+
+    /// Bytes of disk that it takes.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        disk_bytes(&self.file)
     }
 
     /// Adds blocks; durable when it returns.

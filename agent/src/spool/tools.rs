@@ -420,7 +420,7 @@ fn restore(home: &Path, blocks: &BTreeMap<BlockKey, Block>) -> Result<(), Databa
             .map_or(1, |(last, _)| last.saturating_add(1));
         let path = home.join(format!("{next:08}"));
         IndexLog::create(&path, epoch)?.append_blocks(&blocks)?;
-        let database = Database::create(&path, epoch, &[])?;
+        let mut database = Database::create(&path, epoch, &[])?;
         database.append(&blocks, &[], None)?;
         database.flush()?;
     }

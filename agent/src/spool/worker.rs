@@ -74,7 +74,8 @@ pub enum Reply {
     Freed(Epoch),
     /// The block asked for.
     Read(BlockKey, Result<Bytes, ReadError>),
-    /// How much room there is, and what that means, whenever that has changed.
+    /// How much room there is, and what that means: at once when that has changed, and every second when
+    /// only the bytes have.
     Room(Usage, Decision),
     /// These blocks of a directory of the waveform chain must get tombstones; then it may be evicted.
     Evicting(u32, Vec<BlockKey>),
@@ -105,6 +106,10 @@ struct Worker<R> {
     /// After a refusal: when to try again, and the pause before.
     retry: Option<(Instant, Duration)>,
     told: Option<(Usage, Decision)>,
+    /// When room was last looked at, and told of.
+    looked: Option<Instant>,
+    /// Whether something has been done since that takes room or makes some.
+    has_changed: bool,
 }
 
 impl<R: Fn(Reply)> Worker<R> {
@@ -116,6 +121,8 @@ impl<R: Fn(Reply)> Worker<R> {
             pending: [None, None],
             retry: None,
             told: None,
+            looked: None,
+            has_changed: true,
         }
     }
 
@@ -146,7 +153,9 @@ impl<R: Fn(Reply)> Worker<R> {
             if is_over {
                 break;
             }
-            self.make_room();
+            if self.has_changed || self.looked.is_none_or(|at| at + LOOK <= now()) {
+                self.make_room();
+            }
         }
         let blocks: usize = self
             .pending
@@ -188,9 +197,11 @@ impl<R: Fn(Reply)> Worker<R> {
             match self.spool.commit(class, &commit.blocks, &commit.cursors) {
                 Ok(()) => {
                     self.retry = None;
+                    self.has_changed = true;
                     (self.reply)(Reply::Committed(class, commit.number));
                 }
                 Err(error) => {
+                    self.has_changed = true;
                     (self.reply)(Reply::Refused(error.to_string()));
                     self.pending[class.index()] = Some(commit);
                     let pause = self.retry.map_or(RETRY.0, |(_, pause)| (2 * pause).min(RETRY.1));
@@ -212,9 +223,13 @@ impl<R: Fn(Reply)> Worker<R> {
                 self.spool.acknowledge(epoch, &received, journal);
                 (self.reply)(Reply::Freed(epoch));
             }
-            Request::Bury(key) => self.spool.bury(key),
+            Request::Bury(key) => {
+                self.spool.bury(key);
+                self.has_changed = true;
+            }
             Request::Evict(directory) => {
                 self.spool.evict(directory);
+                self.has_changed = true;
                 // There is room now: what was refused is tried again at once.
                 if let Some((at, _)) = &mut self.retry {
                     *at = now();
@@ -226,6 +241,11 @@ impl<R: Fn(Reply)> Worker<R> {
 
     /// Carries out what retention decides, one step after the other.
     fn make_room(&mut self) {
+        self.has_changed = false;
+        let is_due = self.looked.is_none_or(|at| at + LOOK <= now());
+        if is_due {
+            self.looked = Some(now());
+        }
         loop {
             let usage = match self.spool.usage() {
                 Ok(usage) => usage,
@@ -239,12 +259,14 @@ impl<R: Fn(Reply)> Worker<R> {
             if decision == Decision::Keep && self.retry.is_none() {
                 self.spool.fill_ballast();
             }
-            let told = Some((usage, decision));
-            if self.told != told {
-                self.told = told;
-                if let Some((usage, decision)) = &self.told {
-                    (self.reply)(Reply::Room(usage.clone(), *decision));
-                }
+            // Bytes change with every commit: they are told when they matter, and now and then.
+            let is_news = self
+                .told
+                .as_ref()
+                .is_none_or(|(told, before)| *before != decision || is_due && *told != usage);
+            if is_news {
+                (self.reply)(Reply::Room(usage.clone(), decision));
+                self.told = Some((usage, decision));
             }
             match decision {
                 Decision::EvictWaveform { directory } => {

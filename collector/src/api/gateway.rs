@@ -26,7 +26,7 @@ use axum::extract::State;
 use serde::Serialize;
 use trunnion_common::frame::ChannelPlan;
 use trunnion_common::id::GatewayId;
-use trunnion_common::message::Action;
+use trunnion_common::message::{Action, GatewaySettings};
 
 /// Most gateways in one answer.
 pub const GATEWAYS_MAX: usize = 1_000;
@@ -101,14 +101,7 @@ fn command(row: &CommandRow) -> Command {
         Action::Capture { channel, samples, .. } => {
             ("capture", format!("{samples} samples of channel {channel}"))
         }
-        Action::Gateway(settings) => {
-            let heartbeat = settings.heartbeat_interval_ms;
-            let wanted = heartbeat.map(|ms| format!("heartbeat_interval_ms = {ms}"));
-            (
-                "gateway",
-                wanted.unwrap_or_else(|| "its own configuration".into()),
-            )
-        }
+        Action::Gateway(settings) => ("gateway", gateway_settings(settings)),
     };
     Command {
         kind,
@@ -122,6 +115,24 @@ fn command(row: &CommandRow) -> Command {
         answered: answered.map(rfc3339),
         answered_ns: answered.map(|at| at.0),
     }
+}
+
+fn gateway_settings(settings: &GatewaySettings) -> String {
+    let number = |key, value: Option<u32>| value.map(|value| format!("{key} = {value}"));
+    let order = settings.backfill_order;
+    let changed: Vec<String> = [
+        number("heartbeat_interval_ms", settings.heartbeat_interval_ms),
+        number("live_share_percent", settings.live_share_percent.map(u32::from)),
+        order.map(|order| format!("backfill_order = {}", order.label())),
+        number("backfill_kib_s", settings.backfill_kib_s),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if changed.is_empty() {
+        return "its own configuration".into();
+    }
+    changed.join(", ")
 }
 
 fn plan(plan: &ChannelPlan) -> String {

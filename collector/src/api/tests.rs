@@ -139,6 +139,7 @@ impl Served {
                 nodes: 3,
                 spool_blocks: 4,
                 spool_bytes: 5,
+                health: trunnion_common::message::GatewayHealth::default(),
             };
             let gateway = |urn, status| {
                 let said = Gateway {

@@ -357,6 +357,7 @@ fn settings_of_the_gateway_itself_come_and_go_with_the_file() {
     let mut world = World::new();
     let faster = GatewaySettings {
         heartbeat_interval_ms: Some(2_000),
+        ..GatewaySettings::default()
     };
     world.desk.want(Wanted {
         gateways: BTreeMap::from([(gateway("gw-1"), faster), (gateway("gw-2"), faster)]),

@@ -480,6 +480,7 @@ fn certificates_that_are_not_in_time_are_named_with_the_date() {
         hosts: &["localhost".to_owned()],
         listen: "127.0.0.1:8883".parse().unwrap(),
         http: "127.0.0.1:8080".parse().unwrap(),
+        broker: None,
     };
     let file = plant.make(made).unwrap();
     let check = |days| Config::check(&file, made + time::Duration::days(days));
@@ -493,4 +494,96 @@ fn certificates_that_are_not_in_time_are_named_with_the_date() {
         assert!(problems[0].what.contains(words), "{}", problems[0]);
         assert!(problems[0].line > 1 && problems[0].fix.contains("server renew"));
     }
+}
+
+const BROKER: &str = r#"
+[broker]
+kind = "external"
+address = "broker.plant:8884"
+ca = "pki/ca.crt"
+certificate = "pki/collector.crt"
+key = "pki/collector.key"
+"#;
+
+#[test]
+fn a_broker_of_the_plants_own_is_named_with_all_that_it_takes() {
+    assert_eq!(parse(GOOD).unwrap().broker, BrokerChoice::Embedded);
+    let good = format!("{GOOD}{BROKER}");
+    let BrokerChoice::External(mqtt) = parse(&good).unwrap().broker else {
+        panic!("an external broker");
+    };
+    assert_eq!((mqtt.host.as_str(), mqtt.port), ("broker.plant", 8884));
+    assert_eq!(mqtt.server_name.to_str(), "broker.plant");
+    assert_eq!(mqtt.files.key, Path::new("/etc/trunnion/pki/collector.key"));
+
+    let line = GOOD.lines().count() + 2;
+    for (good, bad, at, words) in [
+        ("\"external\"", "\"outer\"", (1, 8), "which is no kind of broker"),
+        (
+            "broker.plant:8884",
+            "broker.plant",
+            (2, 11),
+            "which is no host and port",
+        ),
+        (
+            "address = \"broker.plant:8884\"\n",
+            "",
+            (0, 1),
+            "broker.address is missing",
+        ),
+        (
+            "ca = ",
+            "server_name = \"-\"\nca = ",
+            (3, 15),
+            "which is no name of a server",
+        ),
+        ("ca = ", "cafile = ", (0, 1), "broker.ca is missing"),
+    ] {
+        let text = format!("{GOOD}{}", BROKER.replacen(good, bad, 1));
+        let problems = parse(&text).expect_err(words);
+        assert!(problems[0].what.contains(words), "{words}: {}", problems[0]);
+        assert_eq!(
+            (problems[0].line, problems[0].column),
+            (line + at.0, at.1),
+            "{words}"
+        );
+        assert!(!problems[0].fix.is_empty());
+    }
+}
+
+#[test]
+fn a_plant_made_for_a_broker_passes_its_own_checks_and_misses_its_own_files() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("plant");
+    let made = OffsetDateTime::UNIX_EPOCH + time::Duration::days(20_000);
+    let plant = crate::init::Plant {
+        dir: &dir,
+        site: &Name::new("bremen").unwrap(),
+        hosts: &["localhost".to_owned()],
+        listen: "127.0.0.1:8883".parse().unwrap(),
+        http: "127.0.0.1:8080".parse().unwrap(),
+        broker: Some("10.1.2.3:8884"),
+    };
+    let file = plant.make(made).unwrap();
+    let config = Config::check(&file, made).unwrap();
+    let BrokerChoice::External(mqtt) = &config.broker else {
+        panic!("an external broker");
+    };
+    assert_eq!(mqtt.server_name.to_str(), "collector.bremen");
+    assert_eq!(config.endpoint.as_deref(), Some("10.1.2.3:8884"));
+    let conf = fs::read_to_string(dir.join("mosquitto.conf")).unwrap();
+    let acl = fs::read_to_string(dir.join("mosquitto.acl")).unwrap();
+    assert!(!conf.contains('@') && !acl.contains('@'), "{conf}{acl}");
+    assert!(conf.contains("\nlistener 8884\n"), "{conf}");
+    assert!(acl.contains("user collector.bremen"), "{acl}");
+
+    let late = Config::check(&file, made + time::Duration::days(800)).unwrap_err();
+    let named: Vec<_> = late
+        .iter()
+        .map(|problem| problem.fix.contains("broker renew"))
+        .collect();
+    assert_eq!(named, [false, true], "{late:?}");
+    fs::set_permissions(dir.join("pki/collector.key"), Permissions::from_mode(0o644)).unwrap();
+    let open = Config::load(&file).unwrap_err();
+    assert!(open[0].what.contains("broker.key"), "{}", open[0]);
 }

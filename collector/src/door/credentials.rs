@@ -123,19 +123,7 @@ impl Files {
             (&self.certificate, &contents.certificate),
             (&self.client_ca, &contents.client_ca),
         ] {
-            for certificate in certificates(path, pem)? {
-                let (_, x509) =
-                    X509Certificate::from_der(&certificate).map_err(|error| content(path, error))?;
-                let validity = x509.validity();
-                let (from, to) = (validity.not_before, validity.not_after);
-                if to.timestamp() < now.unix_timestamp() {
-                    return Err(content(path, format!("the certificate expired at {to}")));
-                }
-                if from.timestamp() > now.unix_timestamp() {
-                    let reason = format!("the certificate is not valid before {from}; is the clock right?");
-                    return Err(content(path, reason));
-                }
-            }
+            check_validity(path, pem, now)?;
         }
         Ok(())
     }
@@ -213,7 +201,11 @@ impl fmt::Debug for Credentials {
     }
 }
 
-fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
+/// All certificates of a PEM file; at least one.
+pub(crate) fn certificates(
+    path: &Path,
+    pem: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
         .map_err(|error| content(path, error))?;
@@ -223,7 +215,25 @@ fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
     Ok(certificates)
 }
 
-fn content(path: &Path, reason: impl ToString) -> CredentialsError {
+/// Whether every certificate of a PEM file is in time.
+pub(crate) fn check_validity(path: &Path, pem: &[u8], now: OffsetDateTime) -> Result<(), CredentialsError> {
+    for certificate in certificates(path, pem)? {
+        let (_, x509) = X509Certificate::from_der(&certificate).map_err(|error| content(path, error))?;
+        let validity = x509.validity();
+        let (from, to) = (validity.not_before, validity.not_after);
+        if to.timestamp() < now.unix_timestamp() {
+            return Err(content(path, format!("the certificate expired at {to}")));
+        }
+        if from.timestamp() > now.unix_timestamp() {
+            let reason = format!("the certificate is not valid before {from}; is the clock right?");
+            return Err(content(path, reason));
+        }
+    }
+    Ok(())
+}
+
+/// A file's content is not what it should be.
+pub(crate) fn content(path: &Path, reason: impl ToString) -> CredentialsError {
     CredentialsError::Content {
         path: path.to_owned(),
         reason: reason.to_string(),

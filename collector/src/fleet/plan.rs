@@ -4,7 +4,7 @@ use super::section::Section;
 use std::ops::RangeInclusive;
 use trunnion_common::frame::ChannelPlan;
 use trunnion_common::id::{GatewayId, Name};
-use trunnion_common::message::GatewaySettings;
+use trunnion_common::message::{BackfillOrder, GatewaySettings};
 
 /// What a node takes as a window or waveform; its own firmware has the last word.
 const SAMPLES: RangeInclusive<u32> = 16..=1 << 24;
@@ -14,6 +14,8 @@ const EVERY_S: RangeInclusive<u32> = 1..=30 * 86_400;
 
 /// As in the agent's configuration.
 const HEARTBEAT_MS: RangeInclusive<u32> = 1_000..=600_000;
+const LIVE_SHARE_PERCENT: RangeInclusive<u32> = 1..=99;
+const BACKFILL_KIB_S: RangeInclusive<u32> = 1..=1 << 30;
 
 /// The plan of a channel section, if it has one.
 pub(super) fn read_plan(channel: &Section<'_>) -> Option<ChannelPlan> {
@@ -57,10 +59,27 @@ pub(super) fn read_gateway(
 ) -> Option<(GatewayId, GatewaySettings)> {
     let settings = GatewaySettings {
         heartbeat_interval_ms: gateway.count("heartbeat_interval_ms", HEARTBEAT_MS),
+        live_share_percent: gateway
+            .count("live_share_percent", LIVE_SHARE_PERCENT)
+            .and_then(|percent| u8::try_from(percent).ok()),
+        backfill_order: read_order(gateway),
+        backfill_kib_s: gateway.count("backfill_kib_s", BACKFILL_KIB_S),
     };
     // A name that does not do has been refused where it stands.
     let (site, gateway) = (Name::new(site).ok()?, Name::new(id).ok()?);
     Some((GatewayId { site, gateway }, settings))
+}
+
+fn read_order(gateway: &Section<'_>) -> Option<BackfillOrder> {
+    let (word, at) = gateway.text("backfill_order")?;
+    let known = [BackfillOrder::OldestFirst, BackfillOrder::NewestFirst];
+    let found = known.into_iter().find(|order| order.label() == word);
+    if found.is_none() {
+        let what = format!("a backlog does not drain {word:?}");
+        let fix = "write \"oldest_first\" or \"newest_first\"";
+        gateway.source.refuse(&at, what, fix);
+    }
+    found
 }
 
 #[cfg(test)]
@@ -110,13 +129,22 @@ mod tests {
 
     #[test]
     fn settings_of_gateways_stand_with_their_site() {
-        let text = fleet("", "heartbeat_interval_ms = 2000");
+        let text = fleet(
+            "",
+            "heartbeat_interval_ms = 2000\nlive_share_percent = 60\nbackfill_order = \"newest_first\"\nbackfill_kib_s = 9",
+        );
         let wanted = Fleet::parse(&text, "fleet.toml").unwrap().wanted();
         let ((gateway, settings), 1) = (wanted.gateways.iter().next().unwrap(), wanted.gateways.len()) else {
             panic!("{wanted:?}");
         };
         assert_eq!(gateway.to_string(), "plant/gw-1");
-        assert_eq!(settings.heartbeat_interval_ms, Some(2_000));
+        let expected = GatewaySettings {
+            heartbeat_interval_ms: Some(2_000),
+            live_share_percent: Some(60),
+            backfill_order: Some(BackfillOrder::NewestFirst),
+            backfill_kib_s: Some(9),
+        };
+        assert_eq!(*settings, expected);
     }
 
     #[test]
@@ -142,6 +170,8 @@ mod tests {
         }
         for gateway in [
             "heartbeat_interval_ms = 1",
+            "live_share_percent = 100",
+            "backfill_order = \"random\"",
             "endpoints = []",
             "[[site.gateway]]\nid = \"gw-1\"",
         ] {

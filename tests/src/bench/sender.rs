@@ -47,7 +47,8 @@ impl Sender {
             .first()
             .context("the bundle has an endpoint")?;
         let (report, events) = channel(EVENTS_MAX);
-        let connection = Connection::start(enrolment, endpoint, encode(&farewell()), move |event| {
+        let clock = trunnion_agent::tls::TlsClock::default();
+        let connection = Connection::start(enrolment, endpoint, &clock, encode(&farewell()), move |event| {
             let report = report.clone();
             async move {
                 // Nobody listens once the sender is gone.
@@ -187,5 +188,6 @@ fn farewell() -> GatewayStatus {
         nodes: 0,
         spool_blocks: 0,
         spool_bytes: 0,
+        health: trunnion_common::message::GatewayHealth::default(),
     }
 }

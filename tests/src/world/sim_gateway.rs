@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use trunnion_agent::block::BlockKey;
 use trunnion_agent::clock::Now;
-use trunnion_agent::config::{BlockLimits, Config, PortConfig, RETENTION};
+use trunnion_agent::config::{BlockLimits, Config, DRAIN, PortConfig, RETENTION};
 use trunnion_agent::enrolment::Enrolment;
 use trunnion_agent::gateway::{Action, Gateway};
 use trunnion_agent::metrics::Metrics;
@@ -68,6 +68,7 @@ impl SimGateway {
                 },
                 metrics_listen: None,
                 retention: RETENTION,
+                drain: DRAIN,
                 poll_interval: chance.millis(50, 300),
                 clock_sync_interval: Duration::from_secs(5),
                 heartbeat_interval: Duration::from_secs(10),

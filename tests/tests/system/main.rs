@@ -1,8 +1,11 @@
 //! Stories of the whole system: real processes, real TLS, real disks, on loopback.
 #![allow(clippy::unwrap_used, reason = "a test: a story that cannot go on has failed")]
 
+mod any_broker;
 mod bad_input_is_named;
 mod bearing_fault_is_found;
 mod kills_lose_nothing;
 mod line_noise_and_unplug;
+mod partitions_lose_nothing;
+mod plan_takes_effect_once;
 mod restart_resumes;
