@@ -2,6 +2,7 @@
 //! keeps beside each block, so that even an unreadable one can say what was in it.
 
 use crate::config::BlockLimits;
+use crate::stand_in::StandIn;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -37,7 +38,8 @@ pub struct Block {
 
 impl Block {
     /// Puts an envelope around `body`.
-    pub fn new(key: BlockKey, kind: Kind, body: &[u8], index: Index) -> Self {
+    pub fn new(key: BlockKey, kind: Kind, body: &[u8], mut index: Index) -> Self {
+        index.stand_in = index.stand_in.or_else(|| StandIn::of(kind, body));
         let envelope = Envelope::new(key.epoch, key.sequence, Lane::Live, kind).encode(body);
         Self {
             key,
@@ -67,6 +69,8 @@ pub struct Index {
     pub buries: Option<(Epoch, Range)>,
     /// When it was closed, by the gateway's clock: what is old by then is history.
     pub made: EventTime,
+    /// What takes its place should the disk destroy it.
+    pub stand_in: Option<Box<StandIn>>,
 }
 
 impl Index {
@@ -104,6 +108,38 @@ impl Index {
             None => {}
         }
         true
+    }
+
+    /// What is lost with the block when its stand-in takes its place.
+    pub fn without_stand_in(&self) -> Self {
+        let mut lost = self.clone();
+        let kept = lost.stand_in.take().map(|stand_in| stand_in.frames());
+        for (node, boot, class, sequence) in kept.into_iter().flatten() {
+            let stream = (node, boot, class);
+            let Some(at) = lost.frames.iter().position(|(n, b, c, ranges)| {
+                (*n, *b, *c) == stream && ranges.iter().any(|r| r.first() <= sequence && sequence < r.end())
+            }) else {
+                continue;
+            };
+            let (.., ranges) = lost.frames.remove(at);
+            let split = ranges.iter().flat_map(|range| {
+                [
+                    Range::new(range.first(), range.end().min(sequence)),
+                    Range::new(range.first().max(sequence.saturating_add(1)), range.end()),
+                ]
+            });
+            // One range too many for one list stands in a second.
+            for range in split.flatten() {
+                let last = lost.frames.last_mut().filter(|(n, b, c, ranges)| {
+                    (*n, *b, *c) == stream && ranges.last().is_none_or(|last| last.end() < range.first())
+                });
+                if !last.is_some_and(|(.., ranges)| ranges.push(range).is_ok()) {
+                    lost.frames
+                        .push((node, boot, class, [range].into_iter().collect()));
+                }
+            }
+        }
+        lost
     }
 
     /// Adds another block's content; `false`, and nothing changed, when a tombstone could not name
@@ -275,6 +311,9 @@ impl Gathering {
         if self.is_empty() {
             self.first_at = now;
         }
+        if samples.is_none() {
+            StandIn::add(&mut self.index.stand_in, header, record.frame, bytes);
+        }
         self.body.extend_from_slice(bytes);
         true
     }
@@ -385,6 +424,66 @@ mod tests {
         let fitted = (0..).take_while(|&n| add(&mut holes, 1, 2 * n)).count();
         assert_eq!(fitted, RANGES_MAX);
         assert!(add(&mut holes, 1, 1), "closing a hole needs no further range");
+    }
+
+    #[test]
+    fn a_channel_table_in_a_destroyed_block_is_not_lost_with_it() {
+        use trunnion_common::frame::Describe;
+        let mut gathering = gathering(65_536);
+        let mut put = |sequence: u64, is_table: bool| {
+            let header = Header {
+                class: Class::Essential,
+                ..header(7, sequence)
+            };
+            let table = Describe {
+                revision: 1,
+                channels: Default::default(),
+            };
+            let payload = if is_table {
+                Payload::Describe(table)
+            } else {
+                Payload::TimeRequest(TimeRequest { request: 1 })
+            };
+            let mut bytes = [0; 1_024];
+            let frame = encode(&header, &payload, &mut bytes).unwrap();
+            let record = FrameRecord {
+                arrival: EventTime(0),
+                fix: 3,
+                frame,
+            };
+            assert!(gathering.add(&record, &header, None, Duration::ZERO));
+        };
+        for sequence in 0..40 {
+            put(sequence, sequence == 5 || sequence == 39);
+        }
+        let index = gathering.close(KEY).index;
+        let stand_in = index.stand_in.clone().unwrap();
+        assert_eq!(stand_in.kind(), Some(Kind::Frames));
+        let kept: Vec<u64> = stand_in.frames().iter().map(|(.., sequence)| *sequence).collect();
+        assert_eq!(kept, [5, 39]);
+        let lost = index.without_stand_in();
+        assert!(lost.stand_in.is_none());
+        let lost: Vec<u64> = lost
+            .frames
+            .iter()
+            .flat_map(|(.., ranges)| ranges)
+            .flat_map(|range| range.first()..range.end())
+            .collect();
+        let expected: Vec<u64> = (0..39).filter(|n| *n != 5).collect();
+        assert_eq!(lost, expected);
+    }
+
+    #[test]
+    fn a_clock_fix_a_gap_and_a_tombstone_have_a_stand_in_and_what_is_told_again_has_none() {
+        for kind in Kind::ALL {
+            let block = Block::new(KEY, kind, &[1, 2, 3], Index::default());
+            let expected = matches!(kind, Kind::ClockFix | Kind::Gap | Kind::Tombstone);
+            let stand_in = block.index.stand_in;
+            assert_eq!(stand_in.is_some(), expected, "{kind:?}");
+            if let Some(stand_in) = stand_in {
+                assert_eq!((stand_in.kind(), stand_in.body()), (Some(kind), &[1, 2, 3][..]));
+            }
+        }
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct Config {
     pub block: BlockLimits,
     /// How much disk the spool may take.
     pub retention: Limits,
+    /// What may be written to the spool's disk over its life, as its maker says, bytes.
+    pub flash_endurance_bytes: Option<u64>,
     /// How a backlog is drained.
     pub drain: Drain,
     /// Where `/metrics` and `/healthz` answer, if anywhere; always a loopback address.
@@ -100,6 +102,8 @@ const SPOOL_QUOTA_MIB_RANGE: RangeInclusive<i64> = 16..=1 << 30;
 /// Flash and file systems suffer when they are filled to the brim.
 const SPOOL_DISK_PERCENT_RANGE: RangeInclusive<i64> = 1..=90;
 const SPOOL_ESSENTIAL_MIB_RANGE: RangeInclusive<i64> = 1..=1 << 20;
+/// From a memory card to a server's drive; the data sheet says it.
+const ENDURANCE_TBW_RANGE: RangeInclusive<i64> = 1..=100_000;
 /// Below a second the time from sensor to collector alone would make history of everything.
 const LIVE_AGE_S_RANGE: RangeInclusive<i64> = 1..=86_400;
 /// Neither lane may starve the other.
@@ -136,6 +140,7 @@ impl Config {
                 ports: written.ports,
                 block: written.block,
                 retention: written.retention,
+                flash_endurance_bytes: written.flash_endurance_bytes,
                 drain: written.drain,
                 metrics_listen: written.metrics_listen,
                 poll_interval: written.poll_interval,
@@ -160,6 +165,7 @@ impl Config {
                 age: BLOCK_AGE,
             },
             retention: RETENTION,
+            flash_endurance_bytes: None,
             drain: DRAIN,
             metrics_listen: None,
             poll_interval: POLL_INTERVAL,
@@ -176,6 +182,7 @@ struct Written {
     ports: Vec<PortConfig>,
     block: BlockLimits,
     retention: Limits,
+    flash_endurance_bytes: Option<u64>,
     drain: Drain,
     metrics_listen: Option<SocketAddr>,
     poll_interval: Duration,
@@ -218,6 +225,7 @@ impl Written {
                 ),
             },
             retention: retention(&mut section, &mut problems),
+            flash_endurance_bytes: flash(&mut section, &mut problems),
             drain: drain(&mut section, &mut problems),
             metrics_listen: loopback(&mut section, &mut problems),
             poll_interval: millis(
@@ -258,6 +266,13 @@ fn retention(section: &mut Section<'_>, problems: &mut Problems) -> Limits {
             RETENTION.essential_bytes / MIB,
         ) * MIB,
     }
+}
+
+fn flash(section: &mut Section<'_>, problems: &mut Problems) -> Option<u64> {
+    let mut flash = section.table("flash", problems)?;
+    let terabytes = flash.integer("endurance_tbw", ENDURANCE_TBW_RANGE, problems);
+    flash.refuse_the_rest(problems);
+    Some(terabytes?.unsigned_abs() * 1_000_000_000_000)
 }
 
 fn drain(section: &mut Section<'_>, problems: &mut Problems) -> Drain {
@@ -520,6 +535,21 @@ mod tests {
         let (written, _) = Written::read(Path::new("agent.toml"), GOOD);
         assert_eq!(written.retention.essential_bytes, RETENTION.essential_bytes);
         assert!(written.retention.quota_bytes > 1 << 60);
+    }
+
+    #[test]
+    fn the_disks_endurance_is_given_in_terabytes_written() {
+        let endurance = |text: &str| {
+            let (written, problems) = Written::read(Path::new("agent.toml"), &format!("{GOOD}{text}"));
+            (written.flash_endurance_bytes, problems.iter().count())
+        };
+        assert_eq!(endurance(""), (None, 0));
+        assert_eq!(
+            endurance("[flash]\nendurance_tbw = 40\n"),
+            (Some(40_000_000_000_000), 0)
+        );
+        assert_eq!(endurance("[flash]\nendurance_tbw = 0\n"), (None, 1));
+        assert_eq!(endurance("[flash]\nendurance = 40\n"), (None, 1));
     }
 
     #[test]

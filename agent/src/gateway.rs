@@ -8,15 +8,16 @@
 //! first frame that names it does. A node is acknowledged, and a block published, only when the commit
 //! has been flushed. A block that is given up has a tombstone on disk before it is removed.
 
-use crate::backoff::Backoff;
 use crate::block::{Block, BlockKey, Gathering, Index, span, tombstones};
 use crate::clock::Now;
 use crate::clock_sync::{ClockSync, FixInForce};
+use crate::command::Commands;
 use crate::command::record::Record;
-use crate::command::{Commands, Effect};
 use crate::config::Config;
 use crate::drain::{self, Drain};
+use crate::endpoints::Endpoints;
 use crate::floor::{Floor, Refusal};
+use crate::forecast::Forecast;
 use crate::intake::{BootKey, Fate, Intake, Taken, Upto};
 use crate::inventory::Inventory;
 use crate::line::{Heard, Line};
@@ -26,6 +27,7 @@ use crate::port::PortEvent;
 use crate::publisher::{Greeting, Publisher};
 use crate::retention::{Decision, Usage};
 use crate::spool::{Commit, ReadError, Recovered, Reply, Request};
+use crate::starts::Starts;
 use crate::status;
 use crate::timekeeper::{Change, Timekeeper};
 use bytes::Bytes;
@@ -33,11 +35,11 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use trunnion_common::ack::Ack;
-use trunnion_common::block::{FrameRecord, GatewayDescribe, Kind, Tombstone};
+use trunnion_common::block::{FrameRecord, GatewayDescribe, Kind, Lane, Tombstone};
 use trunnion_common::codec::crc32c;
 use trunnion_common::frame::{Class, Payload};
 use trunnion_common::id::{ChannelId, Epoch, JournalId, MasterId};
-use trunnion_common::message::{self, GatewaySettings, MESSAGE_MAX, Phase};
+use trunnion_common::message::{self, GatewayStatus, MESSAGE_MAX, Phase};
 use trunnion_common::reject::{Reject, RejectReason};
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::{Range, SequenceSet};
@@ -65,9 +67,6 @@ const STALL: Duration = Duration::from_millis(50);
 
 /// A node not heard for this long is not counted as present.
 const PRESENCE: Duration = Duration::from_secs(10);
-
-const RECONNECT_FIRST: Duration = Duration::from_millis(200);
-const RECONNECT_LONGEST: Duration = Duration::from_secs(30);
 
 /// What the shell is to do.
 #[derive(Clone, PartialEq, Debug)]
@@ -105,6 +104,7 @@ pub struct Gateway {
     clocks: BTreeMap<BootKey, ClockSync>,
     clock_sync_interval: Duration,
     timekeeper: Timekeeper,
+    forecast: Forecast,
     writer: Writer,
     /// By class.
     commits: [VecDeque<Flushing>; 2],
@@ -112,18 +112,22 @@ pub struct Gateway {
     /// What the spool's disk has room for.
     room: Decision,
     publisher: Publisher,
+    starts: Starts,
     reading: usize,
     stalled_until: Duration,
     /// Acknowledgements on their way into the spool, one per epoch, and the next one if it came since.
     freeing: BTreeMap<Epoch, Option<(SequenceSet, JournalId)>>,
     link: Link,
-    endpoints: usize,
+    endpoints: Endpoints,
     connection: u64,
-    backoff: Backoff,
     commands: Commands,
     /// As the configuration says.
     heartbeat_configured: Duration,
     drain_configured: Drain,
+    /// This start of the agent.
+    life: MasterId,
+    /// As given with the last event of a connection.
+    random: u32,
     heartbeat_interval: Duration,
     heartbeat_due: Duration,
     holdings_due: Duration,
@@ -219,6 +223,11 @@ impl Writer {
         self.add(kind, &encode(record), Index::default(), now);
     }
 
+    /// Whether an epoch is of a former start, and nothing is left of it.
+    fn is_done(&self, epoch: Epoch) -> bool {
+        self.chains.iter().all(|chain| chain.epoch != epoch) && !self.inventory.has_epoch(epoch)
+    }
+
     /// When a commit to either chain is due.
     fn due(&self) -> Option<Duration> {
         self.chains.iter().filter_map(ChainWriter::due).min()
@@ -264,9 +273,15 @@ impl Gateway {
             inventory.insert(key, &index);
             buried.extend(index.buries);
         }
+        let mut actions = VecDeque::new();
         for (epoch, blocks) in buried {
             for sequence in blocks.first()..blocks.end() {
-                publisher.handle_buried(BlockKey { epoch, sequence });
+                let key = BlockKey { epoch, sequence };
+                publisher.handle_buried(key);
+                if inventory.contains(key) {
+                    // The former start did not get to it after its tombstone was on disk.
+                    actions.push_back(Action::Spool(Request::Bury(key)));
+                }
             }
         }
         let mut intake = Intake::default();
@@ -294,6 +309,7 @@ impl Gateway {
             clocks,
             clock_sync_interval: config.clock_sync_interval,
             timekeeper: Timekeeper::default(),
+            forecast: Forecast::new(config.retention, config.flash_endurance_bytes),
             writer: Writer {
                 chains: recovered.current.map(|(epoch, next)| ChainWriter {
                     epoch,
@@ -310,25 +326,27 @@ impl Gateway {
             commit_number: 0,
             room: Decision::Keep,
             publisher,
+            starts: Starts::new(master, Vec::new()),
             reading: 0,
             stalled_until: Duration::ZERO,
             freeing: BTreeMap::new(),
             link: Link::Down {
                 retry_at: Duration::ZERO,
             },
-            endpoints: config.enrolment.endpoints.len().max(1),
+            endpoints: Endpoints::new(config.enrolment.endpoints.len()),
             connection: 0,
-            backoff: Backoff::new(RECONNECT_FIRST, RECONNECT_LONGEST),
             commands: Commands::new(&config.enrolment),
             heartbeat_configured: config.heartbeat_interval,
             drain_configured: config.drain,
+            life: master,
+            random: u32::MAX,
             heartbeat_interval: config.heartbeat_interval,
             heartbeat_due: Duration::ZERO,
             holdings_due: now.mono + HOLDINGS_INTERVAL,
             holdings_told: Vec::new(),
             is_stopping: false,
             metrics,
-            actions: VecDeque::new(),
+            actions,
         };
         let describe = GatewayDescribe {
             agent_version: status::agent_version(),
@@ -369,6 +387,11 @@ impl Gateway {
         self.timekeeper.floor_mut()
     }
 
+    /// Bytes that this process has had written to disks since it started.
+    pub fn handle_written(&mut self, total: u64, now: Now) {
+        self.forecast.handle_written(total, now.mono);
+    }
+
     /// `now` in the UTC that is gone by, with what follows if that was set.
     fn keep_time(&mut self, now: Now) -> Now {
         let (change, floor) = self.timekeeper.observe(now);
@@ -382,12 +405,17 @@ impl Gateway {
 
     fn handle_clock_change(&mut self, change: Change, now: Now) {
         self.metrics.observe_clock(&self.timekeeper);
-        tracing::warn!(
-            step_s = change.step as f64 / 1e9,
-            from = ?change.from,
-            to = ?change.to,
-            "the gateway's clock was set, or another is gone by"
-        );
+        let Change { step, from, to } = change;
+        if step == 0 {
+            tracing::info!(?from, ?to, "the gateway goes by another clock");
+        } else {
+            tracing::warn!(
+                step_s = step as f64 / 1e9,
+                ?from,
+                ?to,
+                "the gateway's clock was set"
+            );
+        }
         let Some(quality) = self.timekeeper.quality() else {
             return;
         };
@@ -411,6 +439,11 @@ impl Gateway {
                 "a time that cannot be was not taken for the clock floor"
             );
         }
+    }
+
+    /// The starts of this agent before this one, newest first; to be told before anything is polled.
+    pub fn handle_former_starts(&mut self, former: Vec<MasterId>) {
+        self.starts = Starts::new(self.starts.start(), former);
     }
 
     /// Whether lines must not be read for now: the disk is behind.
@@ -438,7 +471,7 @@ impl Gateway {
             PortEvent::Closed => self.lines[line].handle_closed(),
             PortEvent::Bytes(bytes, arrived) => {
                 self.metrics.line_bytes.inc_by(bytes.len() as u64);
-                let arrived = self.timekeeper.correct(arrived);
+                let arrived = self.timekeeper.recently(arrived);
                 self.handle_bytes(line, &bytes, arrived, now);
             }
         }
@@ -568,6 +601,9 @@ impl Gateway {
                 match (result, self.publisher.lane(key)) {
                     (Ok(bytes), Some(lane)) => {
                         let bytes = drain::in_lane(bytes, lane);
+                        if lane == Lane::Backfill {
+                            self.metrics.history_published.inc();
+                        }
                         self.publisher.handle_sent(key, crc32c(&bytes), now.mono);
                         self.metrics.blocks_published.inc();
                         self.metrics.published_bytes.inc_by(bytes.len() as u64);
@@ -603,6 +639,7 @@ impl Gateway {
             for (key, bytes) in commit.blocks {
                 self.publisher.handle_stored(key, bytes, age, now.mono);
                 self.metrics.blocks_stored.inc();
+                self.metrics.stored_bytes.inc_by(bytes as u64);
             }
             self.actions
                 .extend(commit.removals.into_iter().map(Action::Spool));
@@ -612,6 +649,7 @@ impl Gateway {
 
     fn handle_room(&mut self, usage: &Usage, decision: Decision) {
         self.metrics.observe_spool(usage);
+        self.forecast.handle_usage(usage);
         let was = std::mem::replace(&mut self.room, decision);
         if was.label() == decision.label() {
             return;
@@ -686,6 +724,7 @@ impl Gateway {
         if connection != self.connection || matches!(self.link, Link::Down { .. }) {
             return;
         }
+        self.random = random;
         let now = self.keep_time(now);
         match event {
             MqttEvent::Connected => {
@@ -700,14 +739,32 @@ impl Gateway {
             }
             MqttEvent::Message(kind, payload) => self.handle_message(kind, &payload, now),
             MqttEvent::Disconnected(reason) => {
-                self.metrics.disconnections.inc();
                 self.publisher.handle_disconnected();
-                let retry_at = self.backoff.handle_failure(now.mono, random);
-                let retry_in_ms = retry_at.saturating_sub(now.mono).as_millis() as u64;
-                tracing::warn!(connection, reason, retry_in_ms, "no connection to the collector");
-                self.link = Link::Down { retry_at };
+                self.handle_down(&reason, now);
             }
         }
+    }
+
+    /// There is no connection any more.
+    fn handle_down(&mut self, reason: &str, now: Now) {
+        self.metrics.disconnections.inc();
+        let failure = self.endpoints.handle_failure(now.mono, self.random);
+        let retry_at = failure.retry_at;
+        let retry_in_ms = retry_at.saturating_sub(now.mono).as_millis() as u64;
+        let connection = self.connection;
+        tracing::warn!(connection, reason, retry_in_ms, "no connection to the collector");
+        if failure.is_takeover {
+            self.metrics.takeovers.inc();
+            tracing::error!(
+                connection,
+                "the collector's connection is cut again and again soon after it was made: another agent \
+                 seems to connect with this one's enrolment bundle; stop one of the two"
+            );
+        }
+        if failure.is_out {
+            self.metrics.endpoints_put_out.inc();
+        }
+        self.link = Link::Down { retry_at };
     }
 
     fn handle_message(&mut self, kind: topic::Kind, payload: &[u8], now: Now) {
@@ -732,59 +789,10 @@ impl Gateway {
         }
     }
 
-    fn handle_command(&mut self, payload: &[u8], now: Now) {
-        self.metrics.commands.inc();
-        // As for connections: never before what is known to be past.
-        let utc = now.utc.max(self.timekeeper.floor().utc());
-        if let Err(refused) = self.commands.handle_message(payload, Now { utc, ..now }) {
-            Metrics::label(&self.metrics.commands_refused, refused.label()).inc();
-            tracing::warn!(
-                reason = refused.label(),
-                "a command that is not the collector's is refused"
-            );
-        }
-    }
-
-    /// Does what commands ask for now.
-    fn poll_commands(&mut self, now: Now) {
-        let Self { commands, lines, .. } = self;
-        let find = |node| {
-            let mut nodes = lines.iter().map(Line::node).enumerate();
-            nodes.find_map(|(line, key)| key.filter(|key| key.0 == node).map(|key| (line, key)))
-        };
-        let Some(effect) = commands.poll(now.mono, find) else {
-            return;
-        };
-        match effect {
-            Effect::Keep(record) => self.actions.push_back(Action::Keep(record)),
-            Effect::Send(line, payload) => {
-                let bytes = self.lines[line].command(&payload);
-                self.actions.extend(bytes.map(|bytes| Action::Write(line, bytes)));
-            }
-            Effect::Answer(result) => {
-                let (number, outcome) = (result.number, result.outcome.label());
-                Metrics::label(&self.metrics.command_results, outcome).inc();
-                tracing::info!(number, outcome, "answered a command");
-                self.publish(topic::Kind::Result, &result);
-            }
-            Effect::Configure(settings) => self.configure(settings, now),
-        }
-    }
-
-    fn configure(&mut self, settings: GatewaySettings, now: Now) {
-        let heartbeat = settings
-            .heartbeat_interval_ms
-            .map(|ms| Duration::from_millis(ms.into()));
-        self.heartbeat_interval = heartbeat.unwrap_or(self.heartbeat_configured);
-        self.heartbeat_due = self.heartbeat_due.min(now.mono + self.heartbeat_interval);
-        self.publisher
-            .set_drain(self.drain_configured.changed_by(&settings));
-    }
-
     fn handle_ack(&mut self, ack: &Ack, now: Now) {
         let freed = self.publisher.handle_ack(ack, now.mono);
         if self.publisher.is_flowing() {
-            self.backoff.handle_success();
+            self.endpoints.handle_answer(now.mono);
         }
         if freed.is_empty() {
             return;
@@ -797,6 +805,10 @@ impl Gateway {
                     self.writer.inventory.remove(key);
                 }
             }
+        }
+        if self.writer.is_done(ack.epoch) {
+            // What it said of holdings may have come after newer words of this start.
+            self.holdings_told.clear();
         }
         match self.freeing.get_mut(&ack.epoch) {
             Some(next) => *next = Some((ack.received.clone(), ack.journal)),
@@ -830,10 +842,30 @@ impl Gateway {
     fn bury(&mut self, key: BlockKey, cause: LossCause, now: Now) {
         Metrics::cause(&self.metrics.blocks_lost, cause).inc();
         let index = self.writer.inventory.get(key).unwrap_or_default();
-        for tombstone in tombstones([(key, &index)], cause) {
+        self.put_stand_in(&index, now);
+        for tombstone in tombstones([(key, &index.without_stand_in())], cause) {
             self.add_tombstone(&tombstone, now);
             self.writer.removals.push(Request::Bury(key));
         }
+        // It may have been the newest report of what is held.
+        self.holdings_told.clear();
+    }
+
+    /// Says once more, in a block of its own, what others refer to of one that is given up.
+    fn put_stand_in(&mut self, index: &Index, now: Now) {
+        let Some(stand_in) = &index.stand_in else {
+            return;
+        };
+        let Some(kind) = stand_in.kind() else {
+            return;
+        };
+        self.metrics.blocks_remade.inc();
+        let index = Index {
+            buries: index.buries,
+            stand_in: Some(stand_in.clone()),
+            ..Index::default()
+        };
+        self.writer.add(kind, stand_in.body(), index, now);
     }
 
     /// Takes no more from lines or timers; what is in hand still goes to disk.
@@ -857,8 +889,7 @@ impl Gateway {
     /// The last words, to be published before the connection is closed.
     pub fn farewell(&mut self, now: Now) -> Bytes {
         let now = self.keep_time(now);
-        let backlog = self.publisher.backlog();
-        encode_message(&status::status(Phase::Death, now, 0, backlog)).into()
+        encode_message(&self.status(Phase::Death, 0, now)).into()
     }
 
     /// Does what time asks for; then hands out actions until there is none.
@@ -902,6 +933,9 @@ impl Gateway {
             .filter(|(_, commits)| commits.len() < COMMITS_MAX)
             .filter_map(|(chain, _)| chain.due())
             .min();
+        // While the connection or the disk is given a pause, nothing is asked of the publisher.
+        let publisher = self.publisher.next_timeout();
+        let publisher = publisher.map(|at| at.max(self.stalled_until));
         let stall = (self.stalled_until > Duration::ZERO).then_some(self.stalled_until);
         let holdings = (!self.is_stopping).then_some(self.holdings_due);
         let commands = self.commands.next_timeout().filter(|_| !self.is_stopping);
@@ -910,14 +944,7 @@ impl Gateway {
             [line.next_timeout(), clock.map(ClockSync::next_timeout)]
         });
         lines
-            .chain([
-                holdings,
-                retry,
-                commit,
-                stall,
-                commands,
-                self.publisher.next_timeout(),
-            ])
+            .chain([holdings, retry, commit, stall, commands, publisher])
             .flatten()
             .min()
             .unwrap_or(Duration::MAX)
@@ -946,6 +973,7 @@ impl Gateway {
     /// What is held, as of now and consistent with the blocks before it.
     fn tell_holdings(&mut self, now: Now) {
         self.holdings_due = now.mono + HOLDINGS_INTERVAL;
+        self.metrics.blocks_overdue.inc_by(self.publisher.take_overdue());
         let (blocks, bytes) = self.publisher.backlog();
         self.metrics
             .spool_blocks
@@ -954,6 +982,9 @@ impl Gateway {
             .spool_bytes
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.metrics.nodes.set(self.nodes_present(now) as i64);
+        self.forecast
+            .handle_backlog(self.metrics.stored_bytes.get(), bytes, now.mono);
+        self.metrics.observe_outlook(&self.forecast.outlook());
         if self.commits[Class::Essential.index()].len() >= COMMITS_MAX {
             return;
         }
@@ -1039,8 +1070,7 @@ impl Gateway {
     fn poll_link(&mut self, now: Now) {
         match self.link {
             Link::Down { retry_at } if retry_at <= now.mono && !self.is_stopping => {
-                // The next endpoint each time: the first that works keeps us.
-                let endpoint = (self.connection % self.endpoints as u64) as usize;
+                let endpoint = self.endpoints.choose(now.mono);
                 self.connection += 1;
                 self.link = Link::Connecting;
                 let connection = self.connection;
@@ -1053,11 +1083,14 @@ impl Gateway {
 
     fn poll_publisher(&mut self, now: Now) {
         match self.publisher.poll_hello(now.mono) {
-            Some(Greeting::Hello(hello)) => self.publish(topic::Kind::Hello, hello.as_ref()),
+            Some(Greeting::Hello(mut hello)) => {
+                self.starts.sign(&mut hello);
+                self.publish(topic::Kind::Hello, hello.as_ref());
+            }
             Some(Greeting::GiveUp) => {
-                tracing::warn!("the collector does not answer; connecting anew");
-                self.publisher.handle_disconnected();
-                self.link = Link::Down { retry_at: now.mono };
+                self.starts.handle_unanswered();
+                self.metrics.silences.inc();
+                self.handle_down("the collector does not answer", now);
                 self.actions.push_back(Action::Disconnect);
             }
             None => {}
@@ -1076,8 +1109,19 @@ impl Gateway {
 
     fn tell_status(&mut self, phase: Phase, now: Now) {
         self.heartbeat_due = now.mono + self.heartbeat_interval;
-        let status = status::status(phase, now, self.nodes_present(now), self.publisher.backlog());
+        let status = self.status(phase, self.nodes_present(now), now);
         self.publish(topic::Kind::Status, &status);
+    }
+
+    fn status(&self, phase: Phase, nodes: usize, now: Now) -> GatewayStatus {
+        let health = status::health(&self.timekeeper, &self.forecast.outlook());
+        let connection = (self.life, self.connection);
+        status::status(phase, now, nodes, self.publisher.backlog(), connection, health)
+    }
+
+    /// What the broker is to say of this gateway when its connection breaks.
+    pub fn will(&self, now: Now) -> Vec<u8> {
+        encode_message(&self.status(Phase::Death, 0, self.timekeeper.correct(now)))
     }
 
     fn nodes_present(&self, now: Now) -> usize {
@@ -1108,5 +1152,6 @@ fn book_gaps(taken: &Taken, writer: &mut Writer, metrics: &Metrics, now: Now) {
     }
 }
 
+mod command;
 #[cfg(test)]
 mod tests;

@@ -8,16 +8,16 @@
 
 use crate::block::{BlockKey, Index, span};
 use crate::intake::BootKey;
+use crate::stand_in::StandIn;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use trunnion_common::frame::Class;
 use trunnion_common::id::{ChannelId, Epoch};
-use trunnion_common::sequence::{Range, Ranges};
-use trunnion_common::time::EventTime;
+use trunnion_common::sequence::Range;
 
 /// Neighbouring blocks whose samples are summed up together: so many that pages weigh little beside the
 /// indexes, so few that one is quickly summed up anew.
-const PAGE_BLOCKS: u64 = 32;
+const PAGE_BLOCKS: usize = 32;
 
 /// Number of a node's boot, in the place of its name.
 type Slot = u32;
@@ -25,13 +25,25 @@ type Slot = u32;
 /// What the blocks hold.
 #[derive(Debug, Default)]
 pub struct Inventory {
-    blocks: BTreeMap<BlockKey, Box<[u8]>>,
     boots: Boots,
-    pages: BTreeMap<(Epoch, u64), Page>,
+    pages: BTreeMap<PageKey, Page>,
     /// Those to be summed up anew.
-    changed: BTreeSet<(Epoch, u64)>,
+    changed: BTreeSet<PageKey>,
     /// Where the pages of a channel begin and end, and how many of them do so there.
     channels: BTreeMap<(Slot, ChannelId), Bounds>,
+}
+
+/// An epoch, and which of its pages.
+type PageKey = (Epoch, u64);
+
+/// Neighbouring blocks.
+#[derive(Debug, Default)]
+struct Page {
+    /// Encoded [`Packed`]s, by place.
+    blocks: [Option<Box<[u8]>>; PAGE_BLOCKS],
+    /// By channel: from the first to the last sample, and how many blocks hold some. Blocks that have
+    /// gone since the page was summed up still count in the former.
+    channels: Vec<((Slot, ChannelId), Range, u8)>,
 }
 
 /// Numbers for boots, for as long as a block names them.
@@ -43,23 +55,37 @@ struct Boots {
     free: Vec<Slot>,
 }
 
-/// By channel: from the first to the last sample, and how many blocks of the page hold some. Blocks that
-/// have gone since it was summed up still count in the former.
-type Page = BTreeMap<(Slot, ChannelId), (Range, u32)>;
-
 #[derive(Debug, Default)]
 struct Bounds {
     firsts: BTreeMap<u64, u32>,
     ends: BTreeMap<u64, u32>,
 }
 
-/// An [`Index`], with numbers for boots; samples as count, first, and how far it is to the end.
+/// An [`Index`] with numbers for boots and lengths for ends, and without the time of its making, which
+/// only a restart asks for.
 #[derive(Serialize, Deserialize)]
 struct Packed {
-    frames: Vec<(Slot, Class, Ranges)>,
-    samples: Vec<(Slot, ChannelId, u64, u64, u64)>,
+    frames: Vec<(Slot, Class, Vec<Length>)>,
+    /// With how many samples are missing between the first and the last.
+    samples: Vec<(Slot, ChannelId, Length, u64)>,
     buries: Option<(Epoch, Range)>,
-    made: EventTime,
+    stand_in: Option<Box<StandIn>>,
+}
+
+/// A range, by its first number and how many there are.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Length(u64, u64);
+
+impl From<Range> for Length {
+    fn from(range: Range) -> Self {
+        Self(range.first(), range.count())
+    }
+}
+
+impl Length {
+    fn range(self) -> Option<Range> {
+        Range::new(self.0, self.0.checked_add(self.1)?)
+    }
 }
 
 impl Boots {
@@ -116,75 +142,88 @@ impl Bounds {
     }
 }
 
+impl Page {
+    fn channel(&mut self, channel: (Slot, ChannelId)) -> Option<(usize, &mut Range, &mut u8)> {
+        let at = self.channels.iter().position(|(known, ..)| *known == channel)?;
+        let (_, range, blocks) = self.channels.get_mut(at)?;
+        Some((at, range, blocks))
+    }
+}
+
 impl Inventory {
     /// Whether a block is in it.
     pub fn contains(&self, key: BlockKey) -> bool {
-        self.blocks.contains_key(&key)
+        self.bytes(key).is_some()
     }
 
-    /// What a block holds.
+    /// Whether any block of an epoch is in it.
+    pub fn has_epoch(&self, epoch: Epoch) -> bool {
+        self.pages.range((epoch, 0)..=(epoch, u64::MAX)).next().is_some()
+    }
+
+    /// What a block holds, but for the time of its making.
     pub fn get(&self, key: BlockKey) -> Option<Index> {
-        let packed = unpack(self.blocks.get(&key)?)?;
+        let packed = unpack(self.bytes(key)?)?;
         let mut index = Index {
             buries: packed.buries,
-            made: packed.made,
+            stand_in: packed.stand_in,
             ..Index::default()
         };
-        for (slot, class, ranges) in packed.frames {
+        for (slot, class, lengths) in packed.frames {
             let (node, boot) = self.boots.get(slot)?;
+            let ranges = lengths.into_iter().filter_map(Length::range).collect();
             index.frames.push((node, boot, class, ranges));
         }
-        for (slot, channel, count, first, length) in packed.samples {
+        for (slot, channel, length, missing) in packed.samples {
             let (node, boot) = self.boots.get(slot)?;
-            let range = range(first, length)?;
+            let range = length.range()?;
+            let count = range.count().wrapping_sub(missing);
             index.samples.push((node, boot, channel, count, range));
         }
         Some(index)
+    }
+
+    fn bytes(&self, key: BlockKey) -> Option<&[u8]> {
+        let (page, place) = place_of(key);
+        self.pages.get(&page)?.blocks.get(place)?.as_deref()
     }
 
     /// A block has been made, or was found in the spool.
     pub fn insert(&mut self, key: BlockKey, index: &Index) {
         self.remove(key);
         let boots = &mut self.boots;
-        let frames = index
-            .frames
-            .iter()
-            .map(|(node, boot, class, ranges)| (boots.name((*node, *boot)), *class, ranges.clone()))
-            .collect();
-        let samples: Vec<_> = index
-            .samples
-            .iter()
-            .map(|&(node, boot, channel, count, range)| {
-                (
-                    boots.name((node, boot)),
-                    channel,
-                    count,
-                    range.first(),
-                    range.count(),
-                )
-            })
-            .collect();
-        for &(slot, channel, _, first, length) in &samples {
-            if let Some(range) = range(first, length) {
-                self.add_samples(key, (slot, channel), range);
-            }
-        }
+        let frames = index.frames.iter().map(|(node, boot, class, ranges)| {
+            let lengths = ranges.iter().map(|range| Length::from(*range)).collect();
+            (boots.name((*node, *boot)), *class, lengths)
+        });
+        let frames = frames.collect();
+        let samples = index.samples.iter().map(|&(node, boot, channel, count, range)| {
+            // A node that repeats itself has more samples counted than there are: that wraps, and back.
+            let missing = range.count().wrapping_sub(count);
+            (boots.name((node, boot)), channel, range.into(), missing)
+        });
         let packed = Packed {
             frames,
-            samples,
+            samples: samples.collect(),
             buries: index.buries,
-            made: index.made,
+            stand_in: index.stand_in.clone(),
         };
         let bytes = postcard::to_extend(&packed, Vec::new())
             .expect("a vector takes any length, and an index always encodes");
-        self.blocks.insert(key, bytes.into());
+        let (page, place) = place_of(key);
+        self.pages.entry(page).or_default().blocks[place] = Some(bytes.into());
+        for (slot, channel, length, _) in packed.samples {
+            if let Some(range) = length.range() {
+                self.add_samples(page, (slot, channel), range);
+            }
+        }
     }
 
-    fn add_samples(&mut self, key: BlockKey, channel: (Slot, ChannelId), range: Range) {
-        let page = self.pages.entry(page_of(key)).or_default();
+    fn add_samples(&mut self, page: PageKey, channel: (Slot, ChannelId), range: Range) {
         let bounds = self.channels.entry(channel).or_default();
-        match page.get_mut(&channel) {
-            Some((known, blocks)) => {
+        let page = self.pages.entry(page).or_default();
+        match page.channel(channel) {
+            Some((_, known, blocks)) => {
                 *blocks += 1;
                 let both = span(*known, range);
                 if both != *known {
@@ -194,7 +233,7 @@ impl Inventory {
                 }
             }
             None => {
-                page.insert(channel, (range, 1));
+                page.channels.push((channel, range, 1));
                 bounds.add(range);
             }
         }
@@ -202,23 +241,29 @@ impl Inventory {
 
     /// A block is acknowledged: the blocks that it is the tombstone of, if it is one.
     pub fn remove(&mut self, key: BlockKey) -> Option<(Epoch, Range)> {
-        let packed = unpack(&self.blocks.remove(&key)?)?;
+        let (at, place) = place_of(key);
+        let page = self.pages.get_mut(&at)?;
+        let packed = unpack(&page.blocks.get_mut(place)?.take()?)?;
         for (slot, ..) in &packed.frames {
             self.boots.release(*slot);
         }
         for &(slot, channel, ..) in &packed.samples {
-            self.remove_samples(key, (slot, channel));
+            self.remove_samples(at, (slot, channel));
             self.boots.release(slot);
+        }
+        let is_empty = |page: &Page| page.blocks.iter().all(Option::is_none);
+        if self.pages.get(&at).is_some_and(is_empty) {
+            self.pages.remove(&at);
+            self.changed.remove(&at);
         }
         packed.buries
     }
 
-    fn remove_samples(&mut self, key: BlockKey, channel: (Slot, ChannelId)) {
-        let at = page_of(key);
+    fn remove_samples(&mut self, at: PageKey, channel: (Slot, ChannelId)) {
         let Some(page) = self.pages.get_mut(&at) else {
             return;
         };
-        let Some((range, blocks)) = page.get_mut(&channel) else {
+        let Some((place, range, blocks)) = page.channel(channel) else {
             return;
         };
         *blocks -= 1;
@@ -227,11 +272,7 @@ impl Inventory {
             return;
         }
         let range = *range;
-        page.remove(&channel);
-        if page.is_empty() {
-            self.pages.remove(&at);
-            self.changed.remove(&at);
-        }
+        page.channels.swap_remove(place);
         if let Some(bounds) = self.channels.get_mut(&channel) {
             bounds.remove(range);
             if bounds.firsts.is_empty() {
@@ -249,26 +290,15 @@ impl Inventory {
             .iter()
             .filter_map(|(&(slot, channel), bounds)| Some(((self.boots.get(slot)?, channel), bounds.span()?)))
     }
-}
 
-impl Inventory {
-    fn sum_up(&mut self, (epoch, number): (Epoch, u64)) {
-        let first = BlockKey {
-            epoch,
-            sequence: number * PAGE_BLOCKS,
-        };
-        let last = BlockKey {
-            sequence: first.sequence + (PAGE_BLOCKS - 1),
-            ..first
+    fn sum_up(&mut self, at: PageKey) {
+        let Some(page) = self.pages.get_mut(&at) else {
+            return;
         };
         let mut exact: BTreeMap<(Slot, ChannelId), Range> = BTreeMap::new();
-        for packed in self
-            .blocks
-            .range(first..=last)
-            .filter_map(|(_, bytes)| unpack(bytes))
-        {
-            for (slot, channel, _, first, length) in packed.samples {
-                if let Some(range) = range(first, length) {
+        for packed in page.blocks.iter().flatten().filter_map(|bytes| unpack(bytes)) {
+            for (slot, channel, length, _) in packed.samples {
+                if let Some(range) = length.range() {
                     exact
                         .entry((slot, channel))
                         .and_modify(|known| *known = span(*known, range))
@@ -277,8 +307,7 @@ impl Inventory {
             }
         }
         for (channel, exact) in exact {
-            let page = self.pages.get_mut(&(epoch, number));
-            if let Some((known, _)) = page.and_then(|page| page.get_mut(&channel))
+            if let Some((_, known, _)) = page.channel(channel)
                 && let Some(bounds) = self.channels.get_mut(&channel)
             {
                 bounds.remove(*known);
@@ -289,12 +318,10 @@ impl Inventory {
     }
 }
 
-fn range(first: u64, length: u64) -> Option<Range> {
-    Range::new(first, first.checked_add(length)?)
-}
-
-const fn page_of(key: BlockKey) -> (Epoch, u64) {
-    (key.epoch, key.sequence / PAGE_BLOCKS)
+fn place_of(key: BlockKey) -> (PageKey, usize) {
+    let blocks = PAGE_BLOCKS as u64;
+    let place = usize::try_from(key.sequence % blocks).expect("below the number of places");
+    ((key.epoch, key.sequence / blocks), place)
 }
 
 fn unpack(bytes: &[u8]) -> Option<Packed> {
@@ -308,16 +335,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use trunnion_common::id::{BootId, NodeId};
+    use trunnion_common::sequence::Ranges;
 
     fn boot(n: u64) -> BootKey {
         (NodeId::new(1 + n % 3).unwrap(), BootId::from_u64(n))
     }
 
     fn index(boots: &[u64], first: u64) -> Index {
-        let mut index = Index {
-            made: EventTime(7),
-            ..Index::default()
-        };
+        let mut index = Index::default();
         for &n in boots {
             let (node, boot) = boot(n);
             let mut ranges = Ranges::new();

@@ -22,12 +22,17 @@
 pub mod backoff;
 pub mod block;
 pub mod clock;
+pub mod clock_source;
 pub mod clock_sync;
 pub mod command;
 pub mod config;
+pub mod decode;
+pub mod diag;
 pub mod drain;
+pub mod endpoints;
 pub mod enrolment;
 pub mod floor;
+pub mod forecast;
 pub mod gateway;
 mod http;
 pub mod intake;
@@ -36,20 +41,24 @@ pub mod line;
 pub mod metrics;
 pub mod mqtt;
 pub mod port;
+pub mod probe;
 pub mod publisher;
 pub mod retention;
 pub mod runs;
 pub mod spool;
+pub mod stand_in;
+pub mod starts;
 pub mod status;
 pub mod timekeeper;
 pub mod tls;
 mod toml_section;
 
 use crate::clock::{Clock, Now};
+use crate::clock_source::Source;
 use crate::command::record;
 use crate::config::Config;
 use crate::floor::Floor;
-use crate::gateway::{Action, Gateway, encode_message};
+use crate::gateway::{Action, Gateway};
 use crate::metrics::Metrics;
 use crate::mqtt::{Connection, MqttEvent};
 use crate::port::PortEvent;
@@ -61,10 +70,10 @@ use std::io;
 use std::sync::mpsc::TrySendError;
 use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 use trunnion_common::id::{Epoch, MasterId};
-use trunnion_common::message::Phase;
-use trunnion_common::time::EventTime;
+use trunnion_common::time::{ClockQuality, EventTime};
 
 /// Chunks of bytes from ports that may wait; beyond, ports are not read and nodes hold on to theirs.
 const PORT_EVENTS_MAX: usize = 64;
@@ -142,9 +151,12 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     loop {
         let now = clock.now();
         if quality_due <= now.mono {
-            gateway.handle_quality(clock::quality());
+            gateway.handle_quality(shell.quality());
             quality_due = now.mono + QUALITY_INTERVAL;
             shell.keep_floor(&mut gateway, now);
+            if let Some(written) = written_bytes() {
+                gateway.handle_written(written, now);
+            }
         }
         shell.perform_all(&mut gateway, now)?;
         let wake = shell.instant(gateway.next_timeout().min(quality_due));
@@ -165,17 +177,55 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     shell.stop(gateway).await
 }
 
-/// The clock floor as saved in the state directory, which must exist.
-fn open_floor(config: &Config, metrics: &Metrics) -> Result<Floor, AgentError> {
-    let (saved, damaged) = floor::open(&config.state_dir).map_err(|source| AgentError::System {
-        what: "reading the clock floor in the state directory",
-        source,
-    })?;
-    if let Some(aside) = damaged {
-        metrics.clock_floors_damaged.inc();
-        tracing::warn!(aside = %aside.display(), "the file of the clock floor was damaged and is set aside");
+const fn quality_of(source: Option<Source>) -> ClockQuality {
+    match source {
+        Some(_) => ClockQuality::Synchronised,
+        None => ClockQuality::Free,
     }
-    Ok(Floor::new(saved, tls::enrolled(&config.enrolment)))
+}
+
+/// Who synchronises the clock; whoever is asked may take a moment to answer.
+async fn ask_clock_source() -> Option<Source> {
+    tokio::task::spawn_blocking(clock_source::ask)
+        .await
+        .unwrap_or(None)
+}
+
+/// Asks again and again, until nobody wants to know.
+async fn watch_clock_source(found: watch::Sender<Option<Source>>) {
+    while !found.is_closed() {
+        tokio::time::sleep(QUALITY_INTERVAL).await;
+        let source = ask_clock_source().await;
+        if *found.borrow() != source {
+            tracing::info!(?source, "who synchronises the clock has changed");
+        }
+        found.send_replace(source);
+    }
+}
+
+/// Bytes that this process has had written to disks, as proc(5) has it; `None` where it does not say.
+fn written_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/io").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "))?;
+    line.trim().parse().ok()
+}
+
+/// The clock floor as saved in the state directory. A file that does not do is no reason not to start.
+fn open_floor(config: &Config, metrics: &Metrics) -> Floor {
+    let saved = match floor::open(&config.state_dir) {
+        Ok((saved, None)) => saved,
+        Ok((_, Some(aside))) => {
+            metrics.clock_floors_damaged.inc();
+            tracing::warn!(aside = %aside.display(), "the file of the clock floor was damaged and is set aside");
+            None
+        }
+        Err(error) => {
+            metrics.clock_floors_damaged.inc();
+            tracing::warn!(%error, directory = %config.state_dir.display(), "the clock floor cannot be read");
+            None
+        }
+    };
+    Floor::new(saved, tls::enrolled(&config.enrolment))
 }
 
 /// The doors to the outside.
@@ -191,6 +241,7 @@ struct Shell {
     events: Receiver<Event>,
     events_in: Sender<Event>,
     connection: Option<Connection>,
+    clock_source: watch::Receiver<Option<Source>>,
     tls_clock: TlsClock,
     /// The last writing of the clock floor's file.
     floor_saved: Option<tokio::task::JoinHandle<()>>,
@@ -246,10 +297,12 @@ impl Shell {
                 queue,
             ));
         }
-        let mut timekeeper = Timekeeper::new(open_floor(config, metrics)?);
+        let mut timekeeper = Timekeeper::new(open_floor(config, metrics));
         let tls_clock = TlsClock::default();
         tls_clock.set_floor(timekeeper.floor().utc());
-        timekeeper.handle_quality(clock::quality());
+        let (clock_source_in, clock_source) = watch::channel(ask_clock_source().await);
+        tokio::spawn(watch_clock_source(clock_source_in));
+        timekeeper.handle_quality(quality_of(*clock_source.borrow()));
         // Only tells whose clock it is; what it would report is reported by the gateway.
         let _ = timekeeper.observe(clock.now());
         let started = timekeeper.correct(clock.now());
@@ -258,6 +311,7 @@ impl Shell {
         gateway.restore_commands(
             record::load(&config.state_dir).map_err(system("reading the record of commands"))?,
         );
+        gateway.handle_former_starts(starts::note(&config.state_dir, master));
         let shell = Self {
             config: config.clone(),
             clock,
@@ -270,6 +324,7 @@ impl Shell {
             events,
             events_in,
             connection: None,
+            clock_source,
             tls_clock,
             floor_saved: None,
         };
@@ -318,7 +373,9 @@ impl Shell {
                     TrySendError::Disconnected(_) => "it has ended",
                 }),
             })?,
-            Action::Connect { endpoint, connection } => self.connect(endpoint, connection, now)?,
+            Action::Connect { endpoint, connection } => {
+                self.connect(endpoint, connection, gateway.will(now))?;
+            }
             Action::Subscribe => {
                 if !self.connection.as_ref().is_some_and(Connection::subscribe) {
                     // The connection is over, which its own last event says.
@@ -352,7 +409,7 @@ impl Shell {
             .is_some_and(|connection| connection.publish(kind, payload))
     }
 
-    fn connect(&mut self, endpoint: usize, number: u64, now: Now) -> Result<(), AgentError> {
+    fn connect(&mut self, endpoint: usize, number: u64, will: Vec<u8>) -> Result<(), AgentError> {
         // One client id, one connection: the former is gone before the next is made.
         self.connection = None;
         let enrolment = &self.config.enrolment;
@@ -360,7 +417,6 @@ impl Shell {
             return Ok(());
         };
         tracing::debug!(%endpoint, connection = number, "connecting");
-        let will = encode_message(&status::status(Phase::Death, now, 0, (0, 0)));
         let events = self.events_in.clone();
         let report = move |event| {
             let events = events.clone();
@@ -377,6 +433,11 @@ impl Shell {
             report,
         )?);
         Ok(())
+    }
+
+    /// What the system's clock is worth, as last heard.
+    fn quality(&self) -> ClockQuality {
+        quality_of(*self.clock_source.borrow())
     }
 
     /// Tells TLS of the clock floor, and has it written if that is due.

@@ -1,6 +1,7 @@
 //! The agent's counters, all in one place. Labels come from enumerations, never from raw text.
 
 use crate::floor::Refusal;
+use crate::forecast::Outlook;
 use crate::retention::{Decision, Usage};
 use crate::timekeeper::Timekeeper;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -10,6 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use trunnion_common::message::GatewayClock;
 use trunnion_common::reject::RejectReason;
 use trunnion_common::sample::LossCause;
@@ -77,6 +79,8 @@ pub struct Metrics {
     pub blocks_stored: Counter,
     /// Times the disk refused a commit, which is then tried again.
     pub commits_refused: Counter,
+    /// Blocks made anew of what others refer to in one that was lost.
+    pub blocks_remade: Counter,
     /// Blocks lost, each with a tombstone.
     pub blocks_lost: Family<CauseLabel, Counter>,
     /// Waveform frames left with their nodes, because there was no room for them.
@@ -99,6 +103,16 @@ pub struct Metrics {
     pub connections: Counter,
     /// Connections that failed or ended.
     pub disconnections: Counter,
+    /// Connections cut soon after they were made, several in a row: another agent uses this identity.
+    pub takeovers: Counter,
+    /// Connections given up because the collector said nothing for too long.
+    pub silences: Counter,
+    /// Times an endpoint of the collector was put out for a while after failing repeatedly.
+    pub endpoints_put_out: Counter,
+    /// Blocks not acknowledged in time, and sent again.
+    pub blocks_overdue: Counter,
+    /// Blocks that were handed to the connection as history.
+    pub history_published: Counter,
     /// Blocks not acknowledged.
     pub spool_blocks: Gauge,
     /// Bytes of those.
@@ -123,7 +137,20 @@ pub struct Metrics {
     pub clock_floor_refused: Family<ReasonLabel, Counter>,
     /// Files of the clock floor that were damaged and set aside.
     pub clock_floors_damaged: Counter,
+    /// Bytes of blocks made durable in the spool.
+    pub stored_bytes: Counter,
+    /// Seconds that the spool holds out without a collector; not a number when that is not known.
+    pub holds_seconds: Measure,
+    /// Seconds until the backlog is drained; not a number when it does not shrink.
+    pub drains_seconds: Measure,
+    /// Bytes that the agent writes in a day; not a number when that is not known.
+    pub written_per_day_bytes: Measure,
+    /// Days until the disk's rated endurance is used up; not a number when that is not known.
+    pub flash_life_days: Measure,
 }
+
+/// What is measured in fractions, or not known.
+pub type Measure = Gauge<f64, AtomicU64>;
 
 impl Metrics {
     /// The counter of this reason.
@@ -176,6 +203,24 @@ impl Metrics {
             .set(timekeeper.floor().utc().0.div_euclid(1_000_000_000));
     }
 
+    /// What is expected of spool and disk.
+    pub fn observe_outlook(&self, outlook: &Outlook) {
+        let set = |gauge: &Measure, value: Option<f64>| gauge.set(value.unwrap_or(f64::NAN));
+        set(
+            &self.holds_seconds,
+            outlook.holds.map(|holds| holds.as_secs_f64()),
+        );
+        set(
+            &self.drains_seconds,
+            outlook.drains.map(|drains| drains.as_secs_f64()),
+        );
+        set(
+            &self.written_per_day_bytes,
+            outlook.written_per_day.map(|bytes| bytes as f64),
+        );
+        set(&self.flash_life_days, outlook.flash_life_days.map(f64::from));
+    }
+
     /// What the spool takes of the disk.
     pub fn observe_spool(&self, usage: &Usage) {
         let set = |gauge: &Gauge, bytes: u64| gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -188,7 +233,32 @@ impl Metrics {
     /// What `/metrics` answers with, from now on.
     pub fn page(&self) -> Page {
         let mut registry = Registry::with_prefix("trunnion_agent");
-        let counters: [(&str, &str, &Counter); 22] = [
+        let counters: [(&str, &str, &Counter); 27] = [
+            (
+                "takeovers",
+                "Connections cut soon after they were made, several in a row: another agent uses this identity",
+                &self.takeovers,
+            ),
+            (
+                "silences",
+                "Connections given up because the collector said nothing for too long",
+                &self.silences,
+            ),
+            (
+                "endpoints_put_out",
+                "Times an endpoint was put out for a while after failing repeatedly",
+                &self.endpoints_put_out,
+            ),
+            (
+                "blocks_overdue",
+                "Blocks not acknowledged in time and sent again",
+                &self.blocks_overdue,
+            ),
+            (
+                "history_published",
+                "Blocks handed to the connection as history, repeats included",
+                &self.history_published,
+            ),
             ("clock_steps", "Times that UTC was set", &self.clock_steps),
             (
                 "clock_floors_damaged",
@@ -294,6 +364,11 @@ impl Metrics {
             self.frames_lost.clone(),
         );
         registry.register(
+            "blocks_remade",
+            "Blocks made anew of what others refer to in a lost one",
+            self.blocks_remade.clone(),
+        );
+        registry.register(
             "blocks_lost",
             "Blocks lost, with a tombstone",
             self.blocks_lost.clone(),
@@ -365,6 +440,40 @@ impl Metrics {
             "Times not taken for the clock floor",
             self.clock_floor_refused.clone(),
         );
+        registry.register_with_unit(
+            "stored",
+            "Bytes of blocks made durable in the spool",
+            Unit::Bytes,
+            self.stored_bytes.clone(),
+        );
+        for (name, help, unit, gauge) in [
+            (
+                "spool_holds",
+                "Until waveforms are evicted, without a collector, at this rate",
+                Unit::Seconds,
+                &self.holds_seconds,
+            ),
+            (
+                "spool_drains",
+                "Until the backlog is drained, at these rates",
+                Unit::Seconds,
+                &self.drains_seconds,
+            ),
+            (
+                "written_per_day",
+                "Written to disk in a day, at this rate",
+                Unit::Bytes,
+                &self.written_per_day_bytes,
+            ),
+            (
+                "flash_life",
+                "Until the disk's rated endurance is used up, at this rate",
+                Unit::Other("days".to_owned()),
+                &self.flash_life_days,
+            ),
+        ] {
+            registry.register_with_unit(name, help, unit, gauge.clone());
+        }
         registry.register("nodes", "Nodes heard in the last ten seconds", self.nodes.clone());
         Page(Arc::new(registry))
     }

@@ -26,7 +26,7 @@ use std::time::Duration;
 use trunnion_common::ack::{Ack, EPOCHS_MAX, HeldEpoch, Hello};
 use trunnion_common::block::Lane;
 use trunnion_common::frame::Class;
-use trunnion_common::id::Epoch;
+use trunnion_common::id::{Epoch, MasterId};
 use trunnion_common::sequence::{RANGES_MAX, Range};
 
 /// Most blocks of an epoch under way while nothing of it is missing at the collector: of so many
@@ -69,6 +69,8 @@ pub struct Publisher {
     turn: Turn,
     bucket: Bucket,
     window: Window,
+    /// Blocks that were not acknowledged in time, since this was last asked for.
+    overdue: u64,
     /// When the limit on history lets the next block go that it has kept back.
     history_due: Option<Duration>,
 }
@@ -110,6 +112,7 @@ impl Publisher {
             turn: Turn::new(&drain),
             bucket: Bucket::new(drain.backfill_bytes_s),
             window: Window::new(Duration::ZERO),
+            overdue: 0,
             history_due: None,
         };
         for class in Class::ALL {
@@ -464,6 +467,11 @@ impl Publisher {
         })
     }
 
+    /// How many blocks were not acknowledged in time and are sent again, since this was last asked.
+    pub const fn take_overdue(&mut self) -> u64 {
+        std::mem::replace(&mut self.overdue, 0)
+    }
+
     /// Whether blocks flow.
     pub fn is_flowing(&self) -> bool {
         self.phase == Phase::Flowing
@@ -482,9 +490,8 @@ impl Publisher {
                 held: held.ranges().take(RANGES_MAX).collect(),
                 freed_by: held.freed_by,
             });
-        Hello {
-            epochs: epochs.collect(),
-        }
+        // Whose it is and which, the gateway knows.
+        Hello::first(MasterId(0), epochs.collect())
     }
 
     /// What was under way for too long is to be sent again.
@@ -501,6 +508,7 @@ impl Publisher {
                 }
             }
         }
+        self.overdue += late.len() as u64;
         for (bytes, lane) in late {
             self.land(bytes, lane);
         }

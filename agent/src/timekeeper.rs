@@ -161,6 +161,18 @@ impl Timekeeper {
         Now { utc, ..system }
     }
 
+    /// A recent instant in the UTC that is gone by, as last looked at: one stamped before the system's
+    /// clock was set is told in the new time, and not in the old one.
+    pub fn recently(&self, system: Now) -> Now {
+        match self.offsets {
+            Some([_, offset]) => Now {
+                utc: at_mono(offset, system.mono),
+                ..system
+            },
+            None => self.correct(system),
+        }
+    }
+
     /// A collector's acknowledgement said that it is `utc`; `system` is when it came.
     ///
     /// What takes long on the way says too little: of two that are less than [`YIELD`] apart, the later
@@ -300,6 +312,18 @@ mod tests {
             assert_eq!(gateway.look(), None);
         }
         assert_eq!(gateway.keeper.steps(), 0);
+    }
+
+    #[test]
+    fn what_was_stamped_before_a_step_is_told_in_the_new_time() {
+        let mut gateway = Gateway::new(-DAY);
+        gateway.keeper.handle_quality(ClockQuality::Synchronised);
+        gateway.look();
+        let stamped = gateway.system();
+        gateway.off = 0;
+        gateway.look();
+        let truth = TRUTH.plus_nanos(stamped.mono.as_nanos() as i64);
+        assert_eq!(gateway.keeper.recently(stamped).utc, truth);
     }
 
     #[test]

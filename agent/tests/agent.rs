@@ -2,6 +2,9 @@
 //! mutual TLS.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+#[path = "agent/tools.rs"]
+mod tools;
+
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -404,6 +407,8 @@ fn frames_reach_the_collector_once_across_a_restart() {
         node.await_acknowledged(400);
     });
 
+    // The farewell is on its way when the agent has stopped.
+    await_true(|| journal.lock().unwrap().phases.last() == Some(&Phase::Death));
     let journal = journal.lock().unwrap();
     let sequences: Vec<u64> = journal.waveforms.iter().map(|(sequence, _)| *sequence).collect();
     assert_eq!(sequences, (0..400).collect::<Vec<u64>>());

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `GET /api/v1/assets` | assets, points, channels, each asset with its grade | [`asset`] |
 //! | `GET /api/v1/advisories` | what people are told | [`advisory`] |
+//! | `GET /api/v1/alarms` | what nodes raised | [`alarm`] |
 //! | `GET /api/v1/series` | names of series, or a part of one | [`series`] |
 //! | `GET /api/v1/ledger` | where every sample went | [`ledger`] |
 //! | `GET /api/v1/gateways` | who delivers | [`gateway`] |
@@ -15,6 +16,7 @@
 //! and say `truncated` when there is more. An error is `{"error": {"code": ..., "message": ...}}`.
 
 pub mod advisory;
+pub mod alarm;
 pub mod asset;
 mod error;
 pub mod gateway;
@@ -91,6 +93,7 @@ impl Api {
         Router::new()
             .route("/api/v1/assets", get(asset::list))
             .route("/api/v1/advisories", get(advisory::list))
+            .route("/api/v1/alarms", get(alarm::list))
             .route("/api/v1/series", get(series::read))
             .route("/api/v1/ledger", get(ledger::read))
             .route("/api/v1/gateways", get(gateway::list))

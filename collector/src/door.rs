@@ -17,6 +17,7 @@
 //! What the door does not do: it does not look into payloads, and it promises nothing about delivery.
 
 pub(crate) mod credentials;
+mod examination;
 mod filter;
 mod identity;
 mod limit;
@@ -44,6 +45,7 @@ use trunnion_common::id::GatewayId;
 use turn::Turns;
 
 pub use credentials::CredentialsError;
+pub use examination::{Examined, examine};
 pub use filter::client_id;
 pub use limit::Rate;
 pub use refusal::{Refusal, RefusalReason};

@@ -15,13 +15,14 @@
 mod admission;
 pub mod dedup;
 mod gateways;
+mod hello;
 
 pub use gateways::{GATEWAYS_MAX, Gateway, Gateways};
 
 use crate::command::signer::Sign;
 use crate::command::{Desk, LOOK_INTERVAL, Step, Wanted};
 use crate::journal::{Entry, Journal, JournalError, Position};
-use crate::metrics::{Metrics, Reason};
+use crate::metrics::{Cause, Metrics, Reason};
 use crate::settings::Settings;
 use admission::{Admission, Decision};
 use gateways::Word;
@@ -391,6 +392,9 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
                     cause = cause.label(),
                     "blocks are lost"
                 );
+                let cause = cause.label();
+                let counter = self.metrics.blocks_lost.get_or_create(&Cause { cause });
+                counter.inc_by(blocks.count());
             }
             self.journal.append(entry);
         }
@@ -547,7 +551,7 @@ mod tests {
     use trunnion_common::ack::{HeldEpoch, Hello};
     use trunnion_common::block::{Envelope, Kind as BlockKind, Lane};
     use trunnion_common::codec::crc32c;
-    use trunnion_common::id::{JournalId, Name};
+    use trunnion_common::id::{JournalId, MasterId, Name};
     use trunnion_common::message::{CommandOutcome, CommandResult, GatewaySettings, GatewayStatus, Phase};
     use trunnion_common::reject::{Reject, RejectReason};
     use trunnion_common::sample::LossCause;
@@ -875,13 +879,11 @@ mod tests {
             held: Ranges::from_slice(ranges).unwrap(),
             freed_by: None,
         };
-        let hello = Hello {
-            epochs: heapless::Vec::from_slice(&[
-                held(EPOCH, 4, &[Range::new(3, 4).unwrap()]),
-                held(Epoch(2), 0, &[]),
-            ])
-            .unwrap(),
-        };
+        let epochs = [
+            held(EPOCH, 4, &[Range::new(3, 4).unwrap()]),
+            held(Epoch(2), 0, &[]),
+        ];
+        let hello = Hello::first(MasterId(1), heapless::Vec::from_slice(&epochs).unwrap());
         let hello = message(&gateway("gw-1"), Kind::Hello, encoded(&hello));
         let played = play(vec![Some(block(0)), None, Some(hello), None]);
         let acks = played.acks();
@@ -941,6 +943,8 @@ mod tests {
                 nodes: 3,
                 spool_blocks: 4,
                 spool_bytes: 5,
+                life: 1,
+                connection: 1,
                 health: trunnion_common::message::GatewayHealth::default(),
             };
             Some(message(&gateway("gw-2"), Kind::Status, encoded(&status)))

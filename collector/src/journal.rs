@@ -34,7 +34,7 @@ use segment::{Group, Seal};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use trunnion_common::id::{Epoch, GatewayId, JournalId};
+use trunnion_common::id::{Epoch, GatewayId, JournalId, MasterId};
 use trunnion_common::message::{Command, CommandResult};
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::Range;
@@ -405,6 +405,13 @@ pub enum Entry {
         /// Which.
         epoch: Epoch,
     },
+    /// Starts of an agent that a later one has named as those before it.
+    Superseded {
+        /// Whose.
+        gateway: GatewayId,
+        /// Which, oldest first.
+        starts: Vec<MasterId>,
+    },
     /// A gateway was, or is about to be, told to do something.
     Command {
         /// Which.
@@ -721,10 +728,16 @@ mod tests {
                 },
                 Entry::Tick,
             ],
-            vec![Entry::Settings {
-                effective: NOW.plus_nanos(-5),
-                text: "waiting_bytes_max = 1".to_owned(),
-            }],
+            vec![
+                Entry::Settings {
+                    effective: NOW.plus_nanos(-5),
+                    text: "waiting_bytes_max = 1".to_owned(),
+                },
+                Entry::Superseded {
+                    gateway: gateway(),
+                    starts: vec![MasterId(1), MasterId(2)],
+                },
+            ],
         ];
         let mut end = journal.end();
         for (n, group) in groups.iter().enumerate() {

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use trunnion_common::block::{Holding, Tombstone};
 use trunnion_common::frame::Status;
-use trunnion_common::id::{BootId, ChannelId, GatewayId, NodeId};
+use trunnion_common::id::{BootId, ChannelId, Epoch, GatewayId, NodeId};
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::Range;
 use trunnion_common::time::EventTime;
@@ -160,7 +160,14 @@ impl Ledger {
     }
 
     /// The agent says what node and agent hold: everything below its `produced` can be judged.
-    pub fn observe_holding(&mut self, gateway: &GatewayId, holding: &Holding, now: EventTime) {
+    /// `block` is where it stands, by epoch and sequence: of one epoch the later one is the newer.
+    pub fn observe_holding(
+        &mut self,
+        gateway: &GatewayId,
+        block: (Epoch, u64),
+        holding: &Holding,
+        now: EventTime,
+    ) {
         self.unnamed
             .retain(|unnamed| unnamed.samples_max > 0 && now.nanos_since(unnamed.since) < UNNAMED_FOR);
         let mut losses = std::mem::take(&mut self.unnamed);
@@ -168,9 +175,13 @@ impl Ledger {
             let key = (holding.node, holding.boot, report.channel);
             let ended = self.ended(key);
             let account = self.account(key);
-            if report.produced < account.cut {
+            let is_overtaken = account
+                .reported
+                .is_some_and(|(epoch, sequence)| epoch == block.0 && block.1 < sequence);
+            if report.produced < account.cut || is_overtaken {
                 continue; // An older report that came late.
             }
+            account.reported = Some(block);
             account.cut = report.produced;
             account.at_node = Range::new(report.at_node, report.produced);
             account.at_agent = report.at_agent;
@@ -300,6 +311,8 @@ struct Account {
     cut: u64,
     at_node: Option<Range>,
     at_agent: Option<Range>,
+    /// The block of the last report.
+    reported: Option<(Epoch, u64)>,
     /// Counted by the node, since its boot.
     node_drops: BTreeMap<LossCause, u64>,
     /// Counted by the agent.
@@ -454,7 +467,7 @@ mod tests {
     use proptest::prelude::*;
     use trunnion_common::block::ChannelHolding;
     use trunnion_common::frame::{ChannelStatus, ResetCause};
-    use trunnion_common::id::{Epoch, Name};
+    use trunnion_common::id::Name;
 
     fn gateway() -> GatewayId {
         GatewayId {
@@ -506,7 +519,7 @@ mod tests {
     }
 
     fn observe_holding(ledger: &mut Ledger, holding: &Holding) {
-        ledger.observe_holding(&gateway(), holding, EventTime(0));
+        ledger.observe_holding(&gateway(), (Epoch(1), 0), holding, EventTime(0));
     }
 
     /// (produced, stored, lost, pending, unexplained)
@@ -540,6 +553,23 @@ mod tests {
         assert_eq!(sums(&mut ledger, 1), (300, 200, 0, 100, 0));
         ledger.store(key(1), range(100, 200));
         assert_eq!(sums(&mut ledger, 1), (300, 300, 0, 0, 0));
+    }
+
+    #[test]
+    fn a_report_that_its_successor_overtook_says_nothing_any_more() {
+        let mut ledger = Ledger::default();
+        ledger.store(key(1), range(0, 100));
+        let report = |ledger: &mut Ledger, epoch, sequence, at_agent| {
+            let holding = holding(1, 120, 120, at_agent);
+            ledger.observe_holding(&gateway(), (Epoch(epoch), sequence), &holding, EventTime(0));
+        };
+        ledger.refuse(key(1), range(100, 120));
+        report(&mut ledger, 1, 8, None);
+        report(&mut ledger, 1, 7, Some(range(100, 140)));
+        let at_agent = |ledger: &Ledger| ledger.accounts[&key(1)].at_agent;
+        assert_eq!(at_agent(&ledger), None);
+        report(&mut ledger, 2, 0, Some(range(100, 140)));
+        assert!(at_agent(&ledger).is_some(), "another epoch counts anew");
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! same code runs live, after a restart and in a replay.
 
 pub mod advisory;
+pub mod alarm;
 pub mod api;
 pub mod bearing;
 pub mod broker;
@@ -20,6 +21,7 @@ pub mod checkpoint;
 pub mod command;
 pub mod config;
 pub mod dead_letter;
+pub mod derived;
 pub mod detection;
 pub mod door;
 pub mod features;

@@ -15,6 +15,13 @@ pub struct Reason {
     pub reason: &'static str,
 }
 
+/// A cause of loss out of the contract's list.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct Cause {
+    /// The list's label.
+    pub cause: &'static str,
+}
+
 /// Every figure on `/metrics`. Cloning shares the figures.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -39,6 +46,8 @@ pub struct Metrics {
     pub bytes_committed: Counter,
     /// Blocks that came again and were recognised.
     pub blocks_duplicated: Counter,
+    /// Blocks that neither their gateway nor the journal has any more, by cause.
+    pub blocks_lost: Family<Cause, Counter>,
     /// Messages refused before the journal.
     pub messages_rejected: Family<Reason, Counter>,
     /// Frames that came again and were recognised.
@@ -140,6 +149,11 @@ impl Default for Metrics {
                 Unit::Bytes
             ),
             blocks_duplicated: register!(Counter::default(), "blocks_duplicated", "Blocks that came again"),
+            blocks_lost: register!(
+                Family::default(),
+                "blocks_lost",
+                "Blocks that neither their gateway nor the journal has"
+            ),
             messages_rejected: register!(
                 Family::default(),
                 "messages_rejected",

@@ -14,6 +14,8 @@
 //! | memory | bound | what happens there |
 //! |---|---|---|
 //! | frames and readings that wait | [`crate::settings::Settings::waiting_bytes_max`] | the oldest becomes a dead letter |
+//! | how long they wait | [`OVERDUE_NS`] | placed by their arrival, as history; without a channel table a dead letter |
+//! | features of agents that wait | [`crate::derived::WAITING_MAX`] | the oldest is given up, counted |
 //! | clock fixes per boot | [`FIXES_MAX`] | the oldest but the first is forgotten |
 //! | channel tables per boot | [`TABLES_MAX`] | the oldest is forgotten |
 //! | boots per node | [`dedup::BOOTS_MAX`](crate::ingest::dedup::BOOTS_MAX) | the one heard of longest ago is forgotten |
@@ -23,6 +25,8 @@
 
 mod counters;
 mod firing;
+mod overdue;
+mod reports;
 mod runner;
 #[cfg(test)]
 pub(crate) mod script;
@@ -31,10 +35,13 @@ mod tests;
 mod waiting;
 
 pub use counters::Counters;
+pub use overdue::OVERDUE_NS;
 pub use runner::{RunError, Runner};
 
 use crate::advisory::{Advisories, AdvisoryChange};
+use crate::alarm::AlarmRow;
 use crate::dead_letter::{DeadLetter, DeadReason};
+use crate::derived::{self, DerivedRow};
 use crate::detection::Detector;
 use crate::features::Analyzer;
 use crate::fleet::Fleet;
@@ -50,7 +57,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use trunnion_common::block::{BODY_MAX, Block, Body, Lane, Readings};
 use trunnion_common::frame::{ChannelDescriptor, Class, FRAME_MAX, Header, Payload, RawFrame};
-use trunnion_common::id::{BootId, ChannelId, GatewayId, NodeId};
+use trunnion_common::id::{BootId, ChannelId, Epoch, GatewayId, NodeId};
 use trunnion_common::reject::RejectReason;
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::Range;
@@ -77,6 +84,10 @@ const SAMPLE_BYTES_MIN: u64 = 2;
 pub enum Output {
     /// A window fired.
     Features(FeatureRow),
+    /// An agent's features of a stretch have found their place.
+    Derived(DerivedRow),
+    /// An agent told of a node's alarm.
+    Alarm(AlarmRow),
     /// An advisory changed.
     Advisory(AdvisoryChange),
     /// A row of the ledger changed.
@@ -126,6 +137,11 @@ pub struct PipelineState {
     advisories: BTreeMap<(String, String), Advisories>,
     fleets: BTreeMap<EventTime, String>,
     counters: Counters,
+    derived: derived::WaitingRoom,
+    /// How long the collector has been at work ([`overdue`]), and when it last looked for samples that
+    /// have waited too long.
+    elapsed_ns: i64,
+    overdue_looked: i64,
 }
 
 /// A channel of a node, and whether its samples are history: live and backfill progress apart.
@@ -197,10 +213,12 @@ impl Pipeline {
 
     /// Takes the next commit in; returns what follows from it, in a fixed order.
     pub fn apply(&mut self, commit: &Commit) -> Vec<Output> {
+        self.count_elapsed(commit.time);
         self.state.now = self.state.now.max(commit.time);
         for (position, entry) in &commit.entries {
             self.handle_entry(*position, entry);
         }
+        self.settle_overdue();
         self.fire_idle();
         self.state.position = commit.end;
         let changes = self.state.ledger.poll_changes();
@@ -237,8 +255,11 @@ impl Pipeline {
                 let bytes = blocks.count().saturating_mul(BODY_MAX as u64);
                 self.lose_unnamed(gateway, None, *cause, bytes);
             }
-            Entry::EpochClosed { .. } | Entry::Command { .. } | Entry::CommandResult { .. } | Entry::Tick => {
-            }
+            Entry::EpochClosed { .. }
+            | Entry::Superseded { .. }
+            | Entry::Command { .. }
+            | Entry::CommandResult { .. }
+            | Entry::Tick => {}
         }
     }
 
@@ -248,9 +269,13 @@ impl Pipeline {
             position,
             item: 0,
             backfill: false,
+            arrival: self.state.now,
+            since: self.state.elapsed_ns,
         };
+        let mut key = (Epoch(0), 0);
         let body = match Block::parse(bytes).and_then(|block| {
             origin.backfill = block.lane() == Lane::Backfill;
+            key = (block.envelope.epoch, block.envelope.sequence);
             block.decode()
         }) {
             Ok(body) => body,
@@ -261,7 +286,10 @@ impl Pipeline {
                 for (item, record) in records.enumerate() {
                     origin.item = item as u32;
                     match record {
-                        Ok(record) => self.handle_frame(&origin, record.fix, record.frame),
+                        Ok(record) => {
+                            origin.arrival = record.arrival;
+                            self.handle_frame(&origin, record.fix, record.frame);
+                        }
                         Err(reason) => self.refuse_unnamed(&origin, None, reason, bytes),
                     }
                 }
@@ -269,6 +297,16 @@ impl Pipeline {
             Body::Readings(readings) => self.handle_readings(&origin, readings),
             Body::ClockFix(fix) => self.handle_fix(fix),
             Body::Gap(gap) => {
+                // Samples that are missing for it have a name. Their node does not count them as dropped: it
+                // had handed them over, to an agent that has lost them.
+                let unseen = self
+                    .state
+                    .frames
+                    .unseen(gap.node, gap.boot, gap.class, &gap.ranges);
+                if unseen > 0 {
+                    let bytes = unseen.saturating_mul(FRAME_MAX as u64);
+                    self.lose_unnamed(gateway, Some((gap.node, gap.boot)), gap.cause, bytes);
+                }
                 self.fill_frames(gateway, (gap.node, gap.boot), gap.class, &gap.ranges);
             }
             Body::Tombstone(tombstone) => {
@@ -280,7 +318,8 @@ impl Pipeline {
                     self.fill_frames(gateway, (*node, *boot), *class, ranges);
                 }
             }
-            Body::Derived(_) | Body::Advisory(_) => self.state.counters.reports_kept += 1,
+            Body::Derived(records) => self.handle_derived(&mut origin, records, bytes),
+            Body::Advisory(records) => self.handle_alarms(&mut origin, records, bytes),
             Body::Describe(_) => {}
             Body::Status(records) => {
                 for (item, record) in records.enumerate() {
@@ -290,7 +329,7 @@ impl Pipeline {
                             self.note_boot((holding.node, holding.boot));
                             self.state
                                 .ledger
-                                .observe_holding(gateway, &holding, self.state.now);
+                                .observe_holding(gateway, key, &holding, self.state.now);
                         }
                         Err(reason) => self.bury(&origin, DeadReason::Rejected(reason), bytes),
                     }
@@ -700,6 +739,7 @@ impl Pipeline {
 
     /// Tries again what waited of a boot.
     fn release(&mut self, source: (NodeId, BootId)) {
+        self.release_derived(source);
         for held in self.state.waiting.take(source) {
             let missing = match &held.content {
                 Content::Frame { fix, bytes } => self.take_frame(&held.origin, *fix, bytes),

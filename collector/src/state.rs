@@ -6,14 +6,18 @@
 //! Readers ([`StateReader`]) have connections of their own and see whole batches only.
 
 mod reader;
+mod reports;
 
 pub use reader::{
     AssetSummary, ChannelSummary, DeadLetterRow, LatencyPercentiles, Progress, SeriesName, SeriesQuery,
-    SeriesValue, StateReader,
+    SeriesValue, Source, StateReader,
 };
+pub use reports::{ALARMS_MAX, Alarm};
 
 use crate::advisory::Advisory;
+use crate::alarm::AlarmRow;
 use crate::dead_letter::DeadLetter;
+use crate::derived::DerivedRow;
 use crate::journal::Position;
 use crate::ledger::LedgerRow;
 use rusqlite::{Connection, Transaction, params};
@@ -23,7 +27,7 @@ use trunnion_common::id::JournalId;
 use trunnion_common::time::EventTime;
 
 /// Version of the tables; another one is refused rather than guessed at.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 
 /// Bytes of dead payloads kept; beyond, the oldest goes (the journal has it still).
 pub const DEAD_LETTER_BYTES_MAX: i64 = 64 << 20;
@@ -108,6 +112,10 @@ pub struct FleetRow {
 pub struct Batch {
     /// Fired windows.
     pub features: Vec<FeatureRow>,
+    /// Stretches that agents computed features of.
+    pub derived: Vec<DerivedRow>,
+    /// Alarms of nodes as they were told.
+    pub alarms: Vec<AlarmRow>,
     /// Advisories as they are now.
     pub advisories: Vec<Advisory>,
     /// Ledger rows as they are now.
@@ -193,7 +201,8 @@ impl State {
         let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match found {
             0 => connection.execute_batch(&format!(
-                "BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;"
+                "BEGIN IMMEDIATE; {TABLES} {} PRAGMA user_version = {SCHEMA}; COMMIT;",
+                reports::TABLES
             ))?,
             SCHEMA => {}
             found => return Err(StateError::Schema { found }),
@@ -231,6 +240,12 @@ impl State {
         for row in &batch.features {
             write_features(&transaction, row, batch.published)?;
         }
+        for row in &batch.derived {
+            reports::write_derived(&transaction, row)?;
+        }
+        for row in &batch.alarms {
+            reports::write_alarm(&transaction, row)?;
+        }
         for advisory in &batch.advisories {
             write_advisory(&transaction, advisory)?;
         }
@@ -265,6 +280,7 @@ impl State {
             )?;
             evict_windows(&transaction, batch.now)?;
             evict_advisories(&transaction, ADVISORIES_CLEARED_MAX)?;
+            reports::evict_alarms(&transaction, ALARMS_MAX)?;
         }
         Ok(transaction.commit()?)
     }
@@ -315,13 +331,20 @@ CREATE TABLE asset(asset TEXT PRIMARY KEY, name TEXT NOT NULL, site TEXT NOT NUL
 CREATE TABLE counter(label TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
-fn write_features(to: &Transaction<'_>, row: &FeatureRow, published: EventTime) -> Result<(), StateError> {
-    let key = &row.series;
+/// The row of a channel, which is made if it is not there.
+fn channel_id(to: &Transaction<'_>, key: &SeriesKey) -> Result<i64, StateError> {
     to.prepare_cached("INSERT OR IGNORE INTO channel(asset, point, channel) VALUES (?1, ?2, ?3)")?
         .execute(params![key.asset, key.point, key.channel])?;
-    let channel: i64 = to
+    Ok(to
         .prepare_cached("SELECT id FROM channel WHERE asset = ?1 AND point = ?2 AND channel = ?3")?
-        .query_row(params![key.asset, key.point, key.channel], |row| row.get(0))?;
+        .query_row(params![key.asset, key.point, key.channel], |row| row.get(0))?)
+}
+
+fn write_features(to: &Transaction<'_>, row: &FeatureRow, published: EventTime) -> Result<(), StateError> {
+    let channel = channel_id(to, &row.series)?;
+    if row.decided {
+        reports::clear_derived(to, channel, row.start, row.end)?;
+    }
     // A replay must not make a window look published later than it was; a correction is news.
     to.prepare_cached(
         "INSERT INTO window(channel, start, end, coverage, decided, revision, backfill, published)
@@ -448,9 +471,9 @@ fn evict_advisories(to: &Transaction<'_>, most: u32) -> Result<(), StateError> {
 /// window, if that is earlier.
 fn evict_windows(to: &Transaction<'_>, now: EventTime) -> Result<(), StateError> {
     let newest: Option<i64> = to.query_row("SELECT max(end) FROM window", [], |row| row.get(0))?;
-    let oldest = now
-        .min(EventTime(newest.unwrap_or(i64::MAX)))
-        .plus_nanos(-SERIES_KEPT_NS);
+    let newest = now.min(EventTime(newest.unwrap_or(i64::MAX)));
+    let oldest = newest.plus_nanos(-SERIES_KEPT_NS);
+    reports::evict_derived(to, newest)?;
     to.execute(
         "DELETE FROM value WHERE series IN (SELECT id FROM series) AND start < ?1",
         [oldest.0],
@@ -564,6 +587,8 @@ mod tests {
             payload: vec![1, 2, 3],
         };
         let batch = Batch {
+            derived: Vec::new(),
+            alarms: Vec::new(),
             features: vec![
                 features("fan", 0, 1.0),
                 features("fan", 10, 2.0),

@@ -3,7 +3,7 @@
 //! A PUBACK promises nothing (it only opens the next window of flow). The agent deletes a block when
 //! an [`Ack`] covers it, or when it is evicted with a flushed tombstone; nothing else frees a block.
 
-use crate::id::{Epoch, JournalId};
+use crate::id::{Epoch, JournalId, MasterId};
 use crate::sequence::{RANGES_MAX, Ranges, SequenceSet};
 use crate::time::EventTime;
 use heapless::Vec;
@@ -39,11 +39,37 @@ pub struct Ack {
 /// Most epochs that an agent can hold: one per start that left something behind.
 pub const EPOCHS_MAX: usize = 64;
 
+/// Former starts that a [`Hello`] names: so many restarts may lie between a Hello that a network held
+/// up and the one that is heard in its place.
+pub const FORMER_STARTS_MAX: usize = 16;
+
 /// Agent to collector, once per connection after SUBACK of the ack topic: every epoch still held.
+///
+/// A Hello closes epochs, so that one which the network held up must not be mistaken for news. Those of
+/// one start are told apart by `number`, and each start names those before it, whose Hellos count no
+/// more from then on.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Hello {
     /// The epochs; one no longer listed is closed.
     pub epochs: Vec<HeldEpoch, EPOCHS_MAX>,
+    /// The start of the agent that says it.
+    pub start: MasterId,
+    /// Its number among those of the start: later ones have higher ones.
+    pub number: u32,
+    /// Starts of the same agent before this one, newest first.
+    pub former: Vec<MasterId, FORMER_STARTS_MAX>,
+}
+
+impl Hello {
+    /// The first one of a start that knows of no others.
+    pub const fn first(start: MasterId, epochs: Vec<HeldEpoch, EPOCHS_MAX>) -> Self {
+        Self {
+            epochs,
+            start,
+            number: 0,
+            former: Vec::new(),
+        }
+    }
 }
 
 /// One epoch of a [`Hello`].

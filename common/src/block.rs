@@ -17,11 +17,12 @@
 //! | 33 | body | |
 //!
 //! The gateway is not in it: it comes from the certificate-bound topic. Bodies are postcard; the body
-//! of [`Kind::Frames`] and [`Kind::Status`] is records back to back until it ends ([`Records`]).
+//! of [`Kind::Frames`], [`Kind::Derived`], [`Kind::Advisory`] and [`Kind::Status`] is records back to
+//! back until it ends ([`Records`]).
 
 use crate::codec::crc32c_parts;
 use crate::feature::FeatureKind;
-use crate::frame::{Class, FEATURES_MAX};
+use crate::frame::{Class, EventKind, FEATURES_MAX, Severity};
 use crate::id::{BootId, CHANNELS_MAX, ChannelId, Epoch, NodeId};
 use crate::quantity::Unit;
 use crate::reject::RejectReason;
@@ -41,6 +42,8 @@ pub const ENVELOPE_BYTES: usize = 33;
 
 /// Most bytes of a body. An agent closes blocks at 64 KiB; the rest is room for later ones.
 pub const BODY_MAX: usize = 1 << 20;
+
+const LANE_AT: usize = 20;
 
 const CRC_AT: usize = 29;
 
@@ -75,9 +78,9 @@ pub enum Kind {
     Gap = 4,
     /// One [`Tombstone`].
     Tombstone = 5,
-    /// One [`Derived`].
+    /// [`Derived`]s.
     Derived = 6,
-    /// One [`LocalAdvisory`].
+    /// [`LocalAdvisory`]s.
     Advisory = 7,
     /// One [`GatewayDescribe`].
     Describe = 8,
@@ -151,7 +154,7 @@ impl Envelope {
         bytes[0..4].copy_from_slice(&MAGIC.to_le_bytes());
         bytes[4..12].copy_from_slice(&self.epoch.0.to_le_bytes());
         bytes[12..20].copy_from_slice(&self.sequence.to_le_bytes());
-        bytes[20] = self.lane;
+        bytes[LANE_AT] = self.lane;
         bytes[21] = self.kind;
         bytes[22] = self.codec;
         bytes[23..25].copy_from_slice(&self.body_version.to_le_bytes());
@@ -159,6 +162,22 @@ impl Envelope {
         let crc = crc32c_parts(&[&bytes[..CRC_AT], body]);
         bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         bytes
+    }
+}
+
+/// The lane of a whole block that has been checked before; `None` when it is too short for an envelope.
+pub fn lane(block: &[u8]) -> Option<Lane> {
+    let head = block.get(..ENVELOPE_BYTES)?;
+    Some(Lane::from_number(head[LANE_AT]))
+}
+
+/// Puts a whole block that has been checked before into another lane, and corrects its checksum; what is
+/// too short for an envelope is left alone.
+pub fn set_lane(block: &mut [u8], lane: Lane) {
+    if let Some((head, body)) = block.split_at_mut_checked(ENVELOPE_BYTES) {
+        head[LANE_AT] = lane as u8;
+        let crc = crc32c_parts(&[&head[..CRC_AT], body]);
+        head[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
     }
 }
 
@@ -195,7 +214,7 @@ impl<'a> Block<'a> {
         let envelope = Envelope {
             epoch: Epoch(u64_at(4)),
             sequence: u64_at(12),
-            lane: head[20],
+            lane: head[LANE_AT],
             kind: head[21],
             codec: head[22],
             body_version: u16_at(23),
@@ -232,8 +251,8 @@ impl<'a> Block<'a> {
                 Kind::ClockFix => Body::ClockFix(one(self.body)?),
                 Kind::Gap => Body::Gap(one(self.body)?),
                 Kind::Tombstone => Body::Tombstone(one(self.body)?),
-                Kind::Derived => Body::Derived(one(self.body)?),
-                Kind::Advisory => Body::Advisory(one(self.body)?),
+                Kind::Derived => Body::Derived(Records::new(self.body)),
+                Kind::Advisory => Body::Advisory(Records::new(self.body)),
                 Kind::Describe => Body::Describe(one(self.body)?),
                 Kind::Status => Body::Status(Records::new(self.body)),
             },
@@ -259,9 +278,9 @@ pub enum Body<'a> {
     /// Blocks that will never come.
     Tombstone(Tombstone),
     /// Features computed at the agent.
-    Derived(Derived),
-    /// An advisory raised at the agent.
-    Advisory(LocalAdvisory),
+    Derived(Records<'a, Derived>),
+    /// Alarms of nodes, as the agent keeps them.
+    Advisory(Records<'a, LocalAdvisory>),
     /// What the gateway is.
     Describe(GatewayDescribe),
     /// What the agent holds.
@@ -379,7 +398,8 @@ pub struct Tombstone {
     pub samples: Vec<(NodeId, BootId, ChannelId, u64), TOMBSTONE_CHANNELS_MAX>,
 }
 
-/// Features that the agent computed, so that they outlive the waveform. Outside the ledger.
+/// Features that the agent computed over consecutive samples, so that they outlive the waveform.
+/// Outside the ledger.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Derived {
     /// Whose samples.
@@ -392,23 +412,42 @@ pub struct Derived {
     pub first_sample: u64,
     /// How many samples went in.
     pub count: u32,
-    /// The features.
+    /// The features, in the channel's unit where they have one.
     pub features: Vec<(FeatureKind, f32), FEATURES_MAX>,
+    /// The node's clock at the first sample.
+    pub ticks: NodeTicks,
+    /// Number of the clock fix in force when the first sample was taken in, as in a [`FrameRecord`].
+    pub fix: u32,
+    /// Which [`crate::frame::Describe`] explains it.
+    pub revision: u16,
 }
 
-/// An advisory that the agent raised while the collector was out of reach. Outside the ledger.
+/// An alarm of a node as the agent keeps it: all events of one kind on one channel since the first of
+/// them, so that it takes the same room however often it repeats. It is told again whenever more is
+/// known; (node, channel, kind, raised) says which is meant, and the highest count is the latest.
+/// Outside the ledger.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct LocalAdvisory {
-    /// Whose samples showed it.
+    /// Whose event it was.
     pub node: NodeId,
-    /// Of which boot.
+    /// The latest boot that reported it.
     pub boot: BootId,
-    /// Of which channel.
-    pub channel: ChannelId,
-    /// When the agent raised it.
+    /// On which channel, if on one.
+    pub channel: Option<ChannelId>,
+    /// When the agent heard of it for the first time, by the gateway's clock.
     pub raised: EventTime,
-    /// What it saw.
+    /// What was seen, where the agent knows it.
     pub evidence: Vec<(FeatureKind, f32), FEATURES_MAX>,
+    /// What happened; `None` when alarms of several kinds were folded into one for want of room.
+    pub kind: Option<EventKind>,
+    /// How much it matters.
+    pub severity: Severity,
+    /// When the agent heard of it last.
+    pub last: EventTime,
+    /// How often it happened, by the node's own counts.
+    pub repeats: u32,
+    /// The latest event's number: a limit's value, an error code.
+    pub value: f32,
 }
 
 /// What a gateway is, once per agent start.

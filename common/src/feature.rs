@@ -1,6 +1,7 @@
 //! Condition-monitoring features on slices of f32: one code for node, gateway and collector.
 
 pub mod envelope;
+pub mod moments;
 pub mod statistics;
 
 use serde::{Deserialize, Serialize};

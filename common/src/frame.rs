@@ -230,6 +230,17 @@ pub enum Severity {
     Alarm,
 }
 
+impl Severity {
+    /// The name in the API.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Alarm => "alarm",
+        }
+    }
+}
+
 /// What happened at a node. Appended to, never reordered.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum EventKind {
@@ -249,6 +260,22 @@ pub enum EventKind {
     BrownOut,
     /// A second master polled this node.
     SecondMaster,
+}
+
+impl EventKind {
+    /// The name in the API.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Boot => "boot",
+            Self::SensorLost => "sensor_lost",
+            Self::SensorBack => "sensor_back",
+            Self::LimitExceeded => "limit_exceeded",
+            Self::LimitCleared => "limit_cleared",
+            Self::Panicked => "panicked",
+            Self::BrownOut => "brown_out",
+            Self::SecondMaster => "second_master",
+        }
+    }
 }
 
 /// Something happened at a node.

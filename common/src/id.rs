@@ -133,7 +133,7 @@ impl LineAddress {
 }
 
 /// One start of one agent, as the master of its lines: a node obeys one master at a time.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct MasterId(pub u64);
 
 /// One start of one spool chain: block sequences count from 0 within it, and it is never reused.

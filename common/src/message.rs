@@ -45,6 +45,11 @@ pub struct GatewayStatus {
     pub spool_blocks: u64,
     /// Bytes in the spool.
     pub spool_bytes: u64,
+    /// Drawn at the agent's start. With the connection's number it says which death belongs to which
+    /// birth: a last will may come after the next connection's birth.
+    pub life: u64,
+    /// Number of the connection in that life.
+    pub connection: u64,
     /// How the gateway fares, and for how long.
     pub health: GatewayHealth,
 }

@@ -77,6 +77,19 @@ impl Unit {
         }
     }
 
+    /// What values in this unit are multiplied with to be in `other`; none when they measure different
+    /// things.
+    pub fn factor_to(self, other: Self) -> Option<f64> {
+        /// Metres per second squared (ISO 80000-3).
+        const STANDARD_GRAVITY: f64 = 9.806_65;
+        match (self, other) {
+            (Self::StandardGravity, Self::MetrePerSecondSquared) => Some(STANDARD_GRAVITY),
+            (Self::MetrePerSecondSquared, Self::StandardGravity) => Some(1.0 / STANDARD_GRAVITY),
+            _ if self == other => Some(1.0),
+            _ => None,
+        }
+    }
+
     /// As written in the fleet file and shown to people.
     pub const fn symbol(self) -> &'static str {
         match self {

@@ -294,6 +294,9 @@ fn bodies() -> Vec<(&'static str, Kind, Vec<u8>)> {
                 first_sample: 0,
                 count: 12_000,
                 features: list(&[(FeatureKind::Rms, 0.5)]),
+                ticks: NodeTicks(1_000_130),
+                fix: 2,
+                revision: 1,
             }),
         ),
         (
@@ -302,9 +305,14 @@ fn bodies() -> Vec<(&'static str, Kind, Vec<u8>)> {
             body(&LocalAdvisory {
                 node: node(),
                 boot: boot(),
-                channel: channel(0),
+                channel: Some(channel(0)),
                 raised: utc(),
                 evidence: list(&[(FeatureKind::EnvelopeInnerRace, 4.5)]),
+                kind: Some(EventKind::LimitExceeded),
+                severity: Severity::Alarm,
+                last: utc().plus_nanos(5),
+                repeats: 3,
+                value: 12.5,
             }),
         ),
         (
@@ -359,6 +367,9 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
                     held: list(&[range(10, 12)]),
                     freed_by: Some(journal),
                 }]),
+                start: MasterId(0x0123_4567),
+                number: 2,
+                former: list(&[MasterId(0x89ab)]),
             }),
         ),
         (
@@ -377,6 +388,8 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
                 nodes: 2,
                 spool_blocks: 3,
                 spool_bytes: 190_000,
+                life: 0x2122_2324_2526_2728,
+                connection: 4,
                 health: GatewayHealth {
                     clock: GatewayClock::Collector,
                     clock_floor: utc(),
@@ -488,6 +501,8 @@ fn current() -> BTreeMap<String, String> {
         match block.decode().unwrap() {
             Body::Frames(records) => assert_eq!(records.map(Result::unwrap).count(), 2),
             Body::Status(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
+            Body::Derived(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
+            Body::Advisory(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
             _ => {}
         }
         golden.insert(name.to_owned(), hex(&bytes));

@@ -3,6 +3,8 @@
 pub mod backlog;
 pub mod delivery;
 pub mod figure;
+pub mod kills;
+pub mod latency;
 pub mod mosquitto;
 pub mod sender;
 pub mod usage;

@@ -144,6 +144,11 @@ impl Load {
         self.plant.start_agent(&self.specs)
     }
 
+    /// The nodes, in the order of their numbers.
+    pub fn specs(&self) -> &[NodeSpec] {
+        &self.specs
+    }
+
     /// Waits until the ledger has everything that was produced up to now.
     pub fn await_caught_up(&self) -> Result<()> {
         let due = ((unix_time() - self.first_sample).as_secs_f64() * self.rate_hz) as u64;

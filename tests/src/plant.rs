@@ -317,11 +317,24 @@ impl Plant {
         Ok(())
     }
 
+    /// Starts another agent under the gateway's own certificate, over the lines of these nodes: a mistake
+    /// that plants make when they copy a gateway.
+    pub fn start_twin(&self, nodes: &[NodeSpec]) -> Result<Process> {
+        let config = self.write_agent_config_of("twin", free_port()?, nodes)?;
+        let mut command = Command::new(binary("trunnion-agent")?);
+        command.args(["run", "--config"]).arg(config);
+        Process::start("twin", command, &self.dir.join("twin.log"))
+    }
+
     fn write_agent_config(&self, nodes: &[NodeSpec]) -> Result<PathBuf> {
+        self.write_agent_config_of("agent", self.agent_port, nodes)
+    }
+
+    fn write_agent_config_of(&self, name: &str, metrics_port: u16, nodes: &[NodeSpec]) -> Result<PathBuf> {
         let mut config = toml::Table::new();
         config.insert("enrolment".into(), path_value(&self.bundle(GATEWAY)));
-        config.insert("state_dir".into(), path_value(&self.dir.join("agent")));
-        let metrics = format!("127.0.0.1:{}", self.agent_port);
+        config.insert("state_dir".into(), path_value(&self.dir.join(name)));
+        let metrics = format!("127.0.0.1:{metrics_port}");
         config.insert("metrics_listen".into(), metrics.into());
         let ports = nodes.iter().map(|node| {
             let mut port = toml::Table::new();
@@ -330,7 +343,7 @@ impl Plant {
             toml::Value::Table(port)
         });
         config.insert("port".into(), toml::Value::Array(ports.collect()));
-        let path = self.dir.join("agent.toml");
+        let path = self.dir.join(format!("{name}.toml"));
         std::fs::write(&path, toml::to_string(&config)?)?;
         Ok(path)
     }
@@ -388,6 +401,11 @@ impl Plant {
             .context("the collector is not running")?
             .kill()?;
         self.start_collector()
+    }
+
+    /// SIGKILL to the agent.
+    pub fn kill_agent(&mut self) -> Result<()> {
+        self.agent.take().context("the agent is not running")?.kill()
     }
 
     /// SIGKILL to the agent, then a new one on the same spool and lines.

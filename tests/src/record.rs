@@ -4,7 +4,7 @@
 //! The records are not part of the project. They lie where `TRUNNION_DATA` says, or in `../shared/data`
 //! beside the workspace; a test that needs one asks [`or_skip`] for it.
 
-mod matlab;
+pub(crate) mod matlab;
 
 use flate2::read::GzDecoder;
 use std::fs;

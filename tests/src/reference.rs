@@ -362,6 +362,7 @@ impl Record {
                 self.lost.entry(key).or_default().extend(numbers);
             }
             Entry::EpochClosed { .. }
+            | Entry::Superseded { .. }
             | Entry::Fleet { .. }
             | Entry::Settings { .. }
             | Entry::Command { .. }

@@ -15,34 +15,39 @@
 //! The same seed gives the same world again, event by event.
 
 pub mod chance;
+mod clocks;
 pub mod faults;
+mod judgement;
+mod network;
 pub mod sim_collector;
 pub mod sim_disk;
 mod sim_gateway;
 pub mod sim_node;
+mod sim_room;
 pub mod sim_spool;
+mod trouble;
 
-use crate::reference::{Destroyed, Record, Reference};
+use crate::reference::{Record, Reference};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use chance::Chance;
 use faults::{Fault, FaultCounts, Weather};
 use sim_collector::SimCollector;
 use sim_gateway::SimGateway;
-use sim_node::{CHANNELS, NodeMemory, SAMPLING, SimNode};
-use std::collections::{BTreeMap, BTreeSet};
+use sim_node::{NodeMemory, SAMPLING, SimNode};
+use std::collections::BTreeMap;
 use std::time::Duration;
+use trunnion_agent::block::BlockKey;
 use trunnion_agent::gateway::Action;
 use trunnion_agent::mqtt::MqttEvent;
 use trunnion_agent::port::PortEvent;
 use trunnion_agent::spool::Reply;
-use trunnion_collector::journal::{Commit, Position};
-use trunnion_collector::pipeline::Pipeline;
 use trunnion_common::ack::Ack;
+use trunnion_common::block::Lane;
 use trunnion_common::id::{BootId, NodeId};
 use trunnion_common::message;
-use trunnion_common::time::{ClockQuality, EventTime};
-use trunnion_common::topic::{Kind, Topic};
+use trunnion_common::time::EventTime;
+use trunnion_common::topic::Kind;
 
 /// When worlds begin.
 const EPOCH_UTC: i64 = 1_700_000_000_000_000_000;
@@ -83,6 +88,10 @@ pub enum Mutant {
     CursorsOutsideCommit,
     /// The collector keeps the sequence set of blocks apart from the journal.
     SetOutsideCommit,
+    /// The spool removes a directory before its tombstones are on disk.
+    EvictBeforeTombstone,
+    /// A block that is sent again goes in the other lane.
+    LaneChangesOnResend,
 }
 
 /// How a world ended.
@@ -158,6 +167,9 @@ enum Event {
     SpoolRoom {
         gateway: usize,
     },
+    DiskRoom {
+        gateway: usize,
+    },
     PartitionOver {
         gateway: usize,
     },
@@ -196,6 +208,9 @@ struct World<'m> {
     lines: Vec<SimLine>,
     memories: std::slice::IterMut<'m, NodeMemory>,
     gateways: Vec<SimGateway>,
+    /// By gateway, life and block: the lane in which it was first sent.
+    lanes: BTreeMap<(usize, u64, BlockKey), Lane>,
+    mutant: Option<Mutant>,
     sessions: BTreeMap<u64, Session>,
     collector: SimCollector,
     collector_utc: i64,
@@ -239,6 +254,8 @@ impl<'m> World<'m> {
             gateways: (0..gateways)
                 .map(|number| SimGateway::new(number, ports, &mut chance, mutant))
                 .collect(),
+            lanes: BTreeMap::new(),
+            mutant,
             sessions: BTreeMap::new(),
             collector: SimCollector::new(chance.split(), mutant)?,
             collector_utc: EPOCH_UTC,
@@ -375,6 +392,7 @@ impl<'m> World<'m> {
                 }
             }
             Event::SpoolRoom { gateway } => self.gateways[gateway].spool.is_full = false,
+            Event::DiskRoom { gateway } => self.gateways[gateway].spool.set_cramped(false),
             Event::PartitionOver { gateway } => self.gateways[gateway].is_partitioned = false,
             Event::AgentStart { gateway } => self.start_agent(gateway),
             Event::CollectorStart => self.start_collector()?,
@@ -564,6 +582,7 @@ impl World<'_> {
             }
             Action::Publish(kind, payload) => self.publish(gateway, kind, payload),
             Action::PublishBlock(key, payload) => {
+                let payload = self.send_in_lane(gateway, key, payload);
                 if self.is_troubled() && self.chance.one_in(200) {
                     self.faults.note(Fault::NotTaken);
                     self.gateways[gateway].handle_not_taken(key, self.now);
@@ -589,198 +608,12 @@ impl World<'_> {
         if let Some(next) = served.next {
             self.after(next, Event::Served { gateway, life });
         }
-        if let Some(reply) = served.reply {
+        for reply in served.replies {
             let is_news = !matches!(reply, Reply::Refused(_));
             self.gateways[gateway].handle_spool(reply, self.now);
             if is_news {
                 self.pump_agent(gateway);
             }
-        }
-    }
-}
-
-/// Network and broker.
-impl World<'_> {
-    /// The connection that the agent believes to have.
-    fn session_of_agent(&mut self, gateway: usize) -> Option<(u64, &mut Session)> {
-        let life = self.gateways[gateway].life();
-        let mine = |session: &Session| session.gateway == gateway && session.life == life;
-        let sessions = self.sessions.iter_mut().rev();
-        sessions
-            .map(|(id, session)| (*id, session))
-            .find(|(_, session)| mine(session))
-    }
-
-    fn connect(&mut self, gateway: usize, connection: u64) {
-        let id = self.events;
-        self.events += 1;
-        let is_up = self.collector.is_running() && !self.gateways[gateway].is_partitioned;
-        self.sessions.insert(
-            id,
-            Session {
-                gateway,
-                life: self.gateways[gateway].life(),
-                connection,
-                is_up,
-                is_subscribed: false,
-                free: [self.now; 2],
-            },
-        );
-        let (delay, event) = if is_up {
-            (self.chance.millis(2, 60), MqttEvent::Connected)
-        } else {
-            let refused = MqttEvent::Disconnected("nobody answers".to_owned());
-            (self.chance.millis(5, 2_000), refused)
-        };
-        self.after(delay, Event::Mqtt { session: id, event });
-    }
-
-    /// Breaks a connection. What is on its way may still arrive, late; its agent notices in a while.
-    fn cut(&mut self, id: u64) {
-        let Some(session) = self.sessions.get_mut(&id) else {
-            return;
-        };
-        if std::mem::replace(&mut session.is_up, false) {
-            let noticed = if self.chance.one_in(4) {
-                self.chance.millis(2_000, 15_000)
-            } else {
-                self.chance.millis(0, 500)
-            };
-            let event = MqttEvent::Disconnected("the connection broke".to_owned());
-            self.after(noticed, Event::Mqtt { session: id, event });
-        }
-    }
-
-    fn handle_mqtt(&mut self, session: u64, event: MqttEvent) {
-        let Some(&Session {
-            gateway,
-            life,
-            connection,
-            is_up,
-            ..
-        }) = self.sessions.get(&session)
-        else {
-            return;
-        };
-        let is_over = matches!(event, MqttEvent::Disconnected(_));
-        if is_over {
-            // What is on its way of it still finds it.
-            if let Some(session) = self.sessions.get_mut(&session) {
-                session.is_up = false;
-            }
-        } else if !is_up {
-            return;
-        }
-        if self.gateways[gateway].life() == life && self.gateways[gateway].is_running() {
-            let random = self.chance.next() as u32;
-            self.gateways[gateway].handle_mqtt(connection, event, random, self.now);
-            self.pump_agent(gateway);
-        }
-    }
-
-    fn publish(&mut self, gateway: usize, kind: Kind, payload: Bytes) {
-        let on_the_way = self.chance.millis(1, 15) + Duration::from_nanos(80 * payload.len() as u64);
-        let now = self.now;
-        let Some((id, session)) = self.session_of_agent(gateway) else {
-            return;
-        };
-        // A broken connection takes what it is given, until it notices.
-        let at = session.free[0].max(now) + on_the_way;
-        session.free[0] = at;
-        let (session, late) = (id, false);
-        self.at(
-            at,
-            Event::Uplink {
-                session,
-                kind,
-                payload,
-                late,
-            },
-        );
-    }
-
-    fn handle_uplink(&mut self, session: u64, kind: Kind, payload: Bytes, late: bool) {
-        let Some(&Session { gateway, is_up, .. }) = self.sessions.get(&session) else {
-            return;
-        };
-        if !self.collector.is_running() {
-            return;
-        }
-        if !is_up && !late {
-            if !self.is_calm && self.chance.one_in(3) {
-                let delay = self.chance.millis(10, 8_000);
-                let late = true;
-                self.after(
-                    delay,
-                    Event::Uplink {
-                        session,
-                        kind,
-                        payload,
-                        late,
-                    },
-                );
-            }
-            return;
-        }
-        if late {
-            // A broker ends a connection when its client makes another (MQTT 3.1.1, section 3.1.4), so
-            // that a Hello is never overtaken by its successor's. Blocks may come at any time.
-            let newest = self.sessions.iter().rev().find(|(_, s)| s.gateway == gateway);
-            if kind != Kind::Data && newest.is_some_and(|(newest, _)| *newest != session) {
-                return;
-            }
-            self.faults.note(Fault::MessageLate);
-        }
-        let odds = if self.is_calm { 0 } else { self.weather.network };
-        let mut times = 1;
-        if self.chance.one_in(odds) {
-            if self.chance.one_in(2) {
-                self.faults.note(Fault::MessageLost);
-                return;
-            }
-            self.faults.note(Fault::MessageRepeated);
-            times = 2;
-        }
-        let topic = Topic {
-            gateway: self.gateways[gateway].id(),
-            kind,
-        };
-        for _ in 0..times {
-            for _ in 0..self.collector.handle_message(&topic, payload.clone()) {
-                self.faults.note(Fault::BrokerOverrun);
-            }
-        }
-        let delay = self.chance.millis(0, 6);
-        self.schedule_turn(delay);
-    }
-
-    fn send_down(&mut self, topic: Topic, payload: Vec<u8>) {
-        let number = self
-            .gateways
-            .iter()
-            .position(|gateway| gateway.id() == topic.gateway);
-        let odds = if self.is_calm { 0 } else { self.weather.network };
-        if self.chance.one_in(odds) {
-            self.faults.note(Fault::MessageLost);
-            return;
-        }
-        // The commit took its time too.
-        let on_the_way = self.chance.millis(2, 30);
-        let now = self.now;
-        let mut sessions = self.sessions.iter_mut().rev();
-        let session = sessions.find(|(_, s)| Some(s.gateway) == number && s.is_up && s.is_subscribed);
-        if let Some((&session, state)) = session {
-            let at = state.free[1].max(now) + on_the_way;
-            state.free[1] = at;
-            let (kind, payload) = (topic.kind, payload.into());
-            self.at(
-                at,
-                Event::Downlink {
-                    session,
-                    kind,
-                    payload,
-                },
-            );
         }
     }
 }
@@ -865,194 +698,4 @@ impl World<'_> {
         self.after(back, Event::CollectorStart);
         Ok(())
     }
-}
-
-/// Trouble, and rest.
-impl World<'_> {
-    /// Whether small faults happen now.
-    fn is_troubled(&self) -> bool {
-        !self.is_calm
-    }
-
-    fn set_weather(&mut self) {
-        for gateway in &mut self.gateways {
-            gateway.spool.fails_one_in = self.weather.spool;
-        }
-        self.collector.disk.set_failing(self.weather.journal);
-    }
-
-    /// From now on all is well; what is down or cut comes back when its time has come.
-    fn calm(&mut self) -> Result<()> {
-        self.is_calm = true;
-        self.weather = Weather {
-            line: 0,
-            network: 0,
-            spool: 0,
-            journal: 0,
-            ..self.weather.clone()
-        };
-        self.set_weather();
-        self.collector.disk.set_full(false);
-        for gateway in &mut self.gateways {
-            gateway.spool.is_full = false;
-            gateway.is_partitioned = false;
-        }
-        Ok(())
-    }
-
-    fn trouble(&mut self) -> Result<()> {
-        if self.is_calm {
-            return Ok(());
-        }
-        let pick = self.chance.below(self.weather.events.len() as u64) as usize;
-        let gateway = self.chance.below(self.gateways.len() as u64) as usize;
-        let line = self.chance.below(self.lines.len() as u64) as usize;
-        match self.weather.events[pick] {
-            Fault::LineCut => self.cut_line(line),
-            Fault::NodeReboot => self.reboot(line),
-            Fault::AgentCrash => self.crash_agent(gateway),
-            Fault::SpoolFull => {
-                self.gateways[gateway].spool.is_full = true;
-                let room = self.chance.millis(500, 5_000);
-                self.after(room, Event::SpoolRoom { gateway });
-            }
-            Fault::GatewayClockJump => {
-                self.faults.note(Fault::GatewayClockJump);
-                let jump = clock_jump(&mut self.chance);
-                let quality = [ClockQuality::Free, ClockQuality::Synchronised];
-                let quality = quality[self.chance.below(2) as usize];
-                self.gateways[gateway].set_clock(jump, quality);
-            }
-            Fault::SessionCut => {
-                if let Some((session, _)) = self.session_of_agent(gateway) {
-                    self.faults.note(Fault::SessionCut);
-                    self.cut(session);
-                }
-            }
-            Fault::Partition => {
-                self.faults.note(Fault::Partition);
-                self.gateways[gateway].is_partitioned = true;
-                if let Some((session, _)) = self.session_of_agent(gateway) {
-                    self.cut(session);
-                }
-                let over = self.chance.millis(500, 10_000);
-                self.after(over, Event::PartitionOver { gateway });
-            }
-            how @ (Fault::CollectorKill | Fault::CollectorCrash) => self.end_collector(how)?,
-            Fault::CollectorCrashInDisk => self.collector.disk.crash_after(1 + self.chance.below(6)),
-            Fault::CollectorStall => {
-                self.faults.note(Fault::CollectorStall);
-                self.stalled_until = self.now + self.chance.millis(500, 6_000);
-            }
-            Fault::JournalFull => {
-                self.collector.disk.set_full(true);
-                let room = self.chance.millis(500, 5_000);
-                self.after(room, Event::JournalRoom);
-            }
-            Fault::CollectorClockJump => {
-                self.faults.note(Fault::CollectorClockJump);
-                self.collector_utc = EPOCH_UTC.saturating_add(clock_jump(&mut self.chance));
-            }
-            _ => {}
-        }
-        let next = self.chance.millis(100, self.weather.event_every);
-        self.after(next, Event::Trouble);
-        Ok(())
-    }
-
-    /// Whether everything that is to come has come.
-    fn is_at_rest(&self) -> bool {
-        let rows = self.collector.rows();
-        let told = |node: &SimNode<'_>| {
-            CHANNELS
-                .into_iter()
-                .zip(node.accounts())
-                .all(|(channel, account)| {
-                    rows.get(&(node.id, node.boot, channel))
-                        .is_some_and(|row| row.produced == account.produced && row.pending == 0)
-                        && account.held == 0
-                })
-        };
-        self.nodes.iter().all(told) && !self.gateways.iter().any(|gateway| gateway.spool.holds_samples())
-    }
-
-    /// Why it is not.
-    fn unrest(&self) -> String {
-        let nodes = self.nodes.iter().map(|node| {
-            let rows = CHANNELS.map(|channel| self.collector.rows().get(&(node.id, node.boot, channel)));
-            format!(
-                "node {} boot {} {:?} told {rows:?}",
-                node.id,
-                node.boot,
-                node.accounts()
-            )
-        });
-        let gateways = self.gateways.iter().map(SimGateway::describe);
-        let collector = format!("collector running: {}", self.collector.is_running());
-        nodes
-            .chain(gateways)
-            .chain([collector])
-            .collect::<Vec<_>>()
-            .join("; ")
-    }
-
-    /// Compares with the reference.
-    fn judge(mut self, seed: u64) -> Result<Outcome> {
-        let mut destroyed = Destroyed::default();
-        for gateway in &self.gateways {
-            for (key, block) in gateway.spool.damaged() {
-                destroyed.note(&gateway.id(), *key, &block.bytes);
-            }
-        }
-        let mut violations = self.violations;
-        let commits = self.collector.commits()?;
-        let record = Record::read(&commits);
-        violations.extend(record.violations.iter().cloned());
-        violations.extend(self.reference.check_acknowledged(&record));
-        violations.extend(self.reference.check_samples(&record, &destroyed));
-        let live: BTreeSet<(NodeId, BootId)> = self.nodes.iter().map(|node| (node.id, node.boot)).collect();
-        violations.extend(self.reference.check_ledger(&record, self.collector.rows(), &live));
-        violations.extend(check_replay(self.collector.pipeline(), &commits));
-        let utc = EventTime(self.collector_utc + self.now.as_nanos() as i64);
-        self.collector.crash()?;
-        let sets = self.collector.recovered_sets(utc)?;
-        violations.extend(record.check_sets(&sets));
-        self.faults.add(&self.collector.disk.faults());
-        Ok(Outcome {
-            seed,
-            violations,
-            faults: self.faults,
-            samples_produced: self.reference.samples_produced(),
-            samples_safe: self.reference.samples_safe(),
-            samples_stored: record.samples_stored(),
-            lasted: self.now,
-            events: self.events,
-        })
-    }
-}
-
-/// Seconds, days or a decade, either way.
-fn clock_jump(chance: &mut Chance) -> i64 {
-    const SECOND: i64 = 1_000_000_000;
-    let most = [SECOND, 86_400 * SECOND, 3_650 * 86_400 * SECOND][chance.below(3) as usize];
-    let jump = chance.below(most as u64) as i64;
-    if chance.one_in(2) { jump } else { -jump }
-}
-
-/// What crashes and checkpoints led to against one replay from the beginning.
-fn check_replay(live: Option<&Pipeline>, commits: &[Commit]) -> Option<String> {
-    let Some(live) = live else {
-        return Some("the collector does not run".to_owned());
-    };
-    let mut replayed = Pipeline::new();
-    for commit in commits {
-        let _ = replayed.apply(commit);
-    }
-    let end = commits.last().map_or(Position::default(), |commit| commit.end);
-    (replayed.state() != live.state()).then(|| {
-        format!(
-            "the pipeline at {} is not what a replay to {end} gives",
-            live.state().position()
-        )
-    })
 }

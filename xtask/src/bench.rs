@@ -5,7 +5,7 @@ use crate::report::step;
 use anyhow::{Context, Result};
 use std::path::Path;
 use std::process::Command;
-use trunnion_tests::bench::delivery::{self, Scale};
+use trunnion_tests::bench::delivery::{self, Scale, Scenario};
 use trunnion_tests::bench::figure::Report;
 use trunnion_tests::workspace::{cargo, root};
 
@@ -27,7 +27,14 @@ pub(crate) fn run(flags: &Bench) -> Result<()> {
             if let Some(mib) = flags.backlog_mib {
                 scale.backlog_mib = mib;
             }
-            delivery::measure(dir.path(), &scale, step)
+            if let Some(kills) = flags.kills {
+                scale.kills = kills;
+            }
+            let chosen: Vec<Scenario> = Scenario::ALL
+                .into_iter()
+                .filter(|scenario| flags.only.is_empty() || flags.only.contains(scenario))
+                .collect();
+            delivery::measure(dir.path(), &scale, &chosen, step)
         }
     };
     let report = Report::new(commit(), figures);

@@ -16,6 +16,8 @@ pub(crate) fn test() -> Result<()> {
         tests.env(name, file);
         run(tests)
     })?;
+    step("fuzzing, 60 s for each target");
+    run(cargo(["run", "-p", "xtask", "--", "fuzz", "--seconds", "60"]))?;
     step("examples in the documentation");
     run(cargo(["test", "--workspace", "--doc"]))?;
     skips.tell();

@@ -1,6 +1,8 @@
 //! The commands; their doc comments are the help text.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::path::PathBuf;
+use trunnion_tests::bench::delivery::Scenario;
 
 /// Trunnion's automation.
 #[derive(clap::Parser)]
@@ -25,6 +27,8 @@ pub(crate) enum Verb {
     },
     /// Play seeded worlds: nodes, lines, agents, broker and collector in one process, with every fault.
     Sim(Sim),
+    /// Feed every decoder with what a seed makes of its corpus; a finding is written to a file.
+    Fuzz(Fuzz),
     /// Everything a change must pass short of the tests: format, lints, documentation, `no_std` build,
     /// dependency rules, and the shape of the repository.
     Ci,
@@ -103,9 +107,21 @@ pub(crate) struct Bench {
     /// Size of the backlog that is drained: less than 1024 leaves the figures out that name it.
     #[arg(long, value_name = "MIB")]
     pub(crate) backlog_mib: Option<u64>,
+    /// Measure this alone; may be given several times.
+    #[arg(long, value_name = "SCENARIO", value_parser = scenarios())]
+    pub(crate) only: Vec<Scenario>,
+    /// How often processes are killed.
+    #[arg(long, value_name = "N")]
+    pub(crate) kills: Option<u32>,
     /// Measure the debug build as it is: for work on the measurement itself.
     #[arg(long)]
     pub(crate) debug: bool,
+}
+
+/// The scenarios of `bench`, by their names.
+fn scenarios() -> impl TypedValueParser<Value = Scenario> {
+    PossibleValuesParser::new(Scenario::ALL.map(Scenario::name))
+        .map(|name| Scenario::of_name(&name).expect("it is one of the possible values"))
 }
 
 /// What is measured.
@@ -113,6 +129,26 @@ pub(crate) struct Bench {
 pub(crate) enum Area {
     /// From the gateway's spool into the collector's journal.
     Delivery,
+}
+
+/// Flags of `fuzz`.
+#[derive(clap::Args)]
+pub(crate) struct Fuzz {
+    /// How long each target is tried.
+    #[arg(long, default_value_t = 60, conflicts_with = "executions")]
+    pub(crate) seconds: u64,
+    /// How many inputs each target is given, instead of a time: the same ones for the same seed.
+    #[arg(long, value_name = "N")]
+    pub(crate) executions: Option<u64>,
+    /// One target alone.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) target: Option<String>,
+    /// What the inputs are made of; another one each time unless given.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Play this input again instead, as a finding names it.
+    #[arg(long, value_name = "FILE", requires = "target")]
+    pub(crate) input: Option<PathBuf>,
 }
 
 /// Flags of `sim`.

@@ -5,7 +5,8 @@ use crate::flags::Kills;
 use crate::report::step;
 use anyhow::{Context, Result, bail};
 use std::time::{SystemTime, UNIX_EPOCH};
-use trunnion_tests::bench::figure::{Figure, Report};
+use trunnion_tests::bench::figure::Report;
+use trunnion_tests::bench::kills::figures;
 use trunnion_tests::kills::{self, Options};
 use trunnion_tests::workspace::cargo;
 
@@ -39,13 +40,7 @@ pub(crate) fn run(flags: &Kills) -> Result<()> {
         }
     };
     println!("{report:#?}");
-    let figures = vec![
-        Figure::at_least("kills", 100.0, "").measured(f64::from(report.kills_collector + report.kills_agent)),
-        Figure::at_most("kills_lost", 0.0, "samples")
-            .measured((report.verdict.samples_lost + report.verdict.journal.samples_missing) as f64),
-        Figure::at_most("kills_double_counted", 0.0, "samples")
-            .measured(report.verdict.samples_double_counted as f64),
-    ];
+    let figures = figures(&report);
     let report = Report::new(commit(), figures);
     print!("\n{}", report.table());
     flags

@@ -5,6 +5,7 @@ mod certs;
 mod ci;
 mod demo;
 mod flags;
+mod fuzz;
 mod interrupt;
 mod kills;
 mod no_std;
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
     let outcome = match flags::Xtask::parse().verb {
         flags::Verb::Demo(flags) => demo::run(&flags),
         flags::Verb::Sim(flags) => sim::run(&flags),
+        flags::Verb::Fuzz(flags) => fuzz::run(&flags),
         flags::Verb::Certs { dir } => certs::make(&dir),
         flags::Verb::Ci => ci::ci(),
         flags::Verb::Test => ci::test(),

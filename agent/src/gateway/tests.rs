@@ -44,6 +44,7 @@ fn config() -> Config {
             age: Duration::from_millis(200),
         },
         retention: crate::config::RETENTION,
+        flash_endurance_bytes: None,
         drain: crate::config::DRAIN,
         metrics_listen: None,
         poll_interval: Duration::from_millis(100),
@@ -68,6 +69,9 @@ struct World {
     requests: Vec<u32>,
     hellos: Vec<Hello>,
     published: Vec<BlockKey>,
+    /// Of those, in the same order.
+    lanes: Vec<Lane>,
+    connects: Vec<usize>,
     connection: u64,
     /// What acknowledgements say that it is.
     utc: i64,
@@ -91,6 +95,8 @@ impl World {
             requests: Vec::new(),
             hellos: Vec::new(),
             published: Vec::new(),
+            lanes: Vec::new(),
+            connects: Vec::new(),
             connection: 0,
             utc: 0,
         };
@@ -126,13 +132,18 @@ impl World {
                     };
                     self.gateway.handle_spool(Reply::Read(key, read), now(self.mono));
                 }
-                Action::Connect { connection, .. } => self.connection = connection,
+                Action::Connect { connection, endpoint } => {
+                    self.connection = connection;
+                    self.connects.push(endpoint);
+                }
                 Action::Publish(topic::Kind::Hello, bytes) => {
                     self.hellos.push(message::decode(&bytes).unwrap());
                 }
                 Action::PublishBlock(key, bytes) => {
                     assert!(self.disk.contains_key(&key), "published before it was flushed");
-                    assert_eq!(bytes, self.disk[&key].bytes);
+                    let lane = block::Block::parse(&bytes).unwrap().lane();
+                    assert_eq!(bytes, drain::in_lane(self.disk[&key].bytes.clone(), lane));
+                    self.lanes.push(lane);
                     self.published.push(key);
                 }
                 Action::Subscribe | Action::Publish(..) | Action::Disconnect | Action::Keep(_) => {}
@@ -547,6 +558,84 @@ fn an_unreadable_block_gets_a_tombstone() {
 }
 
 #[test]
+fn what_others_refer_to_in_an_unreadable_block_is_said_again_and_again() {
+    let mut world = World::fresh();
+    world.node(&describe(), Class::Essential, 0);
+    for sequence in 1..5 {
+        world.advance(Duration::from_millis(50));
+        world.time_reply(sequence);
+    }
+    world.advance(AGE);
+    world.flush();
+    world.connect();
+    // The second time the disk destroys what took the place of the first, and its tombstones.
+    for _ in 0..2 {
+        let essentials: Vec<BlockKey> = world
+            .disk
+            .keys()
+            .filter(|key| key.epoch == Epoch(5))
+            .copied()
+            .collect();
+        for key in &essentials {
+            world.disk.remove(key);
+        }
+        world.advance(Duration::from_secs(15));
+        world.ack(0);
+        world.advance(AGE);
+        world.flush();
+        assert!(essentials.iter().all(|key| world.buried.contains(key)));
+        let (mut fixes, mut tables, mut lost, mut named) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for block in world.disk.values() {
+            match block::Block::parse(&block.bytes).unwrap().decode().unwrap() {
+                Body::ClockFix(fix) => fixes.push(fix.number),
+                Body::Frames(records) => {
+                    let frames =
+                        records.map(|record| *RawFrame::parse(record.unwrap().frame).unwrap().header());
+                    tables.extend(frames.map(|header| header.sequence));
+                }
+                Body::Tombstone(tombstone) => {
+                    named.extend(tombstone.blocks.first()..tombstone.blocks.end());
+                    let ranges = tombstone.frames.iter().flat_map(|(.., ranges)| ranges);
+                    lost.extend(ranges.flat_map(|range| range.first()..range.end()));
+                }
+                _ => {}
+            }
+        }
+        assert_eq!((fixes, tables), (vec![0], vec![0]));
+        lost.sort_unstable();
+        assert_eq!(lost, [1, 2, 3, 4], "the table is not lost");
+        assert!(essentials.iter().all(|key| named.contains(&key.sequence)));
+    }
+}
+
+#[test]
+fn a_block_whose_tombstone_survived_a_crash_that_it_survived_too_is_removed() {
+    let key = |sequence| BlockKey {
+        epoch: Epoch(2),
+        sequence,
+    };
+    let tombstone = Index {
+        buries: Some((Epoch(2), Range::one(0).unwrap())),
+        ..Index::default()
+    };
+    let world = World::new(Recovered {
+        current: [(Epoch(5), 0), (WAVEFORMS, 0)],
+        blocks: [(key(0), (100, Index::default())), (key(1), (100, tombstone))].into(),
+        epochs: vec![FormerEpoch {
+            epoch: Epoch(2),
+            class: Class::Essential,
+            next: 2,
+            freed_by: None,
+        }],
+        cursors: Vec::new(),
+        quarantined: Vec::new(),
+    });
+    let mut world = world;
+    world.pump();
+    assert_eq!(world.buried, [key(0)]);
+}
+
+#[test]
 fn a_disk_that_is_behind_leaves_waveforms_with_their_nodes_and_then_everything() {
     let mut world = World::fresh();
     let mut sequence = 0;
@@ -707,7 +796,7 @@ fn a_connection_that_ends_is_made_again_after_a_pause() {
     world.gateway.handle_mqtt(1, gone.clone(), 0, now(world.mono));
     world.pump();
     assert_eq!(world.connection, 1);
-    world.advance(RECONNECT_FIRST);
+    world.advance(crate::endpoints::RECONNECT_FIRST);
     assert_eq!(world.connection, 2);
     world.gateway.handle_mqtt(1, gone, 0, now(world.mono));
     assert_eq!(
@@ -715,4 +804,89 @@ fn a_connection_that_ends_is_made_again_after_a_pause() {
         Link::Connecting,
         "the former connection's last word"
     );
+}
+
+#[test]
+fn what_a_former_start_left_is_history_and_nothing_is_told_before_its_essentials_are_through() {
+    let mut former = World::fresh();
+    former.waveform(0);
+    former.advance(AGE);
+    former.flush();
+    let left: Vec<(BlockKey, Block)> = former.disk.into_iter().collect();
+    let mut world = World::new(Recovered {
+        current: [(Epoch(6), 0), (Epoch(7), 0)],
+        cursors: former.cursors,
+        blocks: left
+            .iter()
+            .map(|(key, block)| {
+                let mut index = block.index.clone();
+                // The agent was off for an hour.
+                index.made = EventTime(index.made.0 - 3_600_000_000_000);
+                (*key, (block.bytes.len() as u32, index))
+            })
+            .collect(),
+        epochs: [(Epoch(5), Class::Essential), (WAVEFORMS, Class::Waveform)]
+            .map(|(epoch, class)| FormerEpoch {
+                epoch,
+                class,
+                next: left.iter().filter(|(key, _)| key.epoch == epoch).count() as u64,
+                freed_by: None,
+            })
+            .to_vec(),
+        quarantined: Vec::new(),
+    });
+    world.disk.extend(left);
+    world.waveform(1);
+    world.advance(Duration::from_secs(2));
+    world.flush();
+    let status = Kind::Status as u8;
+    let told = |world: &World| {
+        let statuses = world.disk.iter().filter(|(key, block)| {
+            key.epoch == Epoch(6) && block::Block::parse(&block.bytes).unwrap().envelope.kind == status
+        });
+        statuses.count()
+    };
+    assert_eq!(told(&world), 0, "it would overtake what explains it");
+
+    world.connect();
+    world.ack(0);
+    let lane_of = |world: &World, epoch| {
+        let of = world.published.iter().zip(&world.lanes);
+        let lanes: Vec<Lane> = of
+            .filter(|(key, _)| key.epoch == epoch)
+            .map(|(_, lane)| *lane)
+            .collect();
+        lanes
+    };
+    assert!(
+        lane_of(&world, Epoch(5))
+            .iter()
+            .all(|lane| *lane == Lane::Backfill)
+    );
+    assert_eq!(lane_of(&world, WAVEFORMS), [Lane::Backfill]);
+    assert_eq!(lane_of(&world, Epoch(7)), [Lane::Live]);
+    assert_eq!(
+        world.metrics.history_published.get() as usize,
+        world.lanes.iter().filter(|lane| **lane == Lane::Backfill).count()
+    );
+    world.ack(world.next(Epoch(5)));
+    world.advance(Duration::from_secs(1));
+    world.flush();
+    assert_eq!(told(&world), 1);
+}
+
+#[test]
+fn a_collector_that_acknowledges_nothing_is_left_and_that_counts_as_a_failure() {
+    let mut world = World::fresh();
+    world.waveform(0);
+    world.advance(AGE);
+    world.flush();
+    world.connect();
+    world.ack(0);
+    assert!(!world.published.is_empty());
+    let (connects, failures) = (world.connects.len(), world.metrics.disconnections.get());
+    world.advance(Duration::from_secs(35));
+    assert_eq!(world.metrics.silences.get(), 1);
+    assert_eq!(world.metrics.disconnections.get(), failures + 1);
+    assert_eq!(world.connects.len(), connects + 1, "after a pause");
 }

@@ -136,6 +136,7 @@ fn what_is_not_acknowledged_in_time_is_sent_again_lowest_first() {
     assert!(drain(&mut publisher, T0 + ACK_TIMEOUT / 2).is_empty());
     assert_eq!(publisher.next_timeout(), Some(ACK_TIMEOUT));
     assert_eq!(drain(&mut publisher, ACK_TIMEOUT), [1, 3]);
+    assert_eq!((publisher.take_overdue(), publisher.take_overdue()), (2, 0));
 }
 
 #[test]

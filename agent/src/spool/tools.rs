@@ -11,14 +11,16 @@ use super::index_log::{self, IndexLog};
 use super::{CHAINS, SpoolError, lock};
 use crate::block::{Block, BlockKey, Index};
 use crate::intake;
+use crate::stand_in::StandIn;
 use bytes::Bytes;
+use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use trunnion_common::block::Body;
+use trunnion_common::block::{Body, Kind};
 use trunnion_common::frame::RawFrame;
 
 /// What a spool holds.
@@ -92,6 +94,13 @@ pub struct Salvage {
     pub known: u64,
     /// Blocks that indexes name and that could not be found whole.
     pub lost: u64,
+}
+
+/// Whether an agent, or a tool, has the spool in `state_dir` open. Looks, and creates nothing.
+pub fn is_in_use(state_dir: &Path) -> bool {
+    File::open(state_dir.join("spool").join("lock")).is_ok_and(|lock| {
+        flock(&lock, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+    })
 }
 
 /// Databases, epochs, sequences, cursors, quarantine.
@@ -392,18 +401,29 @@ fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
 fn index_of(bytes: &[u8]) -> Index {
     let mut index = Index::default();
     let block = trunnion_common::block::Block::parse(bytes);
-    match block.and_then(|block| block.decode()) {
+    match block
+        .as_ref()
+        .map_err(|reason| *reason)
+        .and_then(|block| block.decode())
+    {
         Ok(Body::Frames(records)) => {
             for record in records.map_while(Result::ok) {
                 if let Ok(frame) = RawFrame::parse(record.frame) {
                     let samples = frame.payload().ok().as_ref().and_then(intake::samples);
                     // A block is closed before its index is full.
                     index.add(frame.header(), samples);
+                    let bytes = super::database::encode(&record);
+                    StandIn::add(&mut index.stand_in, frame.header(), record.frame, &bytes);
                 }
             }
         }
         Ok(Body::Tombstone(tombstone)) => index.buries = Some((tombstone.epoch, tombstone.blocks)),
         _ => {}
+    }
+    if let Ok(block) = block
+        && let Some(kind) = Kind::from_number(block.envelope.kind)
+    {
+        index.stand_in = index.stand_in.or_else(|| StandIn::of(kind, block.body));
     }
     index
 }

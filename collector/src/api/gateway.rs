@@ -3,11 +3,17 @@
 //! ```json
 //! {"truncated": false, "gateways": [{"gateway": "bremen/gw-1", "connected": true,
 //!   "last_heard": "2026-01-31T12:00:00Z", "last_heard_ns": 0, "agent_version": "0.1.0", "nodes": 3,
-//!   "spool_blocks": 0, "spool_bytes": 0, "commands": [
+//!   "spool_blocks": 0, "spool_bytes": 0, "health": {"clock": "synchronised", "clock_floor": 0,
+//!   "clock_steps": 0, "holds_s": 532800, "drains_s": 0, "written_per_day_bytes": 21000000000,
+//!   "flash_life_days": 1900}, "commands": [
 //!     {"kind": "settings", "node": "00000000000000a1", "wanted": "features(4096)", "in_effect": true,
 //!      "number": 7, "issued": "2026-01-31T12:00:00Z", "issued_ns": 0, "outcome": "done",
 //!      "answered": "2026-01-31T12:00:01Z", "answered_ns": 0}]}]}
 //! ```
+//!
+//! `health` says whose UTC the gateway goes by (`synchronised`, `free`, `collector`, `implausible`), its
+//! clock floor in nanoseconds since 1970, and for how many seconds its spool holds out and drains at the
+//! present rates; what is not known is null.
 //!
 //! `commands` has one entry for everything that is or was wanted of the gateway (`gateway`) and its nodes
 //! (`settings`; `identify` and `capture` are the last order of a person): what is wanted, whether the
@@ -15,7 +21,7 @@
 //! first one, `outcome` to `answered_ns` before it is answered.
 //!
 //! Gateways are listed once they have been heard since the collector's start. What an agent says of
-//! itself (`agent_version` to `spool_bytes`) is null until its first status.
+//! itself (`agent_version` to `health`) is null until its first status.
 
 use super::time::rfc3339;
 use super::{Api, clip};
@@ -26,7 +32,7 @@ use axum::extract::State;
 use serde::Serialize;
 use trunnion_common::frame::ChannelPlan;
 use trunnion_common::id::GatewayId;
-use trunnion_common::message::{Action, GatewaySettings};
+use trunnion_common::message::{Action, GatewayHealth, GatewaySettings};
 
 /// Most gateways in one answer.
 pub const GATEWAYS_MAX: usize = 1_000;
@@ -48,6 +54,7 @@ struct Entry {
     nodes: Option<u16>,
     spool_blocks: Option<u64>,
     spool_bytes: Option<u64>,
+    health: Option<GatewayHealth>,
     commands: Vec<Command>,
 }
 
@@ -83,6 +90,7 @@ fn entry((id, gateway): (GatewayId, Gateway)) -> Entry {
         nodes: status.map(|status| status.nodes),
         spool_blocks: status.map(|status| status.spool_blocks),
         spool_bytes: status.map(|status| status.spool_bytes),
+        health: status.map(|status| status.health),
         commands: gateway.commands.iter().map(command).collect(),
     }
 }

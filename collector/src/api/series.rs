@@ -13,8 +13,11 @@
 //! {"asset": "pump-7", "point": "drive-end", "channel": "x", "feature": "rms", "truncated": true,
 //!  "next": "/api/v1/series?asset=pump-7&point=drive-end&channel=x&feature=rms&from=...&to=...&limit=1000",
 //!  "values": [{"start": "...", "start_ns": 0, "end": "...", "end_ns": 0, "value": 0.12, "coverage": 1.0,
-//!    "revision": 0}]}
+//!    "revision": 0, "source": "collector"}]}
 //! ```
+//!
+//! `source` is `agent` where the samples never came, as their gateway had to evict them, and only the
+//! features that it had computed of them are left.
 //!
 //! `next` is where the older values of the range are, or null.
 
@@ -89,6 +92,7 @@ struct Value {
     value: f32,
     coverage: f32,
     revision: u32,
+    source: &'static str,
 }
 
 pub(super) async fn read(
@@ -220,5 +224,6 @@ fn value(value: SeriesValue) -> Value {
         value: value.value,
         coverage: value.coverage,
         revision: value.revision,
+        source: value.source.label(),
     }
 }

@@ -139,6 +139,8 @@ impl Served {
                 nodes: 3,
                 spool_blocks: 4,
                 spool_bytes: 5,
+                life: 1,
+                connection: 1,
                 health: trunnion_common::message::GatewayHealth::default(),
             };
             let gateway = |urn, status| {
@@ -452,7 +454,9 @@ async fn gateways_show_what_they_said_of_themselves() {
         (&first["agent_version"], &first["nodes"]),
         (&json!("0.1.0"), &json!(3))
     );
+    assert_eq!(first["health"]["clock"], json!("free"));
     assert_eq!(answer["gateways"][1]["spool_bytes"], Value::Null);
+    assert_eq!(answer["gateways"][1]["health"], Value::Null);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use super::Message;
 use super::dedup::{BlockSets, BlockVerdict};
 use super::gateways::Word;
+use super::hello::{NewestHellos, superseded};
 use crate::journal::Entry;
 use std::collections::BTreeSet;
 use trunnion_common::ack::{HeldEpoch, Hello};
@@ -24,6 +25,7 @@ use trunnion_common::topic::{Kind, Topic};
 pub(super) struct Admission {
     journal: JournalId,
     blocks: BlockSets,
+    hellos: NewestHellos,
 }
 
 /// What is to be done about a message.
@@ -56,7 +58,11 @@ pub(super) enum Decision {
 
 impl Admission {
     pub(super) const fn new(journal: JournalId, blocks: BlockSets) -> Self {
-        Self { journal, blocks }
+        Self {
+            journal,
+            blocks,
+            hellos: NewestHellos::new(),
+        }
     }
 
     pub(super) fn handle(&mut self, message: &Message) -> Decision {
@@ -129,7 +135,13 @@ impl Admission {
     /// Books what can never come any more, so that nothing waits for it, and closes the epochs that
     /// the agent has done with.
     fn handle_hello(&mut self, gateway: GatewayId, hello: &Hello) -> Decision {
-        let mut entries = Vec::new();
+        if let Err(label) = self.hellos.judge(&gateway, hello, &self.blocks) {
+            return Decision::Refuse { label };
+        }
+        let mut entries: Vec<Entry> = superseded(&gateway, hello, &self.blocks).into_iter().collect();
+        if let Some(Entry::Superseded { starts, .. }) = entries.first() {
+            self.blocks.supersede(&gateway, starts);
+        }
         let done: Vec<_> = self
             .blocks
             .open_epochs(&gateway)
@@ -226,7 +238,7 @@ mod tests {
     use super::*;
     use trunnion_common::ack::HeldEpoch;
     use trunnion_common::block::{Envelope, Lane, Tombstone};
-    use trunnion_common::id::Name;
+    use trunnion_common::id::{MasterId, Name};
     use trunnion_common::sequence::Ranges;
 
     const JOURNAL: JournalId = JournalId(0xa);
@@ -273,12 +285,61 @@ mod tests {
     }
 
     fn hello(epochs: &[HeldEpoch]) -> Message {
+        hello_of(MasterId(1), 0, &[], epochs)
+    }
+
+    fn hello_of(start: MasterId, number: u32, former: &[MasterId], epochs: &[HeldEpoch]) -> Message {
         let hello = Hello {
             epochs: heapless::Vec::from_slice(epochs).unwrap(),
+            start,
+            number,
+            former: heapless::Vec::from_slice(former).unwrap(),
         };
         let mut bytes = vec![0; message::MESSAGE_MAX];
         let bytes = message::encode(&hello, &mut bytes).unwrap();
         message(Kind::Hello, bytes.to_vec())
+    }
+
+    #[test]
+    fn a_hello_of_a_former_start_closes_nothing_whatever_it_lists() {
+        let mut admission = admission();
+        let [old, new] = [MasterId(7), MasterId(8)];
+        let open = |epoch| held(Epoch(epoch), 0, &[], None);
+        let greeting = hello_of(new, 0, &[old], &[open(2)]);
+        let Decision::Greet { entries, .. } = admission.handle(&greeting) else {
+            panic!("it is news");
+        };
+        let superseded = Entry::Superseded {
+            gateway: gateway(),
+            starts: vec![old],
+        };
+        assert_eq!(entries, [superseded]);
+        assert!(matches!(
+            admission.handle(&block(Epoch(2), 1)),
+            Decision::Store { .. }
+        ));
+
+        let late = hello_of(old, 9, &[], &[open(1)]);
+        let label = "hello_superseded";
+        assert_eq!(admission.handle(&late), Decision::Refuse { label });
+        // Its sets come back from the journal after a restart.
+        let mut restarted = Admission::new(JOURNAL, admission.blocks.clone());
+        assert_eq!(restarted.handle(&late), Decision::Refuse { label });
+        let again = hello_of(new, 1, &[old], &[open(2)]);
+        let Decision::Greet { entries, .. } = restarted.handle(&again) else {
+            panic!("the newest start is heard");
+        };
+        assert_eq!(entries, [], "what is known is not journaled again");
+    }
+
+    #[test]
+    fn a_hello_overtaken_by_a_later_one_of_its_start_is_ignored_and_a_copy_is_answered() {
+        let mut admission = admission();
+        let numbered = |number| hello_of(MasterId(7), number, &[], &[]);
+        for (number, is_news) in [(1, true), (0, false), (1, true), (2, true)] {
+            let decision = admission.handle(&numbered(number));
+            assert_eq!(matches!(decision, Decision::Greet { .. }), is_news, "{number}");
+        }
     }
 
     fn lost(epoch: Epoch, blocks: Range, cause: LossCause) -> Entry {

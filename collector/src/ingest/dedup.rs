@@ -10,6 +10,7 @@
 //! | ranges per set | [`RANGES_MAX`] | the lowest hole is given up and must be booked as lost |
 //! | open epochs per gateway | [`EPOCHS_OPEN_MAX`] | a block of a further epoch is refused |
 //! | closed epochs per gateway | [`EPOCHS_CLOSED_MAX`] | the one closed first is forgotten |
+//! | starts of an agent that later ones superseded, per gateway | [`STARTS_MAX`] | the one superseded first is forgotten |
 //! | boots per node | [`BOOTS_MAX`] | the boot heard of longest ago is forgotten |
 //! | forgotten boots per node | [`BOOTS_FORGOTTEN_MAX`] | the one forgotten first would count as new |
 //! | nodes | [`NODES_MAX`] | frames of a further node are refused |
@@ -21,7 +22,7 @@ use std::collections::{BTreeMap, VecDeque};
 use trunnion_common::ack::EPOCHS_MAX;
 use trunnion_common::block::{Block, Body, Kind};
 use trunnion_common::frame::{Class, RawFrame};
-use trunnion_common::id::{BootId, Epoch, GatewayId, NodeId};
+use trunnion_common::id::{BootId, Epoch, GatewayId, MasterId, NodeId};
 #[cfg(doc)]
 use trunnion_common::sequence::RANGES_MAX;
 use trunnion_common::sequence::{Insertion, Range, SequenceSet};
@@ -32,6 +33,10 @@ pub const EPOCHS_OPEN_MAX: usize = 2 * EPOCHS_MAX;
 
 /// Closed epochs remembered per gateway: two chains restarted daily for over five years.
 pub const EPOCHS_CLOSED_MAX: usize = 4_096;
+
+/// Starts remembered per gateway whose Hellos count no more: so many restarts may lie between one that a
+/// network held up and its arrival.
+pub const STARTS_MAX: usize = 256;
 
 /// Boots per node whose frames are told apart.
 pub const BOOTS_MAX: usize = 64;
@@ -75,6 +80,7 @@ impl SequenceSets {
             }
             Entry::EpochClosed { gateway, epoch } => self.blocks.close(gateway, *epoch),
             Entry::Command { .. } | Entry::CommandResult { .. } => self.commands.apply(entry),
+            Entry::Superseded { gateway, starts } => self.blocks.supersede(gateway, starts),
             Entry::Fleet { .. } | Entry::Settings { .. } | Entry::Tick => {}
         }
     }
@@ -115,6 +121,8 @@ pub struct BlockSets {
 struct GatewayBlocks {
     open: BTreeMap<Epoch, SequenceSet>,
     closed: VecDeque<ClosedEpoch>,
+    /// Starts of the agent that later ones have superseded.
+    superseded: VecDeque<MasterId>,
 }
 
 /// What is left of an epoch that its agent no longer holds.
@@ -207,6 +215,26 @@ impl BlockSets {
         }
         let end = set.end();
         known.closed.push_back(ClosedEpoch { epoch, end });
+    }
+
+    /// These starts of an agent have been followed by another: their Hellos count no more.
+    pub fn supersede(&mut self, gateway: &GatewayId, starts: &[MasterId]) {
+        let known = self.gateways.entry(gateway.clone()).or_default();
+        for start in starts {
+            if known.superseded.contains(start) {
+                continue;
+            }
+            if known.superseded.len() >= STARTS_MAX {
+                known.superseded.pop_front();
+            }
+            known.superseded.push_back(*start);
+        }
+    }
+
+    /// Whether a later start of the agent has named this one as a former one.
+    pub fn is_superseded(&self, gateway: &GatewayId, start: MasterId) -> bool {
+        let known = self.gateways.get(gateway);
+        known.is_some_and(|known| known.superseded.contains(&start))
     }
 
     /// What has been received of an epoch: nothing, if it is unknown.
@@ -309,6 +337,24 @@ impl FrameSets {
             .unwrap_or_default()
     }
 
+    /// How many of these frames, which do not overlap, have not been received.
+    pub fn unseen(&self, node: NodeId, boot: BootId, class: Class, ranges: &[Range]) -> u64 {
+        let received = self.received(node, boot, class);
+        let known: Vec<Range> = Range::new(0, received.upto())
+            .into_iter()
+            .chain(received.ranges().iter().copied())
+            .collect();
+        let overlap = |a: &Range, b: &Range| {
+            let (first, end) = (a.first().max(b.first()), a.end().min(b.end()));
+            end.saturating_sub(first)
+        };
+        let unseen = ranges.iter().map(|range| {
+            let seen: u64 = known.iter().map(|known| overlap(range, known)).sum();
+            range.count() - seen
+        });
+        unseen.fold(0, u64::saturating_add)
+    }
+
     /// Counts everything a block's body says of frames. What it cannot decode, it leaves alone: that
     /// becomes a dead letter, and a replay of it is judged by itself.
     fn fill_from(&mut self, block: &Block<'_>) {
@@ -401,6 +447,20 @@ mod tests {
 
     fn new() -> BlockVerdict {
         BlockVerdict::New { given_up: Vec::new() }
+    }
+
+    #[test]
+    fn unseen_frames_are_those_outside_of_every_range_received() {
+        let (node, boot) = (NodeId::new(1).unwrap(), BootId::from_u64(1));
+        let range = |first, end| Range::new(first, end).unwrap();
+        let mut frames = FrameSets::default();
+        let unseen =
+            |frames: &FrameSets, ranges: &[Range]| frames.unseen(node, boot, Class::Waveform, ranges);
+        assert_eq!(unseen(&frames, &[range(3, 7)]), 4);
+        frames.fill(node, boot, Class::Waveform, &[range(0, 4), range(6, 8)]);
+        assert_eq!(unseen(&frames, &[range(0, 10)]), 4);
+        assert_eq!(unseen(&frames, &[range(1, 3), range(5, 7)]), 1);
+        assert_eq!(unseen(&frames, &[range(6, 8)]), 0);
     }
 
     #[test]

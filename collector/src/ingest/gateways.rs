@@ -66,6 +66,14 @@ impl Gateways {
         if !table.contains_key(id) && table.len() >= GATEWAYS_MAX {
             return;
         }
+        // The last will of an older connection may come after the birth of the next.
+        if let (Word::Status(status), Some(known)) =
+            (&word, table.get(id).and_then(|known| known.status.as_ref()))
+            && status.phase == Phase::Death
+            && (status.life, status.connection) != (known.life, known.connection)
+        {
+            return;
+        }
         let gateway = table.entry(id.clone()).or_insert(Gateway {
             heard: now,
             connected: true,
@@ -82,6 +90,62 @@ impl Gateways {
             }
             // What it says of commands is in the journal.
             Word::Result(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trunnion_common::message::GatewayHealth;
+
+    fn status(phase: Phase, life: u64, connection: u64) -> Word {
+        Word::Status(GatewayStatus {
+            phase,
+            agent_version: heapless::String::new(),
+            utc: EventTime(0),
+            nodes: 0,
+            spool_blocks: 0,
+            spool_bytes: 0,
+            life,
+            connection,
+            health: GatewayHealth::default(),
+        })
+    }
+
+    #[test]
+    fn a_last_will_that_comes_after_the_next_birth_takes_nobody_away() {
+        let id = GatewayId::from_urn("urn:trunnion:plant:gw-1").unwrap();
+        for (script, connected) in [
+            (&[(Phase::Birth, 1, 1), (Phase::Death, 1, 1)][..], false),
+            (
+                &[(Phase::Birth, 1, 1), (Phase::Birth, 1, 2), (Phase::Death, 1, 1)],
+                true,
+            ),
+            (
+                &[(Phase::Birth, 1, 2), (Phase::Birth, 2, 1), (Phase::Death, 1, 2)],
+                true,
+            ),
+            (
+                &[(Phase::Birth, 1, 1), (Phase::Death, 1, 1), (Phase::Birth, 2, 1)],
+                true,
+            ),
+            (
+                &[
+                    (Phase::Birth, 1, 1),
+                    (Phase::Heartbeat, 1, 1),
+                    (Phase::Death, 1, 1),
+                    (Phase::Death, 1, 2),
+                ],
+                false,
+            ),
+            (&[(Phase::Death, 1, 1)], false),
+        ] {
+            let gateways = Gateways::default();
+            for &(phase, life, connection) in script {
+                gateways.note(&id, status(phase, life, connection), EventTime(1));
+            }
+            assert_eq!(gateways.snapshot()[&id].connected, connected, "{script:?}");
         }
     }
 }

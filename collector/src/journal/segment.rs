@@ -43,8 +43,9 @@
 //! | 4 epoch closed | gateway, epoch (postcard) |
 //! | 5 tick | nothing |
 //! | 6 settings | as fleet |
-//! | 7 command | gateway, i64 issued, [`Command`](trunnion_common::message::Command) (postcard) |
-//! | 8 command result | gateway, i64 received, [`CommandResult`](trunnion_common::message::CommandResult) (postcard) |
+//! | 7 superseded | gateway, starts of its agent (postcard) |
+//! | 8 command | gateway, i64 issued, [`Command`](trunnion_common::message::Command) (postcard) |
+//! | 9 command result | gateway, i64 received, [`CommandResult`](trunnion_common::message::CommandResult) (postcard) |
 //! | 128 commit | i64 commit time, ns UTC; u64 offset of the group's first entry; u32 number of entries |
 //! | 129 commit's echo | the same |
 //!
@@ -87,8 +88,9 @@ mod kind {
     pub(super) const EPOCH_CLOSED: u32 = 4;
     pub(super) const TICK: u32 = 5;
     pub(super) const SETTINGS: u32 = 6;
-    pub(super) const COMMAND: u32 = 7;
-    pub(super) const COMMAND_RESULT: u32 = 8;
+    pub(super) const SUPERSEDED: u32 = 7;
+    pub(super) const COMMAND: u32 = 8;
+    pub(super) const COMMAND_RESULT: u32 = 9;
     pub(super) const COMMIT: u32 = 128;
     pub(super) const COMMIT_ECHO: u32 = 129;
 }
@@ -275,6 +277,7 @@ impl Group {
             Entry::EpochClosed { .. } => kind::EPOCH_CLOSED,
             Entry::Tick => kind::TICK,
             Entry::Settings { .. } => kind::SETTINGS,
+            Entry::Superseded { .. } => kind::SUPERSEDED,
             Entry::Command { .. } => kind::COMMAND,
             Entry::CommandResult { .. } => kind::COMMAND_RESULT,
         };
@@ -297,6 +300,7 @@ impl Group {
                 cause,
             } => push_postcard(bytes, &(gateway, epoch, blocks, cause)),
             Entry::EpochClosed { gateway, epoch } => push_postcard(bytes, &(gateway, epoch)),
+            Entry::Superseded { gateway, starts } => push_postcard(bytes, &(gateway, starts)),
             Entry::Command {
                 gateway,
                 issued,
@@ -601,6 +605,10 @@ fn decode_entry(number: u32, body: Bytes) -> Option<Entry> {
         kind::EPOCH_CLOSED => {
             let (gateway, epoch) = postcard::from_bytes(&body).ok()?;
             Entry::EpochClosed { gateway, epoch }
+        }
+        kind::SUPERSEDED => {
+            let (gateway, starts) = postcard::from_bytes(&body).ok()?;
+            Entry::Superseded { gateway, starts }
         }
         kind::COMMAND => {
             let (gateway, issued, command) = postcard::from_bytes(&body).ok()?;

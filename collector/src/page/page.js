@@ -148,6 +148,14 @@ function showLedger(answer) {
   line.className = answer.balanced ? "" : "fault";
 }
 
+// What the gateway expects of its spool, where that is known.
+function outlook(health) {
+  if (health === null) return "";
+  const hours = (seconds) => (seconds < 172800 ? `${number(seconds / 3600, 2)} h` : `${number(seconds / 86400, 2)} d`);
+  const holds = health.holds_s === null ? "" : `, holds ${hours(health.holds_s)}`;
+  return holds + (health.drains_s ? `, drains in ${hours(health.drains_s)}` : "");
+}
+
 function showGateways(answer, now) {
   const rows = answer.gateways.map((gateway) =>
     row([
@@ -155,7 +163,7 @@ function showGateways(answer, now) {
       gateway.connected ? "● connected" : "▲ away",
       age(gateway.last_heard, now),
       gateway.nodes === null ? "–" : String(gateway.nodes),
-      gateway.spool_blocks === null ? "–" : `${count(gateway.spool_blocks)} blocks, ${number(gateway.spool_bytes / 1e3, 3)} kB`,
+      gateway.spool_blocks === null ? "–" : `${count(gateway.spool_blocks)} blocks, ${number(gateway.spool_bytes / 1e3, 3)} kB${outlook(gateway.health)}`,
     ]),
   );
   if (rows.length === 0) rows.push(nothing(5, "No gateway has come yet."));

@@ -23,12 +23,20 @@ pub struct Counters {
     pub windows_contradicted: u64,
     /// Events that nodes reported.
     pub node_events: u64,
-    /// Features and advisories computed at nodes and agents; they stay in the journal.
+    /// Features computed at nodes; they stay in the journal.
     pub reports_kept: u64,
     /// Advisories raised.
     pub advisories_raised: u64,
     /// Advisories cleared.
     pub advisories_cleared: u64,
+    /// Stretches of features computed at agents that were placed in event time.
+    pub derived_stored: u64,
+    /// Those that were not: nothing explained them in time, or what explained them is absurd.
+    pub derived_refused: u64,
+    /// Times an agent told of a node's alarm, repeats included.
+    pub alarms_told: u64,
+    /// Clock fixes that never came, in whose place the time of arrival stands.
+    pub fixes_by_arrival: u64,
     /// Dead letters by reason.
     pub dead_letters: BTreeMap<DeadReason, u64>,
 }
@@ -46,8 +54,12 @@ impl Counters {
             ("windows_contradicted", self.windows_contradicted),
             ("node_events", self.node_events),
             ("reports_kept", self.reports_kept),
+            ("derived_stored", self.derived_stored),
+            ("derived_refused", self.derived_refused),
+            ("alarms_told", self.alarms_told),
             ("advisories_raised", self.advisories_raised),
             ("advisories_cleared", self.advisories_cleared),
+            ("fixes_by_arrival", self.fixes_by_arrival),
         ];
         let plain = plain.map(|(label, count)| (label.to_owned(), count));
         let dead = self.dead_letters.iter();

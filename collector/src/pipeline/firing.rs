@@ -10,7 +10,6 @@ use crate::window::Fired;
 use trunnion_common::block::Lane;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::id::{ChannelId, NodeId};
-use trunnion_common::quantity::Unit;
 
 impl Pipeline {
     /// Moves the watermarks of a node's channels on, and fires what they have passed.
@@ -68,7 +67,7 @@ impl Pipeline {
             .next_back()
             .map(|(_, fleet)| fleet);
         let site = fleet.and_then(|fleet| fleet.channel(node, channel));
-        let factor = site.and_then(|site| conversion(signal.unit, site.unit));
+        let factor = site.and_then(|site| signal.unit.factor_to(site.unit));
         counters.windows_contradicted += u64::from(site.is_some() && factor.is_none());
         let site = site.zip(factor);
         let context = match site {
@@ -142,18 +141,6 @@ impl Pipeline {
             }
             self.outputs.push(Output::Advisory(change));
         }
-    }
-}
-
-/// What values in `from` are multiplied with to be in `to`; none when they measure different things.
-fn conversion(from: Unit, to: Unit) -> Option<f64> {
-    /// Metres per second squared (ISO 80000-3).
-    const STANDARD_GRAVITY: f64 = 9.806_65;
-    match (from, to) {
-        (Unit::StandardGravity, Unit::MetrePerSecondSquared) => Some(STANDARD_GRAVITY),
-        (Unit::MetrePerSecondSquared, Unit::StandardGravity) => Some(1.0 / STANDARD_GRAVITY),
-        _ if from == to => Some(1.0),
-        _ => None,
     }
 }
 

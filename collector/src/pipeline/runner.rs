@@ -172,6 +172,8 @@ impl Runner {
         for output in outputs {
             match output {
                 Output::Features(row) => batch.features.push(row),
+                Output::Derived(row) => batch.derived.push(row),
+                Output::Alarm(row) => batch.alarms.push(row),
                 Output::Advisory(
                     AdvisoryChange::Raised(advisory)
                     | AdvisoryChange::Updated(advisory)
@@ -284,7 +286,14 @@ fn tell(output: &Output) {
         Output::Settings { settings, from } => {
             tracing::info!(?settings, %from, "other settings are in force");
         }
-        Output::Advisory(AdvisoryChange::Updated(_)) | Output::Features(_) | Output::Ledger(_) => {}
+        Output::Alarm(alarm) => {
+            tracing::info!(node = %alarm.node, channel = ?alarm.channel, kind = alarm.kind_label(), first = %alarm.first,
+                repeats = alarm.repeats, "an alarm of a node");
+        }
+        Output::Advisory(AdvisoryChange::Updated(_))
+        | Output::Features(_)
+        | Output::Derived(_)
+        | Output::Ledger(_) => {}
     }
 }
 

@@ -2,9 +2,10 @@
 
 use crate::journal::Position;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use trunnion_common::block::Readings;
 use trunnion_common::id::{BootId, GatewayId, NodeId};
+use trunnion_common::time::EventTime;
 
 /// Where a frame came from.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -15,6 +16,10 @@ pub(super) struct Origin {
     pub(super) item: u32,
     /// Whether its block was history.
     pub(super) backfill: bool,
+    /// When it arrived at the gateway, by the gateway's clock.
+    pub(super) arrival: EventTime,
+    /// When it was committed, as [`super::overdue`] counts.
+    pub(super) since: i64,
 }
 
 /// Something that waits.
@@ -79,6 +84,12 @@ impl Waiting {
             self.forget(held);
         }
         taken
+    }
+
+    /// The boots of which something was committed at `limit` or before.
+    pub(super) fn sources_since(&self, limit: i64) -> BTreeSet<(NodeId, BootId)> {
+        let overdue = self.held.iter().filter(|held| held.origin.since <= limit);
+        overdue.map(|held| held.source).collect()
     }
 
     /// Whether anything of that boot waits.

@@ -490,6 +490,7 @@ fn name(error: &ConnectionError, is_connected: bool) -> End {
             StateError::ConnectionAborted if is_connected => End::ClosedByBroker,
             StateError::ConnectionAborted => End::Unreachable,
             StateError::AwaitPingResp => End::Timeout,
+            StateError::Deserialization(rumqttc::mqttbytes::Error::Io(error)) => name_io(error, is_connected),
             StateError::Deserialization(rumqttc::mqttbytes::Error::PayloadSizeLimitExceeded(_)) => {
                 End::Oversized
             }
@@ -602,6 +603,13 @@ mod tests {
                 End::Oversized,
             ),
             (state(StateError::WrongPacket), End::Protocol, End::Protocol),
+            (
+                state(StateError::Deserialization(rumqttc::mqttbytes::Error::Io(
+                    io::ErrorKind::UnexpectedEof.into(),
+                ))),
+                End::Unreachable,
+                End::ClosedByBroker,
+            ),
         ] {
             assert_eq!(name(&error, false), before, "{error}");
             assert_eq!(name(&error, true), after, "{error}");
@@ -668,5 +676,177 @@ mod tests {
         assert_eq!(metrics.messages_rejected.get_or_create(&reason).get(), 1);
         drop(deliver);
         assert_eq!(source.receive(Duration::ZERO), Err(SourceClosed));
+    }
+
+    const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
+    const SUBACK: [u8; 5] = [0x90, 3, 0, 1, 1];
+    const SOON: Duration = Duration::from_secs(20);
+
+    /// A plant's certificates, and a broker on loopback that serves one connection after another as `serve`
+    /// says.
+    fn fake_broker(
+        serve: impl Fn(&mut rustls::StreamOwned<rustls::ServerConnection, std::net::TcpStream>) + Send + 'static,
+    ) -> (tempfile::TempDir, MqttConfig) {
+        use crate::pki;
+        use rustls::pki_types::pem::PemObject;
+        use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("pki");
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "certificates are judged by the real clock"
+        )]
+        let now = std::time::SystemTime::now().into();
+        let site = Name::new("plant").unwrap();
+        pki::init(&dir, &site, &[], now).unwrap();
+        pki::broker_client(&dir, &site, now).unwrap();
+        let pem = |file: &str| std::fs::read(dir.join(file)).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let server = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![CertificateDer::from_pem_slice(&pem(pki::SERVER_CERTIFICATE)).unwrap()],
+                PrivateKeyDer::from_pem_slice(&pem(pki::SERVER_KEY)).unwrap(),
+            )
+            .unwrap();
+        let server = Arc::new(server);
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || {
+            // Ends with the test's process; a client that has gone is an error of the stream.
+            while let Ok((stream, _)) = listener.accept() {
+                let session = rustls::ServerConnection::new(Arc::clone(&server)).unwrap();
+                serve(&mut rustls::StreamOwned::new(session, stream));
+            }
+        });
+        let config = MqttConfig {
+            host: "127.0.0.1".to_owned(),
+            port,
+            server_name: ServerName::try_from(pki::server_name(&site)).unwrap(),
+            files: Files {
+                ca: dir.join("ca.crt"),
+                certificate: dir.join(pki::CLIENT_CERTIFICATE),
+                key: dir.join(pki::CLIENT_KEY),
+            },
+        };
+        (root, config)
+    }
+
+    /// As [`answer`], and then waits until the client leaves; an empty answer hangs up at once.
+    fn say(stream: &mut (impl io::Read + io::Write), answers: &[&[u8]]) {
+        let hangs_up = answers.last().is_some_and(|last| last.is_empty());
+        answer(stream, &answers[..answers.len() - usize::from(hangs_up)]);
+        if !hangs_up {
+            let _ = io::copy(stream, &mut io::sink());
+        }
+    }
+
+    /// Answers whatever the client says with one of these after the other.
+    fn answer(stream: &mut (impl io::Read + io::Write), answers: &[&[u8]]) {
+        let mut room = [0; 1_024];
+        for answer in answers {
+            if stream.read(&mut room).is_err() || stream.write_all(answer).is_err() {
+                return;
+            }
+            let _ = stream.flush();
+        }
+    }
+
+    fn start(config: MqttConfig) -> (MqttBroker, MqttSource, Metrics) {
+        // A test that fails shows what was said.
+        let _ = tracing_subscriber::fmt().with_test_writer().try_init();
+        let metrics = Metrics::default();
+        let site = Name::new("plant").unwrap();
+        let (broker, source) = MqttBroker::start(config, &site, metrics.clone()).unwrap();
+        (broker, source, metrics)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "waits for a condition, with a limit")]
+    fn await_end(metrics: &Metrics, end: End) {
+        let reason = end.label();
+        let count = || {
+            metrics
+                .broker_disconnections
+                .get_or_create(&Reason { reason })
+                .get()
+        };
+        let deadline = std::time::Instant::now() + SOON;
+        while count() == 0 {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "no {reason}: {}",
+                metrics.render()
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn every_way_in_which_a_broker_fails_has_a_name() {
+        let cases: [(&'static [&'static [u8]], End); 6] = [
+            (&[&[0x20, 2, 0, 5]], End::Refused),
+            (&[&[0x20, 2, 0, 3]], End::Unreachable),
+            (&[&[0xd0, 0]], End::Protocol),
+            (&[&CONNACK, &[0x90, 3, 0, 1, 0x80]], End::SubscriptionRefused),
+            (&[&CONNACK, &SUBACK, &[]], End::ClosedByBroker),
+            (
+                &[&CONNACK, &[0x90, 3, 0, 1, 1, 0x30, 0xff, 0xff, 0xff, 0x7f]],
+                End::Oversized,
+            ),
+        ];
+        for (answers, end) in cases {
+            let (_root, config) = fake_broker(move |stream| say(stream, answers));
+            let (broker, mut source, metrics) = start(config);
+            await_end(&metrics, end);
+            assert_eq!(source.receive(Duration::ZERO), Ok(None), "{end:?}");
+            broker.stop();
+            assert_eq!(source.receive(Duration::ZERO), Err(SourceClosed), "{end:?}");
+        }
+    }
+
+    #[test]
+    fn a_broker_of_another_authority_or_name_is_not_believed() {
+        let (_root, config) = fake_broker(|stream| say(stream, &[&CONNACK]));
+        let (other, _) = fake_broker(|stream| say(stream, &[&CONNACK]));
+        let stranger = MqttConfig {
+            files: Files {
+                ca: other.path().join("pki/ca.crt"),
+                ..config.files.clone()
+            },
+            ..config.clone()
+        };
+        let misnamed = MqttConfig {
+            server_name: ServerName::try_from("collector.bremen").unwrap(),
+            ..config.clone()
+        };
+        for config in [stranger, misnamed] {
+            let (_broker, _source, metrics) = start(config);
+            await_end(&metrics, End::Tls);
+        }
+        std::fs::remove_file(&config.files.key).unwrap();
+        let (_broker, _source, metrics) = start(config);
+        await_end(&metrics, End::Credentials);
+    }
+
+    #[test]
+    fn a_message_is_confirmed_when_ingest_takes_it_and_not_before() {
+        let (heard, confirmations) = sync_channel(8);
+        let (_root, config) = fake_broker(move |stream| {
+            use std::io::Read;
+            let publish = [&[0x32, 7, 0, 3][..], b"t/a", &[0, 9]].concat();
+            answer(stream, &[&CONNACK, &[&SUBACK[..], &publish].concat()]);
+            let mut packet = [0; 4];
+            if stream.read_exact(&mut packet).is_ok() {
+                let _ = heard.send(packet);
+            }
+        });
+        let (_broker, mut source, _) = start(config);
+        let early = confirmations.recv_timeout(Duration::from_millis(200));
+        assert_eq!(early, Err(RecvTimeoutError::Timeout));
+        let message = source.receive(SOON).unwrap().expect("the message");
+        assert_eq!(message.topic, "t/a");
+        assert_eq!(confirmations.recv_timeout(SOON), Ok([0x40, 2, 0, 9]));
     }
 }

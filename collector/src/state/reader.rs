@@ -116,7 +116,8 @@ impl StateReader {
             .collect()
     }
 
-    /// Part of a series, by rising time.
+    /// Part of a series, by rising time: what the collector's own windows say, and where it has none, what
+    /// agents computed at intake.
     pub fn series(&self, query: &SeriesQuery) -> Result<Vec<SeriesValue>, StateError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT v.start, w.end, v.value, w.coverage, w.revision
@@ -145,10 +146,17 @@ impl StateReader {
                     value: row.get::<_, f64>(2)? as f32,
                     coverage: row.get::<_, f64>(3)? as f32,
                     revision: row.get(4)?,
+                    source: Source::Collector,
                 })
             },
         )?;
         let mut values: Vec<_> = rows.collect::<Result<_, _>>()?;
+        let derived = self.derived(query)?;
+        if !derived.is_empty() {
+            values.extend(derived);
+            values.sort_by_key(|value| std::cmp::Reverse(value.start));
+            values.truncate(query.limit as usize);
+        }
         values.reverse();
         Ok(values)
     }
@@ -365,6 +373,27 @@ pub struct SeriesValue {
     pub coverage: f32,
     /// 0 as first fired; counted up by corrections.
     pub revision: u32,
+    /// Who computed it.
+    pub source: Source,
+}
+
+/// Who computed a value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// The collector, of a window of samples.
+    Collector,
+    /// An agent at intake, of a stretch of samples that never came.
+    Agent,
+}
+
+impl Source {
+    /// The name in the API.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Collector => "collector",
+            Self::Agent => "agent",
+        }
+    }
 }
 
 /// A series that exists.

@@ -1,13 +1,18 @@
 //! Blocks as an agent holds them after an outage: one busy channel, written down long ago.
 
 use crate::sim_machine::Chance;
+use anyhow::Result;
 use std::num::NonZeroU32;
+use std::path::Path;
+use trunnion_agent::block::{Block, BlockKey, Index};
+use trunnion_agent::spool::Spool;
 use trunnion_common::block::{ENVELOPE_BYTES, FrameRecord, Kind};
 use trunnion_common::frame::{
     ChannelDescriptor, Class, Describe, FRAME_MAX, Header, Packing, Payload, Waveform, encode,
 };
-use trunnion_common::id::{BootId, ChannelId, LineAddress, NodeId};
+use trunnion_common::id::{BootId, ChannelId, Epoch, LineAddress, NodeId};
 use trunnion_common::quantity::Unit;
+use trunnion_common::sequence::Range;
 use trunnion_common::time::{ClockFix, ClockQuality, EventTime, NodeTicks};
 use trunnion_common::version;
 
@@ -32,6 +37,9 @@ const BLOCK_FRAMES: u64 = 65;
 
 /// Blocks that come before the waveforms: the clock's fix, and the table of channels.
 const PREAMBLE: u64 = 2;
+
+/// Blocks that the spool is given at a time: what an agent behind a busy line commits at once.
+const COMMIT_BLOCKS: u64 = 16;
 
 /// The blocks of one epoch, made when they are asked for: the same number is always the same block.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +78,56 @@ impl Backlog {
         }
     }
 
+    /// Puts all of it into the spool of a stopped agent; returns its bytes.
+    pub fn fill(&self, state: &Path) -> Result<f64> {
+        std::fs::create_dir_all(state)?;
+        let epochs = [Epoch(1), Epoch(2)];
+        // All of it in the chain of the bulk, the few blocks that explain it included: they drain alike.
+        let epoch = epochs[Class::Waveform.index()];
+        let (mut spool, _) = Spool::open(state, epochs)?;
+        let mut payload = 0;
+        let mut commit = Vec::new();
+        for sequence in 0..self.blocks {
+            let (kind, body) = self.body(sequence);
+            let block = Block::new(BlockKey { epoch, sequence }, kind, &body, self.index(sequence));
+            payload += block.bytes.len();
+            commit.push(block);
+            if commit.len() as u64 == COMMIT_BLOCKS || sequence + 1 == self.blocks {
+                spool.commit(Class::Waveform, &commit, &[])?;
+                commit.clear();
+            }
+        }
+        Ok(payload as f64)
+    }
+
+    /// What the agent that wrote a block knew of it.
+    fn index(&self, sequence: u64) -> Index {
+        let Some(first) = sequence.checked_sub(PREAMBLE).map(|block| block * BLOCK_FRAMES) else {
+            return Index {
+                made: self.start,
+                ..Index::default()
+            };
+        };
+        let (frames, samples) = (BLOCK_FRAMES, FRAME_SAMPLES as u64);
+        let span = |each: u64| Range::new(first * each, (first + frames) * each);
+        let mut index = Index {
+            made: self.arrival(ticks_of(first + frames)),
+            ..Index::default()
+        };
+        index.frames.extend(span(1).map(|span| {
+            (
+                NODE,
+                self.boot(),
+                Class::Waveform,
+                std::iter::once(span).collect(),
+            )
+        }));
+        index
+            .samples
+            .extend(span(samples).map(|span| (NODE, self.boot(), CHANNEL, frames * samples, span)));
+        index
+    }
+
     fn boot(&self) -> BootId {
         BootId::new(1, self.seed as u32)
     }
@@ -98,7 +156,7 @@ impl Backlog {
                 bytes.copy_from_slice(&chance.next().to_le_bytes());
             }
             let first_sample = frame * FRAME_SAMPLES as u64;
-            let ticks = first_sample * 1_000_000_000 / u64::from(RATE_MHZ.get());
+            let ticks = ticks_of(frame);
             let payload = Payload::Waveform(Waveform {
                 revision: 1,
                 channel: CHANNEL,
@@ -110,6 +168,11 @@ impl Backlog {
             self.push_frame(&mut body, Class::Waveform, frame, ticks, &payload);
         }
         body
+    }
+
+    /// When what was taken at these ticks reached the agent.
+    const fn arrival(&self, ticks: u64) -> EventTime {
+        EventTime(self.start.0 + ticks as i64 * 1_000)
     }
 
     fn push_frame(&self, body: &mut Vec<u8>, class: Class, sequence: u64, ticks: u64, payload: &Payload<'_>) {
@@ -125,7 +188,7 @@ impl Backlog {
         let mut room = [0; FRAME_MAX];
         let frame = encode(&header, payload, &mut room).expect("480 samples leave room for the header");
         let record = FrameRecord {
-            arrival: EventTime(self.start.0 + ticks as i64 * 1_000),
+            arrival: self.arrival(ticks),
             fix: 0,
             frame,
         };
@@ -133,6 +196,11 @@ impl Backlog {
         let record = postcard::to_slice(&record, &mut room).expect("room for the largest record");
         body.extend_from_slice(record);
     }
+}
+
+/// When the first sample of a frame is taken, in the node's microseconds.
+fn ticks_of(frame: u64) -> u64 {
+    frame * FRAME_SAMPLES as u64 * 1_000_000_000 / u64::from(RATE_MHZ.get())
 }
 
 fn describe() -> Payload<'static> {

@@ -5,6 +5,8 @@
 
 use super::backlog::{self, Backlog};
 use super::figure::Figure;
+use super::kills;
+use super::latency::{percentile, to_journal_ms};
 use super::mosquitto;
 use super::sender::{Sender, stay};
 use super::usage::{Usage, disk_bytes};
@@ -15,13 +17,10 @@ use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
-use trunnion_agent::block::{Block, BlockKey, Index};
 use trunnion_agent::enrolment::Enrolment;
-use trunnion_agent::spool::Spool;
 use trunnion_agent::tls::install_provider;
 use trunnion_collector::pki;
 use trunnion_common::block::{Envelope, Lane};
-use trunnion_common::frame::Class;
 use trunnion_common::id::{Epoch, Name};
 use trunnion_common::time::EventTime;
 
@@ -36,6 +35,8 @@ pub struct Scale {
     pub watched: Duration,
     /// Gateways that come back at once.
     pub gateways: u64,
+    /// How often processes are killed under load: 100 for the figures' own goal.
+    pub kills: u32,
 }
 
 impl Default for Scale {
@@ -45,6 +46,7 @@ impl Default for Scale {
             sent_mib: 256,
             watched: Duration::from_secs(30),
             gateways: 1_000,
+            kills: 20,
         }
     }
 }
@@ -52,42 +54,110 @@ impl Default for Scale {
 /// How long any scenario may take before it counts as stuck.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Blocks that the spool is given at a time: what an agent behind a busy line commits at once.
-const COMMIT_BLOCKS: u64 = 16;
-
 /// Watches the agent this long after the first samples before it is measured.
 const WARM_UP: Duration = Duration::from_secs(5);
 
 const MIB: f64 = 1_048_576.0;
 
-/// Measures everything in folders below `dir`. `progress` hears a line now and then.
-pub fn measure(dir: &Path, scale: &Scale, mut progress: impl FnMut(&str)) -> Vec<Figure> {
-    install_provider();
-    let scenarios: [(&str, &[Figure], Scenario); 5] = [
-        (
-            "an agent at 100 kB/s, nothing in its spool",
-            &UNDISTURBED,
-            undisturbed,
-        ),
-        ("a backlog drained by the agent", &DRAIN, drain),
-        ("one sender into the collector", &COLLECTOR, collector),
-        ("many gateways coming back at once", &RECONNECT, reconnect),
-        ("the peer: a backlog through a mosquitto bridge", &PEER, peer),
+/// What can be measured by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scenario {
+    /// An agent at 100 kB/s, nothing in its spool.
+    Undisturbed,
+    /// A backlog drained by the agent.
+    Drain,
+    /// Live data beside a backlog that is drained.
+    Live,
+    /// One sender into the collector.
+    Collector,
+    /// Many gateways coming back at once.
+    Reconnect,
+    /// Collector and agent killed under load.
+    Kills,
+    /// The peer: a backlog through a mosquitto bridge.
+    Peer,
+}
+
+impl Scenario {
+    /// All of them, in the order in which they are measured.
+    pub const ALL: [Self; 7] = [
+        Self::Undisturbed,
+        Self::Drain,
+        Self::Live,
+        Self::Collector,
+        Self::Reconnect,
+        Self::Kills,
+        Self::Peer,
     ];
+
+    /// Its name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Undisturbed => "undisturbed",
+            Self::Drain => "drain",
+            Self::Live => "live",
+            Self::Collector => "collector",
+            Self::Reconnect => "reconnect",
+            Self::Kills => "kills",
+            Self::Peer => "peer",
+        }
+    }
+
+    /// The scenario of a name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scenario| scenario.name() == name)
+    }
+
+    /// Its figures, not measured yet.
+    fn figures(self) -> Vec<Figure> {
+        match self {
+            Self::Undisturbed => UNDISTURBED.to_vec(),
+            Self::Drain => DRAIN.to_vec(),
+            Self::Live => LIVE.to_vec(),
+            Self::Collector => COLLECTOR.to_vec(),
+            Self::Reconnect => RECONNECT.to_vec(),
+            Self::Kills => kills::FIGURES.to_vec(),
+            Self::Peer => PEER.to_vec(),
+        }
+    }
+
+    fn measure(self, dir: &Path, scale: &Scale, progress: &mut impl FnMut(&str)) -> Result<Vec<Figure>> {
+        match self {
+            Self::Undisturbed => undisturbed(dir, scale),
+            Self::Drain => drain(dir, scale),
+            Self::Live => live(dir, scale),
+            Self::Collector => collector(dir, scale),
+            Self::Reconnect => reconnect(dir, scale),
+            Self::Kills => kill(dir, scale, progress),
+            Self::Peer => peer(dir, scale),
+        }
+    }
+}
+
+/// Measures these scenarios in folders below `dir`. `progress` hears a line now and then.
+pub fn measure(
+    dir: &Path,
+    scale: &Scale,
+    scenarios: &[Scenario],
+    mut progress: impl FnMut(&str),
+) -> Vec<Figure> {
+    install_provider();
     let mut figures = Vec::new();
-    for (number, (name, expected, scenario)) in scenarios.into_iter().enumerate() {
-        progress(name);
-        match scenario(&dir.join(number.to_string()), scale) {
+    for scenario in scenarios {
+        progress(scenario.name());
+        let dir = dir.join(scenario.name());
+        match scenario.measure(&dir, scale, &mut progress) {
             Ok(measured) => figures.extend(measured),
             Err(error) => {
                 let reason = format!("{error:#}");
                 progress(&format!("not measured: {reason}"));
-                figures.extend(
-                    expected
-                        .iter()
-                        .map(|figure| figure.clone().missing(reason.clone())),
-                );
+                let expected = scenario.figures().into_iter();
+                figures.extend(expected.map(|figure| figure.missing(reason.clone())));
             }
+        }
+        // The next one's disk is its own, and a backlog takes gigabytes of it.
+        if let Err(error) = std::fs::remove_dir_all(&dir) {
+            progress(&format!("{}: {error}", dir.display()));
         }
     }
     compare(figures)
@@ -104,34 +174,40 @@ fn compare(mut figures: Vec<Figure>) -> Vec<Figure> {
     figures
 }
 
-type Scenario = fn(&Path, &Scale) -> Result<Vec<Figure>>;
-
 const UNDISTURBED: [Figure; 3] = [
     Figure::at_most("agent_rss_mib_idle", 32.0, "MiB"),
     Figure::at_most("agent_cpu_share_100kb_s", 0.01, "core"),
     Figure::at_most("live_latency_ms_p99", 1_000.0, "ms"),
 ];
 
-/// Four nodes of 25.6 kB/s each, on four lines.
-fn undisturbed(dir: &Path, scale: &Scale) -> Result<Vec<Figure>> {
-    const RATE_HZ: f64 = 12_800.0;
-    const NODES: u64 = 4;
+/// Sample rate of each of the live nodes, Hz: 25.6 kB/s.
+const LIVE_RATE_HZ: f64 = 12_800.0;
+
+/// How many of them there are, each on a line of its own.
+const LIVE_NODES: u64 = 4;
+
+/// Live nodes, 100 kB/s together; their recording lies in `dir`.
+fn live_nodes(dir: &Path) -> Result<Vec<NodeSpec>> {
     std::fs::create_dir_all(dir)?;
-    let mut samples = vec![0.0; (10.0 * RATE_HZ) as usize];
-    SimMachine::new(MachineSpec::motor(RATE_HZ, 1)).fill(&mut samples);
+    let mut samples = vec![0.0; (10.0 * LIVE_RATE_HZ) as usize];
+    SimMachine::new(MachineSpec::motor(LIVE_RATE_HZ, 1)).fill(&mut samples);
     let file = dir.join("samples.f32");
     let bytes: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
     std::fs::write(&file, bytes).with_context(|| format!("cannot write {}", file.display()))?;
-    let nodes: Vec<NodeSpec> = (1..=NODES)
-        .map(|number| NodeSpec {
-            id: format!("{number:016x}"),
-            source: Source::Recording(file.clone()),
-            rate_hz: RATE_HZ,
-            range_g: backlog::RANGE_G,
-            start_at_ms: 0,
-        })
-        .collect();
-    let machines = nodes.iter().map(|node| machine(&node.id, RATE_HZ));
+    let nodes = (1..=LIVE_NODES).map(|number| NodeSpec {
+        id: format!("{number:016x}"),
+        source: Source::Recording(file.clone()),
+        rate_hz: LIVE_RATE_HZ,
+        range_g: backlog::RANGE_G,
+        start_at_ms: 0,
+    });
+    Ok(nodes.collect())
+}
+
+/// Four nodes of 25.6 kB/s each, on four lines.
+fn undisturbed(dir: &Path, scale: &Scale) -> Result<Vec<Figure>> {
+    let nodes = live_nodes(dir)?;
+    let machines = nodes.iter().map(|node| machine(&node.id, node.rate_hz));
     let mut plant = Plant::found(dir, &fleet_text(&Vec::from_iter(machines)))?;
     plant.start_collector()?;
     for node in &nodes {
@@ -181,7 +257,7 @@ fn drain(dir: &Path, scale: &Scale) -> Result<Vec<Figure>> {
     let state = dir.join("agent");
     let own = std::process::id();
     let before = Usage::of(own)?.written_bytes;
-    let payload = fill(&state, &backlog)?;
+    let payload = backlog.fill(&state)?;
     let filled_bytes = Usage::of(own)?.written_bytes - before;
     let spool_bytes = disk_bytes(&state);
 
@@ -231,26 +307,64 @@ fn drain(dir: &Path, scale: &Scale) -> Result<Vec<Figure>> {
     Ok([speed].into_iter().chain(of_1_gib).chain([reopen]).collect())
 }
 
-/// Puts a backlog into the spool of a stopped agent; returns its bytes.
-fn fill(state: &Path, backlog: &Backlog) -> Result<f64> {
-    std::fs::create_dir_all(state)?;
-    let epochs = [Epoch(1), Epoch(2)];
-    // All of it in the chain of the bulk, the few blocks that explain it included: they are drained alike.
-    let epoch = epochs[Class::Waveform.index()];
-    let (mut spool, _) = Spool::open(state, epochs)?;
-    let mut payload = 0;
-    let mut commit = Vec::new();
-    for sequence in 0..backlog.blocks {
-        let (kind, body) = backlog.body(sequence);
-        let block = Block::new(BlockKey { epoch, sequence }, kind, &body, Index::default());
-        payload += block.bytes.len();
-        commit.push(block);
-        if commit.len() as u64 == COMMIT_BLOCKS || sequence + 1 == backlog.blocks {
-            spool.commit(Class::Waveform, &commit, &[])?;
-            commit.clear();
-        }
+const LIVE: [Figure; 2] = [
+    Figure::at_most("live_latency_ms_p99_during_drain", 1_000.0, "ms"),
+    Figure::told("live_features_ms_p99_during_drain", "ms"),
+];
+
+/// A backlog in the spool and live nodes on the lines, both at once: how long what happens now takes while
+/// the past goes the same way.
+fn live(dir: &Path, scale: &Scale) -> Result<Vec<Figure>> {
+    let nodes = live_nodes(dir)?;
+    let machines = nodes.iter().map(|node| machine(&node.id, node.rate_hz));
+    let past = machine(&backlog::NODE.to_string(), backlog::RATE_HZ);
+    let mut plant = Plant::found(dir, &fleet_text(&Vec::from_iter(machines.chain([past]))))?;
+    let backlog = Backlog::of_bytes(scale.backlog_mib << 20, utc(), 1);
+    let payload = backlog.fill(&dir.join("agent"))?;
+    plant.start_collector()?;
+    for node in &nodes {
+        plant.start_endless_node(node)?;
     }
-    Ok(payload as f64)
+    plant.start_agent(&nodes)?;
+    let held = || plant.agent_metric("trunnion_agent_spool_bytes").ok();
+    await_some(LIMIT, || held().filter(|held| (1.0..payload).contains(held)))
+        .context("nothing is drained")?;
+    let from = utc();
+    await_some(LIMIT, || held().filter(|held| *held < payload / 100.0))
+        .context("the backlog does not drain")?;
+    let to = utc();
+    // What arrived last is under way, and its windows are open.
+    watch_for(WARM_UP);
+    let since = rfc3339(from)?;
+    let features = plant.get(&format!("/api/v1/latency?since={since}"))?["p99_ms"].as_f64();
+    plant.stop()?;
+    let journal = plant.collector_dir().join("data/journal");
+    let latencies = to_journal_ms(&journal, (from, to), &[backlog::NODE])?;
+    let p99 = percentile(latencies, 0.99).context("no live frame arrived during the drain")?;
+    let [latency, published] = LIVE;
+    let is_whole = scale.backlog_mib == 1_024;
+    let why = format!("the backlog was {} MiB only: {p99:.0} ms", scale.backlog_mib);
+    Ok(vec![
+        if is_whole {
+            latency.measured(p99)
+        } else {
+            latency.missing(why)
+        },
+        match features {
+            Some(p99) => published.measured(p99),
+            None => published.missing("no window ended during the drain"),
+        },
+    ])
+}
+
+/// Collector and agent killed in turns under load.
+fn kill(dir: &Path, scale: &Scale, progress: &mut impl FnMut(&str)) -> Result<Vec<Figure>> {
+    let options = crate::kills::Options {
+        kills: scale.kills,
+        seed: utc().0.unsigned_abs(),
+    };
+    let report = crate::kills::run(dir, &options, progress)?;
+    Ok(kills::figures(&report))
 }
 
 const COLLECTOR: [Figure; 1] = [Figure::at_least("collector_mb_s", 100.0, "MB/s")];
@@ -407,6 +521,12 @@ fn now() -> Instant {
 fn utc() -> EventTime {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     EventTime(now.as_nanos() as i64)
+}
+
+/// As the collector's API takes a time.
+fn rfc3339(at: EventTime) -> Result<String> {
+    let at = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.0))?;
+    Ok(at.format(&time::format_description::well_known::Rfc3339)?)
 }
 
 /// Lets the processes go on for so long: a figure is a mean over a time.

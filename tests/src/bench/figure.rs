@@ -50,6 +50,11 @@ impl Figure {
         Self::new(name, None, unit, Better::Higher)
     }
 
+    /// A figure without a goal, the better the lower it is, not measured yet.
+    pub const fn told(name: &'static str, unit: &'static str) -> Self {
+        Self::new(name, None, unit, Better::Lower)
+    }
+
     const fn new(name: &'static str, goal: Option<f64>, unit: &'static str, better: Better) -> Self {
         Self {
             name,

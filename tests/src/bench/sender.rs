@@ -11,7 +11,7 @@ use trunnion_agent::enrolment::Enrolment;
 use trunnion_agent::mqtt::{Connection, MqttEvent};
 use trunnion_agent::status::agent_version;
 use trunnion_common::ack::{Ack, HeldEpoch, Hello};
-use trunnion_common::id::Epoch;
+use trunnion_common::id::{Epoch, MasterId};
 use trunnion_common::message::{self, GatewayStatus, MESSAGE_MAX, Phase};
 use trunnion_common::sequence::{RANGES_MAX, Range, Ranges};
 use trunnion_common::time::EventTime;
@@ -70,15 +70,13 @@ impl Sender {
             .await_event(|event| *event == MqttEvent::Subscribed)
             .await?;
         let held: Ranges = Range::new(0, next).into_iter().collect();
-        let hello = Hello {
-            epochs: std::iter::once(HeldEpoch {
-                epoch,
-                next,
-                held,
-                freed_by: None,
-            })
-            .collect(),
-        };
+        let epochs = std::iter::once(HeldEpoch {
+            epoch,
+            next,
+            held,
+            freed_by: None,
+        });
+        let hello = Hello::first(MasterId(epoch.0), epochs.collect());
         if !sender.connection.publish(Kind::Hello, encode(&hello).into()) {
             bail!("the connection took no hello");
         }
@@ -188,6 +186,8 @@ fn farewell() -> GatewayStatus {
         nodes: 0,
         spool_blocks: 0,
         spool_bytes: 0,
+        life: 1,
+        connection: 1,
         health: trunnion_common::message::GatewayHealth::default(),
     }
 }

@@ -7,16 +7,16 @@
 
 /// A named matrix, its values in the file's order (by column).
 #[derive(Debug)]
-pub(super) struct Variable {
-    pub(super) name: String,
-    pub(super) values: Vec<f64>,
+pub(crate) struct Variable {
+    pub(crate) name: String,
+    pub(crate) values: Vec<f64>,
 }
 
 /// What was wrong, and at which byte.
 #[derive(Debug)]
-pub(super) struct MatlabError {
-    pub(super) offset: usize,
-    pub(super) reason: String,
+pub(crate) struct MatlabError {
+    pub(crate) offset: usize,
+    pub(crate) reason: String,
 }
 
 const HEADER: usize = 128;
@@ -27,7 +27,7 @@ const MATRIX: u32 = 14;
 const COMPRESSED: u32 = 15;
 
 /// The matrices of a file.
-pub(super) fn read(bytes: &[u8]) -> Result<Vec<Variable>, MatlabError> {
+pub(crate) fn read(bytes: &[u8]) -> Result<Vec<Variable>, MatlabError> {
     let mut reader = Reader {
         bytes,
         offset: HEADER,

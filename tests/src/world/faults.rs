@@ -21,16 +21,28 @@ pub enum Fault {
     SpoolBlocksBack,
     SpoolWriteFailed,
     SpoolFull,
+    /// Others have filled the disk.
+    DiskFilled,
+    /// Directories that had to go, after their tombstones.
+    SpoolEvicted,
+    /// Times that not even that made room, and frames were left with their nodes.
+    SpoolIntakeStopped,
     SpoolUnreadable,
+    /// Among the unreadable ones: a clock fix, a channel table, a gap or a tombstone.
+    SpoolReferenceLost,
     SpoolLater,
     GatewayClockJump,
     NotTaken,
     SessionCut,
+    /// Blocks sent as history.
+    HistorySent,
     Partition,
     MessageLost,
     MessageRepeated,
     /// Messages of a connection that was cut arrive after its successor's first.
     MessageLate,
+    /// Among them Hellos, which may come from a former start of the agent.
+    HelloLate,
     BrokerOverrun,
     /// The process is killed.
     CollectorKill,
@@ -50,7 +62,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 37] = [
         Self::LineDropped,
         Self::LineGarbled,
         Self::LineRepeated,
@@ -62,15 +74,21 @@ impl Fault {
         Self::SpoolBlocksBack,
         Self::SpoolWriteFailed,
         Self::SpoolFull,
+        Self::DiskFilled,
+        Self::SpoolEvicted,
+        Self::SpoolIntakeStopped,
         Self::SpoolUnreadable,
+        Self::SpoolReferenceLost,
         Self::SpoolLater,
         Self::GatewayClockJump,
         Self::NotTaken,
         Self::SessionCut,
+        Self::HistorySent,
         Self::Partition,
         Self::MessageLost,
         Self::MessageRepeated,
         Self::MessageLate,
+        Self::HelloLate,
         Self::BrokerOverrun,
         Self::CollectorKill,
         Self::CollectorCrash,
@@ -144,6 +162,7 @@ impl Weather {
             Fault::NodeReboot,
             Fault::AgentCrash,
             Fault::SpoolFull,
+            Fault::DiskFilled,
             Fault::GatewayClockJump,
             Fault::SessionCut,
             Fault::Partition,

@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use trunnion_agent::block::BlockKey;
 use trunnion_agent::clock::Now;
-use trunnion_agent::config::{BlockLimits, Config, DRAIN, PortConfig, RETENTION};
+use trunnion_agent::config::{BlockLimits, Config, PortConfig, RETENTION};
+use trunnion_agent::drain::{Drain, Order};
 use trunnion_agent::enrolment::Enrolment;
 use trunnion_agent::gateway::{Action, Gateway};
 use trunnion_agent::metrics::Metrics;
 use trunnion_agent::mqtt::MqttEvent;
 use trunnion_agent::port::PortEvent;
 use trunnion_agent::spool::Reply;
+use trunnion_common::ack::FORMER_STARTS_MAX;
 use trunnion_common::id::{Epoch, GatewayId, MasterId, Name};
 use trunnion_common::time::{ClockQuality, EventTime};
 
@@ -29,6 +31,8 @@ pub(super) struct SimGateway {
     /// When the agent wants to be polled.
     pub(super) wake: Option<Duration>,
     life: u64,
+    /// What the file of starts says, newest first.
+    starts: Vec<MasterId>,
     agent: Option<Agent>,
     utc: i64,
     quality: ClockQuality,
@@ -66,9 +70,10 @@ impl SimGateway {
                     bytes: 4_096 << chance.below(5),
                     age: chance.millis(20, 300),
                 },
+                flash_endurance_bytes: None,
                 metrics_listen: None,
                 retention: RETENTION,
-                drain: DRAIN,
+                drain: draw_drain(chance),
                 poll_interval: chance.millis(50, 300),
                 clock_sync_interval: Duration::from_secs(5),
                 heartbeat_interval: Duration::from_secs(10),
@@ -77,6 +82,7 @@ impl SimGateway {
             is_partitioned: false,
             wake: None,
             life: 0,
+            starts: Vec::new(),
             agent: None,
             utc: if chance.one_in(4) { 0 } else { EPOCH_UTC },
             quality: ClockQuality::Free,
@@ -96,6 +102,9 @@ impl SimGateway {
             utc: self.utc(now),
         };
         let mut gateway = Gateway::new(&self.config, recovered, master, Metrics::default(), started);
+        gateway.handle_former_starts(self.starts.clone());
+        self.starts.insert(0, master);
+        self.starts.truncate(FORMER_STARTS_MAX);
         gateway.handle_quality(self.quality);
         self.agent = Some(Agent {
             gateway,
@@ -188,5 +197,16 @@ impl SimGateway {
 
     fn utc(&self, now: Duration) -> EventTime {
         EventTime(self.utc.saturating_add(now.as_nanos() as i64))
+    }
+}
+
+/// Some call a block history after a moment, others after a minute; some send the newest first.
+fn draw_drain(chance: &mut Chance) -> Drain {
+    let pick = |chance: &mut Chance, end| chance.below(end) as usize;
+    Drain {
+        live_age: [60_000, 1_000, 150].map(Duration::from_millis)[pick(chance, 3)],
+        live_share_percent: [80, 50, 95][pick(chance, 3)],
+        order: Order::ALL[pick(chance, 2)],
+        backfill_bytes_s: [None, Some(64 * 1_024)][pick(chance, 2)],
     }
 }

@@ -4,14 +4,16 @@
 use super::Mutant;
 use super::chance::Chance;
 use super::faults::{Fault, FaultCounts};
+use super::sim_room::SimRoom;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use trunnion_agent::block::{Block, BlockKey};
 use trunnion_agent::intake::{BootKey, Cursor};
+use trunnion_agent::retention::Decision;
 use trunnion_agent::spool::{Commit, FormerEpoch, ReadError, Recovered, Reply, Request};
-use trunnion_common::block::Body;
-use trunnion_common::frame::{Class, Payload, RawFrame};
+use trunnion_common::frame::Class;
 use trunnion_common::id::Epoch;
+use trunnion_common::sequence::Range;
 
 /// Between attempts to write while the disk refuses, as the real thread has it.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -32,6 +34,11 @@ pub struct SimSpool {
     requests: VecDeque<Request>,
     /// Blocks that can never be read again.
     damaged: BTreeMap<BlockKey, Block>,
+    /// Blocks that had to go, their tombstones on disk before them.
+    evicted: BTreeMap<BlockKey, Block>,
+    /// What a mutant has removed already, by directory.
+    early: BTreeMap<u32, Vec<Block>>,
+    room: SimRoom,
     /// Whether there is no room for commits.
     pub is_full: bool,
     /// One request in so many fails.
@@ -41,16 +48,19 @@ pub struct SimSpool {
 /// What became of the request in front.
 #[derive(Debug, Default)]
 pub struct Served {
-    /// The answer, if it has one.
-    pub reply: Option<Reply>,
+    /// The answers, if it has any.
+    pub replies: Vec<Reply>,
     /// When the next request is done, if there is one.
     pub next: Option<Duration>,
 }
 
 impl SimSpool {
     /// An empty one.
-    pub fn new(chance: Chance, mutant: Option<Mutant>) -> Self {
+    pub fn new(mut chance: Chance, mutant: Option<Mutant>) -> Self {
         Self {
+            room: SimRoom::draw(&mut chance),
+            evicted: BTreeMap::new(),
+            early: BTreeMap::new(),
             chance,
             mutant,
             blocks: BTreeMap::new(),
@@ -94,8 +104,19 @@ impl SimSpool {
                     Fault::SpoolWriteFailed
                 });
                 self.requests.push_front(Request::Commit(commit));
+                // What else is asked for goes on meanwhile, above all what makes room.
+                let others = std::mem::take(&mut self.requests);
+                let (commits, others): (VecDeque<_>, VecDeque<_>) = others
+                    .into_iter()
+                    .partition(|request| matches!(request, Request::Commit(_)));
+                let mut replies = vec![Reply::Refused("the disk takes nothing".to_owned())];
+                for other in others {
+                    replies.extend(self.serve_other(other, false, faults));
+                }
+                self.requests = commits;
+                replies.extend(self.look(faults));
                 return Served {
-                    reply: Some(Reply::Refused("the disk takes nothing".to_owned())),
+                    replies,
                     next: Some(RETRY_PAUSE),
                 };
             }
@@ -104,6 +125,19 @@ impl SimSpool {
                 self.commit(commit);
                 (self.mutant != Some(Mutant::AckBeforeFlush)).then_some(done)
             }
+            other => self.serve_other(other, fails, faults),
+        };
+        let mut replies: Vec<Reply> = reply.into_iter().collect();
+        replies.extend(self.look(faults));
+        Served {
+            replies,
+            next: (!self.requests.is_empty()).then(|| self.latency()),
+        }
+    }
+
+    /// Anything but a commit.
+    fn serve_other(&mut self, request: Request, fails: bool, faults: &mut FaultCounts) -> Option<Reply> {
+        match request {
             Request::Acknowledge {
                 epoch,
                 received,
@@ -128,14 +162,45 @@ impl SimSpool {
                 self.blocks.remove(&key);
                 None
             }
-            // Nothing is ever evicted here: this spool never tells of its room.
-            Request::Evict(_) => None,
+            Request::Evict(directory) => {
+                faults.note(Fault::SpoolEvicted);
+                let early = self.early.remove(&directory).into_iter().flatten();
+                self.evicted.extend(early.map(|block| (block.key, block)));
+                for key in self.room.evict(directory) {
+                    if let Some(block) = self.blocks.get(&key).cloned() {
+                        self.free(key);
+                        self.evicted.insert(key, block);
+                    }
+                }
+                None
+            }
+            Request::Commit(_) => None,
             Request::Read(key) => Some(Reply::Read(key, self.read(key, fails, faults))),
-        };
-        Served {
-            reply,
-            next: (!self.requests.is_empty()).then(|| self.latency()),
         }
+    }
+
+    /// What there is to say of room.
+    pub fn look(&mut self, faults: &mut FaultCounts) -> Vec<Reply> {
+        let replies = self.room.look(&self.blocks);
+        for reply in &replies {
+            match reply {
+                Reply::Room(_, Decision::StopWaveformIntake | Decision::StopIntake) => {
+                    faults.note(Fault::SpoolIntakeStopped);
+                }
+                Reply::Evicting(directory, _) if self.mutant == Some(Mutant::EvictBeforeTombstone) => {
+                    let keys = self.room.evict(*directory);
+                    let blocks = keys.iter().filter_map(|key| self.blocks.remove(key));
+                    self.early.insert(*directory, blocks.collect());
+                }
+                _ => {}
+            }
+        }
+        replies
+    }
+
+    /// Others fill the disk, or make room again.
+    pub const fn set_cramped(&mut self, is_cramped: bool) {
+        self.room.is_cramped = is_cramped;
     }
 
     /// The power is cut.
@@ -157,6 +222,27 @@ impl SimSpool {
 
     /// What a new start finds.
     pub fn recover(&mut self, fresh: [Epoch; 2]) -> Recovered {
+        self.room.restart();
+        self.early.clear();
+        // The tombstones say that these go, should their directory have outlived the crash.
+        let buried: Vec<(Epoch, Range)> = self
+            .blocks
+            .values()
+            .filter_map(|block| block.index.buries)
+            .collect();
+        let room = &self.room;
+        let (freed, evicted) = (&mut self.freed, &mut self.evicted);
+        self.blocks.retain(|key, block| {
+            let is_buried = room.holds(*key)
+                && buried.iter().any(|(epoch, blocks)| {
+                    *epoch == key.epoch && blocks.first() <= key.sequence && key.sequence < blocks.end()
+                });
+            if is_buried {
+                freed.retain(|freed| freed.key != *key);
+                evicted.insert(*key, block.clone());
+            }
+            !is_buried
+        });
         let left: BTreeSet<Epoch> = self.blocks.keys().map(|key| key.epoch).collect();
         self.epochs.retain(|epoch, _| left.contains(epoch));
         let blocks = self.blocks.values();
@@ -185,9 +271,9 @@ impl SimSpool {
         whole.into_values().collect()
     }
 
-    /// Blocks that can never be read again, as they were.
-    pub const fn damaged(&self) -> &BTreeMap<BlockKey, Block> {
-        &self.damaged
+    /// Blocks that can never be read again or were evicted, as they were.
+    pub fn lost(&self) -> impl Iterator<Item = (&BlockKey, &Block)> {
+        self.damaged.iter().chain(&self.evicted)
     }
 
     /// Whether it holds samples that the collector does not have for all it knows.
@@ -207,6 +293,7 @@ impl SimSpool {
         if self.mutant != Some(Mutant::CursorsOutsideCommit) {
             self.keep_cursors(commit.class, &commit.cursors);
         }
+        let keys: Vec<Block> = commit.blocks.clone();
         for block in commit.blocks {
             let former = self.epochs.entry(block.key.epoch).or_insert(FormerEpoch {
                 epoch: block.key.epoch,
@@ -217,6 +304,7 @@ impl SimSpool {
             former.next = former.next.max(block.key.sequence + 1);
             self.blocks.insert(block.key, block);
         }
+        self.room.store(commit.class, &keys, &self.blocks);
     }
 
     fn keep_cursors(&mut self, class: Class, cursors: &[Cursor]) {
@@ -248,8 +336,10 @@ impl SimSpool {
         if fails
             && self.chance.one_in(4)
             && let Some(block) = self.blocks.get(&key)
-            && is_samples_alone(block)
         {
+            if block.index.stand_in.is_some() {
+                faults.note(Fault::SpoolReferenceLost);
+            }
             faults.note(Fault::SpoolUnreadable);
             self.damaged.insert(key, block.clone());
         }
@@ -262,21 +352,4 @@ impl SimSpool {
         }
         bytes.ok_or_else(|| ReadError::Lost("no database of the spool holds it".to_owned()))
     }
-}
-
-/// Whether nothing but samples is lost with a block. With a clock fix or a channel table everything that
-/// refers to them is stranded, and with a tombstone what it names: the product has no second copy.
-fn is_samples_alone(block: &Block) -> bool {
-    let parsed = trunnion_common::block::Block::parse(&block.bytes);
-    let Ok(Ok(Body::Frames(mut records))) = parsed.map(|block| block.decode()) else {
-        return false;
-    };
-    records.all(|record| {
-        let payload = record.and_then(|record| {
-            RawFrame::parse(record.frame)?
-                .payload()
-                .map(|payload| !matches!(payload, Payload::Describe(_)))
-        });
-        payload == Ok(true)
-    })
 }

@@ -6,6 +6,7 @@ mod bad_input_is_named;
 mod bearing_fault_is_found;
 mod kills_lose_nothing;
 mod line_noise_and_unplug;
+mod outcomes_have_names;
 mod partitions_lose_nothing;
 mod plan_takes_effect_once;
 mod restart_resumes;

@@ -1,0 +1,112 @@
+//! Whether a world has come to rest, and whether everything that was promised in it was kept.
+
+use super::sim_gateway::SimGateway;
+use super::sim_node::{CHANNELS, SimNode};
+use super::{Outcome, World, clocks};
+use crate::reference::{Destroyed, Record};
+use anyhow::Result;
+use std::collections::BTreeSet;
+use trunnion_collector::journal::{Commit, Position};
+use trunnion_collector::pipeline::Pipeline;
+use trunnion_common::id::{BootId, NodeId};
+use trunnion_common::time::EventTime;
+
+impl World<'_> {
+    /// Whether everything that is to come has come.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let rows = self.collector.rows();
+        let told = |node: &SimNode<'_>| {
+            CHANNELS
+                .into_iter()
+                .zip(node.accounts())
+                .all(|(channel, account)| {
+                    rows.get(&(node.id, node.boot, channel))
+                        .is_some_and(|row| row.produced == account.produced && row.pending == 0)
+                        && account.held == 0
+                })
+        };
+        self.nodes.iter().all(told) && !self.gateways.iter().any(|gateway| gateway.spool.holds_samples())
+    }
+
+    /// Why it is not.
+    pub(super) fn unrest(&self) -> String {
+        let nodes = self.nodes.iter().map(|node| {
+            let rows = CHANNELS.map(|channel| self.collector.rows().get(&(node.id, node.boot, channel)));
+            format!(
+                "node {} boot {} {:?} told {rows:?}",
+                node.id,
+                node.boot,
+                node.accounts()
+            )
+        });
+        let gateways = self.gateways.iter().map(SimGateway::describe);
+        let collector = format!("collector running: {}", self.collector.is_running());
+        nodes
+            .chain(gateways)
+            .chain([collector])
+            .collect::<Vec<_>>()
+            .join("; ")
+    }
+
+    /// Compares with the reference.
+    pub(super) fn judge(mut self, seed: u64) -> Result<Outcome> {
+        let mut destroyed = Destroyed::default();
+        for gateway in &self.gateways {
+            for (key, block) in gateway.spool.lost() {
+                destroyed.note(&gateway.id(), *key, &block.bytes);
+            }
+        }
+        let mut violations = self.violations;
+        let commits = self.collector.commits()?;
+        let record = Record::read(&commits);
+        violations.extend(record.violations.iter().cloned());
+        violations.extend(self.reference.check_acknowledged(&record));
+        violations.extend(self.reference.check_samples(&record, &destroyed));
+        let live: BTreeSet<(NodeId, BootId)> = self.nodes.iter().map(|node| (node.id, node.boot)).collect();
+        violations.extend(self.reference.check_ledger(&record, self.collector.rows(), &live));
+        violations.extend(check_replay(self.collector.pipeline(), &commits));
+        for (number, gateway) in self.gateways.iter().enumerate() {
+            let others = self.lines.iter().zip(&self.nodes);
+            let others: BTreeSet<NodeId> = others
+                .filter(|(line, _)| line.gateway != number)
+                .map(|(_, node)| node.id)
+                .collect();
+            if !others.is_empty() {
+                violations.extend(clocks::check(&commits, &gateway.id(), &others));
+            }
+        }
+        let utc = EventTime(self.collector_utc + self.now.as_nanos() as i64);
+        self.collector.crash()?;
+        let sets = self.collector.recovered_sets(utc)?;
+        violations.extend(record.check_sets(&sets));
+        self.faults.add(&self.collector.disk.faults());
+        Ok(Outcome {
+            seed,
+            violations,
+            faults: self.faults,
+            samples_produced: self.reference.samples_produced(),
+            samples_safe: self.reference.samples_safe(),
+            samples_stored: record.samples_stored(),
+            lasted: self.now,
+            events: self.events,
+        })
+    }
+}
+
+/// What crashes and checkpoints led to against one replay from the beginning.
+fn check_replay(live: Option<&Pipeline>, commits: &[Commit]) -> Option<String> {
+    let Some(live) = live else {
+        return Some("the collector does not run".to_owned());
+    };
+    let mut replayed = Pipeline::new();
+    for commit in commits {
+        let _ = replayed.apply(commit);
+    }
+    let end = commits.last().map_or(Position::default(), |commit| commit.end);
+    (replayed.state() != live.state()).then(|| {
+        format!(
+            "the pipeline at {} is not what a replay to {end} gives",
+            live.state().position()
+        )
+    })
+}
