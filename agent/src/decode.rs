@@ -232,7 +232,7 @@ fn content(payload: &Payload<'_>) -> (&'static str, String) {
         Payload::Discover => ("discover", String::new()),
         Payload::Assign(address) => ("assign", format!("address {}", address.0)),
         Payload::Settings(settings) => ("settings", format!("{settings:?}")),
-        Payload::Identify(seconds) => ("identify", format!("{seconds} s")),
+        Payload::Identify(identify) => ("identify", format!("{} s", identify.seconds)),
         Payload::Capture(capture) => ("capture", format!("{capture:?}")),
     }
 }

@@ -7,6 +7,7 @@
 use bytes::{Bytes, BytesMut};
 use std::time::Duration;
 use trunnion_common::block::{self, Lane};
+use trunnion_common::message::{BackfillOrder, GatewaySettings};
 use trunnion_common::time::EventTime;
 
 /// How the two lanes share the connection.
@@ -20,6 +21,23 @@ pub struct Drain {
     pub order: Order,
     /// Most bytes of history per second, if they are limited.
     pub backfill_bytes_s: Option<u64>,
+}
+
+impl Drain {
+    /// With what the collector has changed about it.
+    pub fn changed_by(self, settings: &GatewaySettings) -> Self {
+        let order = settings.backfill_order.map(|order| match order {
+            BackfillOrder::OldestFirst => Order::OldestFirst,
+            BackfillOrder::NewestFirst => Order::NewestFirst,
+        });
+        let backfill = settings.backfill_kib_s.map(|kib| u64::from(kib) * 1_024);
+        Self {
+            live_share_percent: settings.live_share_percent.unwrap_or(self.live_share_percent),
+            order: order.unwrap_or(self.order),
+            backfill_bytes_s: backfill.or(self.backfill_bytes_s),
+            ..self
+        }
+    }
 }
 
 /// In which order the waveforms of the backfill lane go. Its essentials always go oldest first, since

@@ -17,9 +17,11 @@ use crate::alarm::Alarms;
 use crate::block::{Block, BlockKey, Gathering, Index, span, tombstones};
 use crate::clock::Now;
 use crate::clock_sync::{ClockSync, FixInForce};
+use crate::command::Commands;
+use crate::command::record::Record;
 use crate::config::Config;
 use crate::derive::Derive;
-use crate::drain;
+use crate::drain::{self, Drain};
 use crate::endpoints::Endpoints;
 use crate::floor::{Floor, Refusal};
 use crate::forecast::Forecast;
@@ -44,9 +46,7 @@ use trunnion_common::block::{FrameRecord, GatewayDescribe, Kind, Lane, Tombstone
 use trunnion_common::codec::crc32c;
 use trunnion_common::frame::{Class, Payload};
 use trunnion_common::id::{ChannelId, Epoch, JournalId, MasterId};
-use trunnion_common::message::{
-    self, Command, CommandOutcome, CommandResult, GatewayStatus, MESSAGE_MAX, Phase,
-};
+use trunnion_common::message::{self, GatewayStatus, MESSAGE_MAX, Phase};
 use trunnion_common::reject::{Reject, RejectReason};
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::{Range, SequenceSet};
@@ -97,6 +97,8 @@ pub enum Action {
     PublishBlock(BlockKey, Bytes),
     /// Close the connection.
     Disconnect,
+    /// Make the record of commands durable; [`Gateway::handle_kept`] must be told how it went.
+    Keep(Record),
 }
 
 /// The state of the whole gateway.
@@ -129,6 +131,10 @@ pub struct Gateway {
     link: Link,
     endpoints: Endpoints,
     connection: u64,
+    commands: Commands,
+    /// As the configuration says.
+    heartbeat_configured: Duration,
+    drain_configured: Drain,
     /// This start of the agent.
     life: MasterId,
     /// As given with the last event of a connection.
@@ -345,6 +351,9 @@ impl Gateway {
             },
             endpoints: Endpoints::new(config.enrolment.endpoints.len()),
             connection: 0,
+            commands: Commands::new(&config.enrolment),
+            heartbeat_configured: config.heartbeat_interval,
+            drain_configured: config.drain,
             life: master,
             random: u32::MAX,
             heartbeat_interval: config.heartbeat_interval,
@@ -361,6 +370,16 @@ impl Gateway {
         };
         gateway.writer.add_record(Kind::Describe, &describe, now);
         gateway
+    }
+
+    /// Goes on from the commands that a former agent kept: before anything is handled.
+    pub fn restore_commands(&mut self, record: Record) {
+        self.commands.restore(record);
+    }
+
+    /// Whether the record of commands handed out last is on disk.
+    pub fn handle_kept(&mut self, is_kept: bool, now: Now) {
+        self.commands.handle_kept(is_kept, now.mono);
     }
 
     /// Whether the gateway's clock is synchronised, as of now.
@@ -485,6 +504,7 @@ impl Gateway {
             intake,
             clocks,
             writer,
+            commands,
             metrics,
             derive,
             alarms,
@@ -544,6 +564,9 @@ impl Gateway {
                 metrics.clock_fixes.inc();
                 tracing::debug!(node = %fix.node, number = fix.number, error_ns = fix.error_ns, "clock fix");
                 writer.add_record(Kind::ClockFix, &fix, now);
+            }
+            if let Some(Payload::SettingsResult(result)) = &payload {
+                commands.handle_result(key, result);
             }
             book_gaps(&taken, writer, metrics, now);
             match taken.fate {
@@ -832,13 +855,10 @@ impl Gateway {
                 self.handle_ack(&ack, now);
             }),
             topic::Kind::Reject => message::decode(payload).map(|reject| self.handle_reject(reject, now)),
-            topic::Kind::Command => message::decode(payload).map(|command: Command| {
-                let result = CommandResult {
-                    number: command.number,
-                    outcome: CommandOutcome::Unsupported,
-                };
-                self.publish(topic::Kind::Result, &result);
-            }),
+            topic::Kind::Command => {
+                self.handle_command(payload, now);
+                Ok(())
+            }
             topic::Kind::Data | topic::Kind::Hello | topic::Kind::Status | topic::Kind::Result => {
                 Err(RejectReason::Topic)
             }
@@ -976,6 +996,9 @@ impl Gateway {
             }
         }
         self.poll_alarms(now);
+        if !self.is_stopping {
+            self.poll_commands(now);
+        }
         self.poll_link(now);
         self.poll_publisher(now);
         self.actions.pop_front()
@@ -1000,12 +1023,13 @@ impl Gateway {
         let stall = (self.stalled_until > Duration::ZERO).then_some(self.stalled_until);
         let alarms = self.alarms.next_timeout(self.may_commit_essentials());
         let holdings = (!self.is_stopping).then_some(self.holdings_due);
+        let commands = self.commands.next_timeout().filter(|_| !self.is_stopping);
         let lines = self.lines.iter().filter(|_| !self.is_stopping).flat_map(|line| {
             let clock = line.node().and_then(|key| self.clocks.get(&key));
             [line.next_timeout(), clock.map(ClockSync::next_timeout)]
         });
         lines
-            .chain([holdings, retry, commit, stall, alarms, publisher])
+            .chain([holdings, retry, commit, stall, alarms, commands, publisher])
             .flatten()
             .min()
             .unwrap_or(Duration::MAX)
@@ -1236,5 +1260,6 @@ fn book_gaps(taken: &Taken, writer: &mut Writer, metrics: &Metrics, now: Now) {
     }
 }
 
+mod command;
 #[cfg(test)]
 mod tests;

@@ -28,6 +28,7 @@ pub mod block;
 pub mod clock;
 pub mod clock_source;
 pub mod clock_sync;
+pub mod command;
 pub mod config;
 pub mod decode;
 pub mod derive;
@@ -59,6 +60,7 @@ mod toml_section;
 
 use crate::clock::{Clock, Now};
 use crate::clock_source::Source;
+use crate::command::record;
 use crate::config::Config;
 use crate::floor::Floor;
 use crate::gateway::{Action, Gateway};
@@ -311,6 +313,9 @@ impl Shell {
         let started = timekeeper.correct(clock.now());
         let mut gateway = Gateway::new(config, recovered, master, metrics.clone(), started);
         gateway.handle_timekeeper(timekeeper);
+        gateway.restore_commands(
+            record::load(&config.state_dir).map_err(system("reading the record of commands"))?,
+        );
         gateway.handle_former_starts(starts::note(&config.state_dir, master));
         let shell = Self {
             config: config.clone(),
@@ -391,6 +396,14 @@ impl Shell {
                 }
             }
             Action::Disconnect => self.connection = None,
+            // A few times a month; whatever follows has to wait for it anyway.
+            Action::Keep(kept) => {
+                let outcome = record::keep(&self.config.state_dir, &kept);
+                if let Err(error) = &outcome {
+                    tracing::error!(%error, "the disk does not take the record of commands");
+                }
+                gateway.handle_kept(outcome.is_ok(), now);
+            }
         }
         Ok(())
     }

@@ -194,6 +194,13 @@ impl Line {
         self.encode(contact, &Payload::TimeRequest(TimeRequest { request }))
     }
 
+    /// What a command says to the node: its bytes for the line.
+    pub fn command(&mut self, payload: &Payload<'_>) -> Option<Vec<u8>> {
+        self.node()?;
+        let contact = self.contact?;
+        self.encode(contact, payload)
+    }
+
     fn encode(&mut self, contact: Contact, payload: &Payload<'_>) -> Option<Vec<u8>> {
         let header = Header {
             version: version::FRAME,

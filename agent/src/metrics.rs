@@ -69,6 +69,12 @@ pub struct Metrics {
     pub port_failures: Counter,
     /// Clock fixes made.
     pub clock_fixes: Counter,
+    /// Messages on the command topic.
+    pub commands: Counter,
+    /// Of these, what is not the collector's or no command at all.
+    pub commands_refused: Family<ReasonLabel, Counter>,
+    /// Answers to commands.
+    pub command_results: Family<ReasonLabel, Counter>,
     /// Blocks made durable in the spool.
     pub blocks_stored: Counter,
     /// Times the disk refused a commit, which is then tried again.
@@ -170,6 +176,11 @@ impl Metrics {
         family.get_or_create_owned(&ReasonLabel {
             reason: reason.label(),
         })
+    }
+
+    /// The counter of a reason out of another closed list.
+    pub fn label(family: &Family<ReasonLabel, Counter>, reason: &'static str) -> Counter {
+        family.get_or_create_owned(&ReasonLabel { reason })
     }
 
     /// The counter of this cause.
@@ -313,6 +324,7 @@ impl Metrics {
             ("port_openings", "Ports opened", &self.port_openings),
             ("port_failures", "Ports not opened or lost", &self.port_failures),
             ("clock_fixes", "Clock fixes made", &self.clock_fixes),
+            ("commands", "Messages on the command topic", &self.commands),
             (
                 "blocks_stored",
                 "Blocks made durable in the spool",
@@ -449,6 +461,16 @@ impl Metrics {
             "retention_steps",
             "Changes of what the spool's retention asks for",
             self.retention_steps.clone(),
+        );
+        registry.register(
+            "commands_refused",
+            "Commands refused that are not the collector's",
+            self.commands_refused.clone(),
+        );
+        registry.register(
+            "command_results",
+            "Answers to the collector's commands",
+            self.command_results.clone(),
         );
         for (name, help, gauge) in [
             (

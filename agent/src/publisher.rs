@@ -336,6 +336,15 @@ impl Publisher {
             .map(|since| since + SILENCE_MAX)
     }
 
+    /// Drains like this from now on. What is under way or has its lane stays as it is.
+    pub fn set_drain(&mut self, drain: Drain) {
+        if drain != self.drain {
+            self.drain = drain;
+            self.turn = Turn::new(&drain);
+            self.bucket = Bucket::new(drain.backfill_bytes_s);
+        }
+    }
+
     /// The next block to send, which counts as under way from now on.
     pub fn poll_block(&mut self, now: Duration) -> Option<BlockKey> {
         if self.phase != Phase::Flowing {

@@ -42,11 +42,22 @@
 //! range = 16                  # full scale, in the unit
 //! band_hz = [1, 5000]         # where the sensor can be used
 //! sensitivity = 1.0           # optional: true value over reported value, from its calibration
+//! plan = { window = 4096 }    # optional: "off", "raw", features over a window, or, with samples and
+//!                             # every_s too, a waveform now and then; a node without any is left alone
+//!
+//! [[site.gateway]]            # optional: what is not said here is as the gateway's own configuration says
+//! id = "gw-1"
+//! heartbeat_interval_ms = 10000
+//! live_share_percent = 80
+//! backfill_order = "oldest_first"
+//! backfill_kib_s = 512
 //! ```
 
+mod plan;
 mod section;
 
 use crate::bearing::{BearingGeometry, BearingOrders};
+use crate::command::Wanted;
 use crate::features::PointContext;
 use crate::state::{AssetRow, SeriesKey, UNASSIGNED};
 use section::{At, Section, Source};
@@ -55,6 +66,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use toml::de::DeTable;
+use trunnion_common::frame::ChannelPlan;
 use trunnion_common::id::{ChannelId, Name, NodeId};
 use trunnion_common::quantity::{Quantity, Unit};
 
@@ -91,6 +103,7 @@ impl fmt::Display for Problem {
 pub struct Fleet {
     assets: Vec<Asset>,
     channels: BTreeMap<(NodeId, ChannelId), ChannelSite>,
+    wanted: Wanted,
 }
 
 /// A machine.
@@ -218,6 +231,11 @@ impl Fleet {
         self.channels.get(&(node, channel))
     }
 
+    /// What the file wants of gateways and nodes.
+    pub fn wanted(&self) -> Wanted {
+        self.wanted.clone()
+    }
+
     /// All channels, by node and number.
     pub fn channels(&self) -> impl Iterator<Item = (NodeId, ChannelId, &ChannelSite)> {
         self.channels
@@ -230,6 +248,13 @@ impl Fleet {
         for site in root.tables("site") {
             let site_id = sites.claim(&site);
             site.text("name");
+            let mut gateways = Names::default();
+            for gateway in site.tables("gateway") {
+                let id = gateways.claim(&gateway);
+                self.wanted
+                    .gateways
+                    .extend(plan::read_gateway(&gateway, &site_id, &id));
+            }
             let mut areas = Names::default();
             for area in site.tables("area") {
                 let area_id = areas.claim(&area);
@@ -253,6 +278,14 @@ impl Fleet {
                 }
             }
         }
+    }
+
+    fn want(&mut self, (node, channel): (NodeId, ChannelId), plan: ChannelPlan) {
+        let plans = self.wanted.nodes.entry(node).or_default();
+        if plans.len() <= channel.index() {
+            plans.resize(channel.index() + 1, ChannelPlan::Raw);
+        }
+        plans[channel.index()] = plan;
     }
 
     fn read_points(&mut self, asset: &Section<'_>, asset_id: &str) {
@@ -286,9 +319,13 @@ impl Fleet {
             });
             let mut channels = BTreeSet::new();
             for channel in point.tables("channel") {
+                let plan = plan::read_plan(&channel);
                 let Some((key, at, site)) = read_channel(&channel) else {
                     continue;
                 };
+                if let Some(plan) = plan {
+                    self.want(key, plan);
+                }
                 let site = ChannelSite {
                     series: SeriesKey {
                         asset: asset_id.to_owned(),

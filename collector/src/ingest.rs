@@ -19,6 +19,8 @@ mod hello;
 
 pub use gateways::{GATEWAYS_MAX, Gateway, Gateways};
 
+use crate::command::signer::Sign;
+use crate::command::{Desk, LOOK_INTERVAL, Step, Wanted};
 use crate::journal::{Entry, Journal, JournalError, Position};
 use crate::metrics::{Cause, Metrics, Reason};
 use crate::settings::Settings;
@@ -30,7 +32,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use trunnion_common::ack::{Ack, AckLevel};
 use trunnion_common::id::{Epoch, GatewayId};
-use trunnion_common::message::{self, MESSAGE_MAX};
+use trunnion_common::message::{self, Action, Command, MESSAGE_MAX};
 use trunnion_common::time::EventTime;
 use trunnion_common::topic::{Kind, Topic};
 
@@ -79,6 +81,10 @@ pub enum IngestCommand {
     },
     /// The settings of this start, in force as soon as that can be ([`Entry::Settings`]).
     Settings(Settings),
+    /// What the fleet file wants of gateways and nodes ([`crate::command`]).
+    Wanted(Box<Wanted>),
+    /// What a person wants of a node, once.
+    Order(Box<Action>),
 }
 
 /// Longest fleet file that is journaled; one of ten thousand channels has about half of it.
@@ -143,6 +149,13 @@ pub struct Ingest<S, C> {
     last_commit: EventTime,
     /// Room to encode what is sent to gateways.
     downlink: Vec<u8>,
+    /// Without it no gateway is commanded.
+    signer: Option<Box<dyn Sign>>,
+    desk: Desk,
+    /// When the desk was last asked; `None` asks it at once.
+    looked: Option<EventTime>,
+    /// Commands to send as soon as they are committed.
+    commanded: Vec<(GatewayId, Command)>,
 }
 
 /// What others hold of a running ingest.
@@ -188,8 +201,17 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
             last_commit: clock(),
             clock,
             downlink: vec![0; MESSAGE_MAX],
+            signer: None,
+            desk: Desk::default(),
+            looked: None,
+            commanded: Vec::new(),
         };
         (ingest, handle)
+    }
+
+    /// Signs commands from now on; before, none are given.
+    pub fn set_signer(&mut self, signer: Box<dyn Sign>) {
+        self.signer = Some(signer);
     }
 
     /// Runs on the calling thread until `shutdown` says true or its sender is gone, then commits and
@@ -227,10 +249,12 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
             if !last {
                 open = self.collect();
             }
+            self.look_at_commands();
             self.tick_if_due();
         }
         self.commit()?;
         self.acknowledge().and(open)?;
+        self.send_commands()?;
         Ok(())
     }
 
@@ -244,6 +268,16 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
                     effective: EventTime(i64::MIN),
                     text: settings.to_text(),
                 }),
+                IngestCommand::Wanted(wanted) => {
+                    self.desk.want(*wanted);
+                    self.looked = None;
+                }
+                IngestCommand::Order(action) => {
+                    self.looked = None;
+                    if !self.desk.order(*action, (self.clock)()) {
+                        tracing::error!("too many orders wait: one is refused");
+                    }
+                }
                 IngestCommand::Fleet { text, .. } => {
                     tracing::error!(
                         bytes = text.len(),
@@ -300,7 +334,25 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
                 self.append(&entries);
                 self.owe(gateway, epochs, now);
             }
-            Decision::Note { gateway, word } => self.gateways.note(&gateway, word, now),
+            Decision::Note { gateway, word } => {
+                if let Word::Result(result) = &word
+                    && self.journal.sets().commands.is_news(&gateway, result)
+                {
+                    let (number, outcome) = (result.number, result.outcome.label());
+                    tracing::info!(%gateway, number, outcome, "a command is answered");
+                    self.metrics
+                        .command_results
+                        .get_or_create(&Reason { reason: outcome })
+                        .inc();
+                    self.looked = None;
+                    self.journal.append(&Entry::CommandResult {
+                        gateway: gateway.clone(),
+                        received: now,
+                        result: *result,
+                    });
+                }
+                self.gateways.note(&gateway, word, now);
+            }
             Decision::Reject { gateway, reject } => {
                 tracing::warn!(%gateway, reason = reject.reason.label(), crc = reject.crc, "rejected a block");
                 self.refused(reject.reason.label());
@@ -346,6 +398,58 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
             }
             self.journal.append(entry);
         }
+    }
+
+    /// Asks the desk what gateways are to be told, as of what is committed.
+    fn look_at_commands(&mut self) {
+        let now = (self.clock)();
+        let interval = LOOK_INTERVAL.as_nanos() as i64;
+        let is_due = self
+            .looked
+            .is_none_or(|looked| !(0..interval).contains(&now.nanos_since(looked)));
+        if self.signer.is_none() || !is_due {
+            return;
+        }
+        self.looked = Some(now);
+        let log = &self.journal.sets().commands;
+        self.gateways.show(self.desk.rows(log));
+        for step in self.desk.poll(log, &self.gateways.connected(), now) {
+            let (gateway, command) = match step {
+                Step::Resend(gateway, command) => (gateway, command),
+                Step::Issue(gateway, command) => {
+                    let number = command.number;
+                    tracing::info!(%gateway, number, action = ?command.action, "a command is given");
+                    self.metrics.commands_issued.inc();
+                    self.journal.append(&Entry::Command {
+                        gateway: gateway.clone(),
+                        issued: now,
+                        command: Box::new(command.clone()),
+                    });
+                    (gateway, command)
+                }
+            };
+            self.commanded.push((gateway, command));
+        }
+    }
+
+    /// Sends what has been committed. What cannot be signed is tried again when it would be sent again.
+    fn send_commands(&mut self) -> Result<(), SourceClosed> {
+        for (gateway, command) in std::mem::take(&mut self.commanded) {
+            let Some(signer) = &self.signer else {
+                break;
+            };
+            match signer.sign(&gateway, &command) {
+                Ok(payload) => {
+                    self.metrics.commands_sent.inc();
+                    let kind = Kind::Command;
+                    self.source.publish(&Topic { gateway, kind }.text(), payload)?;
+                }
+                Err(error) => {
+                    tracing::error!(%gateway, number = command.number, %error, "a command cannot be signed");
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Without traffic the journal's clock still has to move. A clock set back starts the second anew.
@@ -435,6 +539,7 @@ impl Stopwatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::signer::SignerError;
     use crate::journal::faults::{Call, FaultyDisk};
     use crate::journal::{Commit, Options, Reader};
     use proptest::prelude::*;
@@ -447,7 +552,7 @@ mod tests {
     use trunnion_common::block::{Envelope, Kind as BlockKind, Lane};
     use trunnion_common::codec::crc32c;
     use trunnion_common::id::{JournalId, MasterId, Name};
-    use trunnion_common::message::{GatewayStatus, Phase};
+    use trunnion_common::message::{CommandOutcome, CommandResult, GatewaySettings, GatewayStatus, Phase};
     use trunnion_common::reject::{Reject, RejectReason};
     use trunnion_common::sample::LossCause;
     use trunnion_common::sequence::{Range, Ranges};
@@ -574,7 +679,8 @@ mod tests {
             Journal::open_on(Box::new(disk), dir.path(), Options::default(), START, || Ok(ID)).unwrap();
         let metrics = Metrics::default();
         let now = move || *clock.lock().unwrap();
-        let (ingest, handle) = Ingest::new(journal, source, metrics.clone(), now);
+        let (mut ingest, handle) = Ingest::new(journal, source, metrics.clone(), now);
+        ingest.set_signer(Box::new(Scribe));
         for command in commands {
             handle.commands.send(command.clone()).unwrap();
         }
@@ -587,6 +693,64 @@ mod tests {
             metrics,
             outcome,
         }
+    }
+
+    /// Writes commands down without any proof.
+    #[derive(Debug)]
+    struct Scribe;
+
+    impl Sign for Scribe {
+        fn sign(&self, _: &GatewayId, command: &Command) -> Result<Vec<u8>, SignerError> {
+            Ok(encoded(command))
+        }
+    }
+
+    #[test]
+    fn a_command_is_sent_after_its_commit_and_its_answer_is_journaled_once() {
+        let settings = GatewaySettings {
+            heartbeat_interval_ms: Some(2_000),
+            ..GatewaySettings::default()
+        };
+        let wanted = Wanted {
+            gateways: BTreeMap::from([(gateway("gw-1"), settings), (gateway("gw-2"), settings)]),
+            nodes: BTreeMap::new(),
+        };
+        let result = CommandResult {
+            number: 1,
+            outcome: CommandOutcome::Done,
+            highest: 1,
+        };
+        let answer = message(&gateway("gw-1"), Kind::Result, encoded(&result));
+        // A block says that the gateway is there; a look is due once a second.
+        let mut script = vec![Some(block(0))];
+        script.resize(30, None);
+        script.extend([Some(answer.clone()), None, Some(answer)]);
+        script.resize(100, None);
+        let commands = [IngestCommand::Wanted(Box::new(wanted))];
+        let played = play_on(
+            FaultyDisk::default(),
+            tempfile::tempdir().unwrap(),
+            script,
+            &commands,
+        );
+        let sent: Vec<_> = played
+            .published
+            .iter()
+            .filter(|sent| sent.topic.ends_with("/command"))
+            .collect();
+        let [sent] = &sent[..] else {
+            panic!("{} commands were sent", sent.len());
+        };
+        assert!(sent.after_sync);
+        assert_eq!(sent.topic, "trunnion/down/bremen/gw-1/command");
+        let command: Command = message::decode(&sent.payload).unwrap();
+        assert_eq!((command.number, &command.action), (1, &Action::Gateway(settings)));
+        let entries = played.entries();
+        let journaled = |wanted: fn(&Entry) -> bool| entries.iter().filter(|entry| wanted(entry)).count();
+        assert_eq!(journaled(|entry| matches!(entry, Entry::Command { .. })), 1);
+        assert_eq!(journaled(|entry| matches!(entry, Entry::CommandResult { .. })), 1);
+        let shown = played.handle.gateways.snapshot();
+        assert!(shown[&gateway("gw-1")].commands[0].in_effect);
     }
 
     fn is_tick(entry: &Entry) -> bool {

@@ -35,6 +35,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use trunnion_common::id::{Epoch, GatewayId, JournalId, MasterId};
+use trunnion_common::message::{Command, CommandResult};
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::Range;
 use trunnion_common::time::EventTime;
@@ -411,6 +412,24 @@ pub enum Entry {
         /// Which, oldest first.
         starts: Vec<MasterId>,
     },
+    /// A gateway was, or is about to be, told to do something.
+    Command {
+        /// Which.
+        gateway: GatewayId,
+        /// When, on the collector's clock.
+        issued: EventTime,
+        /// What.
+        command: Box<Command>,
+    },
+    /// A gateway said what became of a command.
+    CommandResult {
+        /// Which.
+        gateway: GatewayId,
+        /// When the collector heard it, on its clock.
+        received: EventTime,
+        /// What it said.
+        result: CommandResult,
+    },
     /// A second passed without traffic.
     Tick,
     /// What the pipeline works by ([`crate::settings`]); in force from `effective`, or later where that
@@ -486,7 +505,8 @@ mod tests {
     use super::faults::{Call, FaultyDisk};
     use super::*;
     use trunnion_common::block::{Envelope, Kind, Lane};
-    use trunnion_common::id::Name;
+    use trunnion_common::id::{Name, NodeId};
+    use trunnion_common::message::{Action, CommandOutcome};
 
     const NOW: EventTime = EventTime(1_800_000_000_000_000_000);
     const ID: JournalId = JournalId(0x0123_4567_89ab_cdef);
@@ -735,6 +755,52 @@ mod tests {
             }
             assert!(written == fs::read(&path).unwrap(), "{} differs", path.display());
         }
+    }
+
+    #[test]
+    fn commands_are_read_back_and_their_numbers_outlive_segments_and_restarts() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = FaultyDisk::default();
+        // A segment per group: the sets at the segment's start are all that a restart knows of the first.
+        let (mut journal, _) = open_on(&disk, dir.path(), 1).unwrap();
+        let command = Command {
+            number: 7,
+            expires: NOW,
+            action: Action::Identify {
+                node: NodeId::new(5).unwrap(),
+                seconds: 3,
+            },
+        };
+        let result = CommandResult {
+            number: 7,
+            outcome: CommandOutcome::Superseded,
+            highest: 9,
+        };
+        let entries = [
+            Entry::Command {
+                gateway: gateway(),
+                issued: NOW,
+                command: Box::new(command),
+            },
+            Entry::CommandResult {
+                gateway: gateway(),
+                received: NOW,
+                result,
+            },
+            Entry::Tick,
+        ];
+        let mut end = journal.end();
+        for entry in &entries {
+            journal.append(entry);
+            end = journal.commit(NOW).unwrap();
+        }
+        let known = journal.sets().commands.clone();
+        assert_ne!(known, Default::default());
+        let read: Vec<Entry> = read(dir.path(), end).into_iter().flatten().collect();
+        assert_eq!(read, entries);
+        drop(journal);
+        let (journal, _) = open_on(&disk, dir.path(), 1).unwrap();
+        assert_eq!(journal.sets().commands, known);
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod api;
 pub mod bearing;
 pub mod broker;
 pub mod checkpoint;
+pub mod command;
 pub mod config;
 pub mod dead_letter;
 pub mod derived;

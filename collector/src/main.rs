@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use time::OffsetDateTime;
 use tokio::signal::unix::{SignalKind, signal};
+use trunnion_collector::command::request::Request;
 use trunnion_collector::config::{self, Config, Problem};
 use trunnion_collector::{door, init, pki};
 use trunnion_common::id::Name;
@@ -53,9 +54,42 @@ enum Command {
     /// Renew the server's own certificate.
     #[command(subcommand)]
     Server(Server),
+    /// Ask something of a node, once, through the collector that runs with this configuration; its API shows
+    /// what became of it.
+    #[command(subcommand)]
+    Command(Order),
     /// See to the collector's access to a broker of the plant's own.
     #[command(subcommand)]
     Broker(Broker),
+}
+
+#[derive(Subcommand)]
+enum Order {
+    /// Let a node show where it is.
+    Identify {
+        /// The node's id, sixteen hexadecimal digits.
+        node: String,
+        /// For how long.
+        #[arg(long, default_value_t = 30)]
+        seconds: u8,
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Let a node send samples of a channel now, whatever its plan.
+    Capture {
+        /// The node's id, sixteen hexadecimal digits.
+        node: String,
+        /// The channel's number on the node.
+        #[arg(long, default_value_t = 0)]
+        channel: u16,
+        /// How many samples.
+        #[arg(long)]
+        samples: u32,
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -163,6 +197,7 @@ fn main() -> ExitCode {
         Command::Gateway(Gateway::Renew(arguments)) => enrol(&arguments, pki::gateway_renew),
         Command::Gateway(Gateway::Revoke { name, config }) => revoke(&name, &config),
         Command::Server(Server::Renew { config }) => renew_server(&config),
+        Command::Command(asked) => order(asked),
         Command::Broker(Broker::Renew { config }) => renew_broker_client(&config),
     };
     match outcome {
@@ -294,6 +329,32 @@ fn enrol(arguments: &Enrolment, issue: Issue) -> Result<(), Failure> {
             }))
         }
     }
+}
+
+fn order(order: Order) -> Result<(), Failure> {
+    let (request, file) = match order {
+        Order::Identify {
+            node,
+            seconds,
+            config,
+        } => (Request::Identify { node, seconds }, config),
+        Order::Capture {
+            node,
+            channel,
+            samples,
+            config,
+        } => (
+            Request::Capture {
+                node,
+                channel,
+                samples,
+            },
+            config,
+        ),
+    };
+    let config = Config::read(&file).map_err(Failure::Configuration)?;
+    let left = request.leave(&config.data_dir)?;
+    fact(&json!({"event": "asked", "request": left}))
 }
 
 fn revoke(name: &Name, file: &Path) -> Result<(), Failure> {

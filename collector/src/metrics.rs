@@ -68,6 +68,12 @@ pub struct Metrics {
     pub advisories_cleared: Counter,
     /// Samples whose whereabouts nobody can explain; anything but 0 is an alarm.
     pub samples_unexplained: Gauge,
+    /// Commands given to gateways.
+    pub commands_issued: Counter,
+    /// Commands sent, repeats included.
+    pub commands_sent: Counter,
+    /// What became of commands.
+    pub command_results: Family<Reason, Counter>,
     /// Seconds from a window's end (event time) to its published features.
     pub feature_latency: Histogram,
     /// Seconds one journal commit took, fsync included.
@@ -178,6 +184,17 @@ impl Default for Metrics {
                 "samples_unexplained",
                 "Samples whose whereabouts nobody can explain"
             ),
+            commands_issued: register!(
+                Counter::default(),
+                "commands_issued",
+                "Commands given to gateways"
+            ),
+            commands_sent: register!(
+                Counter::default(),
+                "commands_sent",
+                "Commands sent, repeats included"
+            ),
+            command_results: register!(Family::default(), "command_results", "What became of commands"),
             feature_latency: register!(
                 latency(),
                 "feature_latency",

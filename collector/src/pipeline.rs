@@ -238,7 +238,11 @@ impl Pipeline {
                 let bytes = blocks.count().saturating_mul(BODY_MAX as u64);
                 self.lose_unnamed(gateway, None, *cause, bytes);
             }
-            Entry::EpochClosed { .. } | Entry::Superseded { .. } | Entry::Tick => {}
+            Entry::EpochClosed { .. }
+            | Entry::Superseded { .. }
+            | Entry::Command { .. }
+            | Entry::CommandResult { .. }
+            | Entry::Tick => {}
         }
     }
 

@@ -3,6 +3,8 @@
 use crate::api::Api;
 use crate::api::health::Check;
 use crate::broker::{Broker, BrokerError};
+use crate::command::request;
+use crate::command::signer::Signer;
 use crate::config::{self, BrokerChoice, Config};
 use crate::door::{Door, DoorError, Reload};
 use crate::fleet::Fleet;
@@ -32,6 +34,9 @@ const COMMIT_SILENCE_NS: i64 = 5_000_000_000;
 
 /// How often to look whether the state has caught up with the journal.
 const CATCHING_UP: Duration = Duration::from_millis(100);
+
+/// How often to look for what people have asked for.
+const REQUESTS: Duration = Duration::from_millis(500);
 
 /// Where a running collector listens: the ports that were drawn, where the configuration says 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -120,7 +125,15 @@ pub async fn run(
     state.bind(journal.id())?;
     let pipeline = pipeline::Runner::resume(&journal_dir, state, metrics.clone())?;
     let (inlet, source) = Inlet::open(&config, &metrics).await?;
-    let (ingest, handle) = Ingest::new(journal, source, metrics.clone(), utc);
+    let (mut ingest, handle) = Ingest::new(journal, source, metrics.clone(), utc);
+    ingest.set_signer(Box::new(Signer {
+        certificate: config.door.certificate.clone(),
+        key: config.door.key.clone(),
+    }));
+    request::make_directory(&config.data_dir).map_err(|source| RunError::DataDirectory {
+        path: request::directory(&config.data_dir),
+        source,
+    })?;
     let settings = Settings {
         windows: config.window,
         ..Settings::default()
@@ -133,6 +146,7 @@ pub async fn run(
     {
         unreachable!("the queue is new, and ingest has its other end");
     }
+    let orders = handle.commands.clone();
     let mut fleet = FleetFile {
         path: config.fleet.clone(),
         state: StateReader::open(&state_file)?,
@@ -189,6 +203,7 @@ pub async fn run(
 
     tokio::pin!(shutdown);
     let mut catching_up = tokio::time::interval(CATCHING_UP);
+    let mut requests = tokio::time::interval(REQUESTS);
     loop {
         tokio::select! {
             () = &mut shutdown => break tracing::info!("stopping"),
@@ -206,6 +221,7 @@ pub async fn run(
                     fleet.read();
                 }
             }
+            _ = requests.tick() => take_requests(&config.data_dir, &orders),
             // Told or not, none of them may end before the others are stopped in order.
             () = ingest.ended() => break,
             () = pipeline.ended() => break,
@@ -405,8 +421,12 @@ impl FleetFile {
     /// first of all from the beginning of time; any other changes nothing.
     fn read(&mut self) {
         match self.change() {
-            Ok(None) => {}
-            Ok(Some((text, effective))) => self.send(text, effective),
+            Ok((fleet, changed)) => {
+                if let Some((text, effective)) = changed {
+                    self.send(text, effective);
+                }
+                self.want(&fleet);
+            }
             Err(problems) => {
                 for problem in problems {
                     tracing::error!(problem, "the fleet in force stays in force");
@@ -415,8 +435,17 @@ impl FleetFile {
         }
     }
 
-    /// The text of another fleet and from when on it holds, or everything that keeps it from changing anything.
-    fn change(&self) -> Result<Option<(String, EventTime)>, Vec<String>> {
+    /// What the file wants of gateways and nodes is wanted from now on.
+    fn want(&self, fleet: &Fleet) {
+        let wanted = IngestCommand::Wanted(Box::new(fleet.wanted()));
+        if let Err(error) = self.commands.try_send(wanted) {
+            tracing::error!(%error, "what was wanted of gateways and nodes stays so; send SIGHUP again");
+        }
+    }
+
+    /// The fleet of the file, with its text and from when on it holds if it is another one; or everything
+    /// that keeps it from changing anything.
+    fn change(&self) -> Result<(Fleet, Option<(String, EventTime)>), Vec<String>> {
         let text = config::read_text(&self.path).map_err(|problem| vec![problem.to_string()])?;
         let in_force = match &self.sent {
             Some(sent) => Some(sent.clone()),
@@ -426,14 +455,14 @@ impl FleetFile {
                 .map_err(|error| vec![error.to_string()])?
                 .map(|(_, text)| text),
         };
-        if in_force.as_ref() == Some(&text) {
-            return Ok(None);
-        }
-        Fleet::parse(&text, &self.path.display().to_string())
+        let fleet = Fleet::parse(&text, &self.path.display().to_string())
             .map_err(|problems| Vec::from_iter(problems.iter().map(ToString::to_string)))?;
+        if in_force.as_ref() == Some(&text) {
+            return Ok((fleet, None));
+        }
         // Gateways may have kept data from before the collector's first start: no other fleet can be meant.
         let effective = in_force.map_or(EventTime(i64::MIN), |_| utc());
-        Ok(Some((text, effective)))
+        Ok((fleet, Some((text, effective))))
     }
 
     fn send(&mut self, text: String, effective: EventTime) {
@@ -450,6 +479,16 @@ impl FleetFile {
             Err(error) => {
                 tracing::error!(%error, "the fleet in force stays in force; send SIGHUP again");
             }
+        }
+    }
+}
+
+/// Hands on what people have asked for.
+fn take_requests(data_dir: &Path, commands: &SyncSender<IngestCommand>) {
+    for action in request::take(data_dir) {
+        tracing::info!(?action, "a person's order");
+        if let Err(error) = commands.try_send(IngestCommand::Order(Box::new(action))) {
+            tracing::error!(%error, "an order is lost; give it again");
         }
     }
 }

@@ -102,7 +102,7 @@ pub enum Payload<'a> {
     Status(Status),
     /// Node: answer to a [`TimeRequest`].
     TimeReply(TimeReply),
-    /// Node: what became of [`Settings`].
+    /// Node: what became of [`Settings`], [`Identify`] or [`Capture`].
     SettingsResult(SettingsResult),
     /// Agent: you may send, and this much is safe.
     Poll(Poll),
@@ -114,8 +114,8 @@ pub enum Payload<'a> {
     TimeRequest(TimeRequest),
     /// Agent: sample like this from now on.
     Settings(Settings),
-    /// Agent: blink for this many seconds.
-    Identify(u8),
+    /// Agent: show where you are.
+    Identify(Identify),
     /// Agent: send this many samples of a channel now.
     Capture(Capture),
 }
@@ -154,7 +154,7 @@ pub struct Waveform<'a> {
     pub revision: u16,
     /// Which channel.
     pub channel: ChannelId,
-    /// Index of the first sample, counted since boot, dropped samples included.
+    /// Index of the first sample, counted since boot over what the plan sends, dropped samples included.
     pub first_sample: u64,
     /// How many samples.
     pub count: u16,
@@ -194,7 +194,7 @@ pub struct Scalar {
     pub revision: u16,
     /// Which channel.
     pub channel: ChannelId,
-    /// Index of the first reading, counted since boot, dropped ones included.
+    /// Index of the first reading, counted since boot over what the plan sends, dropped ones included.
     pub first_sample: u64,
     /// The readings, in the channel's unit.
     pub readings: Vec<Reading, READINGS_MAX>,
@@ -203,14 +203,15 @@ pub struct Scalar {
 /// Most features in one report.
 pub const FEATURES_MAX: usize = 16;
 
-/// Features that the node computed over a stretch of a channel.
+/// Features that the node computed over a stretch of a channel, whose samples need not be sent.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct FeatureReport {
     /// Which [`Describe`] explains it.
     pub revision: u16,
     /// Which channel.
     pub channel: ChannelId,
-    /// Index of the first sample that went in.
+    /// Index of the first sample that went in, counted since boot over everything that the sensor gave:
+    /// unlike the index of samples that are sent, it runs on while the plan sends none.
     pub first_sample: u64,
     /// How many samples went in.
     pub count: u32,
@@ -319,7 +320,7 @@ pub struct Status {
 /// One channel's part of a [`Status`].
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ChannelStatus {
-    /// Samples produced since boot: the highest index plus one.
+    /// Samples produced since boot, as far as the plan sends them: the highest index plus one.
     pub produced: u64,
     /// Lowest sample index still held unacknowledged or not yet framed; `produced` when none is.
     pub held_from: u64,
@@ -355,7 +356,7 @@ pub struct TimeReply {
     pub sent: NodeTicks,
 }
 
-/// What became of [`Settings`].
+/// What became of [`Settings`], [`Identify`] or [`Capture`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SettingsResult {
     /// Which command.
@@ -364,12 +365,12 @@ pub struct SettingsResult {
     pub outcome: SettingsOutcome,
 }
 
-/// Whether a node took its settings. Appended to, never reordered.
+/// Whether a node did as it was told. Appended to, never reordered.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum SettingsOutcome {
-    /// In force, and kept across resets.
+    /// In force, and settings are kept across resets.
     Applied,
-    /// Already in force.
+    /// Already in force, or a number that has been carried out before.
     Unchanged,
     /// The node has no such channel.
     UnknownChannel,
@@ -377,6 +378,8 @@ pub enum SettingsOutcome {
     LineTooSlow,
     /// The settings could not be stored.
     NotStored,
+    /// A plan's own numbers make no sense: a window too short or too long, or a waveform every 0 s.
+    BadPlan,
 }
 
 /// You may send up to `credit` bytes, and everything below `upto` is safe.
@@ -407,7 +410,7 @@ pub struct TimeRequest {
 pub struct Settings {
     /// Number of the command, named in the result.
     pub command: u32,
-    /// One plan per channel of the table.
+    /// A plan for each channel, in the order of the table; channels beyond are sent raw.
     pub plans: Vec<ChannelPlan, CHANNELS_MAX>,
 }
 
@@ -434,7 +437,16 @@ pub enum ChannelPlan {
     },
 }
 
-/// Send this many samples of a channel now.
+/// Show where you are: blink.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Identify {
+    /// For how long.
+    pub seconds: u8,
+    /// Number of the command, named in the result.
+    pub command: u32,
+}
+
+/// Send this many samples of a channel now, whatever its plan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Capture {
     /// Number of the command.

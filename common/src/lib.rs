@@ -12,7 +12,7 @@
 //! | uplink, topics `up/.../status`, `result` | [`message::GatewayStatus`], [`message::CommandResult`] | [`message`] | agent |
 //! | downlink, topic `down/.../ack` | [`ack::Ack`] | [`ack`] | collector |
 //! | downlink, topic `down/.../reject` | [`reject::Reject`] | [`reject`] | collector |
-//! | downlink, topic `down/.../command` | [`message::Command`] | [`message`] | collector |
+//! | downlink, topic `down/.../command` | [`message::SignedCommand`] | [`message`] | collector |
 //!
 //! **Compatibility promise.** Golden bytes of a released version are never edited. A change of
 //! meaning is a new version number ([`version`]); new fields go at the end and are ignored by

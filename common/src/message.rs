@@ -1,11 +1,11 @@
 //! Messages beside blocks: one version byte, then postcard.
 
-use crate::frame::{Capture, Settings};
-use crate::id::{BootId, NodeId};
+use crate::frame::{ChannelPlan, SettingsOutcome};
+use crate::id::{CHANNELS_MAX, ChannelId, GatewayId, NodeId};
 use crate::reject::RejectReason;
 use crate::time::EventTime;
 use crate::version;
-use heapless::String;
+use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
 
 /// Writes a message to `out`: version byte and content. `None` when it does not fit.
@@ -101,15 +101,14 @@ pub enum Phase {
     Death,
 }
 
-/// Collector to agent.
+/// Collector to agent, inside a [`SignedCommand`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Command {
-    /// Number of the command; one is carried out at most once.
+    /// Counts the commands of a gateway from 1; an agent carries out each number at most once, and none
+    /// below the highest that it has begun.
     pub number: u64,
-    /// The node and boot meant.
-    pub node: NodeId,
-    /// Which life of it.
-    pub boot: BootId,
+    /// Not begun after this instant of the agent's clock: what a broker held back is no order any more.
+    pub expires: EventTime,
     /// What to do.
     pub action: Action,
 }
@@ -121,12 +120,113 @@ pub struct Command {
     reason = "decoded, matched and dropped; no allocation to box it"
 )]
 pub enum Action {
-    /// Sample like this from now on.
-    Settings(Settings),
-    /// Blink for this many seconds.
-    Identify(u8),
+    /// Sample like this from now on, through resets too.
+    Settings {
+        /// Which node.
+        node: NodeId,
+        /// A plan for each channel, in the order of the table; channels beyond are sent raw.
+        plans: Vec<ChannelPlan, CHANNELS_MAX>,
+    },
+    /// Show where you are.
+    Identify {
+        /// Which node.
+        node: NodeId,
+        /// For how long.
+        seconds: u8,
+    },
     /// Send samples now.
-    Capture(Capture),
+    Capture {
+        /// Which node.
+        node: NodeId,
+        /// Which channel of it.
+        channel: ChannelId,
+        /// How many samples.
+        samples: u32,
+    },
+    /// The gateway itself works like this from now on, through restarts too.
+    Gateway(GatewaySettings),
+}
+
+impl Action {
+    /// The node that is meant; none when it is the gateway itself.
+    pub const fn node(&self) -> Option<NodeId> {
+        match self {
+            Self::Settings { node, .. } | Self::Identify { node, .. } | Self::Capture { node, .. } => {
+                Some(*node)
+            }
+            Self::Gateway(_) => None,
+        }
+    }
+}
+
+/// What a collector may change about a gateway: nothing that could cut it off or reach its files. What
+/// is `None` is as the gateway's own configuration says. Fields are appended, never reordered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct GatewaySettings {
+    /// From one status message to the next, milliseconds.
+    pub heartbeat_interval_ms: Option<u32>,
+    /// Percent of the bytes that live blocks get while a backlog drains.
+    pub live_share_percent: Option<u8>,
+    /// In which order the waveforms of a backlog drain.
+    pub backfill_order: Option<BackfillOrder>,
+    /// Most KiB of backlog per second.
+    pub backfill_kib_s: Option<u32>,
+}
+
+/// In which order the waveforms of a backlog drain. Appended to, never reordered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum BackfillOrder {
+    /// As it happened.
+    OldestFirst,
+    /// What happened last first.
+    NewestFirst,
+}
+
+impl BackfillOrder {
+    /// Name in configurations and on the API.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::OldestFirst => "oldest_first",
+            Self::NewestFirst => "newest_first",
+        }
+    }
+}
+
+/// Most certificates that prove whose signature it is: the signer's own and what links it to the plant's
+/// authority.
+pub const CHAIN_MAX: usize = 4;
+
+/// A [`Command`] and the proof that the plant's collector gave it: whoever may publish at a broker is
+/// not for that reason obeyed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SignedCommand<'a> {
+    /// The command, in postcard.
+    #[serde(borrow)]
+    pub command: &'a [u8],
+    /// How it is signed: a `SignatureScheme` of TLS (RFC 8446, 4.2.3).
+    pub scheme: u16,
+    /// Over [`signed_parts`], by the key of the collector's certificate.
+    #[serde(borrow)]
+    pub signature: &'a [u8],
+    /// The collector's certificate, then what links it to the plant's authority, each in DER.
+    #[serde(borrow)]
+    pub chain: Vec<&'a [u8], CHAIN_MAX>,
+}
+
+/// What is signed of a command to `gateway`, to be put end to end.
+///
+/// The same key signs TLS handshakes. The 64 spaces keep the two apart as they keep TLS 1.3 and 1.2 apart
+/// (RFC 8446, 4.4.3): an older handshake begins with 32 bytes that its client chose and 32 that it did not.
+pub fn signed_parts<'a>(gateway: &'a GatewayId, command: &'a [u8]) -> [&'a [u8]; 7] {
+    [
+        &[b' '; 64],
+        b"Trunnion, collector's command, version 1\0",
+        gateway.site.as_str().as_bytes(),
+        &[0],
+        gateway.gateway.as_str().as_bytes(),
+        &[0],
+        command,
+    ]
 }
 
 /// Agent to collector: what became of a [`Command`].
@@ -136,19 +236,59 @@ pub struct CommandResult {
     pub number: u64,
     /// What became of it.
     pub outcome: CommandOutcome,
+    /// The highest number that this agent has begun to carry out: a collector restored from a backup
+    /// goes on above it.
+    pub highest: u64,
 }
 
-/// Whether a command was carried out. Appended to, never reordered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// What became of a command. Appended to, never reordered.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum CommandOutcome {
-    /// The node did it.
+    /// It is in effect.
     Done,
-    /// The node refused.
-    RefusedByNode,
+    /// The node refused, and nothing has changed.
+    RefusedByNode(SettingsOutcome),
     /// No such node on this gateway's lines.
     UnknownNode,
-    /// The node has restarted since.
+    /// The node restarted while it was under way: it may have been carried out, and is not repeated.
     OtherBoot,
-    /// This agent does not know the action.
+    /// This agent or node does not know the action or one of its values.
     Unsupported,
+    /// The node did not answer: it may have been carried out, and is not repeated.
+    NoAnswer,
+    /// The agent restarted while it was under way: it may have been carried out, and is not repeated.
+    Interrupted,
+    /// It came after its time, and nothing was done.
+    Expired,
+    /// A higher number has been begun, and nothing was done.
+    Superseded,
+    /// The agent could not make it durable that it begins, and nothing was done.
+    NotStored,
+}
+
+impl CommandOutcome {
+    /// The label in metrics, logs and on the API.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::RefusedByNode(SettingsOutcome::LineTooSlow) => "refused_line_too_slow",
+            Self::RefusedByNode(SettingsOutcome::UnknownChannel) => "refused_unknown_channel",
+            Self::RefusedByNode(SettingsOutcome::NotStored) => "refused_not_stored",
+            Self::RefusedByNode(SettingsOutcome::BadPlan) => "refused_bad_plan",
+            Self::RefusedByNode(SettingsOutcome::Applied | SettingsOutcome::Unchanged) => "refused",
+            Self::UnknownNode => "unknown_node",
+            Self::OtherBoot => "other_boot",
+            Self::Unsupported => "unsupported",
+            Self::NoAnswer => "no_answer",
+            Self::Interrupted => "interrupted",
+            Self::Expired => "expired",
+            Self::Superseded => "superseded",
+            Self::NotStored => "not_stored",
+        }
+    }
+
+    /// Whether the command is in effect for certain.
+    pub const fn is_done(self) -> bool {
+        matches!(self, Self::Done)
+    }
 }

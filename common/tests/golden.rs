@@ -18,8 +18,8 @@ use trunnion_common::feature::FeatureKind;
 use trunnion_common::frame::*;
 use trunnion_common::id::*;
 use trunnion_common::message::{
-    self, Action, Command, CommandOutcome, CommandResult, GatewayClock, GatewayHealth, GatewayStatus,
-    MESSAGE_MAX, Phase,
+    self, Action, BackfillOrder, Command, CommandOutcome, CommandResult, GatewayClock, GatewayHealth,
+    GatewaySettings, GatewayStatus, MESSAGE_MAX, Phase, SignedCommand,
 };
 use trunnion_common::quantity::Unit;
 use trunnion_common::reject::{Reject, RejectReason};
@@ -174,7 +174,13 @@ fn payloads() -> Vec<(&'static str, Payload<'static>)> {
                 ]),
             }),
         ),
-        ("frame.identify", Payload::Identify(10)),
+        (
+            "frame.identify",
+            Payload::Identify(Identify {
+                seconds: 10,
+                command: 6,
+            }),
+        ),
         (
             "frame.capture",
             Payload::Capture(Capture {
@@ -207,7 +213,7 @@ fn bodies() -> Vec<(&'static str, Kind, Vec<u8>)> {
         bytes
     }
     let mut raw = [0; FRAME_MAX];
-    let frame = encode(&header(Class::Essential), &Payload::Identify(1), &mut raw).unwrap();
+    let frame = encode(&header(Class::Essential), &Payload::Discover, &mut raw).unwrap();
     let record = FrameRecord {
         arrival: utc(),
         fix: 2,
@@ -395,20 +401,74 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
                 },
             }),
         ),
-        (
-            "command",
-            bytes(Command {
-                number: 7,
-                node: node(),
-                boot: boot(),
-                action: Action::Identify(5),
-            }),
-        ),
+        ("command", signed_command()),
         (
             "result",
             bytes(CommandResult {
                 number: 7,
-                outcome: CommandOutcome::Done,
+                outcome: CommandOutcome::RefusedByNode(SettingsOutcome::LineTooSlow),
+                highest: 9,
+            }),
+        ),
+    ]
+}
+
+/// A command as it is signed, in the message that carries it.
+fn signed_command() -> Vec<u8> {
+    let (mut inner, mut room) = ([0; 256], [0; 512]);
+    let command = Command {
+        number: 7,
+        expires: utc(),
+        action: Action::Settings {
+            node: node(),
+            plans: list(&[ChannelPlan::Off, ChannelPlan::Features { window: 4_096 }]),
+        },
+    };
+    let inner = postcard::to_slice(&command, &mut inner).unwrap();
+    assert_eq!(postcard::from_bytes::<Command>(inner).unwrap(), command);
+    let signed = SignedCommand {
+        command: inner,
+        scheme: 0x0403,
+        signature: &[1, 2, 3],
+        chain: list(&[&[4, 5][..], &[6]]),
+    };
+    let bytes = message::encode(&signed, &mut room).unwrap().to_vec();
+    assert_eq!(message::decode::<SignedCommand<'_>>(&bytes).unwrap(), signed);
+    bytes
+}
+
+/// Every action, as its bytes in a command.
+fn actions() -> Vec<(&'static str, Action)> {
+    vec![
+        (
+            "settings",
+            Action::Settings {
+                node: node(),
+                plans: list(&[ChannelPlan::Raw]),
+            },
+        ),
+        (
+            "identify",
+            Action::Identify {
+                node: node(),
+                seconds: 5,
+            },
+        ),
+        (
+            "capture",
+            Action::Capture {
+                node: node(),
+                channel: channel(1),
+                samples: 4_096,
+            },
+        ),
+        (
+            "gateway",
+            Action::Gateway(GatewaySettings {
+                heartbeat_interval_ms: Some(5_000),
+                live_share_percent: Some(70),
+                backfill_order: Some(BackfillOrder::NewestFirst),
+                backfill_kib_s: Some(512),
             }),
         ),
     ]
@@ -449,6 +509,12 @@ fn current() -> BTreeMap<String, String> {
     }
     for (name, bytes) in messages() {
         golden.insert(format!("message.{name}"), hex(&bytes));
+    }
+    for (name, action) in actions() {
+        let mut room = [0; 64];
+        let bytes = postcard::to_slice(&action, &mut room).unwrap();
+        assert_eq!(postcard::from_bytes::<Action>(bytes).unwrap(), action);
+        golden.insert(format!("action.{name}"), hex(bytes));
     }
     golden
 }
@@ -557,7 +623,8 @@ proptest::proptest! {
         let _ = message::decode::<Hello>(&message);
         let _ = message::decode::<Reject>(&message);
         let _ = message::decode::<GatewayStatus>(&message);
-        let _ = message::decode::<Command>(&message);
+        let _ = message::decode::<SignedCommand<'_>>(&message);
+        let _ = postcard::from_bytes::<Command>(&message);
         let _ = message::decode::<CommandResult>(&message);
     }
 }

@@ -1,5 +1,6 @@
 //! One channel: what it has produced, where that went, and its next waveform frame while it fills.
 
+use crate::plan::Execution;
 use crate::schedule::Schedule;
 use core::num::NonZeroU32;
 use heapless::Vec;
@@ -11,7 +12,7 @@ use trunnion_common::time::NodeTicks;
 /// Most bytes of a waveform frame that are not samples, every varint at its longest. Header: version 1,
 /// address 1, node 10, boot 10, class 1, sequence 10, ticks 10. Payload: kind 1, revision 3, channel 1,
 /// first sample 10, count 2, packing 1, length 2.
-const OVERHEAD_MAX: usize = 43 + 20 + CRC_BYTES;
+pub(crate) const OVERHEAD_MAX: usize = 43 + 20 + CRC_BYTES;
 
 /// Samples of a full waveform frame: as many as always fit.
 pub const WAVEFORM_SAMPLES: usize = (FRAME_MAX - OVERHEAD_MAX) / 2;
@@ -26,7 +27,7 @@ pub const FORMING_MICROS_MAX: u64 = 100_000;
 /// Where a channel's samples have gone. At any instant `produced = acknowledged + held + dropped`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Account {
-    /// Samples since boot.
+    /// Samples since boot, as far as the plan sends them.
     pub produced: u64,
     /// Safe with the agent.
     pub acknowledged: u64,
@@ -56,8 +57,9 @@ pub(crate) struct Channel<'m> {
     pub(crate) descriptor: ChannelDescriptor,
     pub(crate) produced: u64,
     pub(crate) acknowledged: u64,
+    pub(crate) execution: Execution,
     dropped: [u64; CAUSES.len()],
-    rate_mhz: NonZeroU32,
+    pub(crate) rate_mhz: NonZeroU32,
     forming: &'m mut Forming,
     forming_count: usize,
     forming_ticks: NodeTicks,
@@ -69,6 +71,7 @@ impl<'m> Channel<'m> {
             descriptor,
             produced: 0,
             acknowledged: 0,
+            execution: Execution::new(),
             dropped: [0; CAUSES.len()],
             rate_mhz,
             forming,

@@ -22,6 +22,7 @@ pub mod event_log;
 pub mod link;
 pub mod node;
 pub mod outbox;
+mod plan;
 pub mod schedule;
 pub mod sensor;
 pub mod settings;

@@ -4,15 +4,16 @@ use crate::channel::{Account, Channel, Forming};
 use crate::event_log::EventLog;
 use crate::link::{Link, Verdict, Wiring};
 use crate::outbox::{Entry, Kind, NoRoom, Outbox};
+use crate::plan::Report;
 use crate::sensor::Sensor;
-use crate::settings;
+use crate::settings::{self, Image, ImageError, LineSpeed, Plans};
 use core::num::NonZeroU32;
 use heapless::Vec;
 use trunnion_common::codec::Decoder;
 use trunnion_common::frame::{
-    ChannelStatus, Class, Describe, Event, EventKind, FRAME_MAX, HELD_RANGES_MAX, Packing, Payload, Poll,
-    READINGS_MAX, RawFrame, ResetCause, Scalar, SettingsResult, Severity, Status, TimeReply, Waveform,
-    encode,
+    Capture, ChannelStatus, Class, Describe, Event, EventKind, FRAME_MAX, FeatureReport, HELD_RANGES_MAX,
+    Identify, Packing, Payload, Poll, READINGS_MAX, RawFrame, ResetCause, Scalar, Settings, SettingsOutcome,
+    SettingsResult, Severity, Status, TimeReply, Waveform, encode,
 };
 use trunnion_common::id::{BootId, CHANNELS_MAX, ChannelId, LineAddress, NodeId};
 use trunnion_common::sample::{LossCause, Reading};
@@ -97,6 +98,22 @@ pub struct Node<'m> {
     describe_due: bool,
     last_status: NodeTicks,
     identify_until: NodeTicks,
+    line_speed: LineSpeed,
+    memory: SettingsMemory,
+    /// Number of the last capture or identification carried out.
+    order: Option<u32>,
+}
+
+/// The board's memory for settings.
+#[derive(Debug)]
+enum SettingsMemory {
+    /// There is none.
+    Absent,
+    Idle,
+    /// These are to be stored.
+    Due(Settings),
+    /// The board is storing these.
+    Storing(Settings),
 }
 
 impl<'m> Node<'m> {
@@ -122,6 +139,9 @@ impl<'m> Node<'m> {
             describe_due: true,
             last_status: NodeTicks(0),
             identify_until: NodeTicks(0),
+            line_speed: LineSpeed::Unknown,
+            memory: SettingsMemory::Absent,
+            order: None,
         };
         node.events
             .note(NodeTicks(0), event(EventKind::Boot, Severity::Info, 1));
@@ -146,6 +166,58 @@ impl<'m> Node<'m> {
         self.decoder = decoder;
     }
 
+    /// Tells how fast the line is: a plan that needs too much of it is refused from now on.
+    pub fn set_line_speed(&mut self, speed: LineSpeed) {
+        self.line_speed = speed;
+    }
+
+    /// Tells that the board has memory that outlives a reset, and what is stored there, if anything ever
+    /// was. On an error every channel is sent raw, and settings can be stored all the same.
+    pub fn restore_settings(&mut self, image: Option<&[u8]>) -> Result<(), ImageError> {
+        self.memory = SettingsMemory::Idle;
+        let Some(image) = image else {
+            return Ok(());
+        };
+        let settings = settings::from_image(image)?;
+        if settings.plans.len() > self.channels.len() {
+            return Err(ImageError::OtherTable);
+        }
+        self.apply_plans(&settings.plans);
+        Ok(())
+    }
+
+    /// Settings to be stored in memory that outlives a reset, in place of what is there: all of the image
+    /// or nothing of it. [`Self::handle_settings_stored`] must be told how it went.
+    pub fn poll_settings(&mut self) -> Option<Image> {
+        match core::mem::replace(&mut self.memory, SettingsMemory::Idle) {
+            SettingsMemory::Due(settings) => {
+                let image = settings::to_image(&settings);
+                self.memory = SettingsMemory::Storing(settings);
+                Some(image)
+            }
+            other => {
+                self.memory = other;
+                None
+            }
+        }
+    }
+
+    /// Whether the settings that [`Self::poll_settings`] handed out are stored: only then they are in force.
+    pub fn handle_settings_stored(&mut self, now: NodeTicks, is_stored: bool) {
+        let SettingsMemory::Storing(settings) = &self.memory else {
+            return;
+        };
+        let (command, plans) = (settings.command, settings.plans.clone());
+        self.memory = SettingsMemory::Idle;
+        let outcome = if is_stored {
+            self.apply_plans(&plans);
+            SettingsOutcome::Applied
+        } else {
+            SettingsOutcome::NotStored
+        };
+        self.report_outcome(now, command, outcome);
+    }
+
     /// Takes consecutive samples of a channel, the first of them taken at `first`.
     pub fn handle_samples(
         &mut self,
@@ -156,10 +228,19 @@ impl<'m> Node<'m> {
         let mut taken = 0;
         while taken < samples.len() {
             let state = self.channels.get_mut(channel.index()).ok_or(UnknownChannel)?;
-            taken += state.fill(state.ticks_after(first, taken), &samples[taken..]);
-            if state.is_full() {
+            let ticks = state.ticks_after(first, taken);
+            let (part, is_sent) = state
+                .execution
+                .next_part(ticks, samples.len() - taken, state.rate_mhz);
+            let part = &samples[taken..taken + part];
+            if is_sent {
+                self.form(channel, ticks, part);
+            } else {
+                // What comes after a pause does not share a frame with what came before it.
                 self.queue_formed(channel);
             }
+            self.condense(channel, ticks, part);
+            taken += part.len();
         }
         Ok(())
     }
@@ -171,31 +252,34 @@ impl<'m> Node<'m> {
         first: NodeTicks,
         readings: &[Reading],
     ) -> Result<(), UnknownChannel> {
-        for (number, part) in readings.chunks(READINGS_MAX).enumerate() {
+        let mut taken = 0;
+        while taken < readings.len() {
             let state = self.channels.get_mut(channel.index()).ok_or(UnknownChannel)?;
-            let first_sample = state.produced;
-            state.produced += part.len() as u64;
-            let ticks = state.ticks_after(first, number * READINGS_MAX);
-            let payload = Payload::Scalar(Scalar {
-                revision: self.revision,
-                channel,
-                first_sample,
-                readings: part.iter().copied().collect(),
-            });
-            let mut frame = [0; FRAME_MAX];
-            let length = self.encode(Class::Essential, ticks, &payload, &mut frame);
-            self.keep_samples(
-                Class::Essential,
-                channel,
-                first_sample,
-                part.len(),
-                &frame[..length],
-            );
+            let ticks = state.ticks_after(first, taken);
+            let count = (readings.len() - taken).min(READINGS_MAX);
+            let (part, is_sent) = state.execution.next_part(ticks, count, state.rate_mhz);
+            let part = &readings[taken..taken + part];
+            if is_sent {
+                self.queue_readings(channel, ticks, part);
+            }
+            for (at, reading) in part.iter().enumerate() {
+                let state = &mut self.channels[channel.index()];
+                let ticks = state.ticks_after(ticks, at);
+                match reading {
+                    Ok(value) if value.is_finite() => {
+                        let (_, report) = state.execution.feed(ticks, core::iter::once(*value));
+                        self.queue_report(channel, report);
+                    }
+                    Ok(_) | Err(_) => state.execution.skip(1),
+                }
+            }
+            taken += part.len();
         }
         Ok(())
     }
 
-    /// Books `count` samples that the channel should have had next and never will.
+    /// Books `count` samples that the channel should have had next and never will, unless its plan is to
+    /// sample nothing.
     pub fn handle_missed(
         &mut self,
         channel: ChannelId,
@@ -205,8 +289,11 @@ impl<'m> Node<'m> {
         // Samples on both sides of a gap do not share a frame.
         self.queue_formed(channel);
         let state = self.channels.get_mut(channel.index()).ok_or(UnknownChannel)?;
-        state.produced += count;
-        state.drop_samples(cause.into(), count);
+        state.execution.skip(count);
+        if state.execution.is_sampling() {
+            state.produced += count;
+            state.drop_samples(cause.into(), count);
+        }
         Ok(())
     }
 
@@ -316,18 +403,10 @@ impl<'m> Node<'m> {
                 });
                 self.answer(now, Kind::TimeReply, &reply);
             }
-            Payload::Settings(settings) => {
-                let result = Payload::SettingsResult(SettingsResult {
-                    command: settings.command,
-                    outcome: settings::judge(&settings, self.channels.len()),
-                });
-                self.answer(now, Kind::Notice, &result);
-            }
-            Payload::Identify(seconds) => {
-                self.identify_until = now.plus_micros(u64::from(seconds) * 1_000_000);
-            }
-            // A capture asks for raw samples, and they are all sent as it is.
-            Payload::Capture(_) | Payload::Discover => {}
+            Payload::Settings(settings) => self.handle_settings(now, settings),
+            Payload::Identify(identify) => self.handle_identify(now, identify),
+            Payload::Capture(capture) => self.handle_capture(now, capture),
+            Payload::Discover => {}
             // What nodes send: an echo of the line.
             Payload::Describe(_)
             | Payload::Waveform(_)
@@ -337,6 +416,69 @@ impl<'m> Node<'m> {
             | Payload::Status(_)
             | Payload::TimeReply(_)
             | Payload::SettingsResult(_) => {}
+        }
+    }
+
+    fn handle_settings(&mut self, now: NodeTicks, settings: Settings) {
+        let rates: Vec<u32, CHANNELS_MAX> = self.channels.iter().map(|c| c.descriptor.rate_mhz).collect();
+        let plans: Plans = self
+            .channels
+            .iter()
+            .map(|channel| channel.execution.plan())
+            .collect();
+        let outcome = match settings::judge(&settings, &plans, &rates, self.line_speed) {
+            Some(outcome) => outcome,
+            None => match &self.memory {
+                SettingsMemory::Absent => SettingsOutcome::NotStored,
+                // One thing after the other: the agent asks again.
+                SettingsMemory::Storing(_) => return,
+                SettingsMemory::Idle | SettingsMemory::Due(_) => {
+                    self.memory = SettingsMemory::Due(settings);
+                    return;
+                }
+            },
+        };
+        self.report_outcome(now, settings.command, outcome);
+    }
+
+    fn handle_identify(&mut self, now: NodeTicks, identify: Identify) {
+        let outcome = if self.is_first(identify.command) {
+            self.identify_until = now.plus_micros(u64::from(identify.seconds) * 1_000_000);
+            SettingsOutcome::Applied
+        } else {
+            SettingsOutcome::Unchanged
+        };
+        self.report_outcome(now, identify.command, outcome);
+    }
+
+    fn handle_capture(&mut self, now: NodeTicks, capture: Capture) {
+        let outcome = if capture.channel.index() >= self.channels.len() {
+            SettingsOutcome::UnknownChannel
+        } else if !(1..=settings::SAMPLES_MAX).contains(&capture.samples) {
+            SettingsOutcome::BadPlan
+        } else if self.is_first(capture.command) {
+            let channel = &mut self.channels[capture.channel.index()];
+            channel.execution.capture(capture.samples);
+            SettingsOutcome::Applied
+        } else {
+            SettingsOutcome::Unchanged
+        };
+        self.report_outcome(now, capture.command, outcome);
+    }
+
+    /// Whether a number has not just been carried out: the agent repeats what it hears no answer to.
+    fn is_first(&mut self, command: u32) -> bool {
+        self.order.replace(command) != Some(command)
+    }
+
+    fn report_outcome(&mut self, now: NodeTicks, command: u32, outcome: SettingsOutcome) {
+        let result = Payload::SettingsResult(SettingsResult { command, outcome });
+        self.answer(now, Kind::Notice, &result);
+    }
+
+    fn apply_plans(&mut self, plans: &Plans) {
+        for (position, channel) in self.channels.iter_mut().enumerate() {
+            channel.execution.apply(settings::plan_of(plans, position));
         }
     }
 
@@ -452,6 +594,69 @@ impl<'m> Node<'m> {
         }
     }
 
+    /// Puts samples into the channel's forming frame, and full ones into the outbox.
+    fn form(&mut self, channel: ChannelId, first: NodeTicks, samples: &[i16]) {
+        let mut taken = 0;
+        while taken < samples.len() {
+            let state = &mut self.channels[channel.index()];
+            taken += state.fill(state.ticks_after(first, taken), &samples[taken..]);
+            if state.is_full() {
+                self.queue_formed(channel);
+            }
+        }
+    }
+
+    /// Lets samples into the channel's features.
+    fn condense(&mut self, channel: ChannelId, first: NodeTicks, samples: &[i16]) {
+        let mut taken = 0;
+        while taken < samples.len() {
+            let state = &mut self.channels[channel.index()];
+            let (ticks, scale) = (state.ticks_after(first, taken), state.descriptor.scale);
+            let values = samples[taken..].iter().map(|sample| f32::from(*sample) * scale);
+            let (fed, report) = state.execution.feed(ticks, values);
+            taken += fed;
+            self.queue_report(channel, report);
+        }
+    }
+
+    fn queue_readings(&mut self, channel: ChannelId, ticks: NodeTicks, readings: &[Reading]) {
+        let state = &mut self.channels[channel.index()];
+        let first_sample = state.produced;
+        state.produced += readings.len() as u64;
+        let payload = Payload::Scalar(Scalar {
+            revision: self.revision,
+            channel,
+            first_sample,
+            readings: readings.iter().copied().collect(),
+        });
+        let mut frame = [0; FRAME_MAX];
+        let length = self.encode(Class::Essential, ticks, &payload, &mut frame);
+        let count = readings.len();
+        self.keep_samples(Class::Essential, channel, first_sample, count, &frame[..length]);
+    }
+
+    fn queue_report(&mut self, channel: ChannelId, report: Option<Report>) {
+        let Some(report) = report else {
+            return;
+        };
+        let payload = Payload::Feature(FeatureReport {
+            revision: self.revision,
+            channel,
+            first_sample: report.first_sample,
+            count: report.count,
+            features: report.features,
+        });
+        let mut frame = [0; FRAME_MAX];
+        let length = self.encode(Class::Essential, report.ticks, &payload, &mut frame);
+        self.keep(
+            Kind::Features,
+            Class::Essential,
+            channel,
+            (0, 0),
+            &frame[..length],
+        );
+    }
+
     /// Queues the channel's forming frame, if there is one.
     fn queue_formed(&mut self, channel: ChannelId) {
         let Some(state) = self.channels.get(channel.index()) else {
@@ -483,10 +688,22 @@ impl<'m> Node<'m> {
         count: usize,
         frame: &[u8],
     ) {
+        self.keep(Kind::Samples, class, channel, (first_sample, count as u32), frame);
+    }
+
+    /// Keeps a frame that may push out older ones of its class, and may be pushed out.
+    fn keep(
+        &mut self,
+        kind: Kind,
+        class: Class,
+        channel: ChannelId,
+        (first_sample, samples): (u64, u32),
+        frame: &[u8],
+    ) {
         let entry = Entry {
-            kind: Kind::Samples,
+            kind,
             channel: channel.index() as u8,
-            samples: count as u32,
+            samples,
             first_sample,
             sequence: self.outbox.next(class),
         };

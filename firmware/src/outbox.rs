@@ -30,7 +30,7 @@ pub const WAVEFORM_MIN: usize = 2 * (FRAME_MAX + ENTRY_BYTES);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Kind {
-    /// Samples of a channel: waveform, scalars or features.
+    /// Samples of a channel: waveform or scalars.
     Samples,
     /// The channel table.
     Describe,
@@ -40,6 +40,8 @@ pub enum Kind {
     Status,
     /// A time reply: stamped anew each time it is sent.
     TimeReply,
+    /// Features of a channel.
+    Features,
 }
 
 impl Kind {
@@ -49,8 +51,14 @@ impl Kind {
             1 => Self::Describe,
             2 => Self::Notice,
             3 => Self::Status,
-            _ => Self::TimeReply,
+            4 => Self::TimeReply,
+            _ => Self::Features,
         }
+    }
+
+    /// Whether the oldest of it goes when there is no room.
+    const fn is_data(self) -> bool {
+        matches!(self, Self::Samples | Self::Features)
     }
 }
 
@@ -153,8 +161,8 @@ impl<'m> Outbox<'m> {
         self.next[class.index()]
     }
 
-    /// Keeps an encoded frame, whose number must be [`Self::next`]. Older samples that have to make
-    /// room for samples are handed to `dropped`.
+    /// Keeps an encoded frame, whose number must be [`Self::next`]. Older samples and features
+    /// that have to make room for such are handed to `dropped`.
     pub fn push(
         &mut self,
         class: Class,
@@ -165,13 +173,13 @@ impl<'m> Outbox<'m> {
         debug_assert_eq!(entry.sequence, self.next(class));
         let size = ENTRY_BYTES + frame.len();
         let store = &mut self.stores[class.index()];
-        if entry.kind == Kind::Samples {
+        if entry.kind.is_data() {
             let (capacity, control) = match class {
                 Class::Essential => (store.capacity() - CONTROL_BYTES, self.control_used),
                 Class::Waveform => (store.capacity(), 0),
             };
             while store.used() - control + size > capacity {
-                let oldest = store.remove_first(|entry| entry.kind == Kind::Samples);
+                let oldest = store.remove_first(|entry| entry.kind.is_data());
                 let (entry, _) = oldest.ok_or(NoRoom)?;
                 dropped(entry);
             }
@@ -205,7 +213,7 @@ impl<'m> Outbox<'m> {
 
     fn on_removed(&mut self, removed: Option<(Entry, usize)>) {
         if let Some((entry, size)) = removed
-            && entry.kind != Kind::Samples
+            && !entry.kind.is_data()
         {
             self.control_used -= size;
         }

@@ -1,19 +1,193 @@
-//! The sampling plan: what the agent may change about a node.
+//! The sampling plan: what the agent may change about a node, and its image in memory that outlives a
+//! reset.
 //!
-//! This build samples every channel raw and has no memory that outlives a reset. *Applied* promises
-//! both "in force" and "kept across resets", so a plan that differs is answered with *not stored* and
-//! changes nothing. A board with such memory is where a changed plan will be kept.
+//! *Applied* promises both "in force" and "kept across resets", so a change is in force only when the
+//! board has confirmed that its image is stored. A board without such memory answers a change with *not
+//! stored* and goes on as it was.
+//!
+//! | bytes of the image | content |
+//! |---|---|
+//! | 0 | version, 1 |
+//! | 1.. | number of the command, plans (postcard) |
+//! | last 4 | CRC-32C of everything before, little-endian |
 
+use crate::channel::{OVERHEAD_MAX, WAVEFORM_SAMPLES};
+use heapless::Vec;
+use trunnion_common::codec::{CRC_BYTES, crc32c};
 use trunnion_common::frame::{ChannelPlan, Settings, SettingsOutcome};
+use trunnion_common::id::CHANNELS_MAX;
 
-/// What becomes of `settings` on a node of `channels` channels that are all sampled raw.
-pub fn judge(settings: &Settings, channels: usize) -> SettingsOutcome {
-    if settings.plans.len() != channels {
-        SettingsOutcome::UnknownChannel
-    } else if settings.plans.iter().all(|plan| *plan == ChannelPlan::Raw) {
-        SettingsOutcome::Unchanged
-    } else {
-        SettingsOutcome::NotStored
+/// Least samples of a feature window: moments of fewer say nothing.
+pub const WINDOW_SAMPLES_MIN: u32 = 16;
+
+/// Most samples of a window, a waveform or a capture: twenty minutes at 12 kHz, and few enough for the
+/// sums of a window to stay exact to the digits that are sent.
+pub const SAMPLES_MAX: u32 = 1 << 24;
+
+/// Share of the line that plans may fill, percent. The rest is for what is sent twice, and for the agent's
+/// polls on a two-wire line.
+pub const LINE_SHARE_PERCENT: u64 = 70;
+
+/// Room for any image: version, number, sixteen plans of the longest kind, checksum.
+pub const IMAGE_MAX: usize = 1 + 5 + 1 + CHANNELS_MAX * (1 + 5 + 5 + 5) + CRC_BYTES;
+
+/// The image of settings, as it is stored.
+pub type Image = Vec<u8, IMAGE_MAX>;
+
+const IMAGE_VERSION: u8 = 1;
+
+/// Plans of a node's channels, in the order of its table; what is not listed is sent raw.
+pub type Plans = Vec<ChannelPlan, CHANNELS_MAX>;
+
+/// Stored settings that cannot be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ImageError {
+    /// Its checksum does not match, or it is no image.
+    Damaged,
+    /// A later firmware wrote it.
+    Version(u8),
+    /// It is of another channel table.
+    OtherTable,
+}
+
+impl core::fmt::Display for ImageError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Damaged => f.write_str("the stored settings are damaged; every channel is sent raw"),
+            Self::Version(version) => write!(
+                f,
+                "the stored settings have version {version}, which this firmware does not read; every channel is sent raw"
+            ),
+            Self::OtherTable => {
+                f.write_str("the stored settings are of another channel table; every channel is sent raw")
+            }
+        }
+    }
+}
+
+impl core::error::Error for ImageError {}
+
+/// The image of `settings`.
+pub fn to_image(settings: &Settings) -> Image {
+    let mut image = Image::new();
+    image.resize_default(IMAGE_MAX).expect("its own capacity");
+    image[0] = IMAGE_VERSION;
+    let used = postcard::to_slice(settings, &mut image[1..IMAGE_MAX - CRC_BYTES])
+        .expect("IMAGE_MAX counts every field at its longest")
+        .len();
+    image.truncate(1 + used);
+    let crc = crc32c(&image).to_le_bytes();
+    image.extend_from_slice(&crc).expect("room was left for it");
+    image
+}
+
+/// The settings of an image.
+pub fn from_image(image: &[u8]) -> Result<Settings, ImageError> {
+    let (content, crc) = image.split_last_chunk::<CRC_BYTES>().ok_or(ImageError::Damaged)?;
+    if crc32c(content).to_le_bytes() != *crc {
+        return Err(ImageError::Damaged);
+    }
+    match content.split_first() {
+        Some((&IMAGE_VERSION, settings)) => postcard::from_bytes(settings).map_err(|_| ImageError::Damaged),
+        Some((&version, _)) => Err(ImageError::Version(version)),
+        None => Err(ImageError::Damaged),
+    }
+}
+
+/// What of the line is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LineSpeed {
+    /// Nothing: no plan is too much for it.
+    Unknown,
+    /// So many bytes a second; a tenth of the bauds.
+    BytesPerSecond(u32),
+}
+
+/// What becomes of `settings` on a node whose channels are sampled at `rates_mhz` and have `plans` in
+/// force: nothing but an answer, or, when `None`, they are to be stored and applied.
+pub fn judge(
+    settings: &Settings,
+    plans: &Plans,
+    rates_mhz: &[u32],
+    line: LineSpeed,
+) -> Option<SettingsOutcome> {
+    if settings.plans.len() > rates_mhz.len() {
+        return Some(SettingsOutcome::UnknownChannel);
+    }
+    if settings.plans.iter().any(|plan| !is_sensible(*plan)) {
+        return Some(SettingsOutcome::BadPlan);
+    }
+    let channels = 0..rates_mhz.len();
+    if channels
+        .clone()
+        .all(|at| plan_of(&settings.plans, at) == plan_of(plans, at))
+    {
+        return Some(SettingsOutcome::Unchanged);
+    }
+    let bytes: u64 = channels
+        .map(|at| bytes_per_s(plan_of(&settings.plans, at), rates_mhz[at]))
+        .sum();
+    match line {
+        LineSpeed::BytesPerSecond(speed)
+            if bytes + STATUS_BYTES_PER_S > u64::from(speed) * LINE_SHARE_PERCENT / 100 =>
+        {
+            Some(SettingsOutcome::LineTooSlow)
+        }
+        LineSpeed::BytesPerSecond(_) | LineSpeed::Unknown => None,
+    }
+}
+
+/// The plan of the channel at this position of the table.
+pub fn plan_of(plans: &Plans, position: usize) -> ChannelPlan {
+    plans.get(position).copied().unwrap_or(ChannelPlan::Raw)
+}
+
+fn is_sensible(plan: ChannelPlan) -> bool {
+    let windows = WINDOW_SAMPLES_MIN..=SAMPLES_MAX;
+    match plan {
+        ChannelPlan::Off | ChannelPlan::Raw => true,
+        ChannelPlan::Features { window } => windows.contains(&window),
+        ChannelPlan::Scheduled {
+            window,
+            samples,
+            every_s,
+        } => windows.contains(&window) && (1..=SAMPLES_MAX).contains(&samples) && every_s > 0,
+    }
+}
+
+/// Of every frame beside its samples: header, checksum, and what byte stuffing adds.
+const FRAME_BYTES: u64 = OVERHEAD_MAX as u64 + 7;
+
+/// A report of seven features: each a kind and a value.
+const REPORT_BYTES: u64 = FRAME_BYTES + 7 * 5;
+
+/// One status a second, the usual events and time replies.
+const STATUS_BYTES_PER_S: u64 = 400;
+
+/// Frames a second, in thousandths, that a channel below this rate makes of its samples: one per
+/// [`crate::channel::FORMING_MICROS_MAX`].
+const SHORT_FRAMES_MHZ: u64 = 1_000_000_000 / crate::channel::FORMING_MICROS_MAX;
+
+/// Bytes a second that a channel of this rate puts on the line, over a long time.
+fn bytes_per_s(plan: ChannelPlan, rate_mhz: u32) -> u64 {
+    let rate = u64::from(rate_mhz);
+    let frames = (rate / WAVEFORM_SAMPLES as u64).max(rate.min(SHORT_FRAMES_MHZ));
+    let raw = (2 * rate + FRAME_BYTES * frames).div_ceil(1_000);
+    let features = |window: u32| (rate * REPORT_BYTES).div_ceil(1_000 * u64::from(window.max(1)));
+    match plan {
+        ChannelPlan::Off => 0,
+        ChannelPlan::Raw => raw,
+        ChannelPlan::Features { window } => features(window),
+        ChannelPlan::Scheduled {
+            window,
+            samples,
+            every_s,
+        } => {
+            let share = rate * u64::from(every_s.max(1));
+            // Waveforms longer than the time between them are nothing but raw.
+            let waveform = raw * (1_000 * u64::from(samples)).min(share) / share.max(1);
+            features(window) + waveform
+        }
     }
 }
 
@@ -21,15 +195,112 @@ pub fn judge(settings: &Settings, channels: usize) -> SettingsOutcome {
 mod tests {
     use super::*;
 
-    fn check(plans: &[ChannelPlan], expected: SettingsOutcome) {
-        let plans = heapless::Vec::from_slice(plans).unwrap();
-        assert_eq!(judge(&Settings { command: 1, plans }, 2), expected);
+    const RATES_MHZ: [u32; 2] = [12_000_000, 1_000];
+
+    fn settings(plans: &[ChannelPlan]) -> Settings {
+        Settings {
+            command: u32::MAX,
+            plans: Vec::from_slice(plans).unwrap(),
+        }
+    }
+
+    fn check(wanted: &[ChannelPlan], line: LineSpeed, expected: Option<SettingsOutcome>) {
+        let in_force = Vec::from_slice(&[ChannelPlan::Raw, ChannelPlan::Off]).unwrap();
+        let found = judge(&settings(wanted), &in_force, &RATES_MHZ, line);
+        assert_eq!(found, expected, "{wanted:?} on {line:?}");
     }
 
     #[test]
-    fn only_what_is_in_force_is_confirmed() {
-        check(&[ChannelPlan::Raw, ChannelPlan::Raw], SettingsOutcome::Unchanged);
-        check(&[ChannelPlan::Raw, ChannelPlan::Off], SettingsOutcome::NotStored);
-        check(&[ChannelPlan::Raw], SettingsOutcome::UnknownChannel);
+    fn only_what_is_in_force_is_confirmed_at_once() {
+        use ChannelPlan::{Off, Raw};
+        let line = LineSpeed::Unknown;
+        check(&[Raw, Off], line, Some(SettingsOutcome::Unchanged));
+        check(&[Raw], line, None);
+        check(&[Raw, Raw], line, None);
+        check(&[Raw; 3], line, Some(SettingsOutcome::UnknownChannel));
+    }
+
+    #[test]
+    fn a_plan_that_cannot_be_carried_out_is_refused() {
+        let scheduled = |window, samples, every_s| ChannelPlan::Scheduled {
+            window,
+            samples,
+            every_s,
+        };
+        for bad in [
+            ChannelPlan::Features { window: 15 },
+            ChannelPlan::Features {
+                window: SAMPLES_MAX + 1,
+            },
+            scheduled(0, 1, 1),
+            scheduled(16, 0, 1),
+            scheduled(16, 1, 0),
+        ] {
+            check(&[bad], LineSpeed::Unknown, Some(SettingsOutcome::BadPlan));
+        }
+        check(&[scheduled(16, 1, 1)], LineSpeed::Unknown, None);
+    }
+
+    #[test]
+    fn a_plan_that_needs_more_than_its_share_of_the_line_is_refused() {
+        use ChannelPlan::{Features, Raw, Scheduled};
+        // 12 kHz raw are 24,000 bytes a second and 25 frames' worth of headers, 26 kB/s in all.
+        let slow = Some(SettingsOutcome::LineTooSlow);
+        check(&[Raw], LineSpeed::BytesPerSecond(36_000), slow);
+        check(&[Raw], LineSpeed::BytesPerSecond(40_000), None);
+        check(
+            &[Features { window: 4_096 }],
+            LineSpeed::BytesPerSecond(1_500),
+            None,
+        );
+        check(
+            &[Features { window: 16 }],
+            LineSpeed::BytesPerSecond(40_000),
+            slow,
+        );
+        // A second of waveform in ten needs a tenth of it.
+        let scheduled = |every_s| Scheduled {
+            window: 4_096,
+            samples: 12_000,
+            every_s,
+        };
+        check(&[scheduled(10)], LineSpeed::BytesPerSecond(5_500), None);
+        check(&[scheduled(5)], LineSpeed::BytesPerSecond(5_500), slow);
+        check(&[scheduled(1)], LineSpeed::BytesPerSecond(36_000), slow);
+    }
+
+    #[test]
+    fn the_longest_image_fits_and_comes_back() {
+        let longest = ChannelPlan::Scheduled {
+            window: u32::MAX,
+            samples: u32::MAX,
+            every_s: u32::MAX,
+        };
+        let settings = settings(&[longest; CHANNELS_MAX]);
+        let image = to_image(&settings);
+        assert_eq!(image.len(), IMAGE_MAX);
+        assert_eq!(from_image(&image), Ok(settings));
+    }
+
+    #[test]
+    fn a_damaged_image_is_noticed_at_every_byte_and_length() {
+        let image = to_image(&settings(&[ChannelPlan::Off]));
+        for at in 0..image.len() {
+            assert_eq!(from_image(&image[..at]), Err(ImageError::Damaged));
+            let mut damaged = image.clone();
+            damaged[at] ^= 1;
+            assert_eq!(from_image(&damaged), Err(ImageError::Damaged));
+        }
+        assert_eq!(from_image(&[]), Err(ImageError::Damaged));
+    }
+
+    #[test]
+    fn an_image_of_a_later_firmware_is_not_guessed_at() {
+        let mut image = to_image(&settings(&[ChannelPlan::Off]));
+        let end = image.len() - CRC_BYTES;
+        image[0] = 2;
+        let crc = crc32c(&image[..end]).to_le_bytes();
+        image[end..].copy_from_slice(&crc);
+        assert_eq!(from_image(&image), Err(ImageError::Version(2)));
     }
 }

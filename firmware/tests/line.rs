@@ -4,9 +4,12 @@
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use trunnion_common::codec::{Decoder, LINE_FRAME_MAX, stuff};
+use trunnion_common::feature::FeatureKind;
+use trunnion_common::feature::statistics::Statistics;
 use trunnion_common::frame::{
-    ChannelDescriptor, ChannelPlan, Class, Describe, EventKind, FRAME_MAX, Header, Payload, Poll, RawFrame,
-    ResetCause, Settings, SettingsOutcome, Status, TimeReply, TimeRequest, encode,
+    Capture, ChannelDescriptor, ChannelPlan, Class, Describe, EventKind, FRAME_MAX, FeatureReport, Header,
+    Identify, Payload, Poll, RawFrame, ResetCause, Settings, SettingsOutcome, Status, TimeReply, TimeRequest,
+    encode,
 };
 use trunnion_common::id::{BootId, ChannelId, LineAddress, MasterId, NodeId};
 use trunnion_common::quantity::Unit;
@@ -18,6 +21,7 @@ use trunnion_firmware::link::Wiring;
 use trunnion_firmware::node::{Identity, Memory, Node};
 use trunnion_firmware::outbox::{ESSENTIAL_MIN, WAVEFORM_MIN};
 use trunnion_firmware::sensor::{Batch, Missed, Sensor};
+use trunnion_firmware::settings::LineSpeed;
 
 const VIBRATION: ChannelId = match ChannelId::new(0) {
     Some(channel) => channel,
@@ -127,6 +131,7 @@ struct Agent {
     order: Vec<(Class, u64, String)>,
     replies: Vec<TimeReply>,
     outcomes: Vec<SettingsOutcome>,
+    reports: Vec<FeatureReport>,
     events: Vec<(EventKind, u32)>,
     tables: usize,
     last_status: Option<Status>,
@@ -164,6 +169,7 @@ impl Agent {
             }
             Payload::TimeReply(reply) => self.replies.push(reply),
             Payload::SettingsResult(result) if is_new => self.outcomes.push(result.outcome),
+            Payload::Feature(report) if is_new => self.reports.push(report),
             Payload::Event(event) if is_new => self.events.push((event.kind, event.repeats)),
             Payload::Describe(describe) if is_new => {
                 assert_eq!(describe, table());
@@ -208,6 +214,8 @@ struct World {
     loss: u8,
     repetition: u8,
     random: u64,
+    /// What is in force for the vibration channel.
+    plan: ChannelPlan,
 }
 
 impl World {
@@ -224,6 +232,7 @@ impl World {
             loss: 0,
             repetition: 0,
             random: 0x2545_F491_4F6C_DD1D,
+            plan: ChannelPlan::Raw,
         }
     }
 
@@ -301,13 +310,17 @@ impl World {
     }
 
     fn produce(&mut self, count: u64) {
-        let first = self.produced(VIBRATION);
-        let samples: Vec<i16> = (first..first + count)
-            .map(|index| value(VIBRATION, index))
-            .collect();
-        self.node
-            .handle_samples(VIBRATION, self.ticks(), &samples)
-            .unwrap();
+        // One by one where it depends on the plan which of them gets the next index.
+        let together = if self.plan == ChannelPlan::Raw { count } else { 1 };
+        for _ in 0..count / together {
+            let first = self.produced(VIBRATION);
+            let samples: Vec<i16> = (first..first + together)
+                .map(|index| value(VIBRATION, index))
+                .collect();
+            self.node
+                .handle_samples(VIBRATION, self.ticks(), &samples)
+                .unwrap();
+        }
         self.check();
     }
 
@@ -370,10 +383,24 @@ enum Step {
     Produce(u64),
     Read(u64),
     Miss(u64),
+    Plan(ChannelPlan),
     Pass(u64),
     AgentAway(u64),
     AskTime,
     Line { loss: u8, repetition: u8 },
+}
+
+fn plan() -> impl Strategy<Value = ChannelPlan> {
+    prop_oneof![
+        Just(ChannelPlan::Off),
+        Just(ChannelPlan::Raw),
+        (16u32..3_000).prop_map(|window| ChannelPlan::Features { window }),
+        (16u32..3_000, 1u32..2_000).prop_map(|(window, samples)| ChannelPlan::Scheduled {
+            window,
+            samples,
+            every_s: 1,
+        }),
+    ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -381,6 +408,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (1u64..3_000).prop_map(Step::Produce),
         2 => (1u64..80).prop_map(Step::Read),
         1 => (1u64..500).prop_map(Step::Miss),
+        2 => plan().prop_map(Step::Plan),
         4 => (20u64..1_500).prop_map(Step::Pass),
         1 => (20u64..12_000).prop_map(Step::AgentAway),
         1 => Just(Step::AskTime),
@@ -402,14 +430,23 @@ proptest! {
         let wiring = if seed % 2 == 0 { Wiring::Own } else { Wiring::Shared };
         let mut world = World::new(node_on(wiring, ESSENTIAL_MIN + room / 8, WAVEFORM_MIN + room));
         world.random = seed;
+        world.node.restore_settings(None).unwrap();
         let mut missed = 0;
         for step in steps {
             match step {
                 Step::Produce(count) => world.produce(count),
                 Step::Read(count) => world.read(count),
                 Step::Miss(count) => {
-                    missed += count;
+                    missed += if world.plan == ChannelPlan::Off { 0 } else { count };
                     world.node.handle_missed(VIBRATION, count, Missed::Overrun).unwrap();
+                }
+                Step::Plan(plan) => {
+                    let plans = heapless::Vec::from_slice(&[plan]).unwrap();
+                    world.tell(&Payload::Settings(Settings { command: 1, plans }));
+                    if world.node.poll_settings().is_some() {
+                        world.node.handle_settings_stored(world.ticks(), true);
+                        world.plan = plan;
+                    }
                 }
                 Step::Pass(millis) => world.pass(millis),
                 Step::AgentAway(millis) => {
@@ -679,11 +716,187 @@ fn settings_that_cannot_be_kept_are_not_taken() {
     );
 }
 
+/// Settings reach the node, and its board stores what there is to store.
+fn settle(world: &mut World, command: u32, plans: &[ChannelPlan], is_stored: bool) {
+    let plans = heapless::Vec::from_slice(plans).unwrap();
+    world.tell(&Payload::Settings(Settings { command, plans }));
+    if world.node.poll_settings().is_some() {
+        world.node.handle_settings_stored(world.ticks(), is_stored);
+    }
+    world.pass(100);
+}
+
+#[test]
+fn a_plan_is_in_force_once_it_is_stored_and_not_before() {
+    let mut world = World::new(node(ESSENTIAL_MIN, 4 * WAVEFORM_MIN));
+    world.node.restore_settings(None).unwrap();
+    let off = [ChannelPlan::Off];
+    settle(&mut world, 1, &off, false);
+    assert_eq!(world.agent.outcomes, [SettingsOutcome::NotStored]);
+    world.produce(100);
+    assert_eq!(
+        world.produced(VIBRATION),
+        100,
+        "what could not be stored is not in force"
+    );
+
+    settle(&mut world, 2, &off, true);
+    settle(&mut world, 2, &off, true);
+    assert_eq!(
+        world.agent.outcomes[1..],
+        [SettingsOutcome::Applied, SettingsOutcome::Unchanged]
+    );
+    world.produce(100);
+    world.read(3);
+    assert_eq!((world.produced(VIBRATION), world.produced(TEMPERATURE)), (100, 3));
+    world.drain();
+}
+
+#[test]
+fn a_second_order_while_the_board_stores_is_answered_when_it_is_repeated() {
+    let mut world = World::new(node(ESSENTIAL_MIN, WAVEFORM_MIN));
+    world.node.restore_settings(None).unwrap();
+    let settings = |command, plan| {
+        let plans = heapless::Vec::from_slice(&[plan]).unwrap();
+        Payload::Settings(Settings { command, plans })
+    };
+    world.tell(&settings(1, ChannelPlan::Off));
+    assert!(world.node.poll_settings().is_some());
+    assert!(
+        world.node.poll_settings().is_none(),
+        "an image is handed out once"
+    );
+    world.tell(&settings(2, ChannelPlan::Features { window: 16 }));
+    assert!(world.node.poll_settings().is_none(), "one is being stored");
+    world.node.handle_settings_stored(world.ticks(), true);
+    world.tell(&settings(2, ChannelPlan::Features { window: 16 }));
+    assert!(world.node.poll_settings().is_some());
+    world.node.handle_settings_stored(world.ticks(), true);
+    world.node.handle_settings_stored(world.ticks(), true);
+    world.pass(100);
+    assert_eq!(world.agent.outcomes, [SettingsOutcome::Applied; 2]);
+}
+
+#[test]
+fn stored_settings_are_in_force_after_a_reset() {
+    let mut world = World::new(node(ESSENTIAL_MIN, WAVEFORM_MIN));
+    world.node.restore_settings(None).unwrap();
+    let plans = heapless::Vec::from_slice(&[ChannelPlan::Features { window: 32 }]).unwrap();
+    world.tell(&Payload::Settings(Settings { command: 1, plans }));
+    let image = world.node.poll_settings().unwrap();
+
+    let mut world = World::new(node(ESSENTIAL_MIN, WAVEFORM_MIN));
+    world.node.restore_settings(Some(&image)).unwrap();
+    world.produce(100);
+    world.pass(100);
+    assert_eq!(world.produced(VIBRATION), 0);
+    assert_eq!(world.agent.reports.len(), 3);
+
+    let mut damaged = image.clone();
+    damaged[2] ^= 4;
+    let mut world = World::new(node(ESSENTIAL_MIN, WAVEFORM_MIN));
+    assert!(world.node.restore_settings(Some(&damaged)).is_err());
+    world.produce(100);
+    assert_eq!(world.produced(VIBRATION), 100);
+    settle(&mut world, 2, &[ChannelPlan::Off], true);
+    assert_eq!(world.agent.outcomes, [SettingsOutcome::Applied]);
+}
+
+#[test]
+fn features_are_those_of_the_samples_and_none_is_sent() {
+    let mut world = World::new(node(ESSENTIAL_MIN, WAVEFORM_MIN));
+    world.node.restore_settings(None).unwrap();
+    settle(&mut world, 1, &[ChannelPlan::Features { window: 256 }], true);
+    let samples: Vec<i16> = (0..600).map(|index| value(VIBRATION, index)).collect();
+    world
+        .node
+        .handle_samples(VIBRATION, NodeTicks(5_000_000), &samples)
+        .unwrap();
+    world.pass(500);
+    assert_eq!(world.delivered(VIBRATION), 0);
+    assert_eq!(world.agent.reports.len(), 2, "the third window is not full");
+    for (report, window) in world.agent.reports.iter().zip(samples.chunks(256)) {
+        let scale = 16.0 / 32_768.0;
+        let window: Vec<f32> = window.iter().map(|sample| f32::from(*sample) * scale).collect();
+        let expected = Statistics::of(&window).unwrap();
+        let found = |wanted| {
+            report
+                .features
+                .iter()
+                .find(|(kind, _)| *kind == wanted)
+                .unwrap()
+                .1
+        };
+        assert!((found(FeatureKind::Rms) - expected.rms).abs() < 1e-4 * expected.rms);
+        assert!((found(FeatureKind::Peak) - expected.peak).abs() < 1e-4 * expected.peak);
+        assert_eq!(report.count, 256);
+    }
+    let firsts: Vec<u64> = world
+        .agent
+        .reports
+        .iter()
+        .map(|report| report.first_sample)
+        .collect();
+    assert_eq!(firsts, [0, 256]);
+}
+
+#[test]
+fn a_capture_is_carried_out_once_however_often_it_is_asked_for() {
+    let mut world = World::new(node(ESSENTIAL_MIN, 8 * WAVEFORM_MIN));
+    world.node.restore_settings(None).unwrap();
+    settle(&mut world, 1, &[ChannelPlan::Off], true);
+    let capture = |channel, samples| {
+        Payload::Capture(Capture {
+            command: 2,
+            channel,
+            samples,
+        })
+    };
+    for _ in 0..3 {
+        world.tell(&capture(VIBRATION, 500));
+    }
+    world.pass(100);
+    world.tell(&capture(ChannelId::new(2).unwrap(), 1));
+    world.tell(&capture(VIBRATION, 0));
+    world.pass(100);
+    use SettingsOutcome::{Applied, BadPlan, Unchanged, UnknownChannel};
+    assert_eq!(
+        world.agent.outcomes,
+        [Applied, Applied, Unchanged, Unchanged, UnknownChannel, BadPlan]
+    );
+    let samples: Vec<i16> = (0..800).map(|index| value(VIBRATION, index)).collect();
+    world
+        .node
+        .handle_samples(VIBRATION, world.ticks(), &samples)
+        .unwrap();
+    world.drain();
+    assert_eq!(
+        (world.delivered(VIBRATION), world.produced(VIBRATION)),
+        (500, 500)
+    );
+}
+
+#[test]
+fn a_slow_line_refuses_what_would_fill_it() {
+    let mut world = World::new(node(ESSENTIAL_MIN, WAVEFORM_MIN));
+    world.node.restore_settings(None).unwrap();
+    world.node.set_line_speed(LineSpeed::BytesPerSecond(11_520));
+    settle(&mut world, 1, &[ChannelPlan::Features { window: 4_096 }], true);
+    settle(&mut world, 2, &[ChannelPlan::Raw], true);
+    assert_eq!(
+        world.agent.outcomes,
+        [SettingsOutcome::Applied, SettingsOutcome::LineTooSlow]
+    );
+}
+
 #[test]
 fn a_node_shows_where_it_is_for_as_long_as_asked() {
     let mut world = World::new(node(ESSENTIAL_MIN, WAVEFORM_MIN));
     assert!(!world.node.is_identifying(NodeTicks(0)));
-    world.tell(&Payload::Identify(3));
+    world.tell(&Payload::Identify(Identify {
+        seconds: 3,
+        command: 1,
+    }));
     assert!(world.node.is_identifying(NodeTicks(2_999_999)));
     assert!(!world.node.is_identifying(NodeTicks(3_000_000)));
 }

@@ -37,6 +37,7 @@ use trunnion_firmware::channel::{Forming, WAVEFORM_SAMPLES};
 use trunnion_firmware::node::{Identity, Memory, Node};
 use trunnion_firmware::outbox::{ESSENTIAL_MIN, WAVEFORM_MIN};
 use trunnion_firmware::schedule::Schedule;
+use trunnion_firmware::settings::LineSpeed;
 
 /// How often the sensor is emptied, microseconds: half of a full frame at 12 kHz.
 pub const READ_MICROS: u64 = 20_000;
@@ -73,6 +74,10 @@ pub struct Options {
     pub temperature: bool,
     /// Bytes for unacknowledged frames.
     pub outbox_bytes: usize,
+    /// The file that stands for the memory in which a board keeps its settings.
+    pub settings: PathBuf,
+    /// How fast the line is said to be.
+    pub line_speed: LineSpeed,
 }
 
 /// What a host node tells.
@@ -99,6 +104,13 @@ pub enum Report {
         /// Samples beyond the range, sent as the end of it.
         clipped: u64,
     },
+    /// New settings are stored, and in force.
+    SettingsStored {
+        /// How many times in this life.
+        times: u32,
+    },
+    /// Somebody asked where the node is: a board would light its lamp.
+    Identifying,
     /// The last word.
     Stopped {
         /// Samples beyond the range, sent as the end of it.
@@ -156,6 +168,12 @@ pub async fn run(
         line: &mut line,
     };
     let mut node = Node::new(options.identity, &table, memory).context("cannot build the node")?;
+    node.set_line_speed(options.line_speed);
+    let image = read_settings(&options.settings)?;
+    if let Err(error) = node.restore_settings(image.as_deref()) {
+        eprintln!("{}: {error}", options.settings.display());
+    }
+    let (mut settings_stored, mut is_identifying) = (0, false);
 
     let mut terminal = Terminal::open(&options.link)
         .with_context(|| format!("cannot open a terminal linked as {}", options.link.display()))?;
@@ -174,6 +192,25 @@ pub async fn run(
         node.handle_bytes(clock.ticks(), received);
 
         let now = clock.ticks();
+        if let Some(image) = node.poll_settings() {
+            let stored = keep_settings(&options.settings, &image);
+            node.handle_settings_stored(now, stored.is_ok());
+            match stored {
+                Ok(()) => {
+                    settings_stored += 1;
+                    report(&Report::SettingsStored {
+                        times: settings_stored,
+                    })
+                    .context(UNHEARD)?;
+                }
+                Err(error) => eprintln!("{}: {error}", options.settings.display()),
+            }
+        }
+        if std::mem::replace(&mut is_identifying, node.is_identifying(now)) != is_identifying
+            && is_identifying
+        {
+            report(&Report::Identifying).context(UNHEARD)?;
+        }
         node.sample(now, VIBRATION, &mut replay)
             .expect("the table has a vibration channel");
         if let Some(thermometer) = &mut thermometer
@@ -273,6 +310,23 @@ pub fn next_boot(state: &Path) -> anyhow::Result<BootId> {
         .and_then(|()| fs::rename(&written, state))
         .with_context(|| format!("cannot write the boot counter {}", state.display()))?;
     Ok(BootId::new(counter, u32::from_le_bytes(entropy)))
+}
+
+/// The image stored last, if any ever was.
+fn read_settings(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(image) => Ok(Some(image)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// All of the image or nothing of it, as a board with two pages of flash does it.
+fn keep_settings(path: &Path, image: &[u8]) -> io::Result<()> {
+    let written = path.with_extension("new");
+    fs::write(&written, image)?;
+    fs::File::open(&written)?.sync_all()?;
+    fs::rename(&written, path)
 }
 
 fn millihertz(rate_hz: f64) -> anyhow::Result<NonZeroU32> {

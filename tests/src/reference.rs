@@ -365,6 +365,8 @@ impl Record {
             | Entry::Superseded { .. }
             | Entry::Fleet { .. }
             | Entry::Settings { .. }
+            | Entry::Command { .. }
+            | Entry::CommandResult { .. }
             | Entry::Tick => {}
         }
     }

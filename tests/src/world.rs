@@ -590,6 +590,8 @@ impl World<'_> {
                     self.publish(gateway, Kind::Data, payload);
                 }
             }
+            // The simulated collector gives no commands.
+            Action::Keep(_) => {}
             Action::Disconnect => {
                 if let Some((_, session)) = self.session_of_agent(gateway) {
                     session.is_up = false;

@@ -160,7 +160,7 @@ impl World {
                     self.lanes.push(lane);
                     self.published.push(key);
                 }
-                Action::Subscribe | Action::Publish(..) | Action::Disconnect => {}
+                Action::Subscribe | Action::Publish(..) | Action::Disconnect | Action::Keep(_) => {}
             }
         }
     }

@@ -5,24 +5,34 @@
 //!   "last_heard": "2026-01-31T12:00:00Z", "last_heard_ns": 0, "agent_version": "0.1.0", "nodes": 3,
 //!   "spool_blocks": 0, "spool_bytes": 0, "health": {"clock": "synchronised", "clock_floor": 0,
 //!   "clock_steps": 0, "holds_s": 532800, "drains_s": 0, "written_per_day_bytes": 21000000000,
-//!   "flash_life_days": 1900}}]}
+//!   "flash_life_days": 1900}, "commands": [
+//!     {"kind": "settings", "node": "00000000000000a1", "wanted": "features(4096)", "in_effect": true,
+//!      "number": 7, "issued": "2026-01-31T12:00:00Z", "issued_ns": 0, "outcome": "done",
+//!      "answered": "2026-01-31T12:00:01Z", "answered_ns": 0}]}]}
 //! ```
 //!
 //! `health` says whose UTC the gateway goes by (`synchronised`, `free`, `collector`, `implausible`), its
 //! clock floor in nanoseconds since 1970, and for how many seconds its spool holds out and drains at the
 //! present rates; what is not known is null.
 //!
+//! `commands` has one entry for everything that is or was wanted of the gateway (`gateway`) and its nodes
+//! (`settings`; `identify` and `capture` are the last order of a person): what is wanted, whether the
+//! gateway has confirmed it, and the last command about it; `number` to `answered_ns` are null before the
+//! first one, `outcome` to `answered_ns` before it is answered.
+//!
 //! Gateways are listed once they have been heard since the collector's start. What an agent says of
 //! itself (`agent_version` to `health`) is null until its first status.
 
 use super::time::rfc3339;
 use super::{Api, clip};
+use crate::command::CommandRow;
 use crate::ingest::Gateway;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
+use trunnion_common::frame::ChannelPlan;
 use trunnion_common::id::GatewayId;
-use trunnion_common::message::GatewayHealth;
+use trunnion_common::message::{Action, GatewayHealth, GatewaySettings};
 
 /// Most gateways in one answer.
 pub const GATEWAYS_MAX: usize = 1_000;
@@ -45,6 +55,21 @@ struct Entry {
     spool_blocks: Option<u64>,
     spool_bytes: Option<u64>,
     health: Option<GatewayHealth>,
+    commands: Vec<Command>,
+}
+
+#[derive(Serialize)]
+struct Command {
+    kind: &'static str,
+    node: Option<String>,
+    wanted: String,
+    in_effect: bool,
+    number: Option<u64>,
+    issued: Option<String>,
+    issued_ns: Option<i64>,
+    outcome: Option<&'static str>,
+    answered: Option<String>,
+    answered_ns: Option<i64>,
 }
 
 pub(super) async fn list(State(api): State<Api>) -> Json<Gateways> {
@@ -66,5 +91,67 @@ fn entry((id, gateway): (GatewayId, Gateway)) -> Entry {
         spool_blocks: status.map(|status| status.spool_blocks),
         spool_bytes: status.map(|status| status.spool_bytes),
         health: status.map(|status| status.health),
+        commands: gateway.commands.iter().map(command).collect(),
+    }
+}
+
+fn command(row: &CommandRow) -> Command {
+    let issued = row.last.as_ref().map(|last| last.issued);
+    let outcome = row.last.as_ref().and_then(|last| last.outcome);
+    let answered = outcome.map(|(_, at)| at);
+    let (kind, wanted) = match &row.wanted {
+        Action::Settings { plans, .. } if plans.is_empty() => ("settings", "raw".to_owned()),
+        Action::Settings { plans, .. } => {
+            let plans: Vec<String> = plans.iter().map(plan).collect();
+            ("settings", plans.join(", "))
+        }
+        Action::Identify { seconds, .. } => ("identify", format!("{seconds} s")),
+        Action::Capture { channel, samples, .. } => {
+            ("capture", format!("{samples} samples of channel {channel}"))
+        }
+        Action::Gateway(settings) => ("gateway", gateway_settings(settings)),
+    };
+    Command {
+        kind,
+        node: row.wanted.node().map(|node| node.to_string()),
+        wanted,
+        in_effect: row.in_effect,
+        number: row.last.as_ref().map(|last| last.command.number),
+        issued: issued.map(rfc3339),
+        issued_ns: issued.map(|at| at.0),
+        outcome: outcome.map(|(outcome, _)| outcome.label()),
+        answered: answered.map(rfc3339),
+        answered_ns: answered.map(|at| at.0),
+    }
+}
+
+fn gateway_settings(settings: &GatewaySettings) -> String {
+    let number = |key, value: Option<u32>| value.map(|value| format!("{key} = {value}"));
+    let order = settings.backfill_order;
+    let changed: Vec<String> = [
+        number("heartbeat_interval_ms", settings.heartbeat_interval_ms),
+        number("live_share_percent", settings.live_share_percent.map(u32::from)),
+        order.map(|order| format!("backfill_order = {}", order.label())),
+        number("backfill_kib_s", settings.backfill_kib_s),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if changed.is_empty() {
+        return "its own configuration".into();
+    }
+    changed.join(", ")
+}
+
+fn plan(plan: &ChannelPlan) -> String {
+    match plan {
+        ChannelPlan::Off => "off".into(),
+        ChannelPlan::Raw => "raw".into(),
+        ChannelPlan::Features { window } => format!("features({window})"),
+        ChannelPlan::Scheduled {
+            window,
+            samples,
+            every_s,
+        } => format!("features({window}), {samples} samples every {every_s} s"),
     }
 }

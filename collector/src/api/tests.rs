@@ -148,7 +148,7 @@ impl Served {
                     heard: NOON,
                     connected: true,
                     status,
-                    result: None,
+                    commands: Vec::new(),
                 };
                 (GatewayId::from_urn(urn).unwrap(), said)
             };

@@ -3,7 +3,7 @@
 
 use super::Problem;
 use std::cell::RefCell;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -99,6 +99,30 @@ impl<'t> Section<'t> {
         self.source
             .refuse(&at, what, format!("give a whole number from 0 to {max}"));
         None
+    }
+
+    /// A whole number within a range.
+    pub(super) fn count(&self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
+        let (number, at) = self.number(key)?;
+        if number.fract() == 0.0 && (f64::from(*range.start())..=f64::from(*range.end())).contains(&number) {
+            return Some(number as u32);
+        }
+        let what = format!("{key} = {number} of this {} is no such number", self.kind);
+        let fix = format!("give a whole number from {} to {}", range.start(), range.end());
+        self.source.refuse(&at, what, fix);
+        None
+    }
+
+    /// A string, where a table may stand instead.
+    pub(super) fn text_unless_table(&self, key: &'static str) -> Option<At<&'t str>> {
+        let is_table = self.table.get(key)?.get_ref().is_table();
+        (!is_table).then(|| self.text(key))?
+    }
+
+    /// A table, where a string may stand instead, which [`Self::text_unless_table`] reads.
+    pub(super) fn table_unless_text(&self, key: &'static str, kind: &'static str) -> Option<Section<'t>> {
+        let is_table = self.ask(key)?.get_ref().is_table();
+        is_table.then(|| self.table(key, kind))?
     }
 
     /// Two numbers.

@@ -15,6 +15,7 @@
 //! | forgotten boots per node | [`BOOTS_FORGOTTEN_MAX`] | the one forgotten first would count as new |
 //! | nodes | [`NODES_MAX`] | frames of a further node are refused |
 
+use crate::command::CommandLog;
 use crate::journal::Entry;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -47,12 +48,14 @@ pub const BOOTS_FORGOTTEN_MAX: usize = 1_024;
 pub const NODES_MAX: usize = 4_096;
 
 /// Everything received so far.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SequenceSets {
     /// Blocks, per gateway and epoch.
     pub blocks: BlockSets,
     /// Frames, per node, boot and class.
     pub frames: FrameSets,
+    /// Commands given, per gateway.
+    pub commands: CommandLog,
 }
 
 impl SequenceSets {
@@ -64,6 +67,7 @@ impl SequenceSets {
                 if let Ok(block) = Block::parse(bytes) {
                     let _ = self.blocks.admit(gateway, &block);
                     self.frames.fill_from(&block);
+                    self.commands.apply_block(gateway, &block);
                 }
             }
             Entry::Lost {
@@ -75,9 +79,35 @@ impl SequenceSets {
                 let _ = self.blocks.fill(gateway, *epoch, *blocks);
             }
             Entry::EpochClosed { gateway, epoch } => self.blocks.close(gateway, *epoch),
+            Entry::Command { .. } | Entry::CommandResult { .. } => self.commands.apply(entry),
             Entry::Superseded { gateway, starts } => self.blocks.supersede(gateway, starts),
             Entry::Fleet { .. } | Entry::Settings { .. } | Entry::Tick => {}
         }
+    }
+
+    /// As a segment starts with them: the commands follow the rest, if any was ever given, so that what
+    /// former builds wrote is what this one writes.
+    pub fn encode(&self) -> Vec<u8> {
+        const ANY: &str = "maps, lists and numbers encode without limit";
+        let bytes = postcard::to_stdvec(&(&self.blocks, &self.frames)).expect(ANY);
+        if self.commands == CommandLog::default() {
+            return bytes;
+        }
+        postcard::to_extend(&self.commands, bytes).expect(ANY)
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let ((blocks, frames), rest) = postcard::take_from_bytes(bytes).ok()?;
+        let commands = match rest {
+            [] => CommandLog::default(),
+            rest => postcard::from_bytes(rest).ok()?,
+        };
+        Some(Self {
+            blocks,
+            frames,
+            commands,
+        })
     }
 }
 
@@ -598,7 +628,8 @@ mod tests {
         let _ = sets
             .frames
             .admit_frame(NodeId::new(7).unwrap(), BootId::new(1, 0), Class::Waveform, 3);
-        let bytes = postcard::to_stdvec(&sets).unwrap();
-        assert_eq!(postcard::from_bytes::<SequenceSets>(&bytes).unwrap(), sets);
+        let bytes = sets.encode();
+        assert_eq!(SequenceSets::decode(&bytes).unwrap(), sets);
+        assert_eq!(SequenceSets::decode(&bytes[..bytes.len() - 1]), None);
     }
 }

@@ -1,5 +1,6 @@
 //! What gateways last said about themselves: for people, not for the pipeline.
 
+use crate::command::CommandRow;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -25,8 +26,8 @@ pub struct Gateway {
     pub connected: bool,
     /// Its last status.
     pub status: Option<GatewayStatus>,
-    /// What became of the last command.
-    pub result: Option<CommandResult>,
+    /// What is wanted of it and its nodes, and what became of that.
+    pub commands: Vec<CommandRow>,
 }
 
 /// What a gateway said.
@@ -43,6 +44,21 @@ impl Gateways {
     pub fn snapshot(&self) -> BTreeMap<GatewayId, Gateway> {
         // Nobody panics under this lock; were it so, the table would still be whole.
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Gateways that are there now.
+    pub(super) fn connected(&self) -> Vec<GatewayId> {
+        let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let connected = table.iter().filter(|(_, gateway)| gateway.connected);
+        connected.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// What there is to say of commands now, to gateways that have been heard.
+    pub(super) fn show(&self, mut rows: BTreeMap<GatewayId, Vec<CommandRow>>) {
+        let mut table = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for (id, gateway) in table.iter_mut() {
+            gateway.commands = rows.remove(id).unwrap_or_default();
+        }
     }
 
     pub(super) fn note(&self, id: &GatewayId, word: Word, now: EventTime) {
@@ -62,7 +78,7 @@ impl Gateways {
             heard: now,
             connected: true,
             status: None,
-            result: None,
+            commands: Vec::new(),
         });
         gateway.heard = now;
         gateway.connected = true;
@@ -72,7 +88,8 @@ impl Gateways {
                 gateway.connected = status.phase != Phase::Death;
                 gateway.status = Some(status);
             }
-            Word::Result(result) => gateway.result = Some(result),
+            // What it says of commands is in the journal.
+            Word::Result(_) => {}
         }
     }
 }

@@ -42,7 +42,10 @@
 //! | 3 lost | gateway, epoch, (first, end), number of the cause (postcard) |
 //! | 4 epoch closed | gateway, epoch (postcard) |
 //! | 5 tick | nothing |
+//! | 6 settings | as fleet |
 //! | 7 superseded | gateway, starts of its agent (postcard) |
+//! | 8 command | gateway, i64 issued, [`Command`](trunnion_common::message::Command) (postcard) |
+//! | 9 command result | gateway, i64 received, [`CommandResult`](trunnion_common::message::CommandResult) (postcard) |
 //! | 128 commit | i64 commit time, ns UTC; u64 offset of the group's first entry; u32 number of entries |
 //! | 129 commit's echo | the same |
 //!
@@ -86,6 +89,8 @@ mod kind {
     pub(super) const TICK: u32 = 5;
     pub(super) const SETTINGS: u32 = 6;
     pub(super) const SUPERSEDED: u32 = 7;
+    pub(super) const COMMAND: u32 = 8;
+    pub(super) const COMMAND_RESULT: u32 = 9;
     pub(super) const COMMIT: u32 = 128;
     pub(super) const COMMIT_ECHO: u32 = 129;
 }
@@ -131,7 +136,7 @@ impl Head {
         for copy in 0..2 {
             let bytes = read_upto(file, HEADS_BYTES as u64 + copy * length, length)?;
             if crc32c(&bytes) == self.sets_crc
-                && let Ok(sets) = postcard::from_bytes(&bytes)
+                && let Some(sets) = SequenceSets::decode(&bytes)
             {
                 return Ok(Some(sets));
             }
@@ -200,7 +205,7 @@ pub(super) fn encode_start(
     before: (u64, u64),
     sets: &SequenceSets,
 ) -> (Head, Vec<u8>) {
-    let sets = postcard::to_stdvec(sets).expect("maps, lists and numbers encode without limit");
+    let sets = sets.encode();
     let head = Head {
         journal,
         number,
@@ -273,6 +278,8 @@ impl Group {
             Entry::Tick => kind::TICK,
             Entry::Settings { .. } => kind::SETTINGS,
             Entry::Superseded { .. } => kind::SUPERSEDED,
+            Entry::Command { .. } => kind::COMMAND,
+            Entry::CommandResult { .. } => kind::COMMAND_RESULT,
         };
         self.push(number, |bytes| match entry {
             Entry::Block {
@@ -294,6 +301,16 @@ impl Group {
             } => push_postcard(bytes, &(gateway, epoch, blocks, cause)),
             Entry::EpochClosed { gateway, epoch } => push_postcard(bytes, &(gateway, epoch)),
             Entry::Superseded { gateway, starts } => push_postcard(bytes, &(gateway, starts)),
+            Entry::Command {
+                gateway,
+                issued,
+                command,
+            } => push_postcard(bytes, &(gateway, issued, command)),
+            Entry::CommandResult {
+                gateway,
+                received,
+                result,
+            } => push_postcard(bytes, &(gateway, received, result)),
             Entry::Tick => {}
         });
     }
@@ -592,6 +609,22 @@ fn decode_entry(number: u32, body: Bytes) -> Option<Entry> {
         kind::SUPERSEDED => {
             let (gateway, starts) = postcard::from_bytes(&body).ok()?;
             Entry::Superseded { gateway, starts }
+        }
+        kind::COMMAND => {
+            let (gateway, issued, command) = postcard::from_bytes(&body).ok()?;
+            Entry::Command {
+                gateway,
+                issued,
+                command,
+            }
+        }
+        kind::COMMAND_RESULT => {
+            let (gateway, received, result) = postcard::from_bytes(&body).ok()?;
+            Entry::CommandResult {
+                gateway,
+                received,
+                result,
+            }
         }
         kind::TICK => Entry::Tick,
         _ => return None,

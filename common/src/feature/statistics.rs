@@ -78,6 +78,75 @@ impl Statistics {
     }
 }
 
+/// The statistics of samples that come one by one and are not kept: what a node can afford.
+///
+/// The sums are taken about the first sample instead of the mean, which is not known yet. That takes away
+/// the bias of the sensor, so that little cancels when they are moved to the mean at the end.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Accumulator {
+    count: u32,
+    pivot: f32,
+    /// Of the first to fourth powers of the distances from the pivot.
+    sums: [f64; 4],
+    lowest: f64,
+    highest: f64,
+}
+
+impl Accumulator {
+    /// Takes the next sample, which must be finite: a gap begins another window.
+    pub fn push(&mut self, sample: f32) {
+        if self.count == 0 {
+            *self = Self {
+                pivot: sample,
+                ..Self::default()
+            };
+        }
+        let distance = f64::from(sample) - f64::from(self.pivot);
+        let square = distance * distance;
+        let powers = [distance, square, square * distance, square * square];
+        for (sum, power) in self.sums.iter_mut().zip(powers) {
+            *sum += power;
+        }
+        self.lowest = self.lowest.min(distance);
+        self.highest = self.highest.max(distance);
+        self.count += 1;
+    }
+
+    /// Samples taken.
+    pub const fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// The statistics of everything taken; `None` when that is nothing.
+    pub fn statistics(&self) -> Option<Statistics> {
+        if self.count == 0 {
+            return None;
+        }
+        let [first, second, third, fourth] = self.sums.map(|sum| sum / f64::from(self.count));
+        // Moments about the mean from moments about the pivot, which lies `first` below it.
+        let variance = (second - first * first).max(0.0);
+        let third_central = third - 3.0 * first * second + 2.0 * first * first * first;
+        let fourth_central =
+            fourth - 4.0 * first * third + 6.0 * first * first * second - 3.0 * first * first * first * first;
+        let rms = libm::sqrt(variance);
+        let mean = f64::from(self.pivot) + first;
+        let peak = (self.highest - first).max(first - self.lowest);
+        // What the subtraction above leaves of a window without vibration.
+        let constant = rms <= 1e-7 * libm::fabs(first).max(1e-5 * libm::fabs(mean));
+        Some(Statistics {
+            mean: mean as f32,
+            rms: rms as f32,
+            peak: peak as f32,
+            peak_to_peak: (self.highest - self.lowest) as f32,
+            shape: (!constant).then(|| Shape {
+                crest_factor: (peak / rms) as f32,
+                kurtosis_excess: (fourth_central / (variance * variance) - 3.0) as f32,
+                skewness: (third_central / (variance * rms)) as f32,
+            }),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,5 +210,43 @@ mod tests {
         assert_eq!(Statistics::of(&[]), None);
         assert_eq!(Statistics::of(&[1.0, f32::NAN]), None);
         assert_eq!(Statistics::of(&[1.0, f32::INFINITY]), None);
+    }
+
+    fn one_by_one(samples: &[f32]) -> Option<Statistics> {
+        let mut accumulator = Accumulator::default();
+        samples.iter().for_each(|sample| accumulator.push(*sample));
+        assert_eq!(accumulator.count() as usize, samples.len());
+        accumulator.statistics()
+    }
+
+    #[test]
+    fn samples_one_by_one_have_the_statistics_of_the_whole() {
+        // Gravity and an impact now and then, on a vibration of a thousandth of it; the first sample is
+        // the very impact, which is the worst pivot there is.
+        for spacing in [7, 97] {
+            let samples: Vec<f32> = (0..4_096u32)
+                .map(|i| {
+                    let noise = (i.wrapping_mul(2_654_435_761) >> 20) as f32 / 4_096.0 - 0.5;
+                    let impact = if i % spacing == 0 { 0.5 } else { 0.0 };
+                    1.0 + 0.002 * noise + impact
+                })
+                .collect();
+            let (whole, streamed) = (Statistics::of(&samples).unwrap(), one_by_one(&samples).unwrap());
+            close(streamed.mean, whole.mean.into());
+            close(streamed.rms, whole.rms.into());
+            close(streamed.peak, whole.peak.into());
+            close(streamed.peak_to_peak, whole.peak_to_peak.into());
+            let (whole, streamed) = (whole.shape.unwrap(), streamed.shape.unwrap());
+            close(streamed.crest_factor, whole.crest_factor.into());
+            close(streamed.kurtosis_excess, whole.kurtosis_excess.into());
+            close(streamed.skewness, whole.skewness.into());
+        }
+    }
+
+    #[test]
+    fn a_constant_streamed_window_has_no_shape_and_none_is_said_of_nothing() {
+        assert_eq!(one_by_one(&[]), None);
+        let found = one_by_one(&[0.1; 1000]).unwrap();
+        assert_eq!((found.shape, found.rms, found.mean), (None, 0.0, 0.1));
     }
 }

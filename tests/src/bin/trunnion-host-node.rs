@@ -14,6 +14,7 @@ use trunnion_common::frame::ResetCause;
 use trunnion_common::id::{LineAddress, NodeId};
 use trunnion_firmware::link::Wiring;
 use trunnion_firmware::node::Identity;
+use trunnion_firmware::settings::LineSpeed;
 use trunnion_tests::host_node::{
     Motor, OUTBOX_BYTES, Options, Recording, SampleSource, Switched, next_boot, run,
 };
@@ -38,6 +39,12 @@ struct Arguments {
     /// File that counts the boots, by which a later one is told from an earlier one [default: LINK.boot].
     #[arg(long)]
     boot_counter: Option<PathBuf>,
+    /// File that keeps the settings, as a board's flash does [default: LINK.settings].
+    #[arg(long)]
+    settings: Option<PathBuf>,
+    /// Speed of the line in baud, beyond which no plan may go; without it the line is as fast as a terminal.
+    #[arg(long)]
+    baud: Option<u32>,
     /// Recording to replay: little-endian f32 values in g.
     #[arg(long, required_unless_present = "machine", conflicts_with = "machine")]
     file: Option<PathBuf>,
@@ -127,6 +134,10 @@ fn main() -> anyhow::Result<()> {
         .boot_counter
         .clone()
         .unwrap_or_else(|| arguments.link.with_extension("boot"));
+    let settings = arguments.settings.clone();
+    let settings = settings.unwrap_or_else(|| arguments.link.with_extension("settings"));
+    // A start and a stop bit with each byte.
+    let line_speed = arguments.baud.map(|baud| LineSpeed::BytesPerSecond(baud / 10));
     let is_off = Arc::new(AtomicBool::new(false));
     let mut source = Switched::new(arguments.source()?, is_off.clone());
     let options = Options {
@@ -143,6 +154,8 @@ fn main() -> anyhow::Result<()> {
         delay: until(arguments.start_at).saturating_add(lead_in),
         temperature: arguments.temperature,
         outbox_bytes: arguments.outbox_bytes,
+        settings,
+        line_speed: line_speed.unwrap_or(LineSpeed::Unknown),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

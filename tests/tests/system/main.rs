@@ -10,4 +10,5 @@ mod kills_lose_nothing;
 mod line_noise_and_unplug;
 mod outcomes_have_names;
 mod partitions_lose_nothing;
+mod plan_takes_effect_once;
 mod restart_resumes;

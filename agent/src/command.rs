@@ -1,0 +1,354 @@
+//! Commands of the collector: verified, begun at most once, carried to the node, answered. Pure.
+//!
+//! ```text
+//! message --> signature? number? time? --> Keep "begun" --> node's line, again until it answers --> Keep result --> answer
+//! ```
+//!
+//! - **At most once.** That a number is begun is on disk before anything is done about it, and a number
+//!   not above the highest begun is never begun again: it is answered with the result that is known. An
+//!   agent that dies in between does not know what became of it, and says so
+//!   ([`CommandOutcome::Interrupted`]).
+//! - **One at a time.** A higher number takes the place of the one under way.
+//! - **Proof.** Whatever is not signed by the collector's certificate for this gateway is counted and
+//!   logged, and not answered: an answer would tell the collector about a number that it never gave.
+//!
+//! Settings of a node may be repeated to a node that has restarted meanwhile, since they are the same
+//! settings; a capture or an identification may not.
+
+pub mod record;
+pub mod signature;
+
+use crate::enrolment::Enrolment;
+use crate::intake::BootKey;
+use record::Record;
+use signature::{Refusal, Verifier};
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+use trunnion_common::frame::{Capture, Identify, Payload, Settings, SettingsOutcome, SettingsResult};
+use trunnion_common::id::NodeId;
+use trunnion_common::message::{
+    self, Action, Command, CommandOutcome, CommandResult, GatewaySettings, SignedCommand,
+};
+use trunnion_common::reject::RejectReason;
+use trunnion_common::time::EventTime;
+
+use crate::clock::Now;
+
+/// From one try to tell the node to the next: it needs a poll or two to answer, and flash takes its time.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How long a node may take to appear and answer: it obeys a former master for 10 s, and may then wait 8 s
+/// before it sends what was lost. The collector tries again by itself.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the collector may set the heartbeat to, milliseconds: as in the configuration file.
+const HEARTBEAT_MS: RangeInclusive<u32> = 1_000..=600_000;
+
+/// As in the configuration file.
+const LIVE_SHARE_PERCENT: RangeInclusive<u8> = 1..=99;
+
+/// What is to be done.
+#[derive(Clone, PartialEq, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one, and it comes a few times a month"
+)]
+pub enum Effect {
+    /// Make this durable; [`Commands::handle_kept`] must be told how it went.
+    Keep(Record),
+    /// Send this on a line.
+    Send(usize, Payload<'static>),
+    /// Tell the collector.
+    Answer(CommandResult),
+    /// Work like this from now on.
+    Configure(GatewaySettings),
+}
+
+/// Why a message was refused without an answer.
+#[derive(Clone, Debug)]
+pub enum Unanswered {
+    /// It is no command.
+    Unreadable(RejectReason),
+    /// It is not the collector's, or not for this gateway.
+    Unproven(Refusal),
+}
+
+impl Unanswered {
+    /// The label in metrics and logs.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Unreadable(reason) => reason.label(),
+            Self::Unproven(refusal) => refusal.label(),
+        }
+    }
+}
+
+/// Commands of one gateway.
+#[derive(Debug)]
+pub struct Commands {
+    verifier: Verifier,
+    record: Record,
+    phase: Phase,
+    effects: VecDeque<Effect>,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one, and it comes a few times a month"
+)]
+enum Phase {
+    Idle,
+    /// On its way to the disk that it begins.
+    Beginning(Command),
+    /// The node is being told.
+    UnderWay(Errand),
+    /// On its way to the disk what became of it.
+    Ending(CommandResult),
+}
+
+/// A command on its way to a node.
+#[derive(Clone, PartialEq, Debug)]
+struct Errand {
+    number: u64,
+    node: NodeId,
+    payload: Payload<'static>,
+    /// Whom it was sent to, if to anybody.
+    sent_to: Option<BootKey>,
+    next_try: Duration,
+    give_up: Duration,
+}
+
+impl Commands {
+    /// Those of the gateway of this bundle; nothing has ever been begun.
+    pub fn new(enrolment: &Enrolment) -> Self {
+        Self {
+            verifier: Verifier::new(enrolment),
+            record: Record::default(),
+            phase: Phase::Idle,
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// Goes on from what a former agent kept.
+    pub fn restore(&mut self, mut record: Record) {
+        if record.highest > 0 && record.outcome.is_none() {
+            tracing::warn!(
+                number = record.highest,
+                "the agent stopped while a command was under way"
+            );
+            record.outcome = Some(CommandOutcome::Interrupted);
+        }
+        self.effects.push_back(Effect::Configure(record.settings));
+        self.record = record;
+    }
+
+    /// Takes a message of the command topic.
+    pub fn handle_message(&mut self, bytes: &[u8], now: Now) -> Result<(), Unanswered> {
+        let signed: SignedCommand<'_> = message::decode(bytes).map_err(Unanswered::Unreadable)?;
+        self.verifier
+            .verify(&signed, now.utc)
+            .map_err(Unanswered::Unproven)?;
+        let unreadable = |_| Unanswered::Unreadable(RejectReason::MessageDecode);
+        let ((number, expires), action): ((u64, EventTime), _) =
+            postcard::take_from_bytes(signed.command).map_err(unreadable)?;
+        if number <= self.record.highest {
+            self.answer_known(number);
+        } else if expires < now.utc {
+            self.answer(number, CommandOutcome::Expired);
+        } else if let Ok((action, _)) = postcard::take_from_bytes::<Action>(action)
+            && is_supported(&action)
+        {
+            self.begin(Command {
+                number,
+                expires,
+                action,
+            });
+        } else {
+            self.answer(number, CommandOutcome::Unsupported);
+        }
+        Ok(())
+    }
+
+    /// Whether the record that was handed out last is on disk.
+    pub fn handle_kept(&mut self, is_kept: bool, now: Duration) {
+        match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Beginning(command) if is_kept => {
+                self.record.highest = command.number;
+                self.record.outcome = None;
+                self.carry_out(command, now);
+            }
+            // As if it had not come: the collector may give the number again.
+            Phase::Beginning(command) => self.answer(command.number, CommandOutcome::NotStored),
+            Phase::Ending(result) => self.effects.push_back(Effect::Answer(result)),
+            other => self.phase = other,
+        }
+    }
+
+    /// A node says what became of a command.
+    pub fn handle_result(&mut self, (node, _): BootKey, result: &SettingsResult) {
+        let Phase::UnderWay(errand) = &self.phase else {
+            return;
+        };
+        if errand.node != node || node_number(errand.number) != result.command {
+            return;
+        }
+        let outcome = match result.outcome {
+            SettingsOutcome::Applied | SettingsOutcome::Unchanged => CommandOutcome::Done,
+            refused => CommandOutcome::RefusedByNode(refused),
+        };
+        self.end(errand.number, outcome);
+    }
+
+    /// What is to be done now; `find` knows the line and boot of a node that is there.
+    pub fn poll(
+        &mut self,
+        now: Duration,
+        find: impl Fn(NodeId) -> Option<(usize, BootKey)>,
+    ) -> Option<Effect> {
+        if self.effects.is_empty()
+            && let Phase::UnderWay(errand) = &mut self.phase
+            && errand.next_try <= now
+        {
+            let (number, found) = (errand.number, find(errand.node));
+            let is_repeatable = matches!(errand.payload, Payload::Settings(_));
+            match (errand.sent_to, found) {
+                (Some(former), Some((_, boot))) if former != boot && !is_repeatable => {
+                    self.end(number, CommandOutcome::OtherBoot);
+                }
+                (Some(_), _) if errand.give_up <= now => self.end(number, CommandOutcome::NoAnswer),
+                (None, _) if errand.give_up <= now => self.end(number, CommandOutcome::UnknownNode),
+                (_, found) => {
+                    errand.next_try = errand.give_up.min(now + RETRY);
+                    if let Some((line, boot)) = found {
+                        errand.sent_to = Some(boot);
+                        return Some(Effect::Send(line, errand.payload.clone()));
+                    }
+                }
+            }
+        }
+        self.effects.pop_front()
+    }
+
+    /// When [`Self::poll`] will have something to do although nothing happened.
+    pub fn next_timeout(&self) -> Option<Duration> {
+        match &self.phase {
+            _ if !self.effects.is_empty() => Some(Duration::ZERO),
+            Phase::UnderWay(errand) => Some(errand.next_try),
+            Phase::Idle | Phase::Beginning(_) | Phase::Ending(_) => None,
+        }
+    }
+
+    fn begin(&mut self, command: Command) {
+        match &self.phase {
+            // The disk first; the collector says it again.
+            Phase::Beginning(_) | Phase::Ending(_) => return,
+            Phase::UnderWay(errand) => {
+                tracing::warn!(number = errand.number, "a command under way is superseded");
+            }
+            Phase::Idle => {}
+        }
+        self.effects.push_back(Effect::Keep(Record {
+            highest: command.number,
+            outcome: None,
+            settings: self.record.settings,
+        }));
+        self.phase = Phase::Beginning(command);
+    }
+
+    fn carry_out(&mut self, command: Command, now: Duration) {
+        let number = command.number;
+        let (node, payload) = match command.action {
+            Action::Gateway(settings) => {
+                self.record.settings = settings;
+                self.effects.push_back(Effect::Configure(settings));
+                return self.end(number, CommandOutcome::Done);
+            }
+            Action::Settings { node, plans } => {
+                let command = node_number(number);
+                (node, Payload::Settings(Settings { command, plans }))
+            }
+            Action::Identify { node, seconds } => {
+                let command = node_number(number);
+                (node, Payload::Identify(Identify { seconds, command }))
+            }
+            Action::Capture {
+                node,
+                channel,
+                samples,
+            } => {
+                let command = node_number(number);
+                (
+                    node,
+                    Payload::Capture(Capture {
+                        command,
+                        channel,
+                        samples,
+                    }),
+                )
+            }
+        };
+        self.phase = Phase::UnderWay(Errand {
+            number,
+            node,
+            payload,
+            sent_to: None,
+            next_try: now,
+            give_up: now + PATIENCE,
+        });
+    }
+
+    fn end(&mut self, number: u64, outcome: CommandOutcome) {
+        self.record.outcome = Some(outcome);
+        self.effects.push_back(Effect::Keep(self.record));
+        self.phase = Phase::Ending(self.result(number, outcome));
+    }
+
+    /// A number that is not above the highest begun.
+    fn answer_known(&mut self, number: u64) {
+        if number < self.record.highest {
+            return self.answer(number, CommandOutcome::Superseded);
+        }
+        // While it is under way its answer is still to come.
+        if let Some(outcome) = self.record.outcome
+            && self.phase == Phase::Idle
+        {
+            self.answer(number, outcome);
+        }
+    }
+
+    fn answer(&mut self, number: u64, outcome: CommandOutcome) {
+        let result = self.result(number, outcome);
+        self.effects.push_back(Effect::Answer(result));
+    }
+
+    fn result(&self, number: u64, outcome: CommandOutcome) -> CommandResult {
+        CommandResult {
+            number,
+            outcome,
+            highest: self.record.highest,
+        }
+    }
+}
+
+/// The number by which a node tells commands: it only compares one with the last.
+const fn node_number(number: u64) -> u32 {
+    number as u32
+}
+
+fn is_supported(action: &Action) -> bool {
+    match action {
+        Action::Settings { .. } | Action::Identify { .. } | Action::Capture { .. } => true,
+        Action::Gateway(settings) => {
+            let heartbeat = settings.heartbeat_interval_ms;
+            let share = settings.live_share_percent;
+            heartbeat.is_none_or(|ms| HEARTBEAT_MS.contains(&ms))
+                && share.is_none_or(|percent| LIVE_SHARE_PERCENT.contains(&percent))
+                && settings.backfill_kib_s.is_none_or(|kib| kib > 0)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! What the agent remembers of commands across its restarts, and the file that holds it.
+//!
+//! The file `commands` in the state directory is `version u8 | record (postcard) | crc32c u32
+//! little-endian`; it is written beside, synced, renamed, and its directory synced. A damaged one is set
+//! aside: then nothing but their time of expiry keeps old commands out, which is why they have one.
+
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use trunnion_common::codec::{CRC_BYTES, crc32c};
+use trunnion_common::message::{CommandOutcome, GatewaySettings};
+
+/// What must survive a restart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Record {
+    /// The highest number that was begun; 0 when none ever was.
+    pub highest: u64,
+    /// What became of it; none while it is under way.
+    pub outcome: Option<CommandOutcome>,
+    /// What the collector has changed about this gateway.
+    pub settings: GatewaySettings,
+}
+
+const VERSION: u8 = 1;
+
+/// Far more than a record of any version needs.
+const FILE_BYTES_MAX: u64 = 4_096;
+
+/// Where the record is kept.
+pub fn path(state_dir: &Path) -> PathBuf {
+    state_dir.join("commands")
+}
+
+/// Reads what was kept last; nothing, when nothing ever was or it is damaged and has been set aside.
+pub fn load(state_dir: &Path) -> io::Result<Record> {
+    let path = path(state_dir);
+    let bytes = match File::open(&path) {
+        Ok(file) => {
+            let mut bytes = Vec::new();
+            io::Read::read_to_end(&mut io::Read::take(file, FILE_BYTES_MAX), &mut bytes)?;
+            bytes
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Record::default()),
+        Err(error) => return Err(error),
+    };
+    if let Some(record) = decode(&bytes) {
+        return Ok(record);
+    }
+    let aside = path.with_extension("damaged");
+    tracing::error!(
+        path = %path.display(),
+        aside = %aside.display(),
+        "the record of commands is damaged and set aside; commands are accepted anew"
+    );
+    fs::rename(&path, &aside)?;
+    Ok(Record::default())
+}
+
+/// Makes a record durable in place of the former one.
+pub fn keep(state_dir: &Path, record: &Record) -> io::Result<()> {
+    let path = path(state_dir);
+    let aside = path.with_extension("new");
+    let mut file = File::create(&aside)?;
+    file.write_all(&encode(record))?;
+    file.sync_all()?;
+    fs::rename(&aside, &path)?;
+    File::open(state_dir)?.sync_all()
+}
+
+fn encode(record: &Record) -> Vec<u8> {
+    let mut bytes =
+        postcard::to_extend(record, vec![VERSION]).expect("a vector takes any length, and a record encodes");
+    let crc = crc32c(&bytes);
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Option<Record> {
+    let (content, crc) = bytes.split_last_chunk::<CRC_BYTES>()?;
+    let (&version, record) = content.split_first()?;
+    if crc32c(content).to_le_bytes() != *crc || version != VERSION {
+        return None;
+    }
+    postcard::from_bytes(record).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORD: Record = Record {
+        highest: 300,
+        outcome: Some(CommandOutcome::NoAnswer),
+        settings: GatewaySettings {
+            heartbeat_interval_ms: Some(2_000),
+            live_share_percent: Some(50),
+            backfill_order: None,
+            backfill_kib_s: None,
+        },
+    };
+
+    #[test]
+    fn what_is_kept_is_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(load(dir.path()).unwrap(), Record::default());
+        keep(dir.path(), &RECORD).unwrap();
+        assert_eq!(load(dir.path()).unwrap(), RECORD);
+        let begun = Record {
+            outcome: None,
+            ..RECORD
+        };
+        keep(dir.path(), &begun).unwrap();
+        assert_eq!(load(dir.path()).unwrap(), begun);
+    }
+
+    #[test]
+    fn a_write_that_was_cut_short_leaves_the_former_record() {
+        let dir = tempfile::tempdir().unwrap();
+        keep(dir.path(), &RECORD).unwrap();
+        // What a power cut leaves before the rename.
+        fs::write(path(dir.path()).with_extension("new"), &encode(&RECORD)[..3]).unwrap();
+        assert_eq!(load(dir.path()).unwrap(), RECORD);
+    }
+
+    #[test]
+    fn a_damaged_record_is_noticed_at_every_byte_and_set_aside() {
+        let whole = encode(&RECORD);
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x10;
+            assert_eq!(decode(&damaged), None);
+            assert_eq!(decode(&whole[..at]), None);
+        }
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(path(dir.path()), &whole[1..]).unwrap();
+        assert_eq!(load(dir.path()).unwrap(), Record::default());
+        assert!(path(dir.path()).with_extension("damaged").exists());
+        assert_eq!(load(dir.path()).unwrap(), Record::default());
+    }
+
+    #[test]
+    fn a_directory_that_takes_no_file_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(path(dir.path()).with_extension("new")).unwrap();
+        assert!(keep(dir.path(), &RECORD).is_err());
+        assert_eq!(load(dir.path()).unwrap(), Record::default());
+    }
+}

@@ -1,0 +1,253 @@
+//! A person's orders to a running collector: files in its data directory.
+//!
+//! The API takes no orders, since it has no users yet. Whoever may write the collector's private data
+//! directory is the collector as far as the system is concerned; `trunnion-collector command` run by that
+//! user leaves a file there, and the running collector takes it within a second.
+//!
+//! A file is removed before its order is given, so that a crash in between loses an order and never gives
+//! it twice. What cannot be read is removed as well, and reported in the log. At most [`TAKEN_MAX`] files of
+//! at most [`BYTES_MAX`] bytes are taken at a time; the rest waits.
+
+use serde::{Deserialize, Serialize};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use trunnion_common::id::{ChannelId, NodeId};
+use trunnion_common::message::Action;
+
+/// Files taken at a time.
+pub const TAKEN_MAX: usize = 16;
+
+/// Longest file.
+pub const BYTES_MAX: u64 = 4_096;
+
+/// Longest time that a node shows where it is, seconds.
+pub const SECONDS_MAX: u8 = 255;
+
+/// Most samples of a capture: what a node takes too.
+pub const SAMPLES_MAX: u32 = 1 << 24;
+
+const SUFFIX: &str = "toml";
+
+/// An order as its file says it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Show where you are.
+    Identify {
+        /// Which node: sixteen hexadecimal digits.
+        node: String,
+        /// For how long.
+        seconds: u8,
+    },
+    /// Send samples now.
+    Capture {
+        /// Which node: sixteen hexadecimal digits.
+        node: String,
+        /// Which channel of it.
+        channel: u16,
+        /// How many.
+        samples: u32,
+    },
+}
+
+/// Why a request cannot be made, or a file is none.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The directory or file.
+    #[error("{}: {source}; run this as the user of a collector that has run here before", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The system gives no random numbers for a name.
+    #[error("no random number for a file's name: {0}")]
+    Random(getrandom::Error),
+    /// It is not written as a request.
+    #[error("no request: {0}")]
+    Text(#[from] toml::de::Error),
+    /// Not a node's id.
+    #[error("{0:?} is no node: write its sixteen hexadecimal digits")]
+    Node(String),
+    /// Not a channel's number.
+    #[error("no node has a channel {0}")]
+    Channel(u16),
+    /// Nothing, or more than a node takes.
+    #[error("{0} samples cannot be captured: ask for 1 to {SAMPLES_MAX}")]
+    Samples(u32),
+}
+
+impl Request {
+    /// What a node is to do.
+    pub fn action(&self) -> Result<Action, RequestError> {
+        let id = |node: &str| parse_node(node).ok_or_else(|| RequestError::Node(node.to_owned()));
+        match self {
+            Self::Identify { node, seconds } => Ok(Action::Identify {
+                node: id(node)?,
+                seconds: *seconds,
+            }),
+            Self::Capture {
+                node,
+                channel,
+                samples,
+            } => {
+                if !(1..=SAMPLES_MAX).contains(samples) {
+                    return Err(RequestError::Samples(*samples));
+                }
+                Ok(Action::Capture {
+                    node: id(node)?,
+                    channel: ChannelId::new(*channel).ok_or(RequestError::Channel(*channel))?,
+                    samples: *samples,
+                })
+            }
+        }
+    }
+
+    /// Leaves the request for the collector whose data directory this is; returns its file.
+    pub fn leave(&self, data_dir: &Path) -> Result<PathBuf, RequestError> {
+        self.action()?;
+        let directory = directory(data_dir);
+        let name = getrandom::u64().map_err(RequestError::Random)?;
+        let path = directory.join(format!("{name:016x}.{SUFFIX}"));
+        let aside = path.with_extension("new");
+        let text = toml::to_string(self).expect("a table of strings and numbers always has a TOML form");
+        let failed = |source| RequestError::File {
+            path: aside.clone(),
+            source,
+        };
+        let mut options = File::options();
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&aside)
+            .map_err(failed)?;
+        file.write_all(text.as_bytes()).map_err(failed)?;
+        file.sync_all().map_err(failed)?;
+        fs::rename(&aside, &path).map_err(failed)?;
+        Ok(path)
+    }
+}
+
+/// Where requests are left.
+pub fn directory(data_dir: &Path) -> PathBuf {
+    data_dir.join("commands")
+}
+
+/// Makes the directory, for nobody but its owner.
+pub fn make_directory(data_dir: &Path) -> io::Result<()> {
+    let directory = directory(data_dir);
+    match DirBuilder::new().mode(0o700).create(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Takes what has been left; each file is gone afterwards, whether it could be read or not.
+pub fn take(data_dir: &Path) -> Vec<Action> {
+    let Ok(files) = fs::read_dir(directory(data_dir)) else {
+        return Vec::new();
+    };
+    let files = files.flatten().map(|file| file.path());
+    let requests = files.filter(|path| path.extension().is_some_and(|extension| extension == SUFFIX));
+    let mut actions = Vec::new();
+    for path in requests.take(TAKEN_MAX) {
+        let mut text = String::new();
+        let read = File::open(&path).and_then(|file| file.take(BYTES_MAX).read_to_string(&mut text));
+        if let Err(error) = fs::remove_file(&path) {
+            tracing::error!(path = %path.display(), %error, "a request cannot be removed, and is not carried out");
+            continue;
+        }
+        let failed = |source| RequestError::File {
+            path: path.clone(),
+            source,
+        };
+        let action = read
+            .map_err(failed)
+            .and_then(|_| Ok(toml::from_str::<Request>(&text)?))
+            .and_then(|request| request.action());
+        match action {
+            Ok(action) => actions.push(action),
+            Err(error) => tracing::error!(path = %path.display(), %error, "a request cannot be read"),
+        }
+    }
+    actions
+}
+
+fn parse_node(text: &str) -> Option<NodeId> {
+    text.parse().ok().filter(|_| text.len() == 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn capture(node: &str, channel: u16, samples: u32) -> Request {
+        Request::Capture {
+            node: node.into(),
+            channel,
+            samples,
+        }
+    }
+
+    #[test]
+    fn a_request_is_taken_once() {
+        let dir = tempfile::tempdir().unwrap();
+        make_directory(dir.path()).unwrap();
+        make_directory(dir.path()).unwrap();
+        let identify = Request::Identify {
+            node: "00000000000000a1".into(),
+            seconds: 9,
+        };
+        identify.leave(dir.path()).unwrap();
+        capture("00000000000000a1", 1, 500).leave(dir.path()).unwrap();
+        let mut taken = take(dir.path());
+        taken.sort_by_key(|action| matches!(action, Action::Capture { .. }));
+        let node = NodeId::new(0xa1).unwrap();
+        assert_eq!(
+            taken,
+            [
+                Action::Identify { node, seconds: 9 },
+                Action::Capture {
+                    node,
+                    channel: ChannelId::new(1).unwrap(),
+                    samples: 500
+                }
+            ]
+        );
+        assert!(take(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn what_is_no_request_is_removed_and_half_a_one_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(take(dir.path()).is_empty());
+        make_directory(dir.path()).unwrap();
+        let at = |name| directory(dir.path()).join(name);
+        fs::write(at("1.toml"), "action = \"reboot\"").unwrap();
+        fs::write(at("2.toml"), [0xff; 10_000]).unwrap();
+        fs::write(at("3.new"), "action").unwrap();
+        assert!(take(dir.path()).is_empty());
+        assert!(!at("1.toml").exists() && !at("2.toml").exists() && at("3.new").exists());
+    }
+
+    #[test]
+    fn nonsense_is_refused_before_it_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        make_directory(dir.path()).unwrap();
+        for bad in [
+            capture("a1", 0, 5),
+            capture("+0000000000000a1", 0, 5),
+            capture("0000000000000000", 0, 5),
+            capture("00000000000000a1", 999, 5),
+            capture("00000000000000a1", 0, 0),
+            capture("00000000000000a1", 0, SAMPLES_MAX + 1),
+        ] {
+            assert!(bad.leave(dir.path()).is_err(), "{bad:?}");
+        }
+        assert_eq!(fs::read_dir(directory(dir.path())).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,184 @@
+//! What the fleet file wants of nodes and gateways: sampling plans and the gateways' own settings.
+
+use super::section::Section;
+use std::ops::RangeInclusive;
+use trunnion_common::frame::ChannelPlan;
+use trunnion_common::id::{GatewayId, Name};
+use trunnion_common::message::{BackfillOrder, GatewaySettings};
+
+/// What a node takes as a window or waveform; its own firmware has the last word.
+const SAMPLES: RangeInclusive<u32> = 16..=1 << 24;
+
+/// From one waveform to the next, seconds; at most thirty days.
+const EVERY_S: RangeInclusive<u32> = 1..=30 * 86_400;
+
+/// As in the agent's configuration.
+const HEARTBEAT_MS: RangeInclusive<u32> = 1_000..=600_000;
+const LIVE_SHARE_PERCENT: RangeInclusive<u32> = 1..=99;
+const BACKFILL_KIB_S: RangeInclusive<u32> = 1..=1 << 30;
+
+/// The plan of a channel section, if it has one.
+pub(super) fn read_plan(channel: &Section<'_>) -> Option<ChannelPlan> {
+    const FIX: &str = "write \"off\", \"raw\", { window = SAMPLES }, or { window = SAMPLES, samples = SAMPLES, every_s = SECONDS }";
+    if let Some((word, at)) = channel.text_unless_table("plan") {
+        return match word {
+            "off" => Some(ChannelPlan::Off),
+            "raw" => Some(ChannelPlan::Raw),
+            _ => {
+                let what = format!("there is no plan {word:?}");
+                channel.source.refuse(&at, what, FIX);
+                None
+            }
+        };
+    }
+    let plan = channel.table_unless_text("plan", "plan")?;
+    let window = plan.count("window", SAMPLES);
+    let window = plan.require("window", window, "give the samples of a feature window")?;
+    let (samples, every_s) = (plan.count("samples", SAMPLES), plan.count("every_s", EVERY_S));
+    if !plan.has("samples") && !plan.has("every_s") {
+        return Some(ChannelPlan::Features { window });
+    }
+    let samples = plan.require("samples", samples, "give the samples of a waveform")?;
+    let every_s = plan.require(
+        "every_s",
+        every_s,
+        "give the seconds from one waveform to the next",
+    )?;
+    Some(ChannelPlan::Scheduled {
+        window,
+        samples,
+        every_s,
+    })
+}
+
+/// A gateway section of a site: which, and what is wanted of it.
+pub(super) fn read_gateway(
+    gateway: &Section<'_>,
+    site: &str,
+    id: &str,
+) -> Option<(GatewayId, GatewaySettings)> {
+    let settings = GatewaySettings {
+        heartbeat_interval_ms: gateway.count("heartbeat_interval_ms", HEARTBEAT_MS),
+        live_share_percent: gateway
+            .count("live_share_percent", LIVE_SHARE_PERCENT)
+            .and_then(|percent| u8::try_from(percent).ok()),
+        backfill_order: read_order(gateway),
+        backfill_kib_s: gateway.count("backfill_kib_s", BACKFILL_KIB_S),
+    };
+    // A name that does not do has been refused where it stands.
+    let (site, gateway) = (Name::new(site).ok()?, Name::new(id).ok()?);
+    Some((GatewayId { site, gateway }, settings))
+}
+
+fn read_order(gateway: &Section<'_>) -> Option<BackfillOrder> {
+    let (word, at) = gateway.text("backfill_order")?;
+    let known = [BackfillOrder::OldestFirst, BackfillOrder::NewestFirst];
+    let found = known.into_iter().find(|order| order.label() == word);
+    if found.is_none() {
+        let what = format!("a backlog does not drain {word:?}");
+        let fix = "write \"oldest_first\" or \"newest_first\"";
+        gateway.source.refuse(&at, what, fix);
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Fleet;
+    use super::*;
+    use trunnion_common::id::NodeId;
+
+    fn fleet(plan: &str, gateway: &str) -> String {
+        format!(
+            "[[site]]\nid = \"plant\"\n[[site.gateway]]\nid = \"gw-1\"\n{gateway}\n\
+             [[site.area]]\nid = \"hall\"\n[[site.area.asset]]\nid = \"fan\"\n\
+             [[site.area.asset.shaft]]\nid = \"s\"\nrpm = 60\n\
+             [[site.area.asset.point]]\nid = \"p\"\nshaft = \"s\"\n\
+             [[site.area.asset.point.channel]]\nnode = \"00000000000000a1\"\nchannel = 2\n\
+             quantity = \"acceleration\"\nunit = \"g\"\naxis = \"+v\"\nrange = 16\nband_hz = [1, 5000]\n{plan}\n"
+        )
+    }
+
+    fn plans(plan: &str) -> Vec<ChannelPlan> {
+        let wanted = Fleet::parse(&fleet(plan, ""), "fleet.toml").unwrap().wanted();
+        wanted
+            .nodes
+            .get(&NodeId::new(0xa1).unwrap())
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    #[test]
+    fn a_plan_stands_with_its_channel_and_the_others_of_the_node_are_raw() {
+        use ChannelPlan::{Features, Off, Raw, Scheduled};
+        assert!(plans("").is_empty(), "a node without a plan is left alone");
+        assert_eq!(plans("plan = \"off\""), [Raw, Raw, Off]);
+        assert_eq!(plans("plan = \"raw\""), [Raw; 3]);
+        assert_eq!(
+            plans("plan = { window = 4096 }"),
+            [Raw, Raw, Features { window: 4096 }]
+        );
+        let scheduled = Scheduled {
+            window: 4096,
+            samples: 8192,
+            every_s: 600,
+        };
+        let text = "plan = { window = 4096, samples = 8192, every_s = 600 }";
+        assert_eq!(plans(text), [Raw, Raw, scheduled]);
+    }
+
+    #[test]
+    fn settings_of_gateways_stand_with_their_site() {
+        let text = fleet(
+            "",
+            "heartbeat_interval_ms = 2000\nlive_share_percent = 60\nbackfill_order = \"newest_first\"\nbackfill_kib_s = 9",
+        );
+        let wanted = Fleet::parse(&text, "fleet.toml").unwrap().wanted();
+        let ((gateway, settings), 1) = (wanted.gateways.iter().next().unwrap(), wanted.gateways.len()) else {
+            panic!("{wanted:?}");
+        };
+        assert_eq!(gateway.to_string(), "plant/gw-1");
+        let expected = GatewaySettings {
+            heartbeat_interval_ms: Some(2_000),
+            live_share_percent: Some(60),
+            backfill_order: Some(BackfillOrder::NewestFirst),
+            backfill_kib_s: Some(9),
+        };
+        assert_eq!(*settings, expected);
+    }
+
+    #[test]
+    fn what_is_no_plan_is_refused_where_it_stands() {
+        for (plan, expected) in [
+            ("plan = \"fast\"", "there is no plan \"fast\""),
+            ("plan = 5", "plan of this channel is integer"),
+            ("plan = {}", "this plan has no window"),
+            (
+                "plan = { window = 3 }",
+                "window = 3 of this plan is no such number",
+            ),
+            ("plan = { window = 16, samples = 16 }", "this plan has no every_s"),
+            ("plan = { window = 16, every_s = 1 }", "this plan has no samples"),
+            ("plan = { windw = 16 }", "a plan has no windw"),
+        ] {
+            let problems = Fleet::parse(&fleet(plan, ""), "fleet.toml").unwrap_err();
+            let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            assert!(
+                text.iter().any(|text| text.contains(expected)),
+                "{plan}: {text:?}"
+            );
+        }
+        for gateway in [
+            "heartbeat_interval_ms = 1",
+            "live_share_percent = 100",
+            "backfill_order = \"random\"",
+            "endpoints = []",
+            "[[site.gateway]]\nid = \"gw-1\"",
+        ] {
+            assert!(
+                Fleet::parse(&fleet("", gateway), "fleet.toml").is_err(),
+                "{gateway}"
+            );
+        }
+    }
+}
