@@ -25,8 +25,6 @@ pub enum Fault {
     DiskFilled,
     /// Directories that had to go, after their tombstones.
     SpoolEvicted,
-    /// Times that not even that made room, and frames were left with their nodes.
-    SpoolIntakeStopped,
     SpoolUnreadable,
     /// Among the unreadable ones: a clock fix, a channel table, a gap or a tombstone.
     SpoolReferenceLost,
@@ -62,7 +60,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 36] = [
         Self::LineDropped,
         Self::LineGarbled,
         Self::LineRepeated,
@@ -76,7 +74,6 @@ impl Fault {
         Self::SpoolFull,
         Self::DiskFilled,
         Self::SpoolEvicted,
-        Self::SpoolIntakeStopped,
         Self::SpoolUnreadable,
         Self::SpoolReferenceLost,
         Self::SpoolLater,

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use trunnion_agent::block::{Block, BlockKey};
 use trunnion_agent::intake::{BootKey, Cursor};
-use trunnion_agent::retention::Decision;
 use trunnion_agent::spool::{Commit, FormerEpoch, ReadError, Recovered, Reply, Request};
 use trunnion_common::frame::Class;
 use trunnion_common::id::Epoch;
@@ -111,7 +110,7 @@ impl SimSpool {
                     replies.extend(self.serve_other(other, false, faults));
                 }
                 self.requests = commits;
-                replies.extend(self.look(faults));
+                replies.extend(self.look());
                 return Served {
                     replies,
                     next: Some(RETRY_PAUSE),
@@ -125,7 +124,7 @@ impl SimSpool {
             other => self.serve_other(other, fails, faults),
         };
         let mut replies: Vec<Reply> = reply.into_iter().collect();
-        replies.extend(self.look(faults));
+        replies.extend(self.look());
         Served {
             replies,
             next: (!self.requests.is_empty()).then(|| self.latency()),
@@ -177,7 +176,7 @@ impl SimSpool {
     }
 
     /// What there is to say of room.
-    pub fn look(&mut self, faults: &mut FaultCounts) -> Vec<Reply> {
+    pub fn look(&mut self) -> Vec<Reply> {
         let mut replies = self.room.look(&self.blocks);
         if self.mutant == Some(Mutant::EvictWithoutTombstone) {
             replies.retain(|reply| {
@@ -188,14 +187,6 @@ impl SimSpool {
                 }
                 !matches!(reply, Reply::Evicting(..))
             });
-        }
-        for reply in &replies {
-            match reply {
-                Reply::Room(_, Decision::StopWaveformIntake | Decision::StopIntake) => {
-                    faults.note(Fault::SpoolIntakeStopped);
-                }
-                _ => {}
-            }
         }
         replies
     }
