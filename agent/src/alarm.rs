@@ -56,6 +56,9 @@ const IMAGE_VERSION: u8 = 1;
 /// Which alarm; no kind: several kinds of a node, folded.
 type Name = (NodeId, Option<ChannelId>, Option<EventKind>);
 
+/// Alarms that a block tells of, each with its beginning and how often it had happened.
+type Told = Vec<(Name, EventTime, u32)>;
+
 /// All alarms that are told of or to be told.
 #[derive(Clone, Debug, Default)]
 pub struct Alarms {
@@ -63,7 +66,7 @@ pub struct Alarms {
     /// Counts up with every event.
     clock: u64,
     /// What is on its way to the collector, and which counts that tells.
-    under_way: Option<(Option<BlockKey>, Vec<(Name, EventTime, u32)>)>,
+    under_way: Option<(Option<BlockKey>, Told)>,
     /// Before this there is no further block.
     block_due: Duration,
     is_changed: bool,

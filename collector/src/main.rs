@@ -30,11 +30,11 @@ const DEFAULT_LOG: &str = "info,rumqttd=warn";
 #[command(version)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Verb,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum Verb {
     /// Make a plant's certificate authority, server certificate, configuration and an example fleet file.
     Init(Init),
     /// Run the collector until SIGTERM or SIGINT; SIGHUP reads the fleet file and the certificates again.
@@ -190,15 +190,15 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     let outcome = match cli.command {
-        Command::Init(arguments) => init(&arguments),
-        Command::Run { config } => run(&config),
-        Command::CheckConfig { config } => check_config(&config),
-        Command::Gateway(Gateway::Add(arguments)) => enrol(&arguments, pki::gateway_add),
-        Command::Gateway(Gateway::Renew(arguments)) => enrol(&arguments, pki::gateway_renew),
-        Command::Gateway(Gateway::Revoke { name, config }) => revoke(&name, &config),
-        Command::Server(Server::Renew { config }) => renew_server(&config),
-        Command::Command(asked) => order(asked),
-        Command::Broker(Broker::Renew { config }) => renew_broker_client(&config),
+        Verb::Init(arguments) => init(&arguments),
+        Verb::Run { config } => run(&config),
+        Verb::CheckConfig { config } => check_config(&config),
+        Verb::Gateway(Gateway::Add(arguments)) => enrol(&arguments, pki::gateway_add),
+        Verb::Gateway(Gateway::Renew(arguments)) => enrol(&arguments, pki::gateway_renew),
+        Verb::Gateway(Gateway::Revoke { name, config }) => revoke(&name, &config),
+        Verb::Server(Server::Renew { config }) => renew_server(&config),
+        Verb::Command(asked) => order(asked),
+        Verb::Broker(Broker::Renew { config }) => renew_broker_client(&config),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -401,6 +401,9 @@ async fn told(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+/// Another fleet file's text, and from when on it holds.
+type Change = (String, EventTime);
+
 /// The fleet file and the fleet in force.
 struct FleetFile {
     path: PathBuf,
@@ -445,7 +448,7 @@ impl FleetFile {
 
     /// The fleet of the file, with its text and from when on it holds if it is another one; or everything
     /// that keeps it from changing anything.
-    fn change(&self) -> Result<(Fleet, Option<(String, EventTime)>), Vec<String>> {
+    fn change(&self) -> Result<(Fleet, Option<Change>), Vec<String>> {
         let text = config::read_text(&self.path).map_err(|problem| vec![problem.to_string()])?;
         let in_force = match &self.sent {
             Some(sent) => Some(sent.clone()),

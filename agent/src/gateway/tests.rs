@@ -4,10 +4,11 @@ use super::*;
 use crate::config::{BlockLimits, PortConfig};
 use crate::enrolment::Enrolment;
 use crate::floor::Floor;
+use crate::retention::Usage;
 use crate::spool::FormerEpoch;
 use std::sync::Arc;
 use trunnion_common::ack::{AckLevel, Hello};
-use trunnion_common::block::{self, Body, Holding};
+use trunnion_common::block::{self, Body, Holding, Tombstone};
 use trunnion_common::codec::{Decoder, LINE_FRAME_MAX, stuff};
 use trunnion_common::frame::{
     Class, FRAME_MAX, Header, Packing, Poll, RawFrame, TimeReply, Waveform, encode as frame,

@@ -116,11 +116,11 @@ mod tests {
     }
 
     fn last_row(outputs: &[Output]) -> LedgerRow {
-        let rows = outputs.iter().filter_map(|output| match output {
+        let mut rows = outputs.iter().filter_map(|output| match output {
             Output::Ledger(row) => Some(row.clone()),
             _ => None,
         });
-        rows.last().unwrap()
+        rows.next_back().unwrap()
     }
 
     /// A table and samples, without the fix that they name, or the fix without the table.

@@ -4,8 +4,8 @@
 mod any_broker;
 mod bad_input_is_named;
 mod bearing_fault_is_found;
-mod gateway_is_looked_after;
 mod full_disk_is_survived;
+mod gateway_is_looked_after;
 mod kills_lose_nothing;
 mod line_noise_and_unplug;
 mod outcomes_have_names;

@@ -326,7 +326,8 @@ fn a_replayed_capture_is_acknowledged_counted_and_changes_nothing() {
     play_on();
     load.await_caught_up().unwrap();
     // The agent lives on in other epochs, so that some of the captured ones are closed.
-    load.plant.kill_and_restart_agent(&load.specs().to_vec()).unwrap();
+    let specs = load.specs().to_vec();
+    load.plant.kill_and_restart_agent(&specs).unwrap();
     wait(Duration::from_secs(11));
     load.await_caught_up().unwrap();
     kill_agent(&mut load.plant);
