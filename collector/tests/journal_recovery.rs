@@ -225,7 +225,7 @@ fn the_journal_of_every_released_version_can_be_read() {
             .iter()
             .map(|commit| commit.entries.len())
             .collect::<Vec<_>>(),
-        [3, 3, 1]
+        [3, 3, 2]
     );
     assert_eq!(commits[0].entries[0].1, block(0, b""));
     assert_eq!(commits[0].time, NOW);
