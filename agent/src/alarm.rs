@@ -31,7 +31,7 @@ pub const SLOTS_MAX: usize = 2 * crate::intake::BOOTS_MAX;
 /// Most overflow slots: one for each node that the intake can remember at once.
 pub const OVERFLOWS_MAX: usize = crate::intake::BOOTS_MAX;
 
-/// Most bytes of an image of all slots: each takes [`SLOT_BYTES_MAX`] at most.
+/// Most bytes of an image of all slots: each takes `SLOT_BYTES_MAX` at most.
 pub const IMAGE_MAX: usize = 4 + (SLOTS_MAX + OVERFLOWS_MAX) * SLOT_BYTES_MAX;
 
 /// Node, boot, sequence, bitmap, two times and the order take ten bytes each as postcard writes them,

@@ -175,7 +175,7 @@ impl Timekeeper {
 
     /// A collector's acknowledgement said that it is `utc`; `system` is when it came.
     ///
-    /// What takes long on the way says too little: of two that are less than [`YIELD`] apart, the later
+    /// What takes long on the way says too little: of two that are less than `YIELD` apart, the later
     /// time is the better one. More apart, the collector's own clock was set, and its newest word counts.
     pub fn handle_ack(&mut self, utc: EventTime, system: Now) -> Result<(), Refusal> {
         let ntp = (self.quality == Some(ClockQuality::Synchronised)).then_some(system.utc);
