@@ -348,8 +348,8 @@ impl<K: Clone + Ord + Hash> Stream<K> {
     pub fn advance(&mut self, key: &K, marks: &impl Marks) -> Vec<Emitted<K>> {
         let mut told = Vec::new();
         if let Some(&at) = self.index.get(key) {
-            let (lateness_ns, emit) = (self.lateness_ns, self.emit);
-            self.slots[at as usize].advance(lateness_ns, emit, marks, &mut told);
+            let ending = (self.lateness_ns, self.emit, self.eras.as_slice());
+            self.slots[at as usize].advance(ending, marks, &mut told);
         }
         told
     }
@@ -364,7 +364,7 @@ impl<K: Clone + Ord + Hash> Stream<K> {
         self.next = i64::MAX;
         for slot in &mut self.slots {
             if slot.next <= watermark.0 {
-                slot.advance(self.lateness_ns, self.emit, &watermark, &mut told);
+                slot.advance((self.lateness_ns, self.emit, &self.eras), &watermark, &mut told);
             }
             self.next = self.next.min(slot.next);
         }
@@ -442,19 +442,18 @@ impl<K: Clone> Slot<K> {
         eras: &[Era],
         is_over: impl Fn(i64, i64) -> bool,
     ) -> Verdict {
-        let cut = Cut::at(eras, reading.time);
-        match cut.shape.kind() {
+        match Cut::at(eras, reading.time).shape.kind() {
             Kind::Tumbling { .. } => {
                 // Windows of one kind do not overlap: the one that holds it is its own, and nearly always the last.
                 let time = reading.time;
                 let found = self.windows.iter().rposition(|window| window.start <= time);
                 match found {
                     Some(at) if time < self.windows[at].end => self.add(at, reading),
-                    _ => self.take_each(reading, cut, is_over),
+                    _ => self.take_each(reading, eras, is_over),
                 }
             }
-            Kind::Hopping { .. } => self.take_each(reading, cut, is_over),
-            Kind::Session { .. } => self.take_session(reading, cut, is_over),
+            Kind::Hopping { .. } => self.take_each(reading, eras, is_over),
+            Kind::Session { .. } => self.take_session(reading, eras, is_over),
         }
     }
 
@@ -462,9 +461,10 @@ impl<K: Clone> Slot<K> {
     fn take_each(
         &mut self,
         reading: &mut Reading<'_>,
-        cut: Cut,
+        eras: &[Era],
         is_over: impl Fn(i64, i64) -> bool,
     ) -> Verdict {
+        let cut = Cut::at(eras, reading.time);
         let mut verdict = Verdict::Late;
         for (start, end) in cut.shape.windows(reading.time) {
             let begins_before = start <= cut.from;
@@ -476,7 +476,7 @@ impl<K: Clone> Slot<K> {
             } else if self.over.touches(start, start.saturating_add(1)) || is_over(start, end) {
                 Verdict::Late
             } else {
-                self.open(at, start, end, reading)
+                self.open(at, (start, end), reading, eras)
             };
             verdict = match (verdict, one) {
                 (Verdict::Late, one) => one,
@@ -495,9 +495,10 @@ impl<K: Clone> Slot<K> {
     fn take_session(
         &mut self,
         reading: &mut Reading<'_>,
-        cut: Cut,
+        eras: &[Era],
         is_over: impl Fn(i64, i64) -> bool,
     ) -> Verdict {
+        let cut = Cut::at(eras, reading.time);
         let Some((start, end)) = cut.shape.windows(reading.time).next() else {
             return Verdict::Late;
         };
@@ -511,7 +512,7 @@ impl<K: Clone> Slot<K> {
             return if self.over.touches(start, end) || is_over(start, end) {
                 Verdict::Late
             } else {
-                self.open(at, start, end, reading)
+                self.open(at, (start, end), reading, eras)
             };
         }
         let is_inside = self.windows[at].start <= start && end <= self.windows[at].end;
@@ -572,7 +573,13 @@ impl<K: Clone> Slot<K> {
     }
 
     /// A new window with a reading in it; makes room for it if there is none.
-    fn open(&mut self, at: usize, start: i64, end: i64, reading: &mut Reading<'_>) -> Verdict {
+    fn open(
+        &mut self,
+        at: usize,
+        (start, end): (i64, i64),
+        reading: &mut Reading<'_>,
+        eras: &[Era],
+    ) -> Verdict {
         let mut at = at;
         if self.windows.len() >= WINDOWS_MAX {
             let kept = self.windows.iter().position(|window| window.has_fired);
@@ -585,7 +592,7 @@ impl<K: Clone> Slot<K> {
                 self.pending.push(window.tell(&self.key, cause));
                 self.next = i64::MIN;
             }
-            self.over.note(window.start, window.end);
+            self.over.note(window.names(eras));
         }
         if self.windows.len() == self.windows.capacity() {
             // Most keys have one or two windows: room for four would be wasted on them.
@@ -597,7 +604,12 @@ impl<K: Clone> Slot<K> {
         self.add(at, reading)
     }
 
-    fn advance(&mut self, lateness_ns: i64, emit: Emit, marks: &impl Marks, told: &mut Vec<Emitted<K>>) {
+    fn advance(
+        &mut self,
+        (lateness_ns, emit, eras): (i64, Emit, &[Era]),
+        marks: &impl Marks,
+        told: &mut Vec<Emitted<K>>,
+    ) {
         told.append(&mut self.pending);
         let (key, over) = (&self.key, &mut self.over);
         let mut next = i64::MAX;
@@ -618,7 +630,7 @@ impl<K: Clone> Slot<K> {
             }
             let kept_until = window.end.saturating_add(lateness_ns);
             if marks.has_passed(kept_until) && !marks.outlook(&window.extent()).grows {
-                over.note(window.start, window.end);
+                over.note(window.names(eras));
                 return false;
             }
             next = next.min(kept_until);
@@ -648,6 +660,15 @@ impl Window {
             start: self.start,
             end: self.end,
             live: self.live && !self.has_fired,
+        }
+    }
+
+    /// The span of starts that is over with it: up to where the next one begins, so that no window which
+    /// never was is over with it.
+    fn names(&self, eras: &[Era]) -> (i64, i64) {
+        match Cut::at(eras, self.start).shape.kind() {
+            Kind::Hopping { slide_ns, .. } => (self.start, self.end.min(self.start.saturating_add(slide_ns))),
+            Kind::Tumbling { .. } | Kind::Session { .. } => (self.start, self.end),
         }
     }
 
@@ -758,7 +779,7 @@ impl Spans {
         self.0.iter().rev().any(|span| span.0 < to && from < span.1)
     }
 
-    fn note(&mut self, mut from: i64, mut to: i64) {
+    fn note(&mut self, (mut from, mut to): (i64, i64)) {
         self.0.retain(|known| {
             let apart = known.1 < from || to < known.0;
             if !apart {
