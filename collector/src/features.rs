@@ -1,16 +1,13 @@
 //! Which features of `trunnion_common` are computed on which window, and the bearing search.
 
+mod demodulation;
 mod search;
 
 use crate::bearing::{BearingOrders, Element};
-use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
+use demodulation::Demodulator;
 use search::{EnvelopeSpectrum, MINIMUM_REVOLUTIONS, Search};
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::borrow::Cow;
 use trunnion_common::feature::FeatureKind;
-use trunnion_common::feature::envelope::{
-    Complex32, EnvelopeBuffers, RealFourier, envelope_spectrum, hann, squared_envelope,
-};
 use trunnion_common::feature::statistics::Statistics;
 
 /// What is known about the machine at a measurement point: geometry and speed, never a label.
@@ -63,19 +60,23 @@ pub struct WindowFeatures {
     pub finding: Option<Finding>,
 }
 
-/// Computes the features of windows. Keeps a plan and its buffers per length of window.
+/// How much is computed on a window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub enum Depth {
+    /// Everything.
+    #[default]
+    Full,
+    /// How much it vibrates, and not why: a tenth of the work.
+    Severity,
+}
+
+/// Computes the features of windows. Keeps plans and buffers, and of what it has computed nothing.
 #[derive(Default)]
 pub struct Analyzer {
-    planner: Option<RealFftPlanner<f32>>,
-    workspaces: BTreeMap<usize, Workspace>,
-    samples: Vec<f32>,
+    demodulator: Option<Box<Demodulator>>,
 }
 
 impl Analyzer {
-    /// Lengths of window kept planned, about 3 MB each at 25.6 kHz; one more drops them all. A plant
-    /// has a handful of sampling rates.
-    const WORKSPACES: usize = 8;
-
     /// An analyzer with nothing planned.
     pub fn new() -> Self {
         Self::default()
@@ -86,38 +87,44 @@ impl Analyzer {
     /// missing.
     ///
     /// A window without any sample has no features.
-    pub fn analyze(&mut self, window: &[f32], rate_hz: f64, context: &PointContext) -> WindowFeatures {
+    pub fn analyze(
+        &mut self,
+        window: &[f32],
+        rate_hz: f64,
+        context: &PointContext,
+        depth: Depth,
+    ) -> WindowFeatures {
         let mut features = WindowFeatures {
             values: Vec::new(),
             finding: None,
         };
-        let present = || window.iter().filter(|sample| sample.is_finite());
-        let count = present().count();
-        if count == 0 {
-            return features;
-        }
-        let mean = (present().map(|&sample| f64::from(sample)).sum::<f64>() / count as f64) as f32;
-        self.samples.clear();
-        self.samples.extend(present());
-        if let Some(statistics) = Statistics::of(&self.samples) {
-            features.values.extend([
-                (FeatureKind::Mean, statistics.mean),
-                (FeatureKind::Rms, statistics.rms),
-                (FeatureKind::Peak, statistics.peak),
-                (FeatureKind::PeakToPeak, statistics.peak_to_peak),
-            ]);
-            if let Some(shape) = statistics.shape {
-                features.values.extend([
-                    (FeatureKind::CrestFactor, shape.crest_factor),
-                    (FeatureKind::KurtosisExcess, shape.kurtosis_excess),
-                    (FeatureKind::Skewness, shape.skewness),
-                ]);
-            }
-        }
-        let Some(bearing) = context.bearing else {
+        let is_present = |sample: &&f32| sample.is_finite();
+        let present = if window.iter().filter(is_present).count() == window.len() {
+            Cow::Borrowed(window)
+        } else {
+            window.iter().filter(is_present).copied().collect()
+        };
+        let Some(statistics) = Statistics::of(&present) else {
             return features;
         };
-        let Some((search, band_hz)) = self.search(window, mean, rate_hz, context, &bearing) else {
+        features.values.extend([
+            (FeatureKind::Mean, statistics.mean),
+            (FeatureKind::Rms, statistics.rms),
+            (FeatureKind::Peak, statistics.peak),
+            (FeatureKind::PeakToPeak, statistics.peak_to_peak),
+        ]);
+        if let Some(shape) = statistics.shape {
+            features.values.extend([
+                (FeatureKind::CrestFactor, shape.crest_factor),
+                (FeatureKind::KurtosisExcess, shape.kurtosis_excess),
+                (FeatureKind::Skewness, shape.skewness),
+            ]);
+        }
+        let Some(bearing) = context.bearing.filter(|_| depth == Depth::Full) else {
+            return features;
+        };
+        let found = self.search(window, statistics.mean, rate_hz, context, &bearing);
+        let Some((search, band_hz)) = found else {
             return features;
         };
         for element in Element::ALL {
@@ -160,125 +167,21 @@ impl Analyzer {
         if last_line < 4 {
             return None;
         }
-        let workspace = self.workspace(length);
-        for (out, &sample) in workspace.signal.iter_mut().zip(window) {
-            *out = if sample.is_finite() { sample - mean } else { 0.0 };
-        }
-        workspace.demodulate(1..=last_line);
         // The envelope of a band cannot move faster than the band is wide; its spectrum falls off towards
         // that, and half of it is usable.
         let usable_hz = EnvelopeSpectrum::reach_hz(bearing, context.shaft_hz).min(0.5 * high_hz);
-        let spectrum =
-            EnvelopeSpectrum::new(&workspace.magnitudes, 0.5 / seconds, context.shaft_hz, usable_hz);
+        let wanted = (usable_hz * seconds) as usize + 1;
+        let samples = window[..length].iter();
+        let samples = samples.map(|&sample| if sample.is_finite() { sample - mean } else { 0.0 });
+        let demodulator = self
+            .demodulator
+            .get_or_insert_with(|| Box::new(Demodulator::new()));
+        let magnitudes = demodulator.magnitudes(samples, last_line, wanted);
+        let spectrum = EnvelopeSpectrum::new(magnitudes, 0.5 / seconds, context.shaft_hz, usable_hz);
         Some((
             Search::new(&spectrum, bearing),
             (1.0 / seconds, last_line as f64 / seconds),
         ))
-    }
-
-    fn workspace(&mut self, length: usize) -> &mut Workspace {
-        if self.workspaces.len() >= Self::WORKSPACES && !self.workspaces.contains_key(&length) {
-            self.workspaces.clear();
-        }
-        let planner = self.planner.get_or_insert_with(RealFftPlanner::new);
-        self.workspaces
-            .entry(length)
-            .or_insert_with(|| Workspace::new(planner, length))
-    }
-}
-
-/// Plans and buffers for windows of one length.
-struct Workspace {
-    transform: Planned,
-    padded_transform: Planned,
-    window: Vec<f32>,
-    signal: Vec<f32>,
-    envelope: Vec<f32>,
-    padded: Vec<f32>,
-    spectrum: Vec<Complex32>,
-    quadrature: Vec<Complex32>,
-    padded_spectrum: Vec<Complex32>,
-    magnitudes: Vec<f32>,
-}
-
-impl Workspace {
-    fn new(planner: &mut RealFftPlanner<f32>, length: usize) -> Self {
-        let lines = length / 2 + 1;
-        let mut window = vec![0.0; length];
-        hann(&mut window);
-        Self {
-            transform: Planned::new(planner, length),
-            padded_transform: Planned::new(planner, 2 * length),
-            window,
-            signal: vec![0.0; length],
-            envelope: vec![0.0; length],
-            padded: vec![0.0; 2 * length],
-            spectrum: vec![Complex32::default(); lines],
-            quadrature: vec![Complex32::default(); lines],
-            padded_spectrum: vec![Complex32::default(); length + 1],
-            magnitudes: vec![0.0; length + 1],
-        }
-    }
-
-    /// From `signal` to `magnitudes`.
-    fn demodulate(&mut self, band: std::ops::RangeInclusive<usize>) {
-        squared_envelope(
-            &mut self.transform,
-            band,
-            EnvelopeBuffers {
-                signal: &mut self.signal,
-                spectrum: &mut self.spectrum,
-                quadrature: &mut self.quadrature,
-                envelope: &mut self.envelope,
-            },
-        );
-        envelope_spectrum(
-            &mut self.padded_transform,
-            &self.envelope,
-            &self.window,
-            &mut self.padded,
-            &mut self.padded_spectrum,
-            &mut self.magnitudes,
-        );
-    }
-}
-
-/// `realfft` behind the transform that the features ask for.
-struct Planned {
-    forward: Arc<dyn RealToComplex<f32>>,
-    inverse: Arc<dyn ComplexToReal<f32>>,
-    scratch: Vec<Complex32>,
-}
-
-impl Planned {
-    fn new(planner: &mut RealFftPlanner<f32>, samples: usize) -> Self {
-        let forward = planner.plan_fft_forward(samples);
-        let inverse = planner.plan_fft_inverse(samples);
-        let scratch = forward.get_scratch_len().max(inverse.get_scratch_len());
-        Self {
-            forward,
-            inverse,
-            scratch: vec![Complex32::default(); scratch],
-        }
-    }
-}
-
-impl RealFourier for Planned {
-    fn samples(&self) -> usize {
-        self.forward.len()
-    }
-
-    fn forward(&mut self, signal: &mut [f32], spectrum: &mut [Complex32]) {
-        self.forward
-            .process_with_scratch(signal, spectrum, &mut self.scratch)
-            .expect("the workspace made the buffers for this plan");
-    }
-
-    fn inverse(&mut self, spectrum: &mut [Complex32], signal: &mut [f32]) {
-        // The lines at 0 and at half the rate must be real, and whitening leaves both at zero.
-        self.inverse
-            .process_with_scratch(spectrum, signal, &mut self.scratch)
-            .expect("the workspace made the buffers for this plan, and the outermost lines are zero");
     }
 }
 
@@ -333,7 +236,7 @@ mod tests {
 
     #[test]
     fn values_come_in_the_order_of_their_kinds() {
-        let features = Analyzer::new().analyze(&noise(12_000), 12_000.0, &context(Some("6205")));
+        let features = Analyzer::new().analyze(&noise(12_000), 12_000.0, &context(Some("6205")), Depth::Full);
         assert_eq!(kinds(&features), FeatureKind::ALL);
         assert_eq!(features.finding, None, "noise is no fault");
     }
@@ -341,16 +244,18 @@ mod tests {
     #[test]
     fn a_score_that_is_not_defined_is_left_out() {
         let window = noise(12_000);
-        let without_bearing = Analyzer::new().analyze(&window, 12_000.0, &context(None));
+        let without_bearing = Analyzer::new().analyze(&window, 12_000.0, &context(None), Depth::Full);
         assert_eq!(kinds(&without_bearing), FeatureKind::ALL[..7]);
-        let ball_on_the_shaft = Analyzer::new().analyze(&window, 12_000.0, &context(Some("6203")));
+        let ball_on_the_shaft =
+            Analyzer::new().analyze(&window, 12_000.0, &context(Some("6203")), Depth::Full);
         assert!(
             !kinds(&ball_on_the_shaft).contains(&FeatureKind::EnvelopeBall),
             "3.987 is next to 4"
         );
-        let constant = Analyzer::new().analyze(&[1.0; 12_000], 12_000.0, &context(None));
+        let constant = Analyzer::new().analyze(&[1.0; 12_000], 12_000.0, &context(None), Depth::Full);
         assert_eq!(kinds(&constant), FeatureKind::ALL[..4]);
-        let nothing = Analyzer::new().analyze(&[f32::NAN; 12_000], 12_000.0, &context(Some("6205")));
+        let nothing =
+            Analyzer::new().analyze(&[f32::NAN; 12_000], 12_000.0, &context(Some("6205")), Depth::Full);
         assert_eq!(
             nothing,
             WindowFeatures {
@@ -360,7 +265,7 @@ mod tests {
         );
         assert_eq!(
             Analyzer::new()
-                .analyze(&[], 12_000.0, &context(Some("6205")))
+                .analyze(&[], 12_000.0, &context(Some("6205")), Depth::Full)
                 .values,
             []
         );
@@ -369,7 +274,8 @@ mod tests {
     #[test]
     fn a_window_of_too_few_turns_is_not_searched() {
         let search = |samples: usize| {
-            let features = Analyzer::new().analyze(&noise(samples), 12_000.0, &context(Some("6205")));
+            let features =
+                Analyzer::new().analyze(&noise(samples), 12_000.0, &context(Some("6205")), Depth::Full);
             kinds(&features).contains(&FeatureKind::EnvelopeOuterRace)
         };
         assert!(search(6_000), "15 turns");
@@ -390,14 +296,24 @@ mod tests {
                 shaft_hz,
                 ..context(Some("6205"))
             };
-            assert_eq!(Analyzer::new().analyze(&window, rate_hz, &context).finding, None);
+            assert_eq!(
+                Analyzer::new()
+                    .analyze(&window, rate_hz, &context, Depth::Full)
+                    .finding,
+                None
+            );
         }
         for band_high_hz in [f64::NAN, 0.0, 3.0, 100.0] {
             let context = PointContext {
                 band_high_hz,
                 ..context(Some("6205"))
             };
-            assert_eq!(Analyzer::new().analyze(&window, 12_000.0, &context).finding, None);
+            assert_eq!(
+                Analyzer::new()
+                    .analyze(&window, 12_000.0, &context, Depth::Full)
+                    .finding,
+                None
+            );
         }
     }
 
@@ -406,7 +322,7 @@ mod tests {
         let mut window = [1.0, 3.0].repeat(600);
         window[10] = f32::NAN;
         window[11] = f32::NAN;
-        let features = Analyzer::new().analyze(&window, 1_200.0, &context(None));
+        let features = Analyzer::new().analyze(&window, 1_200.0, &context(None), Depth::Full);
         assert_eq!(
             features.values[..2],
             [(FeatureKind::Mean, 2.0), (FeatureKind::Rms, 1.0)]
@@ -416,13 +332,15 @@ mod tests {
     #[test]
     fn what_was_analysed_before_leaves_no_trace() {
         let window = noise(12_000);
-        let fresh = Analyzer::new().analyze(&window, 12_000.0, &context(Some("6205")));
+        let fresh = Analyzer::new().analyze(&window, 12_000.0, &context(Some("6205")), Depth::Full);
         let mut analyzer = Analyzer::new();
         for samples in (3_000..=12_000).step_by(900) {
-            analyzer.analyze(&noise(samples), 3_000.0, &context(Some("6205")));
+            analyzer.analyze(&noise(samples), 3_000.0, &context(Some("6205")), Depth::Full);
         }
-        assert_eq!(analyzer.analyze(&window, 12_000.0, &context(Some("6205"))), fresh);
-        assert!(analyzer.workspaces.len() <= Analyzer::WORKSPACES);
+        assert_eq!(
+            analyzer.analyze(&window, 12_000.0, &context(Some("6205")), Depth::Full),
+            fresh
+        );
     }
 
     #[test]
@@ -433,7 +351,7 @@ mod tests {
             .collect();
         assert_eq!(
             Analyzer::new()
-                .analyze(&window, 12_000.0, &context(Some("6205")))
+                .analyze(&window, 12_000.0, &context(Some("6205")), Depth::Full)
                 .finding,
             None
         );

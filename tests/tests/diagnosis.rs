@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use trunnion_collector::bearing::{BearingOrders, Element};
 use trunnion_collector::detection::{Detector, Verdict};
-use trunnion_collector::features::{Analyzer, Finding, PointContext};
+use trunnion_collector::features::{Analyzer, Depth, Finding, PointContext};
 use trunnion_common::feature::FeatureKind;
 use trunnion_tests::record::{CwruRecord, FemtoSnapshot, Place, decimate_by_4, or_skip};
 use trunnion_tests::sim_machine::{MachineSpec, SimMachine};
@@ -54,7 +54,9 @@ fn diagnose(channel: &Channel<'_>, seconds: f64) -> Claims {
             .unwrap_or_default()
             .chunks_exact((seconds * channel.rate_hz) as usize)
         {
-            let finding = analyzer.analyze(window, channel.rate_hz, &context).finding;
+            let finding = analyzer
+                .analyze(window, channel.rate_hz, &context, Depth::Full)
+                .finding;
             let element = finding.as_ref().map(|finding| finding.element);
             *claims.windows.entry(element).or_default() += 1;
             if let Some(Finding { score, .. }) = finding {
@@ -292,7 +294,12 @@ fn snapshots_of_a_run_to_failure_are_read_as_recorded() {
         bearing: None,
         band_high_hz: 10_000.0,
     };
-    let features = Analyzer::new().analyze(&snapshots[0].horizontal, FemtoSnapshot::RATE_HZ, &context);
+    let features = Analyzer::new().analyze(
+        &snapshots[0].horizontal,
+        FemtoSnapshot::RATE_HZ,
+        &context,
+        Depth::Full,
+    );
     // The first row of the publishers' own feature table.
     for (kind, expected) in [
         (FeatureKind::Rms, 0.561_746),
@@ -416,7 +423,9 @@ fn a_fault_is_confirmed_within_five_windows_of_its_onset() {
     let mut window = vec![0.0; 25_600];
     let confirmed_at = (1..=15).find(|_| {
         machine.fill(&mut window);
-        let finding = analyzer.analyze(&window, spec.rate_hz, &context).finding;
+        let finding = analyzer
+            .analyze(&window, spec.rate_hz, &context, Depth::Full)
+            .finding;
         detector
             .handle_window(Verdict::new(1.0, finding))
             .confirmed

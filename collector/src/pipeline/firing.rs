@@ -3,7 +3,7 @@
 use super::{ChannelKey, FIRST_CHANNEL, Output, Pipeline};
 use crate::advisory::{Advisories, AdvisoryChange};
 use crate::detection::{Detection, Detector, Verdict};
-use crate::features::PointContext;
+use crate::features::{Depth, PointContext};
 use crate::fleet::NYQUIST_MARGIN;
 use crate::state::{FeatureRow, SeriesKey, UNASSIGNED};
 use crate::watermark::Span;
@@ -104,7 +104,9 @@ impl Pipeline {
             let coverage = window.coverage;
             (Vec::new(), Verdict::Undecided { coverage })
         } else if signal.waveform {
-            let features = self.analyzer.analyze(&window.samples, rate_hz, &context);
+            let features = self
+                .analyzer
+                .analyze(&window.samples, rate_hz, &context, Depth::Full);
             let values = features
                 .values
                 .into_iter()

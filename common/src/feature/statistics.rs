@@ -34,6 +34,42 @@ pub struct Shape {
     pub skewness: f32,
 }
 
+/// Sums side by side, so that one addition need not wait for the one before.
+const LANES: usize = 4;
+
+/// Sums of powers of deviations, and the outermost of them, by lane.
+struct Powers {
+    second: [f64; LANES],
+    third: [f64; LANES],
+    fourth: [f64; LANES],
+    lowest: [f64; LANES],
+    highest: [f64; LANES],
+}
+
+impl Powers {
+    const NONE: Self = Self {
+        second: [0.0; LANES],
+        third: [0.0; LANES],
+        fourth: [0.0; LANES],
+        lowest: [f64::INFINITY; LANES],
+        highest: [f64::NEG_INFINITY; LANES],
+    };
+
+    fn add(&mut self, lane: usize, deviation: f64) {
+        let square = deviation * deviation;
+        self.second[lane] += square;
+        self.third[lane] += square * deviation;
+        self.fourth[lane] += square * square;
+        // As the processor compares: `f64::min` also looks for what is not a number, which none is here.
+        if deviation < self.lowest[lane] {
+            self.lowest[lane] = deviation;
+        }
+        if deviation > self.highest[lane] {
+            self.highest[lane] = deviation;
+        }
+    }
+}
+
 impl Statistics {
     /// The statistics of `samples`; `None` when there are none or one is not finite.
     ///
@@ -44,21 +80,31 @@ impl Statistics {
             return None;
         }
         let count = samples.len() as f64;
-        let mean = samples.iter().map(|&sample| f64::from(sample)).sum::<f64>() / count;
+        let (rows, rest) = samples.as_chunks::<LANES>();
+        let mut sums = [0.0; LANES];
+        for row in rows {
+            for (sum, &sample) in sums.iter_mut().zip(row) {
+                *sum += f64::from(sample);
+            }
+        }
+        let rest_sum: f64 = rest.iter().map(|&sample| f64::from(sample)).sum();
+        let mean = (sums.iter().sum::<f64>() + rest_sum) / count;
         if !mean.is_finite() {
             return None;
         }
-        let (mut lowest, mut highest) = (f64::INFINITY, f64::NEG_INFINITY);
-        let (mut second, mut third, mut fourth) = (0.0, 0.0, 0.0);
-        for &sample in samples {
-            let deviation = f64::from(sample) - mean;
-            let square = deviation * deviation;
-            lowest = lowest.min(deviation);
-            highest = highest.max(deviation);
-            second += square;
-            third += square * deviation;
-            fourth += square * square;
+        let mut powers = Powers::NONE;
+        for row in rows {
+            for (lane, &sample) in row.iter().enumerate() {
+                powers.add(lane, f64::from(sample) - mean);
+            }
         }
+        for (lane, &sample) in rest.iter().enumerate() {
+            powers.add(lane, f64::from(sample) - mean);
+        }
+        let [second, third, fourth] =
+            [powers.second, powers.third, powers.fourth].map(|lanes| lanes.iter().sum::<f64>());
+        let lowest = powers.lowest.into_iter().fold(f64::INFINITY, f64::min);
+        let highest = powers.highest.into_iter().fold(f64::NEG_INFINITY, f64::max);
         let variance = second / count;
         let rms = libm::sqrt(variance);
         let peak = highest.max(-lowest);

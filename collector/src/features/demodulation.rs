@@ -1,0 +1,296 @@
+//! The spectrum of a window's squared envelope, as far up as the search looks.
+//!
+//! [`trunnion_common::feature::envelope`] defines it; here it takes a third of the time, and a test holds
+//! the one against the other:
+//!
+//! - The whitened lines go back to time as one complex signal, not as two real ones, and at as many points as
+//!   keep the wanted lines of its square free of those that wrap around: the band and the wanted lines above
+//!   it, where the samples themselves are more than twice the band.
+//! - A search looks at the lowest tenth of the envelope's lines. The others are removed before the envelope
+//!   is weighted and padded, and a tenth of the points carries what is left.
+
+use realfft::RealFftPlanner;
+use rustfft::FftPlanner;
+use std::collections::{BTreeMap, BTreeSet};
+use trunnion_common::feature::envelope::{Complex32, hann};
+
+/// Lengths of transforms kept planned, some 100 kB each; one more drops them all. Each sampling rate has
+/// one of its own, and all of them share the others.
+const LENGTHS_MAX: usize = 64;
+
+/// Lines kept above the wanted ones: where the spectrum is cut, the Hann window's side lobes have fallen
+/// below a millionth.
+const MARGIN: usize = 64;
+
+/// Points of the envelope at least: the fewer there are, the more a line leans on its neighbours beyond the
+/// Hann window's own width; a millionth here.
+const POINTS_MIN: usize = 1_024;
+
+/// Transforms, and the buffers between them.
+pub(super) struct Demodulator {
+    real: RealFftPlanner<f32>,
+    complex: FftPlanner<f32>,
+    planned: BTreeSet<usize>,
+    weights: BTreeMap<usize, Vec<f32>>,
+    samples: Vec<f32>,
+    lines: Vec<Complex32>,
+    analytic: Vec<Complex32>,
+    scratch: Vec<Complex32>,
+    magnitudes: Vec<f32>,
+}
+
+impl Demodulator {
+    pub(super) fn new() -> Self {
+        Self {
+            real: RealFftPlanner::new(),
+            complex: FftPlanner::new(),
+            planned: BTreeSet::new(),
+            weights: BTreeMap::new(),
+            samples: Vec::new(),
+            lines: Vec::new(),
+            analytic: Vec::new(),
+            scratch: Vec::new(),
+            magnitudes: Vec::new(),
+        }
+    }
+
+    /// Magnitudes from 0 up to `wanted` lines of the envelope's spectrum, two to a line, in no unit.
+    ///
+    /// `samples` have no mean and an even number; lines 1 to `band` of theirs are demodulated.
+    pub(super) fn magnitudes(
+        &mut self,
+        samples: impl Iterator<Item = f32>,
+        band: usize,
+        wanted: usize,
+    ) -> &[f32] {
+        self.samples.clear();
+        self.samples.extend(samples);
+        self.forward();
+        // The line at half the rate has no phase to keep.
+        let band = band.min(self.lines.len().saturating_sub(2));
+        // Lines of the square lie as far up as two lines of the band lie apart.
+        let kept = (wanted + MARGIN).min(band);
+        self.square_analytic(band, easy_length(band + kept + 1));
+        self.forward();
+        self.shorten(kept, easy_length(2 * kept + 4).max(POINTS_MIN));
+        self.pad();
+        self.forward();
+        self.magnitudes.clear();
+        let lines = self.lines.iter().take(2 * wanted + 1);
+        self.magnitudes.extend(lines.map(|line| line.norm_sqr().sqrt()));
+        &self.magnitudes
+    }
+
+    /// From `samples` to `lines`; the samples are gone then.
+    fn forward(&mut self) {
+        self.note(self.samples.len());
+        let transform = self.real.plan_fft_forward(self.samples.len());
+        self.lines
+            .resize(self.samples.len() / 2 + 1, Complex32::default());
+        self.scratch
+            .resize(transform.get_scratch_len(), Complex32::default());
+        transform
+            .process_with_scratch(&mut self.samples, &mut self.lines, &mut self.scratch)
+            .expect("the buffers were made for this plan");
+    }
+
+    /// From the lines 1 to `band`, each with its phase and the magnitude 1, to the square of their sum in time,
+    /// at so many points.
+    fn square_analytic(&mut self, band: usize, points: usize) {
+        self.note(points);
+        let transform = self.complex.plan_fft_inverse(points);
+        self.analytic.clear();
+        self.analytic.resize(points, Complex32::default());
+        for (out, line) in self.analytic.iter_mut().zip(&self.lines).take(band + 1).skip(1) {
+            let power = line.norm_sqr();
+            let gain = if power > f32::MIN_POSITIVE {
+                1.0 / power.sqrt()
+            } else {
+                0.0
+            };
+            *out = line * gain;
+        }
+        self.scratch
+            .resize(transform.get_inplace_scratch_len(), Complex32::default());
+        transform.process_with_scratch(&mut self.analytic, &mut self.scratch);
+        self.samples.clear();
+        self.samples.extend(self.analytic.iter().map(Complex32::norm_sqr));
+    }
+
+    /// From the lines 1 to `kept` to so many samples: without a mean, and without what is above.
+    fn shorten(&mut self, kept: usize, points: usize) {
+        self.note(points);
+        let transform = self.real.plan_fft_inverse(points);
+        self.lines.truncate(kept + 1);
+        self.lines[0] = Complex32::default();
+        self.lines.resize(points / 2 + 1, Complex32::default());
+        self.samples.resize(points, 0.0);
+        self.scratch
+            .resize(transform.get_scratch_len(), Complex32::default());
+        transform
+            .process_with_scratch(&mut self.lines, &mut self.samples, &mut self.scratch)
+            .expect("the buffers were made for this plan, and the outermost lines are zero");
+    }
+
+    /// Weights the samples and puts as many zeros behind them: a line between two is not missed.
+    fn pad(&mut self) {
+        let points = self.samples.len();
+        let weights = self.weights.entry(points).or_insert_with(|| {
+            let mut weights = vec![0.0; points];
+            hann(&mut weights);
+            weights
+        });
+        for (sample, weight) in self.samples.iter_mut().zip(weights) {
+            *sample *= *weight;
+        }
+        self.samples.resize(2 * points, 0.0);
+    }
+
+    /// A length that is about to be planned.
+    fn note(&mut self, length: usize) {
+        if self.planned.len() >= LENGTHS_MAX && !self.planned.contains(&length) {
+            self.real = RealFftPlanner::new();
+            self.complex = FftPlanner::new();
+            self.planned.clear();
+            self.weights.clear();
+        }
+        self.planned.insert(length);
+    }
+}
+
+/// The shortest of a few lengths per octave, all of small prime factors, that holds so many points: at most
+/// a quarter longer.
+fn easy_length(points: usize) -> usize {
+    (0..usize::BITS - 4)
+        .flat_map(|octave| [8, 9, 10, 12, 15].map(|eighths| eighths << octave))
+        .find(|&length| length >= points)
+        .expect("no window holds a share of all the points that can be counted")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trunnion_common::feature::envelope::{
+        EnvelopeBuffers, RealFourier, envelope_spectrum, squared_envelope,
+    };
+
+    struct Defined(RealFftPlanner<f32>, usize);
+
+    impl RealFourier for Defined {
+        fn samples(&self) -> usize {
+            self.1
+        }
+
+        fn forward(&mut self, signal: &mut [f32], spectrum: &mut [Complex32]) {
+            self.0.plan_fft_forward(self.1).process(signal, spectrum).unwrap();
+        }
+
+        fn inverse(&mut self, spectrum: &mut [Complex32], signal: &mut [f32]) {
+            self.0.plan_fft_inverse(self.1).process(spectrum, signal).unwrap();
+        }
+    }
+
+    /// As it is defined.
+    fn defined(mut signal: Vec<f32>, band: usize) -> Vec<f32> {
+        let n = signal.len();
+        let mut envelope = vec![0.0; n];
+        squared_envelope(
+            &mut Defined(RealFftPlanner::new(), n),
+            1..=band,
+            EnvelopeBuffers {
+                signal: &mut signal,
+                spectrum: &mut vec![Complex32::default(); n / 2 + 1],
+                quadrature: &mut vec![Complex32::default(); n / 2 + 1],
+                envelope: &mut envelope,
+            },
+        );
+        let mut window = vec![0.0; n];
+        hann(&mut window);
+        let mut magnitudes = vec![0.0; n + 1];
+        envelope_spectrum(
+            &mut Defined(RealFftPlanner::new(), 2 * n),
+            &envelope,
+            &window,
+            &mut vec![0.0; 2 * n],
+            &mut vec![Complex32::default(); n + 1],
+            &mut magnitudes,
+        );
+        magnitudes
+    }
+
+    /// Noise, and something that rings again and again.
+    fn signal(samples: usize, strikes: f64) -> Vec<f32> {
+        let mut state = 1u64;
+        let mut signal: Vec<f32> = (0..samples)
+            .map(|index| {
+                // Knuth's generator of the MMIX.
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                let noise = (state >> 40) as f64 / f64::from(1 << 23) - 1.0;
+                let since = (index as f64 * strikes / samples as f64).fract() * 40.0;
+                (noise + 4.0 * (-since).exp() * (0.8 * index as f64).sin()) as f32
+            })
+            .collect();
+        let mean = signal.iter().sum::<f32>() / samples as f32;
+        signal.iter_mut().for_each(|sample| *sample -= mean);
+        signal
+    }
+
+    #[test]
+    fn it_is_the_spectrum_that_is_defined() {
+        for (samples, band, wanted) in [
+            (25_600, 10_000, 973),
+            (25_600, 10_000, 5_000),
+            (12_000, 4_687, 973),
+            (48_000, 5_000, 100),
+            (2_000, 781, 390),
+        ] {
+            let signal = signal(samples, 107.3);
+            let defined = defined(signal.clone(), band);
+            let mut demodulator = Demodulator::new();
+            let magnitudes = demodulator.magnitudes(signal.into_iter(), band, wanted);
+            assert_eq!(magnitudes.len(), 2 * wanted + 1);
+            // In no unit: one factor for all of them.
+            let sum = |magnitudes: &[f32]| magnitudes.iter().map(|&it| f64::from(it)).sum::<f64>();
+            let scale = sum(&defined[..=2 * wanted]) / sum(magnitudes);
+            let mean = sum(&defined[..=2 * wanted]) / magnitudes.len() as f64;
+            for (index, (got, expected)) in magnitudes.iter().zip(&defined).enumerate().skip(2) {
+                let apart = (f64::from(*got) * scale - f64::from(*expected)).abs() / mean;
+                assert!(
+                    apart < 1e-4,
+                    "{samples} samples, line {index}: {apart:e} of the mean apart"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_it_was_used_for_before_leaves_no_trace() {
+        let of = |demodulator: &mut Demodulator, samples: usize| {
+            let magnitudes = demodulator.magnitudes(signal(samples, 31.0).into_iter(), samples / 3, 200);
+            magnitudes.to_vec()
+        };
+        let mut used = Demodulator::new();
+        for samples in (0..3 * LENGTHS_MAX).map(|n| 1_000 + 2 * n) {
+            assert_eq!(
+                of(&mut used, samples),
+                of(&mut Demodulator::new(), samples),
+                "{samples}"
+            );
+        }
+        assert!(used.planned.len() <= LENGTHS_MAX);
+    }
+
+    #[test]
+    fn a_few_lengths_serve_all() {
+        assert_eq!(
+            [1, 8, 9, 11, 1_000, 11_038].map(easy_length),
+            [8, 8, 9, 12, 1_024, 12_288]
+        );
+        for points in 8..10_000 {
+            let length = easy_length(points);
+            assert!(length >= points && 4 * length <= 5 * points, "{points}: {length}");
+        }
+    }
+}
