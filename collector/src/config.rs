@@ -35,6 +35,9 @@
 //! size_ms = 1000
 //! trail_ms = 5000
 //!
+//! [pipeline]
+//! shed_lag_s = 30               # further behind than that, no search for faults is made on a window
+//!
 //! [journal]
 //! segment_mib = 64
 //! ```
@@ -92,9 +95,16 @@ pub struct Config {
     pub http: HttpSettings,
     /// How streams are cut into windows; defaults are those of [`WindowSettings::default`].
     pub window: WindowSettings,
+    /// How far behind the journal the pipeline may be before it computes less of each window; default
+    /// [`SHED_LAG`].
+    pub shed_lag: Duration,
     /// How the journal is kept; defaults are those of [`journal::Options::default`].
     pub journal: journal::Options,
 }
+
+/// A burst of half a minute is worked off afterwards; whoever is told of a fault later than that might as
+/// well have been told by the next window.
+pub const SHED_LAG: Duration = Duration::from_secs(30);
 
 /// Where blocks come from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -347,6 +357,10 @@ fn read(
     }
     section.finish(problems);
 
+    let mut section = root.section("pipeline", problems);
+    let shed_lag = number(&mut section, "shed_lag_s", 1..86_401, "seconds", problems);
+    section.finish(problems);
+
     let mut section = root.section("journal", problems);
     let segment_mib = number(&mut section, "segment_mib", 4..4_097, "MiB", problems);
     section.finish(problems);
@@ -366,6 +380,7 @@ fn read(
         broker: broker?,
         http,
         window,
+        shed_lag: shed_lag.map_or(SHED_LAG, Duration::from_secs),
         journal,
     })
 }

@@ -21,6 +21,7 @@ pub use gateways::{GATEWAYS_MAX, Gateway, Gateways};
 
 use crate::command::signer::Sign;
 use crate::command::{Desk, LOOK_INTERVAL, Step, Wanted};
+use crate::features::Depth;
 use crate::journal::{Entry, Journal, JournalError, Position};
 use crate::metrics::{Cause, Metrics, Reason};
 use crate::settings::Settings;
@@ -81,6 +82,8 @@ pub enum IngestCommand {
     },
     /// The settings of this start, in force as soon as that can be ([`Entry::Settings`]).
     Settings(Settings),
+    /// How much is to be computed of each window from here on ([`Entry::Shed`]).
+    Shed(Depth),
     /// What the fleet file wants of gateways and nodes ([`crate::command`]).
     Wanted(Box<Wanted>),
     /// What a person wants of a node, once.
@@ -268,6 +271,7 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
                     effective: EventTime(i64::MIN),
                     text: settings.to_text(),
                 }),
+                IngestCommand::Shed(depth) => self.journal.append(&Entry::Shed { depth }),
                 IngestCommand::Wanted(wanted) => {
                     self.desk.want(*wanted);
                     self.looked = None;

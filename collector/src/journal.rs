@@ -28,6 +28,7 @@ use disk::HostDisk;
 #[cfg(test)]
 pub(crate) use disk::faults;
 
+use crate::features::Depth;
 use crate::ingest::dedup::SequenceSets;
 use recovery::State;
 use segment::{Group, Seal};
@@ -432,6 +433,12 @@ pub enum Entry {
     },
     /// A second passed without traffic.
     Tick,
+    /// From here on the pipeline computes so much of each window: it is too far behind for everything, or
+    /// no longer so.
+    Shed {
+        /// How much.
+        depth: Depth,
+    },
     /// What the pipeline works by ([`crate::settings`]); in force from `effective`, or later where that
     /// would cut anew what has been cut.
     Settings {

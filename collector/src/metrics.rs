@@ -7,6 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// A reason out of a closed list; never text from outside.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -60,6 +61,10 @@ pub struct Metrics {
     pub windows_fired: Counter,
     /// Windows fired with too little coverage to decide on.
     pub windows_undecided: Counter,
+    /// Windows on which no search for faults was made, because the pipeline was too far behind.
+    pub windows_shed: Counter,
+    /// How far the pipeline is behind what is committed, seconds of the journal's clock.
+    pub pipeline_lag_s: Gauge<f64, AtomicU64>,
     /// Samples that came after their window had gone.
     pub samples_late: Counter,
     /// Advisories raised.
@@ -171,6 +176,17 @@ impl Default for Metrics {
                 Counter::default(),
                 "windows_undecided",
                 "Windows with too little coverage"
+            ),
+            windows_shed: register!(
+                Counter::default(),
+                "windows_shed",
+                "Windows on which no search for faults was made"
+            ),
+            pipeline_lag_s: register!(
+                Gauge::default(),
+                "pipeline_lag",
+                "How far the pipeline is behind what is committed",
+                Unit::Seconds
             ),
             samples_late: register!(
                 Counter::default(),

@@ -6,6 +6,9 @@
 //!                    advisory <- detection <- features <- window <- samples in event time
 //! ```
 //!
+//! Everything follows the journal in its order, but for the features of windows: those that fire in a commit
+//! are computed on several cores at once, by channel, and go on in the order in which they fired.
+//!
 //! [`Pipeline::apply`] takes the journal's commits in order and returns what follows from them; the
 //! commit's time is its only clock. It runs the same live, after a restart from a checkpoint, and in
 //! a replay from the beginning, and gives the same outputs byte for byte. [`Runner`] is the thread
@@ -23,6 +26,7 @@
 //! | nodes | [`NODES_MAX`] | what comes from a further one becomes a dead letter |
 //! | fleet files | [`FLEETS_MAX`] | the oldest is forgotten |
 
+mod analysis;
 mod counters;
 mod firing;
 mod overdue;
@@ -31,6 +35,7 @@ mod reports;
 mod runner;
 #[cfg(test)]
 pub(crate) mod script;
+mod shedding;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -43,7 +48,7 @@ use crate::advisory::{Advisories, AdvisoryChange};
 use crate::alarm::AlarmRow;
 use crate::dead_letter::{DeadLetter, DeadReason};
 use crate::derived::{self, DerivedRow};
-use crate::features::Analyzer;
+use crate::features::Depth;
 use crate::fleet::Fleet;
 use crate::history::History;
 use crate::ingest::dedup::{BOOTS_MAX as BOOTS_OF_NODE_MAX, FrameSets, FrameVerdict, NODES_MAX};
@@ -53,11 +58,13 @@ use crate::settings::{Schedule, Settings};
 use crate::state::{FeatureRow, FleetRow, SeriesKey};
 use crate::watermark::Watermark;
 use crate::window::Windows;
-use firing::Watch;
+use analysis::Analysis;
+use firing::{IdleWatch, Watch};
 use placement::Missing;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroUsize;
 use trunnion_common::block::{BODY_MAX, Block, Body, Lane, Readings};
 use trunnion_common::frame::{ChannelDescriptor, Class, FRAME_MAX, Header, Payload, RawFrame};
 use trunnion_common::id::{BootId, ChannelId, Epoch, GatewayId, NodeId};
@@ -113,7 +120,8 @@ pub struct Pipeline {
     state: PipelineState,
     /// The fleet files of the state, read.
     fleets: BTreeMap<EventTime, Fleet>,
-    analyzer: Analyzer,
+    analysis: Analysis,
+    idle: IdleWatch,
     outputs: Vec<Output>,
 }
 
@@ -146,6 +154,8 @@ pub struct PipelineState {
     /// have waited too long.
     elapsed_ns: i64,
     overdue_looked: i64,
+    /// How much is computed on a window that fires ([`Entry::Shed`]).
+    depth: Depth,
 }
 
 /// A channel of a node.
@@ -189,9 +199,16 @@ impl Pipeline {
         Self {
             fleets: fleets.collect(),
             state,
-            analyzer: Analyzer::new(),
+            analysis: Analysis::new(NonZeroUsize::MIN),
+            idle: IdleWatch::default(),
             outputs: Vec::new(),
         }
+    }
+
+    /// Computes the features of windows on so many threads, this one included. What comes out is the same.
+    pub fn set_workers(&mut self, workers: NonZeroUsize) {
+        self.publish_pending();
+        self.analysis = Analysis::new(workers);
     }
 
     /// Takes the next commit in; returns what follows from it, in a fixed order.
@@ -203,6 +220,7 @@ impl Pipeline {
         }
         self.settle_overdue();
         self.fire_idle();
+        self.publish_pending();
         self.state.position = commit.end;
         let changes = self.state.ledger.poll_changes();
         self.outputs.extend(changes.into_iter().map(Output::Ledger));
@@ -238,6 +256,7 @@ impl Pipeline {
                 let bytes = blocks.count().saturating_mul(BODY_MAX as u64);
                 self.lose_unnamed(gateway, None, *cause, bytes);
             }
+            Entry::Shed { depth } => self.state.depth = *depth,
             Entry::EpochClosed { .. }
             | Entry::Superseded { .. }
             | Entry::Command { .. }
@@ -266,16 +285,27 @@ impl Pipeline {
         };
         match body {
             Body::Frames(records) => {
+                // A node's windows are looked at once its frames in a row have been placed: a block holds
+                // some dozens of them, mostly of one channel.
+                let mut last = None;
                 for (item, record) in records.enumerate() {
                     origin.item = item as u32;
-                    match record {
+                    let node = match record {
                         Ok(record) => {
                             origin.arrival = record.arrival;
-                            self.handle_frame(&origin, record.fix, record.frame);
+                            self.handle_frame(&origin, record.fix, record.frame)
                         }
-                        Err(reason) => self.refuse_unnamed(&origin, None, reason, bytes),
+                        Err(reason) => {
+                            self.refuse_unnamed(&origin, None, reason, bytes);
+                            None
+                        }
+                    };
+                    if node != last {
+                        last.into_iter().for_each(|node| self.fire_node(node));
+                        last = node;
                     }
                 }
+                last.into_iter().for_each(|node| self.fire_node(node));
             }
             Body::Readings(readings) => self.handle_readings(&origin, readings),
             Body::ClockFix(fix) => self.handle_fix(fix),
@@ -321,10 +351,14 @@ impl Pipeline {
         }
     }
 
-    fn handle_frame(&mut self, origin: &Origin, fix: u32, bytes: &[u8]) {
+    /// Takes a frame in; whose windows are to be looked at for it.
+    fn handle_frame(&mut self, origin: &Origin, fix: u32, bytes: &[u8]) -> Option<NodeId> {
         let frame = match RawFrame::parse(bytes) {
             Ok(frame) => frame,
-            Err(reason) => return self.refuse_unnamed(origin, None, reason, bytes),
+            Err(reason) => {
+                self.refuse_unnamed(origin, None, reason, bytes);
+                return None;
+            }
         };
         let header = frame.header();
         let source = (header.node, header.boot);
@@ -339,12 +373,16 @@ impl Pipeline {
                 if let Some((account, range)) = samples {
                     self.state.ledger.repeat(account, range);
                 }
-                return;
+                return None;
             }
             FrameVerdict::ForgottenBoot => {
-                return self.bury(origin, DeadReason::Rejected(RejectReason::ForgottenBoot), bytes);
+                self.bury(origin, DeadReason::Rejected(RejectReason::ForgottenBoot), bytes);
+                return None;
             }
-            FrameVerdict::TooManyNodes => return self.bury(origin, DeadReason::TooManyNodes, bytes),
+            FrameVerdict::TooManyNodes => {
+                self.bury(origin, DeadReason::TooManyNodes, bytes);
+                return None;
+            }
         }
         match payload {
             Err(reason) => self.refuse_unnamed(origin, Some(source), reason, bytes),
@@ -389,7 +427,7 @@ impl Pipeline {
                 | Payload::Capture(_),
             ) => {}
         }
-        self.fire_node(header.node);
+        Some(header.node)
     }
 
     fn handle_readings(&mut self, origin: &Origin, readings: Readings) {
@@ -635,6 +673,11 @@ impl PipelineState {
     /// Everything of the journal before this has been applied.
     pub const fn position(&self) -> Position {
         self.position
+    }
+
+    /// How much is computed on windows that fire now.
+    pub const fn depth(&self) -> Depth {
+        self.depth
     }
 
     /// The journal's time there.

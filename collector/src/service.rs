@@ -123,7 +123,7 @@ pub async fn run(
     let end = journal.end();
     tracing::info!(?recovered, %end, "the journal is open");
     state.bind(journal.id())?;
-    let pipeline = pipeline::Runner::resume(&journal_dir, state, metrics.clone())?;
+    let mut pipeline = pipeline::Runner::resume(&journal_dir, state, metrics.clone())?;
     let (inlet, source) = Inlet::open(&config, &metrics).await?;
     let (mut ingest, handle) = Ingest::new(journal, source, metrics.clone(), utc);
     ingest.set_signer(Box::new(Signer {
@@ -146,6 +146,7 @@ pub async fn run(
     {
         unreachable!("the queue is new, and ingest has its other end");
     }
+    pipeline.shed_beyond(config.shed_lag, handle.commands.clone());
     let orders = handle.commands.clone();
     let mut fleet = FleetFile {
         path: config.fleet.clone(),

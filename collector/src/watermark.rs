@@ -161,6 +161,12 @@ impl Watermark {
         Outlook { due, grows }
     }
 
+    /// From when on the journal's time counts as silent if nothing more comes, for live samples and for
+    /// history.
+    pub fn silent_from(&self, idle_ns: i64) -> [EventTime; 2] {
+        self.heard.map(|heard| heard.plus_nanos(idle_ns))
+    }
+
     /// Whether nothing has come for `idle_ns` of the journal's time, live or as history.
     pub fn is_idle(&self, backfill: bool, now: EventTime, idle_ns: i64) -> bool {
         now.nanos_since(self.heard[usize::from(backfill)]) >= idle_ns

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
+use trunnion_collector::features::Depth;
 use trunnion_collector::journal::{
     Commit, Damage, Entry, Journal, JournalError, Options, Position, Reader, Recovered,
 };
@@ -58,7 +59,13 @@ fn groups() -> Vec<Vec<Entry>> {
     };
     vec![
         vec![block(0, b"zero"), block(1, &[1; 40]), block(2, b"two")],
-        vec![Entry::Tick, settings],
+        vec![
+            Entry::Tick,
+            settings,
+            Entry::Shed {
+                depth: Depth::Severity,
+            },
+        ],
         vec![block(3, &[0; 100]), fleet, lost, closed],
         vec![block(4, b"four")],
         vec![block(7, b"seven"), block(8, b"eight")],

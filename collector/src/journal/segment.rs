@@ -46,6 +46,7 @@
 //! | 7 superseded | gateway, starts of its agent (postcard) |
 //! | 8 command | gateway, i64 issued, [`Command`](trunnion_common::message::Command) (postcard) |
 //! | 9 command result | gateway, i64 received, [`CommandResult`](trunnion_common::message::CommandResult) (postcard) |
+//! | 11 shed | u8: 0 everything is computed of each window from here on, 1 no search for faults is made |
 //! | 128 commit | i64 commit time, ns UTC; u64 offset of the group's first entry; u32 number of entries |
 //! | 129 commit's echo | the same |
 //!
@@ -57,6 +58,7 @@
 //! them would take more than one block with it.
 
 use super::{Entry, Position};
+use crate::features::Depth;
 use crate::ingest::dedup::SequenceSets;
 use bytes::Bytes;
 use std::fs::File;
@@ -91,6 +93,7 @@ mod kind {
     pub(super) const SUPERSEDED: u32 = 7;
     pub(super) const COMMAND: u32 = 8;
     pub(super) const COMMAND_RESULT: u32 = 9;
+    pub(super) const SHED: u32 = 11;
     pub(super) const COMMIT: u32 = 128;
     pub(super) const COMMIT_ECHO: u32 = 129;
 }
@@ -280,6 +283,7 @@ impl Group {
             Entry::Superseded { .. } => kind::SUPERSEDED,
             Entry::Command { .. } => kind::COMMAND,
             Entry::CommandResult { .. } => kind::COMMAND_RESULT,
+            Entry::Shed { .. } => kind::SHED,
         };
         self.push(number, |bytes| match entry {
             Entry::Block {
@@ -311,6 +315,10 @@ impl Group {
                 received,
                 result,
             } => push_postcard(bytes, &(gateway, received, result)),
+            Entry::Shed { depth } => bytes.push(match depth {
+                Depth::Full => 0,
+                Depth::Severity => 1,
+            }),
             Entry::Tick => {}
         });
     }
@@ -625,6 +633,14 @@ fn decode_entry(number: u32, body: Bytes) -> Option<Entry> {
                 received,
                 result,
             }
+        }
+        kind::SHED => {
+            let depth = match body.first()? {
+                0 => Depth::Full,
+                1 => Depth::Severity,
+                _ => return None,
+            };
+            Entry::Shed { depth }
         }
         kind::TICK => Entry::Tick,
         _ => return None,

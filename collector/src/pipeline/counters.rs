@@ -27,6 +27,8 @@ pub struct Counters {
     pub windows_backfilled: u64,
     /// Windows of channels whose unit contradicts the fleet file; shown as unassigned.
     pub windows_contradicted: u64,
+    /// Windows on which no search for faults was made, because the pipeline was too far behind.
+    pub windows_shed: u64,
     /// Events that nodes reported.
     pub node_events: u64,
     /// Features computed at nodes; they stay in the journal.
@@ -63,6 +65,7 @@ impl Counters {
             ("windows_corrected", self.windows_corrected),
             ("windows_backfilled", self.windows_backfilled),
             ("windows_contradicted", self.windows_contradicted),
+            ("windows_shed", self.windows_shed),
             ("node_events", self.node_events),
             ("reports_kept", self.reports_kept),
             ("derived_stored", self.derived_stored),

@@ -1,16 +1,17 @@
 //! From the watermark on: windows fire, and become features, verdicts and advisories.
 
-use super::{ChannelKey, FIRST_CHANNEL, Output, Pipeline};
+use super::analysis::{Evaluated, Pending};
+use super::{Channel, ChannelKey, FIRST_CHANNEL, Output, Pipeline};
 use crate::advisory::{Advisories, AdvisoryChange};
 use crate::detection::{Detection, Detector, Verdict};
 use crate::features::{Depth, PointContext};
 use crate::fleet::NYQUIST_MARGIN;
 use crate::state::{FeatureRow, SeriesKey, UNASSIGNED};
 use crate::watermark::Span;
-use crate::window::Fired;
+use crate::window::{Fired, WindowSettings};
 use serde::{Deserialize, Serialize};
 use trunnion_common::feature::FeatureKind;
-use trunnion_common::id::{ChannelId, NodeId};
+use trunnion_common::id::NodeId;
 use trunnion_common::time::EventTime;
 
 impl Pipeline {
@@ -32,14 +33,19 @@ impl Pipeline {
             while let Some(window) = channel.windows.fire(&settings, look) {
                 fired.push((*key, window));
             }
+            self.idle.note(channel, &settings);
         }
         self.publish_all(fired);
     }
 
-    /// Fires what is left of channels that fell silent.
+    /// Fires what is left of channels that fell silent. Which those are is looked for when there may be one:
+    /// a commit must not cost the more, the more channels there are.
     pub(super) fn fire_idle(&mut self) {
         let now = self.state.now;
         let settings = self.state.settings.at(now).windows;
+        if !self.idle.begin(now, &settings) {
+            return;
+        }
         let mut fired = Vec::new();
         for (key, channel) in &mut self.state.channels {
             if channel.windows.is_empty() {
@@ -50,18 +56,32 @@ impl Pipeline {
             while let Some(window) = channel.windows.fire_idle(now, idle, &settings, look) {
                 fired.push((*key, window));
             }
+            self.idle.note(channel, &settings);
         }
         self.publish_all(fired);
     }
 
+    /// Lets fired windows wait for the others of their commit.
     fn publish_all(&mut self, fired: Vec<(ChannelKey, Fired)>) {
-        for ((node, channel), window) in fired {
-            self.publish(node, channel, window);
+        for (key, window) in fired {
+            let pending = self.look_up(key, window);
+            self.analysis.push(pending);
+            if self.analysis.is_full() {
+                self.publish_pending();
+            }
         }
     }
 
-    /// A fired window: features, detection, advisory.
-    fn publish(&mut self, node: NodeId, channel: ChannelId, mut window: Fired) {
+    /// The windows that wait: features, detection, advisory.
+    pub(super) fn publish_pending(&mut self) {
+        for evaluated in self.analysis.run() {
+            self.publish(evaluated);
+        }
+    }
+
+    /// A fired window, with everything that its features depend on as of now.
+    fn look_up(&mut self, key: ChannelKey, window: Fired) -> Pending {
+        let (node, channel) = key;
         let (signal, rate_hz) = (window.signal, window.rate_hz());
         let counters = &mut self.state.counters;
         if window.revision == 0 {
@@ -71,6 +91,8 @@ impl Pipeline {
             counters.windows_corrected += 1;
         }
         counters.windows_backfilled += u64::from(window.backfill);
+        let depth = self.state.depth;
+        counters.windows_shed += u64::from(depth == Depth::Severity && window.decided && signal.waveform);
         let fleet = self
             .fleets
             .range(..=window.start)
@@ -79,43 +101,50 @@ impl Pipeline {
         let site = fleet.and_then(|fleet| fleet.channel(node, channel));
         let factor = site.and_then(|site| signal.unit.factor_to(site.unit));
         counters.windows_contradicted += u64::from(site.is_some() && factor.is_none());
-        let site = site.zip(factor);
-        let context = match site {
-            Some((site, factor)) => {
-                let gain = (site.gain * factor) as f32;
-                window.samples.iter_mut().for_each(|sample| *sample *= gain);
-                site.context(rate_hz, signal.band_high_hz)
-            }
-            None => PointContext {
-                shaft_hz: 0.0,
-                bearing: None,
-                band_high_hz: signal.band_high_hz.min(rate_hz / NYQUIST_MARGIN),
+        match site.zip(factor) {
+            Some((site, factor)) => Pending {
+                key,
+                series: site.series.clone(),
+                assigned: true,
+                gain: (site.gain * factor) as f32,
+                context: site.context(rate_hz, signal.band_high_hz),
+                depth,
+                window,
             },
-        };
-        let series = site.map_or_else(
-            || SeriesKey {
-                asset: UNASSIGNED.to_owned(),
-                point: node.to_string(),
-                channel: channel.to_string(),
+            None => Pending {
+                key,
+                series: SeriesKey {
+                    asset: UNASSIGNED.to_owned(),
+                    point: node.to_string(),
+                    channel: channel.to_string(),
+                },
+                assigned: false,
+                gain: 1.0,
+                context: PointContext {
+                    shaft_hz: 0.0,
+                    bearing: None,
+                    band_high_hz: signal.band_high_hz.min(rate_hz / NYQUIST_MARGIN),
+                },
+                depth,
+                window,
             },
-            |(site, _)| site.series.clone(),
-        );
-        let (values, verdict) = if !window.decided {
-            let coverage = window.coverage;
-            (Vec::new(), Verdict::Undecided { coverage })
-        } else if signal.waveform {
-            let features = self
-                .analyzer
-                .analyze(&window.samples, rate_hz, &context, Depth::Full);
-            let values = features
-                .values
-                .into_iter()
-                .map(|(kind, value)| (kind.label(), value));
-            (values.collect(), Verdict::new(window.coverage, features.finding))
-        } else {
-            (summarise(&window.samples), Verdict::Healthy)
-        };
-        if site.is_some() && signal.waveform {
+        }
+    }
+
+    /// What a window says: detection, advisory, and the row of its features.
+    fn publish(&mut self, evaluated: Evaluated) {
+        let Evaluated {
+            pending,
+            values,
+            verdict,
+        } = evaluated;
+        let Pending {
+            series,
+            assigned,
+            window,
+            ..
+        } = pending;
+        if assigned && window.signal.waveform {
             if window.current {
                 self.detect(&series, &window, verdict);
             } else {
@@ -166,6 +195,38 @@ impl Pipeline {
     }
 }
 
+/// When the next channel may have fallen silent. It follows from the channels, and is no part of the state:
+/// looking too early finds nothing.
+#[derive(Debug, Default)]
+pub(super) struct IdleWatch {
+    /// Nobody falls silent before this, by the settings it was computed with.
+    next: Option<(EventTime, WindowSettings)>,
+}
+
+impl IdleWatch {
+    /// Whether somebody may have fallen silent by now. If so, every channel is to be [noted](Self::note).
+    fn begin(&mut self, now: EventTime, settings: &WindowSettings) -> bool {
+        let is_due = self
+            .next
+            .as_ref()
+            .is_none_or(|(next, with)| *next <= now || with != settings);
+        if is_due {
+            self.next = Some((EventTime(i64::MAX), *settings));
+        }
+        is_due
+    }
+
+    /// A channel's windows have changed, or were looked at.
+    fn note(&mut self, channel: &Channel, settings: &WindowSettings) {
+        let silent = channel.watermark.silent_from(settings.idle_ns);
+        if let Some((next, _)) = &mut self.next
+            && let Some(due) = channel.windows.idle_from(silent, settings)
+        {
+            *next = due.min(*next);
+        }
+    }
+}
+
 /// The live windows of one series.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Watch {
@@ -188,7 +249,7 @@ impl Watch {
 }
 
 /// What is said of a window of readings.
-fn summarise(readings: &[f32]) -> Vec<(&'static str, f32)> {
+pub(super) fn summarise(readings: &[f32]) -> Vec<(&'static str, f32)> {
     let values = || readings.iter().copied().filter(|value| !value.is_nan());
     let count = values().count();
     if count == 0 {

@@ -1,13 +1,17 @@
 //! The thread around the pipeline: follows the journal, writes outputs and checkpoints.
 
+use super::shedding::Shedding;
 use super::{Counters, Output, Pipeline};
 use crate::advisory::AdvisoryChange;
 use crate::checkpoint;
+use crate::ingest::IngestCommand;
 use crate::journal::{Commit, JournalError, Position, Reader};
 use crate::metrics::{Metrics, Reason};
 use crate::state::{Batch, State, StateError};
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use trunnion_common::time::EventTime;
@@ -57,6 +61,8 @@ pub struct Runner {
     /// What has been added to the metrics.
     counted: Counters,
     checkpointed: Instant,
+    /// When and whom to ask to compute less; nobody in a replay.
+    shedding: Option<(Shedding, SyncSender<IngestCommand>)>,
 }
 
 impl Runner {
@@ -74,12 +80,13 @@ impl Runner {
                 Err(error) => tracing::warn!(age, %error, "a checkpoint is not used"),
             }
         }
-        let pipeline = Pipeline::resume(resumed.unwrap_or_default());
+        let mut pipeline = Pipeline::resume(resumed.unwrap_or_default());
         let position = pipeline.state().position();
         let written = state
             .progress()?
             .map_or(Position::default(), |progress| progress.position);
         tracing::info!(?position, ?written, "the pipeline resumes");
+        pipeline.set_workers(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
         Ok(Self {
             reader: Reader::open(journal, position)?,
             state,
@@ -88,7 +95,14 @@ impl Runner {
             metrics,
             written,
             checkpointed: instant_now(),
+            shedding: None,
         })
+    }
+
+    /// Asks ingest to let less be computed of each window once this is so far behind what is committed.
+    pub fn shed_beyond(&mut self, lag: Duration, ingest: SyncSender<IngestCommand>) {
+        let shedding = Shedding::new(lag, self.pipeline.state().depth());
+        self.shedding = Some((shedding, ingest));
     }
 
     /// Runs on the calling thread until the journal's writer is gone and everything it committed has been
@@ -158,6 +172,32 @@ impl Runner {
             batch.ledger = ledger.into_values().collect();
             let due = instant_now().duration_since(self.checkpointed) >= CHECKPOINT_EVERY;
             self.write(batch, due, news_from)?;
+            self.look_at_lag(upto);
+        }
+    }
+
+    /// Says how far the tables are behind what is committed, and asks for less or more where that is due.
+    fn look_at_lag(&mut self, upto: Position) {
+        let behind = utc_now().nanos_since(self.pipeline.state().now()).max(0);
+        let lag = if self.reader.position() < upto {
+            Duration::from_nanos(behind.unsigned_abs())
+        } else {
+            Duration::ZERO
+        };
+        self.metrics.pipeline_lag_s.set(lag.as_secs_f64());
+        let Some((shedding, ingest)) = &mut self.shedding else {
+            return;
+        };
+        // A queue that is full, or whose ingest has gone, is asked again after the next transaction.
+        if let Some(depth) = shedding.choose(lag)
+            && ingest.try_send(IngestCommand::Shed(depth)).is_ok()
+        {
+            tracing::warn!(
+                ?depth,
+                lag_s = lag.as_secs(),
+                "the pipeline asks for what it computes of windows"
+            );
+            shedding.note_asked(depth);
         }
     }
 
@@ -250,6 +290,7 @@ impl Runner {
             metrics
                 .windows_undecided
                 .inc_by(now.windows_undecided - then.windows_undecided);
+            metrics.windows_shed.inc_by(now.windows_shed - then.windows_shed);
             metrics
                 .advisories_raised
                 .inc_by(now.advisories_raised - then.advisories_raised);

@@ -1,4 +1,5 @@
 mod history;
+mod stages;
 
 use super::script::*;
 use super::*;

@@ -348,6 +348,17 @@ impl Windows {
         self.fire_at(span.start, look(&span).grows, settings)
     }
 
+    /// When [`Self::fire_idle`] has something to fire at the earliest, if nothing more comes: `silent` says
+    /// from when on live samples count as silent, and history does. `None` where no window is open.
+    pub fn idle_from(&self, silent: [EventTime; 2], settings: &WindowSettings) -> Option<EventTime> {
+        let spans = self.open.values().map(Open::span);
+        let due = spans.map(|span| {
+            let ended = EventTime(span.end.saturating_add(settings.lateness_ns));
+            silent[usize::from(!span.live)].max(ended)
+        });
+        due.min()
+    }
+
     /// Whether no window is open.
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()

@@ -1,0 +1,171 @@
+//! From a fired window to its features: the stage that runs on several cores.
+//!
+//! Ledger and windows come before it and follow the journal; detection and advisories come behind it and
+//! follow the order in which windows fired. In between, what a window says depends on that window alone. So
+//! the windows of a commit are computed side by side, those of a channel by one and the same worker, and
+//! come out in the order in which they went in: with one worker or many, the outputs are the same bytes.
+//!
+//! | memory | bound | what happens there |
+//! |---|---|---|
+//! | windows that wait | [`WINDOWS_MAX`], [`SAMPLES_MAX`] | they are computed before the next one is taken |
+
+use super::ChannelKey;
+use super::firing::summarise;
+use crate::detection::Verdict;
+use crate::features::{Analyzer, Depth, PointContext};
+use crate::state::SeriesKey;
+use crate::window::Fired;
+use std::num::NonZeroUsize;
+
+/// Windows taken before they are computed.
+pub(super) const WINDOWS_MAX: usize = 1_024;
+
+/// Samples taken before they are computed: 16 MiB.
+pub(super) const SAMPLES_MAX: usize = 4 << 20;
+
+/// From so many samples on, several workers are faster than one: a thread costs as much to start as some
+/// thousand samples to analyse.
+const SHARED_FROM: usize = 32_768;
+
+/// A window that has fired, with everything that its features depend on.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// Whose.
+    pub(super) key: ChannelKey,
+    /// Where its features belong.
+    pub(super) series: SeriesKey,
+    /// Whether the fleet file knows the channel.
+    pub(super) assigned: bool,
+    /// From the channel's unit to the one that the fleet file wants; 1 where it does not know the channel.
+    pub(super) gain: f32,
+    /// What is known of the machine.
+    pub(super) context: PointContext,
+    /// How much is computed.
+    pub(super) depth: Depth,
+    /// The samples.
+    pub(super) window: Fired,
+}
+
+/// A window and what it says.
+#[derive(Debug)]
+pub(super) struct Evaluated {
+    /// The window as it fired.
+    pub(super) pending: Pending,
+    /// Features by label.
+    pub(super) values: Vec<(&'static str, f32)>,
+    /// What detection is told.
+    pub(super) verdict: Verdict,
+}
+
+/// Windows that wait, and those who compute them.
+pub(super) struct Analysis {
+    /// One for each worker, with plans of its own; there is at least one.
+    analyzers: Vec<Analyzer>,
+    pending: Vec<Pending>,
+    samples: usize,
+}
+
+impl Analysis {
+    /// With so many workers.
+    pub(super) fn new(workers: NonZeroUsize) -> Self {
+        Self {
+            analyzers: (0..workers.get()).map(|_| Analyzer::new()).collect(),
+            pending: Vec::new(),
+            samples: 0,
+        }
+    }
+
+    /// Takes a window. Once it [is full](Self::is_full), [`Self::run`] comes first.
+    pub(super) fn push(&mut self, pending: Pending) {
+        self.samples += pending.window.samples.len();
+        self.pending.push(pending);
+    }
+
+    /// Whether no more windows may wait.
+    pub(super) const fn is_full(&self) -> bool {
+        self.pending.len() >= WINDOWS_MAX || self.samples >= SAMPLES_MAX
+    }
+
+    /// What the windows say, in the order in which they were taken.
+    pub(super) fn run(&mut self) -> Vec<Evaluated> {
+        let pending = std::mem::take(&mut self.pending);
+        let samples = std::mem::take(&mut self.samples);
+        let workers = self.analyzers.len();
+        if workers == 1 || pending.len() < 2 || samples < SHARED_FROM {
+            let analyzer = &mut self.analyzers[0];
+            return pending
+                .into_iter()
+                .map(|window| evaluate(analyzer, window))
+                .collect();
+        }
+        let mut shares: Vec<Vec<(usize, Pending)>> = (0..workers).map(|_| Vec::new()).collect();
+        for (place, window) in pending.into_iter().enumerate() {
+            shares[worker(window.key, workers)].push((place, window));
+        }
+        let mut evaluated: Vec<(usize, Evaluated)> = std::thread::scope(|scope| {
+            let mut shares = self.analyzers.iter_mut().zip(shares);
+            let own = shares.next();
+            let others: Vec<_> = shares
+                .filter(|(_, share)| !share.is_empty())
+                .map(|(analyzer, share)| scope.spawn(|| evaluate_all(analyzer, share)))
+                .collect();
+            let own = own.map(|(analyzer, share)| evaluate_all(analyzer, share));
+            let others = others.into_iter().flat_map(|worker| match worker.join() {
+                Ok(evaluated) => evaluated,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            own.into_iter().flatten().chain(others).collect()
+        });
+        evaluated.sort_unstable_by_key(|(place, _)| *place);
+        evaluated.into_iter().map(|(_, evaluated)| evaluated).collect()
+    }
+}
+
+/// Who computes the windows of a channel.
+fn worker((node, channel): ChannelKey, workers: usize) -> usize {
+    // Fibonacci hashing (Knuth, The Art of Computer Programming, 6.4): neighbours go apart.
+    let key = node.get().wrapping_mul(16).wrapping_add(channel.index() as u64);
+    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % workers
+}
+
+fn evaluate_all(analyzer: &mut Analyzer, share: Vec<(usize, Pending)>) -> Vec<(usize, Evaluated)> {
+    let evaluate = |(place, window)| (place, evaluate(analyzer, window));
+    share.into_iter().map(evaluate).collect()
+}
+
+/// What one window says.
+fn evaluate(analyzer: &mut Analyzer, mut pending: Pending) -> Evaluated {
+    let window = &mut pending.window;
+    if pending.gain != 1.0 {
+        window
+            .samples
+            .iter_mut()
+            .for_each(|sample| *sample *= pending.gain);
+    }
+    let coverage = window.coverage;
+    let (values, verdict) = if !window.decided {
+        (Vec::new(), Verdict::Undecided { coverage })
+    } else if window.signal.waveform {
+        let (rate_hz, depth) = (window.rate_hz(), pending.depth);
+        let features = analyzer.analyze(&window.samples, rate_hz, &pending.context, depth);
+        let values = features
+            .values
+            .into_iter()
+            .map(|(kind, value)| (kind.label(), value));
+        let verdict = match depth {
+            Depth::Full => Verdict::new(coverage, features.finding),
+            // Nobody has looked: that is not the same as healthy.
+            Depth::Severity => Verdict::Undecided { coverage },
+        };
+        (values.collect(), verdict)
+    } else {
+        (summarise(&window.samples), Verdict::Healthy)
+    };
+    // What has been computed is not kept while others are.
+    window.samples = Vec::new();
+    Evaluated {
+        pending,
+        values,
+        verdict,
+    }
+}
