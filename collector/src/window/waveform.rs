@@ -51,6 +51,10 @@ pub struct WindowSettings {
     pub idle_ns: i64,
     /// How far a time stamp may lie ahead of the journal's clock, nanoseconds.
     pub lead_ns: i64,
+    /// How far a live sample's may lie behind it, nanoseconds; without limit in a text from before
+    /// there was one.
+    #[serde(default = "unlimited")]
+    pub behind_ns: i64,
     /// Least share of samples that a window can be decided on, in thousandths.
     pub coverage_min_permille: u32,
 }
@@ -69,9 +73,15 @@ impl Default for WindowSettings {
             idle_ns: 60 * SECOND,
             // Gateways are synchronised to well under a second; a minute ahead is a broken clock.
             lead_ns: 60 * SECOND,
+            // As long as windows are kept: what lies further behind than that is shown nowhere.
+            behind_ns: 30 * 86_400 * SECOND,
             coverage_min_permille: (f64::from(MINIMUM_COVERAGE) * 1e3).round() as u32,
         }
     }
+}
+
+const fn unlimited() -> i64 {
+    i64::MAX
 }
 
 impl WindowSettings {
