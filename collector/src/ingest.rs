@@ -972,7 +972,7 @@ mod tests {
             FaultyDisk::default(),
             dir,
             vec![None],
-            &[IngestCommand::Settings(settings)],
+            &[IngestCommand::Settings(settings.clone())],
         );
         let (effective, text) = (EventTime(i64::MIN), settings.to_text());
         assert_eq!(played.entries(), [Entry::Settings { effective, text }]);

@@ -458,7 +458,11 @@ impl Pipeline {
             return self.bury_whole(position, None, 0, DeadReason::Settings, text.as_bytes());
         };
         let (now, begun) = (self.state.now, !self.state.channels.is_empty());
-        if let Some(from) = self.state.settings.change(settings, effective, now, begun) {
+        if let Some(from) = self
+            .state
+            .settings
+            .change(settings.clone(), effective, now, begun)
+        {
             self.outputs.push(Output::Settings { settings, from });
         }
     }

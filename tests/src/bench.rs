@@ -2,9 +2,14 @@
 
 pub mod backlog;
 pub mod delivery;
+pub mod engine;
 pub mod figure;
+pub mod flood;
+pub mod herd;
+pub mod inside;
 pub mod kills;
 pub mod latency;
 pub mod mosquitto;
+pub mod scenario;
 pub mod sender;
 pub mod usage;

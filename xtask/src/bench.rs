@@ -2,11 +2,13 @@
 
 use crate::flags::{Area, Bench};
 use crate::report::step;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::process::Command;
-use trunnion_tests::bench::delivery::{self, Scale, Scenario};
+use std::time::Duration;
 use trunnion_tests::bench::figure::Report;
+use trunnion_tests::bench::scenario::Scenario;
+use trunnion_tests::bench::{delivery, engine};
 use trunnion_tests::workspace::{cargo, root};
 
 /// Measures an area. Figures are of the release build: a debug build starts that one instead.
@@ -23,18 +25,23 @@ pub(crate) fn run(flags: &Bench) -> Result<()> {
         .context("no temporary directory")?;
     let figures = match flags.area {
         Area::Delivery => {
-            let mut scale = Scale::default();
+            let mut scale = delivery::Scale::default();
             if let Some(mib) = flags.backlog_mib {
                 scale.backlog_mib = mib;
             }
             if let Some(kills) = flags.kills {
                 scale.kills = kills;
             }
-            let chosen: Vec<Scenario> = Scenario::ALL
-                .into_iter()
-                .filter(|scenario| flags.only.is_empty() || flags.only.contains(scenario))
-                .collect();
+            let chosen = choose(&delivery::SCENARIOS, &flags.only)?;
             delivery::measure(dir.path(), &scale, &chosen, step)
+        }
+        Area::Engine => {
+            let mut scale = engine::Scale::default();
+            if let Some(seconds) = flags.burst_s {
+                scale.burst = Duration::from_secs(seconds);
+            }
+            let chosen = choose(&engine::SCENARIOS, &flags.only)?;
+            engine::measure(dir.path(), &scale, &chosen, step)
         }
     };
     let report = Report::new(commit(), figures);
@@ -43,6 +50,16 @@ pub(crate) fn run(flags: &Bench) -> Result<()> {
         .report
         .as_deref()
         .map_or(Ok(()), |path| write(&report, path))
+}
+
+/// The scenarios of these names, or all of them.
+fn choose<'a, S>(scenarios: &'a [Scenario<S>], names: &[String]) -> Result<Vec<&'a Scenario<S>>> {
+    let known: Vec<_> = scenarios.iter().map(|scenario| scenario.name).collect();
+    if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        bail!("no scenario `{name}` here; there are: {}", known.join(", "));
+    }
+    let wanted = |scenario: &&Scenario<S>| names.is_empty() || names.iter().any(|name| name == scenario.name);
+    Ok(scenarios.iter().filter(wanted).collect())
 }
 
 /// Writes a report as JSON.
@@ -60,5 +77,33 @@ pub(crate) fn commit() -> String {
     match output {
         Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
         _ => "unknown".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names<S>(chosen: &[&Scenario<S>]) -> Vec<&'static str> {
+        chosen.iter().map(|scenario| scenario.name).collect()
+    }
+
+    #[test]
+    fn scenarios_are_chosen_by_name_and_all_of_them_without_one() {
+        let only = ["collector".to_owned()];
+        assert_eq!(names(&choose(&engine::SCENARIOS, &only).unwrap()), ["collector"]);
+        let all = choose(&engine::SCENARIOS, &[]).unwrap();
+        assert_eq!(all.len(), engine::SCENARIOS.len());
+    }
+
+    #[test]
+    fn a_scenario_of_another_area_is_refused_with_those_there_are() {
+        let refused = choose(&engine::SCENARIOS, &["drain".to_owned()]).unwrap_err();
+        assert!(
+            refused
+                .to_string()
+                .contains("`drain` here; there are: waveform, "),
+            "{refused}"
+        );
     }
 }

@@ -1,8 +1,6 @@
 //! The commands; their doc comments are the help text.
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::path::PathBuf;
-use trunnion_tests::bench::delivery::Scenario;
 
 /// Trunnion's automation.
 #[derive(clap::Parser)]
@@ -112,20 +110,17 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "MIB")]
     pub(crate) backlog_mib: Option<u64>,
     /// Measure this alone; may be given several times.
-    #[arg(long, value_name = "SCENARIO", value_parser = scenarios())]
-    pub(crate) only: Vec<Scenario>,
+    #[arg(long, value_name = "SCENARIO")]
+    pub(crate) only: Vec<String>,
     /// How often processes are killed.
     #[arg(long, value_name = "N")]
     pub(crate) kills: Option<u32>,
+    /// How long the burst lasts; 60 for the figure's own goal.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) burst_s: Option<u64>,
     /// Measure the debug build as it is: for work on the measurement itself.
     #[arg(long)]
     pub(crate) debug: bool,
-}
-
-/// The scenarios of `bench`, by their names.
-fn scenarios() -> impl TypedValueParser<Value = Scenario> {
-    PossibleValuesParser::new(Scenario::ALL.map(Scenario::name))
-        .map(|name| Scenario::of_name(&name).expect("it is one of the possible values"))
 }
 
 /// What is measured.
@@ -133,6 +128,8 @@ fn scenarios() -> impl TypedValueParser<Value = Scenario> {
 pub(crate) enum Area {
     /// From the gateway's spool into the collector's journal.
     Delivery,
+    /// From the journal to windows, features and advisories, and the whole collector under load.
+    Engine,
 }
 
 /// Flags of `fuzz`.

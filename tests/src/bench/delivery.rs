@@ -8,6 +8,7 @@ use super::figure::Figure;
 use super::kills;
 use super::latency::{percentile, to_journal_ms};
 use super::mosquitto;
+use super::scenario::{self, Progress, Scenario};
 use super::sender::{Sender, stay};
 use super::usage::{Usage, disk_bytes};
 use crate::plant::{GATEWAY, Machine, NodeSpec, Plant, SITE, Source, fleet_text};
@@ -18,7 +19,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use trunnion_agent::enrolment::Enrolment;
-use trunnion_agent::tls::install_provider;
 use trunnion_collector::pki;
 use trunnion_common::block::{Envelope, Lane};
 use trunnion_common::id::{Epoch, Name};
@@ -59,108 +59,53 @@ const WARM_UP: Duration = Duration::from_secs(5);
 
 const MIB: f64 = 1_048_576.0;
 
-/// What can be measured by itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Scenario {
-    /// An agent at 100 kB/s, nothing in its spool.
-    Undisturbed,
-    /// A backlog drained by the agent.
-    Drain,
-    /// Live data beside a backlog that is drained.
-    Live,
-    /// One sender into the collector.
-    Collector,
-    /// Many gateways coming back at once.
-    Reconnect,
-    /// Collector and agent killed under load.
-    Kills,
-    /// The peer: a backlog through a mosquitto bridge.
-    Peer,
-}
-
-impl Scenario {
-    /// All of them, in the order in which they are measured.
-    pub const ALL: [Self; 7] = [
-        Self::Undisturbed,
-        Self::Drain,
-        Self::Live,
-        Self::Collector,
-        Self::Reconnect,
-        Self::Kills,
-        Self::Peer,
-    ];
-
-    /// Its name on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Undisturbed => "undisturbed",
-            Self::Drain => "drain",
-            Self::Live => "live",
-            Self::Collector => "collector",
-            Self::Reconnect => "reconnect",
-            Self::Kills => "kills",
-            Self::Peer => "peer",
-        }
-    }
-
-    /// The scenario of a name.
-    pub fn of_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|scenario| scenario.name() == name)
-    }
-
-    /// Its figures, not measured yet.
-    fn figures(self) -> Vec<Figure> {
-        match self {
-            Self::Undisturbed => UNDISTURBED.to_vec(),
-            Self::Drain => DRAIN.to_vec(),
-            Self::Live => LIVE.to_vec(),
-            Self::Collector => COLLECTOR.to_vec(),
-            Self::Reconnect => RECONNECT.to_vec(),
-            Self::Kills => kills::FIGURES.to_vec(),
-            Self::Peer => PEER.to_vec(),
-        }
-    }
-
-    fn measure(self, dir: &Path, scale: &Scale, progress: &mut impl FnMut(&str)) -> Result<Vec<Figure>> {
-        match self {
-            Self::Undisturbed => undisturbed(dir, scale),
-            Self::Drain => drain(dir, scale),
-            Self::Live => live(dir, scale),
-            Self::Collector => collector(dir, scale),
-            Self::Reconnect => reconnect(dir, scale),
-            Self::Kills => kill(dir, scale, progress),
-            Self::Peer => peer(dir, scale),
-        }
-    }
-}
+/// Everything that can be measured here, in the order in which it is.
+pub const SCENARIOS: [Scenario<Scale>; 7] = [
+    Scenario {
+        name: "undisturbed",
+        figures: &UNDISTURBED,
+        measure: undisturbed,
+    },
+    Scenario {
+        name: "drain",
+        figures: &DRAIN,
+        measure: drain,
+    },
+    Scenario {
+        name: "live",
+        figures: &LIVE,
+        measure: live,
+    },
+    Scenario {
+        name: "collector",
+        figures: &COLLECTOR,
+        measure: collector,
+    },
+    Scenario {
+        name: "reconnect",
+        figures: &RECONNECT,
+        measure: reconnect,
+    },
+    Scenario {
+        name: "kills",
+        figures: &kills::FIGURES,
+        measure: kill,
+    },
+    Scenario {
+        name: "peer",
+        figures: &PEER,
+        measure: peer,
+    },
+];
 
 /// Measures these scenarios in folders below `dir`. `progress` hears a line now and then.
 pub fn measure(
     dir: &Path,
     scale: &Scale,
-    scenarios: &[Scenario],
-    mut progress: impl FnMut(&str),
+    scenarios: &[&Scenario<Scale>],
+    progress: impl FnMut(&str),
 ) -> Vec<Figure> {
-    install_provider();
-    let mut figures = Vec::new();
-    for scenario in scenarios {
-        progress(scenario.name());
-        let dir = dir.join(scenario.name());
-        match scenario.measure(&dir, scale, &mut progress) {
-            Ok(measured) => figures.extend(measured),
-            Err(error) => {
-                let reason = format!("{error:#}");
-                progress(&format!("not measured: {reason}"));
-                let expected = scenario.figures().into_iter();
-                figures.extend(expected.map(|figure| figure.missing(reason.clone())));
-            }
-        }
-        // The next one's disk is its own, and a backlog takes gigabytes of it.
-        if let Err(error) = std::fs::remove_dir_all(&dir) {
-            progress(&format!("{}: {error}", dir.display()));
-        }
-    }
-    compare(figures)
+    compare(scenario::measure(dir, scale, scenarios, progress))
 }
 
 /// Puts the peer's figure beside ours of the same run.
@@ -205,7 +150,7 @@ fn live_nodes(dir: &Path) -> Result<Vec<NodeSpec>> {
 }
 
 /// Four nodes of 25.6 kB/s each, on four lines.
-fn undisturbed(dir: &Path, scale: &Scale) -> Result<Vec<Figure>> {
+fn undisturbed(dir: &Path, scale: &Scale, _: Progress<'_>) -> Result<Vec<Figure>> {
     let nodes = live_nodes(dir)?;
     let machines = nodes.iter().map(|node| machine(&node.id, node.rate_hz));
     let mut plant = Plant::found(dir, &fleet_text(&Vec::from_iter(machines)))?;
@@ -244,7 +189,7 @@ const DRAIN: [Figure; 6] = [
 ];
 
 /// A spool filled by its own code, drained by the real agent into the real collector.
-fn drain(dir: &Path, scale: &Scale) -> Result<Vec<Figure>> {
+fn drain(dir: &Path, scale: &Scale, _: Progress<'_>) -> Result<Vec<Figure>> {
     let node = NodeSpec {
         id: backlog::NODE.to_string(),
         source: Source::Recording(PathBuf::new()),
@@ -314,7 +259,7 @@ const LIVE: [Figure; 2] = [
 
 /// A backlog in the spool and live nodes on the lines, both at once: how long what happens now takes while
 /// the past goes the same way.
-fn live(dir: &Path, scale: &Scale) -> Result<Vec<Figure>> {
+fn live(dir: &Path, scale: &Scale, _: Progress<'_>) -> Result<Vec<Figure>> {
     let nodes = live_nodes(dir)?;
     let machines = nodes.iter().map(|node| machine(&node.id, node.rate_hz));
     let past = machine(&backlog::NODE.to_string(), backlog::RATE_HZ);
@@ -358,7 +303,7 @@ fn live(dir: &Path, scale: &Scale) -> Result<Vec<Figure>> {
 }
 
 /// Collector and agent killed in turns under load.
-fn kill(dir: &Path, scale: &Scale, progress: &mut impl FnMut(&str)) -> Result<Vec<Figure>> {
+fn kill(dir: &Path, scale: &Scale, progress: Progress<'_>) -> Result<Vec<Figure>> {
     let options = crate::kills::Options {
         kills: scale.kills,
         seed: utc().0.unsigned_abs(),
@@ -370,7 +315,7 @@ fn kill(dir: &Path, scale: &Scale, progress: &mut impl FnMut(&str)) -> Result<Ve
 const COLLECTOR: [Figure; 1] = [Figure::at_least("collector_mb_s", 100.0, "MB/s")];
 
 /// Blocks out of memory: what the collector takes when no gateway's disk is in the way.
-fn collector(dir: &Path, scale: &Scale) -> Result<Vec<Figure>> {
+fn collector(dir: &Path, scale: &Scale, _: Progress<'_>) -> Result<Vec<Figure>> {
     let mut plant = Plant::found(dir, &backlog_fleet())?;
     let epoch = Epoch(3);
     let blocks = encoded(epoch, scale);
@@ -406,7 +351,7 @@ fn backlog_fleet() -> String {
 const PEER: [Figure; 1] = [Figure::of_peer("mosquitto_bridge_mb_s_64k", "MB/s")];
 
 /// The same blocks through a mosquitto bridge: what others reach on this machine.
-fn peer(dir: &Path, scale: &Scale) -> Result<Vec<Figure>> {
+fn peer(dir: &Path, scale: &Scale, _: Progress<'_>) -> Result<Vec<Figure>> {
     let program = mosquitto::program().context("mosquitto is not installed (apt-get install mosquitto)")?;
     let plant = Plant::found(dir, &backlog_fleet())?;
     let blocks = encoded(Epoch(3), scale);
@@ -419,7 +364,7 @@ const RECONNECT: [Figure; 1] = [Figure::at_most("reconnect_1000_s", 15.0, "s")];
 
 /// Every gateway is connected, the collector is killed, and all come back as agents do: from the start
 /// of the new collector to the last answered Hello.
-fn reconnect(dir: &Path, scale: &Scale) -> Result<Vec<Figure>> {
+fn reconnect(dir: &Path, scale: &Scale, _: Progress<'_>) -> Result<Vec<Figure>> {
     let mut plant = Plant::found(dir, &backlog_fleet())?;
     let enrolments = enrol(&plant, scale.gateways)?;
     plant.start_collector()?;
@@ -485,7 +430,7 @@ fn enrol(plant: &Plant, gateways: u64) -> Result<Vec<Enrolment>> {
         .collect()
 }
 
-fn enrolment(bundle: &Path) -> Result<Enrolment> {
+pub(super) fn enrolment(bundle: &Path) -> Result<Enrolment> {
     Enrolment::load(bundle).map_err(|problems| anyhow::anyhow!("{}: {problems}", bundle.display()))
 }
 
@@ -500,7 +445,7 @@ fn machine(node: &str, rate_hz: f64) -> Machine {
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime> {
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder
         .worker_threads(2)
@@ -510,7 +455,7 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 }
 
 #[allow(clippy::disallowed_methods, reason = "measures how long real processes take")]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }
 
@@ -518,13 +463,13 @@ fn now() -> Instant {
     clippy::disallowed_methods,
     reason = "a backlog's samples were taken in the real past"
 )]
-fn utc() -> EventTime {
+pub(super) fn utc() -> EventTime {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     EventTime(now.as_nanos() as i64)
 }
 
 /// As the collector's API takes a time.
-fn rfc3339(at: EventTime) -> Result<String> {
+pub(super) fn rfc3339(at: EventTime) -> Result<String> {
     let at = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.0))?;
     Ok(at.format(&time::format_description::well_known::Rfc3339)?)
 }

@@ -110,6 +110,11 @@ impl Sender {
         Ok(())
     }
 
+    /// How many blocks are acknowledged.
+    pub const fn delivered(&self) -> u64 {
+        self.upto
+    }
+
     /// Waits until the connection is over.
     pub async fn closed(mut self) {
         while !matches!(self.events.recv().await, None | Some(MqttEvent::Disconnected(_))) {}
