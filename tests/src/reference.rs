@@ -368,6 +368,7 @@ impl Record {
             | Entry::Command { .. }
             | Entry::CommandResult { .. }
             | Entry::Shed { .. }
+            | Entry::Replayed(_)
             | Entry::Tick => {}
         }
     }

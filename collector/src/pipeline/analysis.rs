@@ -42,17 +42,24 @@ pub(super) struct Pending {
     pub(super) context: PointContext,
     /// How much is computed.
     pub(super) depth: Depth,
+    /// As it fired before, where it is made again.
+    pub(super) before: Option<Fired>,
     /// The samples.
     pub(super) window: Fired,
 }
+
+/// Features by label.
+pub(super) type Values = Vec<(&'static str, f32)>;
 
 /// A window and what it says.
 #[derive(Debug)]
 pub(super) struct Evaluated {
     /// The window as it fired.
     pub(super) pending: Pending,
+    /// What it said before, where it is made again.
+    pub(super) old: Values,
     /// Features by label.
-    pub(super) values: Vec<(&'static str, f32)>,
+    pub(super) values: Values,
     /// What detection is told.
     pub(super) verdict: Verdict,
 }
@@ -77,7 +84,8 @@ impl Analysis {
 
     /// Takes a window. Once it [is full](Self::is_full), [`Self::run`] comes first.
     pub(super) fn push(&mut self, pending: Pending) {
-        self.samples += pending.window.samples.len();
+        let before = pending.before.as_ref().map_or(0, |before| before.samples.len());
+        self.samples += pending.window.samples.len() + before;
         self.pending.push(pending);
     }
 
@@ -133,39 +141,46 @@ fn evaluate_all(analyzer: &mut Analyzer, share: Vec<(usize, Pending)>) -> Vec<(u
     share.into_iter().map(evaluate).collect()
 }
 
-/// What one window says.
+/// What a window says, and what it said before.
 fn evaluate(analyzer: &mut Analyzer, mut pending: Pending) -> Evaluated {
-    let window = &mut pending.window;
-    if pending.gain != 1.0 {
-        window
-            .samples
-            .iter_mut()
-            .for_each(|sample| *sample *= pending.gain);
-    }
-    let coverage = window.coverage;
-    let (values, verdict) = if !window.decided {
-        (Vec::new(), Verdict::Undecided { coverage })
-    } else if window.signal.waveform {
-        let (rate_hz, depth) = (window.rate_hz(), pending.depth);
-        let features = analyzer.analyze(&window.samples, rate_hz, &pending.context, depth);
-        let values = features
-            .values
-            .into_iter()
-            .map(|(kind, value)| (kind.label(), value));
-        let verdict = match depth {
-            Depth::Full => Verdict::new(coverage, features.finding),
-            // Nobody has looked: that is not the same as healthy.
-            Depth::Severity => Verdict::Undecided { coverage },
-        };
-        (values.collect(), verdict)
-    } else {
-        (summarise(&window.samples), Verdict::Healthy)
-    };
+    let old = pending
+        .before
+        .take()
+        .map_or_else(Vec::new, |before| say(analyzer, &pending, before).0);
     // What has been computed is not kept while others are.
-    window.samples = Vec::new();
+    let samples = std::mem::take(&mut pending.window.samples);
+    let window = Fired {
+        samples,
+        ..pending.window.clone()
+    };
+    let (values, verdict) = say(analyzer, &pending, window);
     Evaluated {
         pending,
+        old,
         values,
         verdict,
     }
+}
+
+/// What such samples say at that place.
+fn say(analyzer: &mut Analyzer, place: &Pending, mut window: Fired) -> (Values, Verdict) {
+    if place.gain != 1.0 {
+        window.samples.iter_mut().for_each(|sample| *sample *= place.gain);
+    }
+    let coverage = window.coverage;
+    if !window.decided {
+        return (Vec::new(), Verdict::Undecided { coverage });
+    }
+    if !window.signal.waveform {
+        return (summarise(&window.samples), Verdict::Healthy);
+    }
+    let features = analyzer.analyze(&window.samples, window.rate_hz(), &place.context, place.depth);
+    let values = features.values.into_iter();
+    let values = values.map(|(kind, value)| (kind.label(), value)).collect();
+    let verdict = match place.depth {
+        Depth::Full => Verdict::new(coverage, features.finding),
+        // Nobody has looked: that is not the same as healthy.
+        Depth::Severity => Verdict::Undecided { coverage },
+    };
+    (values, verdict)
 }

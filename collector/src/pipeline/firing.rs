@@ -17,6 +17,9 @@ use trunnion_common::time::EventTime;
 impl Pipeline {
     /// Looks at a node's channels again, and fires what is due.
     pub(super) fn fire_node(&mut self, node: NodeId) {
+        if self.puts_off_firing(node) {
+            return;
+        }
         let mut fired = Vec::new();
         let settings = self.state.settings.at(self.state.now).windows;
         let channels = self.state.channels.range_mut((node, FIRST_CHANNEL)..);
@@ -79,6 +82,15 @@ impl Pipeline {
         }
     }
 
+    /// Lets a window wait that had fired as `before`.
+    pub(super) fn publish_again(&mut self, key: ChannelKey, before: Option<Fired>, window: Fired) {
+        let pending = self.look_up(key, window);
+        self.analysis.push(Pending { before, ..pending });
+        if self.analysis.is_full() {
+            self.publish_pending();
+        }
+    }
+
     /// A fired window, with everything that its features depend on as of now.
     fn look_up(&mut self, key: ChannelKey, window: Fired) -> Pending {
         let (node, channel) = key;
@@ -109,6 +121,7 @@ impl Pipeline {
                 gain: (site.gain * factor) as f32,
                 context: site.context(rate_hz, signal.band_high_hz),
                 depth,
+                before: None,
                 window,
             },
             None => Pending {
@@ -126,6 +139,7 @@ impl Pipeline {
                     band_high_hz: signal.band_high_hz.min(rate_hz / NYQUIST_MARGIN),
                 },
                 depth,
+                before: None,
                 window,
             },
         }
@@ -135,6 +149,7 @@ impl Pipeline {
     fn publish(&mut self, evaluated: Evaluated) {
         let Evaluated {
             pending,
+            old,
             values,
             verdict,
         } = evaluated;
@@ -160,6 +175,7 @@ impl Pipeline {
             revision: window.revision,
             backfill: window.backfill,
             values,
+            old,
         }));
     }
 

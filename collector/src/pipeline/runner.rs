@@ -1,7 +1,7 @@
 //! The thread around the pipeline: follows the journal, writes outputs and checkpoints.
 
 use super::shedding::Shedding;
-use super::{Counters, Output, Pipeline};
+use super::{Counters, Output, Pipeline, Recall};
 use crate::advisory::AdvisoryChange;
 use crate::checkpoint;
 use crate::ingest::IngestCommand;
@@ -10,7 +10,7 @@ use crate::metrics::{Metrics, Reason};
 use crate::state::{Batch, State, StateError};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
@@ -52,6 +52,8 @@ pub enum RunError {
 /// Follows the journal, applies its commits and writes what follows from them.
 #[derive(Debug)]
 pub struct Runner {
+    /// The journal's directory, where parts of it are read again.
+    journal: PathBuf,
     reader: Reader,
     state: State,
     pipeline: Pipeline,
@@ -88,6 +90,7 @@ impl Runner {
         tracing::info!(?position, ?written, "the pipeline resumes");
         pipeline.set_workers(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
         Ok(Self {
+            journal: journal.to_owned(),
             reader: Reader::open(journal, position)?,
             state,
             counted: pipeline.counters().clone(),
@@ -164,7 +167,7 @@ impl Runner {
                 if commit.end > self.written {
                     news_from.get_or_insert(batch.features.len());
                 }
-                outputs += self.apply(&commit, &mut batch, &mut ledger);
+                outputs += self.apply(&commit, &mut batch, &mut ledger)?;
             }
             if commits == 0 {
                 return Ok(());
@@ -211,8 +214,11 @@ impl Runner {
         commit: &Commit,
         batch: &mut Batch,
         ledger: &mut BTreeMap<crate::ledger::AccountKey, crate::ledger::LedgerRow>,
-    ) -> usize {
-        let outputs = self.pipeline.apply(commit);
+    ) -> Result<usize, RunError> {
+        let mut outputs = self.pipeline.apply(commit);
+        while let Some(recall) = self.pipeline.recall() {
+            outputs.extend(self.read_again(recall)?);
+        }
         let count = outputs.len();
         let news = commit.end > self.written;
         if news {
@@ -233,6 +239,7 @@ impl Runner {
                     ledger.insert((row.node, row.boot, row.channel), row);
                 }
                 Output::DeadLetter(letter) => batch.dead_letters.push(letter),
+                Output::Replayed(row) => batch.replays.push(row),
                 // The tables know a later one already, while what was written before is repeated.
                 Output::Fleet(row) if news => batch.fleet = Some(row),
                 Output::Fleet(_) => {}
@@ -240,7 +247,25 @@ impl Runner {
                 Output::Settings { .. } => {}
             }
         }
-        count
+        Ok(count)
+    }
+
+    /// A part of the journal for the windows that replayed letters belong in. Nothing else is applied
+    /// meanwhile.
+    fn read_again(&mut self, recall: Recall) -> Result<Vec<Output>, RunError> {
+        tracing::info!(from = %recall.from, upto = %recall.upto, "windows of replayed letters are read again");
+        let mut reader = Reader::open(&self.journal, recall.from)?;
+        loop {
+            match reader.next_commit(recall.upto) {
+                Ok(Some(commit)) => self.pipeline.remember(&commit),
+                Ok(None) => return Ok(self.pipeline.reopen()),
+                Err(error @ JournalError::NoSuchSegment { .. }) => {
+                    tracing::error!(%error, "windows of replayed letters stay as they fired");
+                    return Ok(self.pipeline.leave_closed());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     fn write(
@@ -330,6 +355,9 @@ fn tell(output: &Output) {
         Output::DeadLetter(letter) => {
             tracing::warn!(reason = letter.reason.label(), gateway = ?letter.gateway, position = ?letter.position,
                 item = letter.item, bytes = letter.payload.len(), "a payload is kept as a dead letter");
+        }
+        Output::Replayed(row) => {
+            tracing::info!(letter = %row.letter, outcome = row.outcome.label(), "a dead letter is replayed");
         }
         Output::Ledger(row) if row.unexplained > 0 => {
             tracing::error!(node = %row.node, boot = %row.boot, channel = %row.channel,
