@@ -1,5 +1,7 @@
 //! Fill, stop at an awkward moment, open again.
 
+mod damage;
+
 use super::*;
 use crate::retention::Limits;
 use std::fs::OpenOptions;
