@@ -1,6 +1,7 @@
 //! Fill, stop at an awkward moment, open again.
 
 mod damage;
+mod refusal;
 
 use super::*;
 use crate::retention::Limits;
