@@ -497,7 +497,7 @@ fn take_requests(data_dir: &Path, commands: &SyncSender<IngestCommand>) {
         tracing::info!(?order, "a person's order");
         match order {
             Order::Action(action) => {
-                if let Err(error) = commands.try_send(IngestCommand::Order(Box::new(action))) {
+                if let Err(error) = commands.try_send(IngestCommand::Order(action)) {
                     tracing::error!(%error, "an order is lost; give it again");
                 }
             }

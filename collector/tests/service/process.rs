@@ -162,6 +162,13 @@ impl Plant {
         self.path("collector.toml")
     }
 
+    /// What `dead-letter` prints.
+    pub(crate) fn dead_letter(&self, arguments: &[&str]) -> String {
+        let config = self.config();
+        let place = ["--config", config.to_str().unwrap()];
+        self.command(&[&["dead-letter"], arguments, &place].concat())
+    }
+
     fn command(&self, arguments: &[&str]) -> String {
         let output = Command::new(env!("CARGO_BIN_EXE_trunnion-collector"))
             .args(arguments)
