@@ -28,6 +28,7 @@ mod firing;
 mod overdue;
 mod placement;
 mod reports;
+mod restated;
 mod runner;
 #[cfg(test)]
 pub(crate) mod script;
@@ -37,6 +38,7 @@ mod waiting;
 
 pub use counters::Counters;
 pub use overdue::OVERDUE_NS;
+pub use restated::{Restatement, look_ahead};
 pub use runner::{RunError, Runner};
 
 use crate::advisory::{Advisories, AdvisoryChange};
@@ -146,6 +148,7 @@ pub struct PipelineState {
     /// have waited too long.
     elapsed_ns: i64,
     overdue_looked: i64,
+    restated: Option<restated::Begun>,
 }
 
 /// A channel of a node.
@@ -228,7 +231,9 @@ impl Pipeline {
         match entry {
             Entry::Block { gateway, bytes } => self.handle_block(position, gateway, bytes),
             Entry::Fleet { effective, text } => self.handle_fleet(position, *effective, text),
+            Entry::Settings { .. } if self.is_restating() => {}
             Entry::Settings { effective, text } => self.handle_settings(position, *effective, text),
+            Entry::Restated { id, .. } => self.handle_restated(*id),
             Entry::Lost {
                 gateway,
                 blocks,

@@ -46,6 +46,7 @@
 //! | 7 superseded | gateway, starts of its agent (postcard) |
 //! | 8 command | gateway, i64 issued, [`Command`](trunnion_common::message::Command) (postcard) |
 //! | 9 command result | gateway, i64 received, [`CommandResult`](trunnion_common::message::CommandResult) (postcard) |
+//! | 12 restated | u64 which computation; the settings' text in UTF-8 |
 //! | 128 commit | i64 commit time, ns UTC; u64 offset of the group's first entry; u32 number of entries |
 //! | 129 commit's echo | the same |
 //!
@@ -91,6 +92,7 @@ mod kind {
     pub(super) const SUPERSEDED: u32 = 7;
     pub(super) const COMMAND: u32 = 8;
     pub(super) const COMMAND_RESULT: u32 = 9;
+    pub(super) const RESTATED: u32 = 12;
     pub(super) const COMMIT: u32 = 128;
     pub(super) const COMMIT_ECHO: u32 = 129;
 }
@@ -280,6 +282,7 @@ impl Group {
             Entry::Superseded { .. } => kind::SUPERSEDED,
             Entry::Command { .. } => kind::COMMAND,
             Entry::CommandResult { .. } => kind::COMMAND_RESULT,
+            Entry::Restated { .. } => kind::RESTATED,
         };
         self.push(number, |bytes| match entry {
             Entry::Block {
@@ -311,6 +314,10 @@ impl Group {
                 received,
                 result,
             } => push_postcard(bytes, &(gateway, received, result)),
+            Entry::Restated { id, text } => {
+                bytes.extend_from_slice(&id.to_le_bytes());
+                bytes.extend_from_slice(text.as_bytes());
+            }
             Entry::Tick => {}
         });
     }
@@ -625,6 +632,12 @@ fn decode_entry(number: u32, body: Bytes) -> Option<Entry> {
                 received,
                 result,
             }
+        }
+        kind::RESTATED => {
+            let mut fields = Fields(&body);
+            let id = fields.u64()?;
+            let text = std::str::from_utf8(fields.0).ok()?.to_owned();
+            Entry::Restated { id, text }
         }
         kind::TICK => Entry::Tick,
         _ => return None,
