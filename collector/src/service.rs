@@ -9,10 +9,10 @@ use crate::config::{self, BrokerChoice, Config};
 use crate::door::{Door, DoorError, Reload};
 use crate::fleet::Fleet;
 use crate::ingest::{BlockSource, Ingest, IngestCommand};
-use crate::journal::{Journal, JournalError, Position};
+use crate::journal::{Journal, JournalError, Position, Segments};
 use crate::metrics::Metrics;
 use crate::pipeline;
-use crate::settings::Settings;
+use crate::retention::Keeper;
 use crate::source::mqtt::{MqttBroker, MqttError};
 use crate::state::{State, StateError, StateReader};
 use std::fmt::Display;
@@ -34,6 +34,9 @@ const COMMIT_SILENCE_NS: i64 = 5_000_000_000;
 
 /// How often to look whether the state has caught up with the journal.
 const CATCHING_UP: Duration = Duration::from_millis(100);
+
+/// How long a stop waits for the segment that is being archived.
+const KEEPER_WAIT: Duration = Duration::from_secs(2);
 
 /// How often to look for what people have asked for.
 const REQUESTS: Duration = Duration::from_millis(500);
@@ -116,14 +119,25 @@ pub async fn run(
     let metrics = Metrics::default();
     make_private_directory(&config.data_dir)?;
     let state_file = config.data_dir.join("state.db");
-    let journal_dir = config.data_dir.join("journal");
+    let journal_dir = config.journal_dir();
 
-    let mut state = State::open(&state_file)?;
     let (journal, recovered) = Journal::open(&journal_dir, config.journal, utc())?;
     let end = journal.end();
     tracing::info!(?recovered, %end, "the journal is open");
+    let archive = config.retention.open_archive(&journal_dir)?;
+    let segments = Segments::from(&journal_dir).with_archive(archive.clone());
+    let mut state = State::open(&state_file)?;
     state.bind(journal.id())?;
-    let pipeline = pipeline::Runner::resume(&journal_dir, state, metrics.clone())?;
+    let pipeline = pipeline::Runner::resume(&segments, state, metrics.clone())?;
+    let keeper = Keeper::new(
+        segments,
+        archive,
+        config.retention.keep,
+        &state_file,
+        pipeline.settled(),
+        metrics.clone(),
+        utc,
+    );
     let (inlet, source) = Inlet::open(&config, &metrics).await?;
     let (mut ingest, handle) = Ingest::new(journal, source, metrics.clone(), utc);
     ingest.set_signer(Box::new(Signer {
@@ -134,10 +148,7 @@ pub async fn run(
         path: request::directory(&config.data_dir),
         source,
     })?;
-    let settings = Settings {
-        windows: config.window,
-        ..Settings::default()
-    };
+    let settings = config.settings();
     // It waits in the queue too, before anything else can.
     if handle
         .commands
@@ -189,6 +200,8 @@ pub async fn run(
     // Ends when ingest has gone and everything it committed is processed; told to stop, it gives up a long
     // backlog.
     let mut pipeline = Running::thread("pipeline", |stop| pipeline.run(committed, stop))?;
+    // Nothing waits for it: it may be on an archive that has vanished.
+    let mut keeper = Running::thread("retention", |stop| keeper.run(stop))?;
     let mut door = Running::task("door", async |stop| {
         match door {
             Some(door) => door.run(stop).await,
@@ -225,6 +238,7 @@ pub async fn run(
             // Told or not, none of them may end before the others are stopped in order.
             () = ingest.ended() => break,
             () = pipeline.ended() => break,
+            () = keeper.ended() => break,
             () = door.ended() => break,
             () = http.ended() => break,
         }
@@ -236,12 +250,17 @@ pub async fn run(
     // Only now: until ingest has ended, its acknowledgements have a broker to go to.
     let broker = tokio::task::spawn_blocking(|| broker.stop()).await;
     let pipeline = pipeline.stop().await;
+    // What it is at can be given up at any point. An archive that hangs must not keep the collector.
+    let keeper = tokio::time::timeout(KEEPER_WAIT, keeper.stop()).await;
     let http = http.stop().await;
     broker.map_err(|panic| RunError::Ended {
         stage: "broker",
         cause: panic.to_string(),
     })?;
-    door.and(ingest).and(pipeline).and(http)?;
+    door.and(ingest)
+        .and(pipeline)
+        .and(http)
+        .and(keeper.unwrap_or(Ok(())))?;
     tracing::info!("stopped in order");
     Ok(())
 }
