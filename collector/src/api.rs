@@ -26,7 +26,7 @@ pub mod ledger;
 mod listener;
 mod readers;
 pub mod series;
-mod time;
+pub(crate) mod time;
 
 use crate::ingest::Gateway;
 use crate::metrics::Metrics;

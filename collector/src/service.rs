@@ -12,9 +12,10 @@ use crate::ingest::{BlockSource, Ingest, IngestCommand};
 use crate::journal::{Journal, JournalError, Position, Segments};
 use crate::metrics::Metrics;
 use crate::pipeline;
+use crate::replay::{self, ReplayError};
 use crate::retention::Keeper;
 use crate::source::mqtt::{MqttBroker, MqttError};
-use crate::state::{State, StateError, StateReader};
+use crate::state::{StateError, StateReader, set_aside};
 use std::fmt::Display;
 use std::fs::DirBuilder;
 use std::io;
@@ -27,6 +28,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
+use trunnion_common::id::JournalId;
 use trunnion_common::time::EventTime;
 
 /// Without traffic the journal commits a tick each second; silence of so many says that it cannot.
@@ -70,6 +72,9 @@ pub enum RunError {
     /// The pipeline.
     #[error(transparent)]
     Pipeline(#[from] pipeline::RunError),
+    /// A switch to a replay's outputs that was to be completed.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
     /// The embedded broker.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -126,9 +131,8 @@ pub async fn run(
     tracing::info!(?recovered, %end, "the journal is open");
     let archive = config.retention.open_archive(&journal_dir)?;
     let segments = Segments::from(&journal_dir).with_archive(archive.clone());
-    let mut state = State::open(&state_file)?;
-    state.bind(journal.id())?;
-    let pipeline = pipeline::Runner::resume(&segments, state, metrics.clone())?;
+    replay::complete_switch(&config.data_dir, &segments, end)?;
+    let pipeline = open_pipeline(&state_file, &segments, journal.id(), end, &metrics)?;
     let keeper = Keeper::new(
         segments,
         archive,
@@ -263,6 +267,33 @@ pub async fn run(
         .and(keeper.unwrap_or(Ok(())))?;
     tracing::info!("stopped in order");
     Ok(())
+}
+
+/// The pipeline with its tables. Such as do not follow from this journal any more, or cannot be used, are set
+/// aside and rebuilt.
+fn open_pipeline(
+    state_file: &Path,
+    segments: &Segments,
+    journal: JournalId,
+    end: Position,
+    metrics: &Metrics,
+) -> Result<pipeline::Runner, RunError> {
+    let open = || {
+        let state = replay::open_state(state_file, journal)?;
+        let mut runner = pipeline::Runner::resume(segments, state, metrics.clone())?;
+        runner.look_ahead(end).map(|()| runner)
+    };
+    match open() {
+        Err(error @ pipeline::RunError::Restated { .. }) => {
+            tracing::error!(%error, "the tables are set aside and rebuilt from the journal");
+            set_aside(state_file, "outdated").map_err(|source| StateError::SetAside {
+                path: state_file.to_owned(),
+                source,
+            })?;
+            Ok(open()?)
+        }
+        outcome => Ok(outcome?),
+    }
 }
 
 /// Where blocks come in: the embedded broker behind the door, or a broker of the plant's own.
