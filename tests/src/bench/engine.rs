@@ -4,7 +4,7 @@
 
 use super::figure::Figure;
 use super::scenario::{self, Scenario};
-use super::{flood, inside};
+use super::{flood, inside, restart};
 use std::path::Path;
 use std::time::Duration;
 
@@ -36,9 +36,10 @@ impl Default for Scale {
 }
 
 /// Everything that can be measured here, in the order in which it is.
-pub const SCENARIOS: [Scenario<Scale>; 6] = [
+pub const SCENARIOS: [Scenario<Scale>; 7] = [
     inside::WAVEFORM,
     inside::COST,
+    restart::RESTART,
     flood::COLLECTOR,
     flood::SCALARS,
     flood::ADVISORY,
