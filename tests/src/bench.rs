@@ -14,3 +14,4 @@ pub mod restart;
 pub mod scenario;
 pub mod sender;
 pub mod usage;
+pub mod windows;

@@ -368,6 +368,7 @@ impl Record {
             | Entry::Restated { .. }
             | Entry::Command { .. }
             | Entry::CommandResult { .. }
+            | Entry::Replayed(_)
             | Entry::Tick => {}
         }
     }

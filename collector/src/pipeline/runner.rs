@@ -1,6 +1,6 @@
 //! The thread around the pipeline: follows the journal, writes outputs and checkpoints.
 
-use super::{Counters, Output, Pipeline, Restatement, look_ahead};
+use super::{Counters, Output, Pipeline, Recall, Restatement, look_ahead};
 use crate::advisory::AdvisoryChange;
 use crate::checkpoint;
 use crate::journal::{Commit, Entry, JournalError, Position, Reader, Segments};
@@ -70,6 +70,7 @@ pub enum RunError {
 /// Follows the journal, applies its commits and writes what follows from them.
 #[derive(Debug)]
 pub struct Runner {
+    /// Where the journal is, and where parts of it are read again.
     segments: Segments,
     reader: Reader,
     state: State,
@@ -295,7 +296,10 @@ impl Runner {
                 return Err(RunError::Restated { id: *id });
             }
         }
-        let outputs = self.pipeline.apply(commit);
+        let mut outputs = self.pipeline.apply(commit);
+        while let Some(recall) = self.pipeline.recall() {
+            outputs.extend(self.read_again(recall)?);
+        }
         let count = outputs.len();
         let kept = commit.end > self.keep_after;
         let news = commit.end > self.written;
@@ -309,6 +313,7 @@ impl Runner {
                 | Output::Alarm(_)
                 | Output::Advisory(_)
                 | Output::DeadLetter(_)
+                | Output::Replayed(_)
                     if !kept => {}
                 Output::Features(row) => batch.features.push(row),
                 Output::Derived(row) => batch.derived.push(row),
@@ -323,6 +328,7 @@ impl Runner {
                     ledger.insert((row.node, row.boot, row.channel), row);
                 }
                 Output::DeadLetter(letter) => batch.dead_letters.push(letter),
+                Output::Replayed(row) => batch.replays.push(row),
                 // The tables know a later one already, while what was written before is repeated.
                 Output::Fleet(row) if news => batch.fleet = Some(row),
                 Output::Fleet(_) => {}
@@ -331,6 +337,24 @@ impl Runner {
             }
         }
         Ok(count)
+    }
+
+    /// A part of the journal for the windows that replayed letters belong in. Nothing else is applied
+    /// meanwhile.
+    fn read_again(&mut self, recall: Recall) -> Result<Vec<Output>, RunError> {
+        tracing::info!(from = %recall.from, upto = %recall.upto, "windows of replayed letters are read again");
+        let mut reader = Reader::open(&self.segments, recall.from)?;
+        loop {
+            match reader.next_commit(recall.upto) {
+                Ok(Some(commit)) => self.pipeline.remember(&commit),
+                Ok(None) => return Ok(self.pipeline.reopen()),
+                Err(error @ (JournalError::NoSuchSegment { .. } | JournalError::Archive { .. })) => {
+                    tracing::error!(%error, "windows of replayed letters stay as they fired");
+                    return Ok(self.pipeline.leave_closed());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     fn write(
@@ -430,6 +454,9 @@ fn tell(output: &Output) {
         Output::DeadLetter(letter) => {
             tracing::warn!(reason = letter.reason.label(), gateway = ?letter.gateway, position = ?letter.position,
                 item = letter.item, bytes = letter.payload.len(), "a payload is kept as a dead letter");
+        }
+        Output::Replayed(row) => {
+            tracing::info!(letter = %row.letter, outcome = row.outcome.label(), "a dead letter is replayed");
         }
         Output::Ledger(row) if row.unexplained > 0 => {
             tracing::error!(node = %row.node, boot = %row.boot, channel = %row.channel,
