@@ -158,7 +158,7 @@ impl Plant {
             .unwrap()
     }
 
-    fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.path("collector.toml")
     }
 
@@ -169,7 +169,8 @@ impl Plant {
         self.command(&[&["dead-letter"], arguments, &place].concat())
     }
 
-    fn command(&self, arguments: &[&str]) -> String {
+    /// What a command that has to succeed says on its standard output.
+    pub(crate) fn command(&self, arguments: &[&str]) -> String {
         let output = Command::new(env!("CARGO_BIN_EXE_trunnion-collector"))
             .args(arguments)
             .output()
