@@ -38,6 +38,7 @@ mod overdue;
 mod placement;
 mod replayed;
 mod reports;
+mod restated;
 mod runner;
 #[cfg(test)]
 pub(crate) mod script;
@@ -49,6 +50,7 @@ mod waiting;
 pub use counters::Counters;
 pub use overdue::OVERDUE_NS;
 pub use replayed::{REPLAYED_MAX, REVISION_REPLAYED, Recall};
+pub use restated::{Restatement, look_ahead};
 pub use runner::{RunError, Runner};
 
 use crate::advisory::{Advisories, AdvisoryChange};
@@ -165,6 +167,7 @@ pub struct PipelineState {
     /// have waited too long.
     elapsed_ns: i64,
     overdue_looked: i64,
+    restated: Option<restated::Begun>,
     letters: replayed::Letters,
     /// How much is computed on a window that fires ([`Entry::Shed`]).
     depth: Depth,
@@ -280,7 +283,9 @@ impl Pipeline {
             }
             Entry::Replayed(letter) => self.handle_replayed(letter),
             Entry::Fleet { effective, text } => self.handle_fleet(position, *effective, text),
+            Entry::Settings { .. } if self.is_restating() => {}
             Entry::Settings { effective, text } => self.handle_settings(position, *effective, text),
+            Entry::Restated { id, .. } => self.handle_restated(*id),
             Entry::Lost {
                 gateway,
                 blocks,

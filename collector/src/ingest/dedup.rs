@@ -86,6 +86,7 @@ impl SequenceSets {
             | Entry::Settings { .. }
             | Entry::Replayed(_)
             | Entry::Shed { .. }
+            | Entry::Restated { .. }
             | Entry::Tick => {}
         }
     }

@@ -48,6 +48,7 @@
 //! | 9 command result | gateway, i64 received, [`CommandResult`](trunnion_common::message::CommandResult) (postcard) |
 //! | 10 replayed | position, item, gateway, history or not, i64 arrival, clock fix, number of the form (postcard); the payload verbatim |
 //! | 11 shed | u8: 0 everything is computed of each window from here on, 1 no search for faults is made |
+//! | 12 restated | u64 which computation; the settings' text in UTF-8 |
 //! | 128 commit | i64 commit time, ns UTC; u64 offset of the group's first entry; u32 number of entries |
 //! | 129 commit's echo | the same |
 //!
@@ -97,6 +98,7 @@ mod kind {
     pub(super) const COMMAND_RESULT: u32 = 9;
     pub(super) const REPLAYED: u32 = 10;
     pub(super) const SHED: u32 = 11;
+    pub(super) const RESTATED: u32 = 12;
     pub(super) const COMMIT: u32 = 128;
     pub(super) const COMMIT_ECHO: u32 = 129;
 }
@@ -288,6 +290,7 @@ impl Group {
             Entry::CommandResult { .. } => kind::COMMAND_RESULT,
             Entry::Replayed(_) => kind::REPLAYED,
             Entry::Shed { .. } => kind::SHED,
+            Entry::Restated { .. } => kind::RESTATED,
         };
         self.push(number, |bytes| match entry {
             Entry::Block {
@@ -336,6 +339,10 @@ impl Group {
                 Depth::Full => 0,
                 Depth::Severity => 1,
             }),
+            Entry::Restated { id, text } => {
+                bytes.extend_from_slice(&id.to_le_bytes());
+                bytes.extend_from_slice(text.as_bytes());
+            }
             Entry::Tick => {}
         });
     }
@@ -675,6 +682,12 @@ fn decode_entry(number: u32, body: Bytes) -> Option<Entry> {
                 form,
                 payload,
             }))
+        }
+        kind::RESTATED => {
+            let mut fields = Fields(&body);
+            let id = fields.u64()?;
+            let text = std::str::from_utf8(fields.0).ok()?.to_owned();
+            Entry::Restated { id, text }
         }
         kind::TICK => Entry::Tick,
         _ => return None,

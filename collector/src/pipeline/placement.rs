@@ -5,7 +5,7 @@ use super::{Pipeline, sample_range};
 use crate::dead_letter::{DeadReason, Form};
 use crate::ledger::AccountKey;
 use crate::watermark::Arrival;
-use crate::window::{Run, Signal};
+use crate::window::{Misplaced, Run, Signal};
 use trunnion_common::block::Readings;
 use trunnion_common::frame::{Class, Payload, RawFrame};
 use trunnion_common::reject::RejectReason;
@@ -150,6 +150,7 @@ impl Pipeline {
             backfill: samples.origin.backfill,
         };
         let mut ahead = 0;
+        let mut elsewhere = Vec::new();
         for part in new {
             let skipped = part.first() - whole.first;
             let at = skipped as usize;
@@ -164,6 +165,9 @@ impl Pipeline {
             self.state.counters.samples_backfilled += if whole.backfill { part.count() } else { 0 };
             self.state.counters.samples_late += misplaced.late;
             ahead += misplaced.ahead;
+            if misplaced != Misplaced::default() {
+                elsewhere.push(part);
+            }
         }
         self.state.counters.samples_ahead += ahead;
         if ahead == 0 {
@@ -178,6 +182,9 @@ impl Pipeline {
                 backfill: whole.backfill,
             };
             channel.watermark.observe(&arrival, &received, now);
+        }
+        for part in elsewhere {
+            self.put_misplaced_aside(samples.account, &whole, part);
         }
     }
 }
