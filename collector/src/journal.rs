@@ -514,6 +514,10 @@ fn list(directory: &Path) -> Result<Vec<u64>, JournalError> {
 ///
 /// Those who only read hold it for the moment in which they look where the journal ends ([`tail`]), so
 /// one that is taken is asked for a few times more.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the kernel tells nobody that a lock is free"
+)]
 fn lock(dir: &Path) -> Result<File, JournalError> {
     let path = dir.join("lock");
     let file = File::options()

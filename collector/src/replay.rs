@@ -201,6 +201,10 @@ pub enum ReplayError {
 
 /// Computes what the request says. `goes_on` is asked often, and ends the replay when it says no: what was
 /// computed by then is kept, and the same request goes on from there.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the shell looks now and then for what another process commits"
+)]
 pub fn replay(
     request: &Request,
     goes_on: &mut dyn FnMut() -> bool,

@@ -1,10 +1,9 @@
 //! Settings that hold from the journal's beginning: how history is computed anew.
 //!
 //! A pipeline that begins with a [`Restatement`] obeys its settings and none that the journal holds, until
-//! it comes to the entry by which that restatement was put in force
-//! ([`Entry::Restated`](crate::journal::Entry::Restated)); from there on it obeys what the journal says, as
-//! any other does. So outputs stay a function of a prefix of the journal: whoever reads from the beginning
-//! looks ahead for the last such entry ([`look_ahead`]) and begins with it.
+//! it comes to the entry by which that restatement was put in force ([`Entry::Restated`]); from there on it
+//! obeys what the journal says, as any other does. So outputs stay a function of a prefix of the journal:
+//! whoever reads from the beginning looks ahead for the last such entry ([`look_ahead`]) and begins with it.
 
 use super::{Pipeline, PipelineState};
 use crate::journal::{Entry, JournalError, Position, Reader, Segments};

@@ -89,7 +89,7 @@ impl Plant {
     fn runner(&self) -> Runner {
         let mut state = State::open(&self.live()).unwrap();
         state.bind(self.segments().journal().unwrap().unwrap()).unwrap();
-        Runner::resume(&self.segments(), state, Metrics::default()).unwrap()
+        Runner::resume(self.segments(), state, Metrics::default()).unwrap()
     }
 
     /// A collector's life: starts, commits, kills.
@@ -163,7 +163,7 @@ fn rows(state: &Path) -> Vec<String> {
     let mut seen = Vec::new();
     for table in tables.map(Result::unwrap) {
         let mut statement = connection.prepare(&format!("SELECT * FROM {table}")).unwrap();
-        let columns: Vec<_> = statement.column_names().into_iter().map(str::to_owned).collect();
+        let columns: Vec<_> = statement.column_names().map(str::to_owned).collect();
         let mut found = statement.query([]).unwrap();
         while let Some(row) = found.next().unwrap() {
             let compared = columns.iter().enumerate();
@@ -454,7 +454,7 @@ fn damaged_tables_are_set_aside_and_rebuilt() {
     let journal = plant.segments().journal().unwrap().unwrap();
     let state = open_state(&plant.live(), journal).unwrap();
     assert!(plant.data().join("state.db.unusable").exists());
-    let mut runner = Runner::resume(&plant.segments(), state, Metrics::default()).unwrap();
+    let mut runner = Runner::resume(plant.segments(), state, Metrics::default()).unwrap();
     runner.catch_up(plant.journal().end()).unwrap();
     runner.save().unwrap();
     drop(runner);

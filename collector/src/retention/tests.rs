@@ -213,7 +213,7 @@ fn without_an_archive_what_is_removed_is_gone_and_the_oldest_left_is_the_beginni
     assert_eq!(read, place.commits[place.commits.len() - read.len()..]);
     assert!(!read.is_empty() && read.len() < place.commits.len());
     assert_eq!(place.segments().oldest().unwrap(), Some((left[0], false)));
-    let mut reader = Reader::open(&place.segments(), within(2)).unwrap();
+    let mut reader = Reader::open(place.segments(), within(2)).unwrap();
     let gone = reader.next_commit(place.end).unwrap_err();
     assert!(matches!(gone, JournalError::NoSuchSegment { .. }), "{gone}");
 }
@@ -259,10 +259,10 @@ fn an_archive_that_has_vanished_stops_nothing_but_those_who_need_it() {
     fs::rename(&root, &away).unwrap();
     // What the journal itself holds is read without it.
     let from = place.commits[37].end;
-    let mut reader = Reader::open(&place.with_archive(), from).unwrap();
+    let mut reader = Reader::open(place.with_archive(), from).unwrap();
     let next = reader.next_commit(place.end).unwrap();
     assert_eq!(next.as_ref(), Some(&place.commits[38]));
-    let mut reader = Reader::open(&place.with_archive(), Position::default()).unwrap();
+    let mut reader = Reader::open(place.with_archive(), Position::default()).unwrap();
     let unreachable = reader.next_commit(place.end).unwrap_err();
     assert!(
         matches!(unreachable, JournalError::Archive { .. }),
@@ -356,7 +356,7 @@ fn a_segment_that_does_not_read_whole_stays_where_it_is() {
     assert!(!place.archive().list().unwrap().contains(&2));
     assert_eq!(place.own(), [&[2], left_of(&before)].concat());
     // Everything else is read as before, each from where it is.
-    let mut reader = Reader::open(&place.with_archive(), Position::default()).unwrap();
+    let mut reader = Reader::open(place.with_archive(), Position::default()).unwrap();
     let mut entries = 0;
     while let Some(commit) = reader.next_commit(place.end).unwrap() {
         entries += commit.entries.len();
