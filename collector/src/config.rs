@@ -35,17 +35,32 @@
 //! size_ms = 1000
 //! trail_ms = 5000
 //!
+//! # [[stream]]                  # windows of slow channels, beside the 10 s of each that are always there
+//! # name = "bearing-temperature"
+//! # quantity = "temperature"    # which channels: quantity, unit, and ids with * for any characters
+//! # asset = "fan-*"             # (asset, point, channel); all of those given have to fit
+//! # window = "hopping"          # or "tumbling" (size_ms), "session" (gap_ms)
+//! # size_ms = 600000            # a multiple of slide_ms
+//! # slide_ms = 60000
+//! # offset_ms = 0               # of the windows from the epoch
+//! # lateness_ms = 3600000       # kept so long after its end for what corrects it; default 0
+//! # key = "channel"             # or "asset": all its channels in one window; needs unit
+//! # emit = "close"              # or "update": told while it fills too
+//! # quantiles = true            # p50, p95 and p99 to 1 %; default false
+//!
 //! [journal]
 //! segment_mib = 64
 //! ```
 
 mod document;
+mod streams;
 
 pub use crate::fleet::Problem;
 
 use crate::door::{self, CONNECTIONS_MAX, DoorConfig, Limits, Rate};
 use crate::fleet::Fleet;
 use crate::journal;
+use crate::settings::stream::StreamSettings;
 use crate::source::credentials::Files;
 use crate::source::mqtt::MqttConfig;
 use crate::window::WindowSettings;
@@ -70,6 +85,9 @@ pub const HTTP_LISTEN: &str = "127.0.0.1:8080";
 /// Longest configuration file read; a longer one is some other file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// Ten years: further behind than that no gateway's samples are.
+const BEHIND_MS_MAX: u64 = 3_650 * 86_400_000;
+
 /// What a collector runs by. Valid: made by [`Config::load`] and [`Config::parse`] only.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -92,6 +110,8 @@ pub struct Config {
     pub http: HttpSettings,
     /// How streams are cut into windows; defaults are those of [`WindowSettings::default`].
     pub window: WindowSettings,
+    /// Windows over slow channels beside those that are always there; none by default.
+    pub streams: Vec<StreamSettings>,
     /// How the journal is kept; defaults are those of [`journal::Options::default`].
     pub journal: journal::Options,
 }
@@ -339,13 +359,16 @@ fn read(
         ("scalar_size_ms", 100..3_600_001, &mut window.scalar_size_ns),
         ("trail_ms", 0..60_001, &mut window.trail_ns),
         ("idle_ms", 1_000..3_600_001, &mut window.idle_ns),
+        ("lateness_ms", 0..3_600_001, &mut window.lateness_ns),
         ("lead_ms", 1_000..3_600_001, &mut window.lead_ns),
+        ("behind_ms", 60_000..BEHIND_MS_MAX + 1, &mut window.behind_ns),
     ] {
         if let Some(ms) = number(&mut section, key, bounds, "milliseconds", problems) {
             *setting = ms as i64 * 1_000_000;
         }
     }
     section.finish(problems);
+    let streams = streams::read(&mut root, problems);
 
     let mut section = root.section("journal", problems);
     let segment_mib = number(&mut section, "segment_mib", 4..4_097, "MiB", problems);
@@ -366,6 +389,7 @@ fn read(
         broker: broker?,
         http,
         window,
+        streams,
         journal,
     })
 }

@@ -136,6 +136,7 @@ pub async fn run(
     })?;
     let settings = Settings {
         windows: config.window,
+        streams: config.streams.clone().into(),
         ..Settings::default()
     };
     // It waits in the queue too, before anything else can.
