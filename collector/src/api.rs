@@ -6,6 +6,7 @@
 //! | `GET /api/v1/advisories` | what people are told | [`advisory`] |
 //! | `GET /api/v1/alarms` | what nodes raised | [`alarm`] |
 //! | `GET /api/v1/series` | names of series, or a part of one | [`series`] |
+//! | `GET /api/v1/corrections` | windows told otherwise, with what they said before | [`correction`] |
 //! | `GET /api/v1/ledger` | where every sample went | [`ledger`] |
 //! | `GET /api/v1/gateways` | who delivers | [`gateway`] |
 //! | `GET /api/v1/latency` | from a window's end to its published features | [`health`] |
@@ -18,6 +19,7 @@
 pub mod advisory;
 pub mod alarm;
 pub mod asset;
+pub mod correction;
 mod error;
 pub mod gateway;
 mod guard;
@@ -95,6 +97,7 @@ impl Api {
             .route("/api/v1/advisories", get(advisory::list))
             .route("/api/v1/alarms", get(alarm::list))
             .route("/api/v1/series", get(series::read))
+            .route("/api/v1/corrections", get(correction::list))
             .route("/api/v1/ledger", get(ledger::read))
             .route("/api/v1/gateways", get(gateway::list))
             .route("/api/v1/latency", get(health::latency))

@@ -3,8 +3,11 @@
 //! ```text
 //! commit -> block -> frame -> known before? -> clock fix, channel table -> ledger
 //!                                                     |
-//!                    advisory <- detection <- features <- window <- samples in event time
+//!                    advisory <- detection <- features <- window <- samples in event time -> streams
 //! ```
+//!
+//! The windows of fast channels are analysed and detected on; the readings of slow ones are added up in
+//! every stream that looks at them.
 //!
 //! [`Pipeline::apply`] takes the journal's commits in order and returns what follows from them; the
 //! commit's time is its only clock. It runs the same live, after a restart from a checkpoint, and in
@@ -22,6 +25,8 @@
 //! | boots of all nodes | [`BOOTS_MAX`] | the one heard of longest ago is forgotten |
 //! | nodes | [`NODES_MAX`] | what comes from a further one becomes a dead letter |
 //! | fleet files | [`FLEETS_MAX`] | the oldest is forgotten |
+//! | names of streams | [`NAMES_MAX`] | the one that ended first is forgotten |
+//! | dead letters of late samples and wrong clocks | [`LETTERS_PER_HOUR`] of each node and reason | counted |
 
 mod counters;
 mod firing;
@@ -31,13 +36,16 @@ mod reports;
 mod runner;
 #[cfg(test)]
 pub(crate) mod script;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod waiting;
 
 pub use counters::Counters;
 pub use overdue::OVERDUE_NS;
+pub use placement::LETTERS_PER_HOUR;
 pub use runner::{RunError, Runner};
+pub use streams::NAMES_MAX;
 
 use crate::advisory::{Advisories, AdvisoryChange};
 use crate::alarm::AlarmRow;
@@ -49,16 +57,18 @@ use crate::history::History;
 use crate::ingest::dedup::{BOOTS_MAX as BOOTS_OF_NODE_MAX, FrameSets, FrameVerdict, NODES_MAX};
 use crate::journal::{Commit, Entry, Position};
 use crate::ledger::{AccountKey, Ledger, LedgerRow, Unnamed};
-use crate::settings::{Schedule, Settings};
+use crate::settings::{Definition, Schedule, Settings};
 use crate::state::{FeatureRow, FleetRow, SeriesKey};
 use crate::watermark::Watermark;
 use crate::window::Windows;
 use firing::Watch;
-use placement::Missing;
+use placement::{Missing, Quotas};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use streams::{Slow, Streams};
 use trunnion_common::block::{BODY_MAX, Block, Body, Lane, Readings};
+use trunnion_common::feature::FeatureKind;
 use trunnion_common::frame::{ChannelDescriptor, Class, FRAME_MAX, Header, Payload, RawFrame};
 use trunnion_common::id::{BootId, ChannelId, Epoch, GatewayId, NodeId};
 use trunnion_common::reject::RejectReason;
@@ -115,6 +125,10 @@ pub struct Pipeline {
     fleets: BTreeMap<EventTime, Fleet>,
     analyzer: Analyzer,
     outputs: Vec<Output>,
+    /// The streams of the state's settings.
+    definitions: Vec<Definition>,
+    /// Nodes of which something has come in this commit.
+    touched: BTreeSet<NodeId>,
 }
 
 impl fmt::Debug for Pipeline {
@@ -136,6 +150,8 @@ pub struct PipelineState {
     waiting: Waiting,
     ledger: Ledger,
     channels: BTreeMap<ChannelKey, Channel>,
+    streams: Streams,
+    quotas: Quotas,
     detectors: BTreeMap<SeriesKey, Watch>,
     histories: BTreeMap<SeriesKey, History>,
     advisories: BTreeMap<(String, String), Advisories>,
@@ -163,7 +179,11 @@ struct Boot {
 /// A channel's samples in event time, live and history alike.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 struct Channel {
+    /// Of a fast channel.
     windows: Windows,
+    /// What was told of windows that may be corrected, by their start.
+    told: BTreeMap<EventTime, Vec<(FeatureKind, f32)>>,
+    slow: Slow,
     watermark: Watermark,
 }
 
@@ -180,17 +200,24 @@ impl Pipeline {
     }
 
     /// A pipeline that goes on from a checkpoint.
-    pub fn resume(state: PipelineState) -> Self {
+    pub fn resume(mut state: PipelineState) -> Self {
         let read = |text: &String| Fleet::parse(text, FLEET_FILE).ok();
         let fleets = state
             .fleets
             .iter()
             .filter_map(|(at, text)| Some((*at, read(text)?)));
+        let fleets = fleets.collect();
+        let definitions = state.settings.streams();
+        if state.channels.is_empty() {
+            state.streams.define(&definitions, None);
+        }
         Self {
-            fleets: fleets.collect(),
+            fleets,
             state,
             analyzer: Analyzer::new(),
             outputs: Vec::new(),
+            definitions,
+            touched: BTreeSet::new(),
         }
     }
 
@@ -463,6 +490,11 @@ impl Pipeline {
             .settings
             .change(settings.clone(), effective, now, begun)
         {
+            self.definitions = self.state.settings.streams();
+            // Before the first sample nothing is cut, and everything may be.
+            self.state
+                .streams
+                .define(&self.definitions, begun.then_some(from.0));
             self.outputs.push(Output::Settings { settings, from });
         }
     }
