@@ -13,3 +13,4 @@ pub mod mosquitto;
 pub mod scenario;
 pub mod sender;
 pub mod usage;
+pub mod windows;

@@ -2,7 +2,8 @@
 //!
 //! Outages come in bouts, and everything catches up between them. A bout of partitions plays each way in
 //! which lines fail; a bout of broker kills strikes while data flows, while gateway and collector
-//! connect, and while the backlog drains. What is proven at the end is told by the three witnesses of
+//! connect, and while the backlog drains. A thin line is bad all the time, and must still carry what is
+//! produced. What is proven at the end is told by the three witnesses of
 //! [`crate::load`].
 
 use crate::load::{Load, Size, Verdict, wait};
@@ -33,6 +34,8 @@ pub struct Report {
     pub outages: BTreeMap<&'static str, u32>,
     /// Connections that the agent made, as it counts them.
     pub connections: u64,
+    /// Segments that the line lost and that were sent again.
+    pub segments_lost: u64,
     /// Length of the run, seconds.
     pub seconds: f64,
     /// What became of the samples.
@@ -223,6 +226,49 @@ pub fn broker_kills(dir: &Path, options: &Options, mut progress: impl FnMut(&str
             ));
         }
     }
+    close(load, report)
+}
+
+/// A line that is long, lossy and thin: half a second each way, a fifth of the segments lost, 64 kbit/s.
+pub const THIN: Conditions = Conditions {
+    passage: Passage::Open,
+    delay: Duration::from_millis(500),
+    bytes_per_second: Some(8_000),
+    loss_percent: 20,
+};
+
+/// What is produced at a thin line: half of what it can carry.
+const THIN_LOAD: Size = Size {
+    nodes: 2,
+    rate_hz: 1_000.0,
+};
+
+/// From one look at a thin line to the next.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// A thin line between agent and door for so many minutes. The first connection over it is made anew, and
+/// at every look everything produced until then has to come through.
+pub fn thin_line(dir: &Path, seed: u64, minutes: u32, mut progress: impl FnMut(&str)) -> Result<Report> {
+    progress(&format!("{minutes} minutes of a thin line, seed {seed}"));
+    let proxy = Proxy::start()?;
+    let load = Load::start_through(dir, seed, THIN_LOAD, Broker::Embedded, &proxy)?;
+    proxy.set(THIN);
+    proxy.cut();
+    let mut report = Report {
+        seed,
+        ..Report::default()
+    };
+    for minute in 1..=minutes {
+        wait(LOOK);
+        load.await_caught_up()?;
+        *report.outages.entry("thin_minute").or_default() += 1;
+        progress(&format!(
+            "{minute} of {minutes} minutes, {} segments lost, caught up after {:.0} s",
+            proxy.lost(),
+            load.seconds()
+        ));
+    }
+    report.segments_lost = proxy.lost();
     close(load, report)
 }
 

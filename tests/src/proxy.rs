@@ -1,8 +1,10 @@
 //! The line between a gateway and its collector, with everything that happens to lines.
 //!
-//! A TCP proxy on loopback: it cuts, stalls, swallows, delays and narrows what passes, and never
-//! invents, changes or reorders a byte of a connection that goes on.
+//! A TCP proxy on loopback: it cuts, stalls, swallows, delays, narrows and loses what passes, and never
+//! invents, changes or reorders a byte of a connection that goes on: what a line loses is sent again,
+//! and all that follows waits for it, as TCP has it.
 
+use crate::sim_machine::Chance;
 use anyhow::{Context, Result};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -17,6 +19,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 /// Bytes read at once.
 const CHUNK: usize = 16 << 10;
+
+/// What a line loses at once: the payload of an Ethernet frame.
+const SEGMENT: usize = 1_460;
 
 /// Chunks on their way in one direction: what a long line holds. Beyond, the sender waits.
 const CHUNKS_MAX: usize = 64;
@@ -47,6 +52,19 @@ pub struct Conditions {
     pub delay: Duration,
     /// Bytes per second in each direction of each connection, if the line is thin.
     pub bytes_per_second: Option<u64>,
+    /// Of a hundred segments that many are lost, and a round trip later sent again; below 100.
+    pub loss_percent: u8,
+}
+
+impl Conditions {
+    /// How much later than the others a segment arrives, for all the times that it is lost.
+    fn resending(&self, chance: &mut Chance) -> Duration {
+        let mut losses = 0;
+        while chance.next() % 100 < u64::from(self.loss_percent.min(99)) {
+            losses += 1;
+        }
+        2 * self.delay * losses
+    }
 }
 
 /// The line as its connections see it.
@@ -63,8 +81,14 @@ pub struct Proxy {
     port: u16,
     line: watch::Sender<Line>,
     target: watch::Sender<Option<u16>>,
-    accepted: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    accepted: AtomicU64,
+    lost: AtomicU64,
 }
 
 impl Proxy {
@@ -76,8 +100,8 @@ impl Proxy {
         let port = listener.local_addr()?.port();
         let (line, follow) = watch::channel(Line::default());
         let (target, aim) = watch::channel(None);
-        let accepted = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&accepted);
+        let counts: Arc<Counts> = Arc::default();
+        let count = Arc::clone(&counts);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -92,7 +116,7 @@ impl Proxy {
             port,
             line,
             target,
-            accepted,
+            counts,
             thread: Some(thread),
         })
     }
@@ -109,7 +133,12 @@ impl Proxy {
 
     /// Connections accepted so far, those that were closed at once included.
     pub fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::Relaxed)
+        self.counts.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Segments lost so far, each once however often it was.
+    pub fn lost(&self) -> u64 {
+        self.counts.lost.load(Ordering::Relaxed)
     }
 
     /// From now on the line is like this; connections stay.
@@ -143,7 +172,7 @@ async fn accept(
     listener: &TcpListener,
     line: &watch::Receiver<Line>,
     target: &watch::Receiver<Option<u16>>,
-    accepted: &AtomicU64,
+    counts: &Arc<Counts>,
 ) {
     let mut gone = line.clone();
     loop {
@@ -155,18 +184,24 @@ async fn accept(
             sleep(Duration::from_millis(10)).await;
             continue;
         };
-        accepted.fetch_add(1, Ordering::Relaxed);
+        let number = counts.accepted.fetch_add(1, Ordering::Relaxed);
         let port = *target.borrow();
         if let Some(port) = port
             && line.borrow().now.passage != Passage::Refusing
         {
-            tokio::spawn(carry(client, port, line.clone()));
+            tokio::spawn(carry(client, port, line.clone(), number, Arc::clone(counts)));
         }
     }
 }
 
 /// One connection, until either side or the line ends it.
-async fn carry(client: TcpStream, port: u16, line: watch::Receiver<Line>) {
+async fn carry(
+    client: TcpStream,
+    port: u16,
+    line: watch::Receiver<Line>,
+    connection: u64,
+    counts: Arc<Counts>,
+) {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let Ok(server) = TcpStream::connect(address).await else {
         return;
@@ -179,16 +214,23 @@ async fn carry(client: TcpStream, port: u16, line: watch::Receiver<Line>) {
     let (from_server, to_server) = server.into_split();
     let mut cut = line.clone();
     let half = Half::default();
+    let (chance_up, chance_down) = (Chance::new(2 * connection), Chance::new(2 * connection + 1));
     let up = async {
         let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
         let writing = write_up(to_server, chunks, line.clone(), &half);
-        tokio::join!(read(from_client, sender, line.clone()), writing);
+        tokio::join!(
+            read(from_client, sender, line.clone(), chance_up, &counts),
+            writing
+        );
         half.gateway_left.notify_one();
     };
     let down = async {
         let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
         let writing = write_down(to_client, chunks, line.clone(), &half);
-        tokio::join!(read(from_server, sender, line.clone()), writing);
+        tokio::join!(
+            read(from_server, sender, line.clone(), chance_down, &counts),
+            writing
+        );
     };
     let over = async { cut.wait_for(|line| line.cuts != number).await.map(drop) };
     tokio::select! {
@@ -209,14 +251,27 @@ struct Half {
 /// Bytes and when they are due.
 type Chunk = (Instant, Vec<u8>);
 
-async fn read(mut from: OwnedReadHalf, sender: mpsc::Sender<Chunk>, line: watch::Receiver<Line>) {
+async fn read(
+    mut from: OwnedReadHalf,
+    sender: mpsc::Sender<Chunk>,
+    line: watch::Receiver<Line>,
+    mut chance: Chance,
+    counts: &Counts,
+) {
     let mut buffer = vec![0; CHUNK];
     loop {
-        let count = match from.read(&mut buffer).await {
+        let is_lossy = line.borrow().now.loss_percent > 0;
+        let room = if is_lossy { SEGMENT } else { CHUNK };
+        let count = match from.read(&mut buffer[..room]).await {
             Ok(0) | Err(_) => return,
             Ok(count) => count,
         };
-        let due = Instant::now() + line.borrow().now.delay;
+        let now = line.borrow().now;
+        let resending = now.resending(&mut chance);
+        counts
+            .lost
+            .fetch_add(u64::from(resending > Duration::ZERO), Ordering::Relaxed);
+        let due = Instant::now() + now.delay + resending;
         if sender.send((due, buffer[..count].to_vec())).await.is_err() {
             return;
         }
@@ -345,6 +400,41 @@ mod tests {
         let mut got = [0; 4];
         far.read_exact(&mut got).unwrap();
         assert_eq!(&got, b"late");
+    }
+
+    #[test]
+    fn a_lossy_line_holds_bytes_up_and_carries_every_one_in_order() {
+        let proxy = Proxy::start().unwrap();
+        let (mut near, mut far) = connected(&proxy);
+        proxy.set(Conditions {
+            delay: Duration::from_millis(1),
+            loss_percent: 50,
+            ..Conditions::default()
+        });
+        // The read that was under way when the line changed still takes a whole chunk.
+        check_passes(&mut near, &mut far, b"begin");
+        let sent: Vec<u8> = (0..64 * SEGMENT).map(|at| (at / SEGMENT) as u8).collect();
+        check_passes(&mut near, &mut far, &sent);
+        assert!(proxy.lost() > 10, "{} segments were lost", proxy.lost());
+    }
+
+    #[test]
+    fn a_segment_is_late_by_a_round_trip_for_each_time_that_it_is_lost() {
+        let conditions = Conditions {
+            delay: Duration::from_millis(500),
+            loss_percent: 20,
+            ..Conditions::default()
+        };
+        let mut chance = Chance::new(1);
+        let late: Vec<Duration> = (0..10_000).map(|_| conditions.resending(&mut chance)).collect();
+        let times = |n: u32| {
+            late.iter()
+                .filter(|late| **late == n * Duration::from_secs(1))
+                .count()
+        };
+        assert!((7_800..8_200).contains(&times(0)), "{} were not lost", times(0));
+        assert!((1_500..1_700).contains(&times(1)), "{} were lost once", times(1));
+        assert!((250..390).contains(&times(2)), "{} were lost twice", times(2));
     }
 
     #[test]

@@ -68,6 +68,10 @@ const REST: Duration = Duration::from_secs(180);
 /// From one look at whether it has to the next.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Looks in a row at which it must have: by the second one every agent has reported what it holds once
+/// more, and by the third that report has come through.
+const RESTED: u32 = 3;
+
 /// From one checkpoint of the pipeline to the next.
 const CHECKPOINT: Duration = Duration::from_secs(5);
 
@@ -297,12 +301,19 @@ impl<'m> World<'m> {
         self.calm()?;
         self.run_until(TROUBLE + AFTERMATH)?;
         let mut look = TROUBLE + AFTERMATH;
-        // Twice in a row, since what a holding says may be on its way.
         let mut rested = 0;
-        while rested < 2 {
+        let mut before = self.spooled();
+        while rested < RESTED {
             look += LOOK;
             self.run_until(look)?;
-            rested = if self.is_at_rest() { rested + 1 } else { 0 };
+            let spooled = self.spooled();
+            let is_moving = spooled.is_disjoint(&before);
+            rested = if is_moving && self.is_at_rest() {
+                rested + 1
+            } else {
+                0
+            };
+            before = spooled;
             if look > TROUBLE + AFTERMATH + REST {
                 let state = self.unrest();
                 self.violations

@@ -35,7 +35,8 @@ pub(crate) enum Verb {
     /// SIGKILL collector and agent in turns under load, then prove that no sample was lost or doubled.
     Kills(Kills),
     /// Partition the line between agent and collector, and SIGKILL a mosquitto between them, again and
-    /// again under load, then prove that no sample was lost or doubled.
+    /// again under load; then half an hour of a line that is long, lossy and thin. Prove each time that no
+    /// sample was lost or doubled.
     Outages(Outages),
     /// Measure an area on a release build; ends with a table of figures beside their goals.
     Bench(Bench),
@@ -85,6 +86,9 @@ pub(crate) struct Outages {
     /// How many kills of the broker; needs mosquitto.
     #[arg(long, default_value_t = 100)]
     pub(crate) broker_kills: u32,
+    /// How many minutes of a thin line: 500 ms each way, 20 % of the segments lost, 64 kbit/s.
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub(crate) thin_minutes: u32,
     /// Dice of a former run, for the same kinds and delays again.
     #[arg(long)]
     pub(crate) seed: Option<u64>,

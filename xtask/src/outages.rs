@@ -1,4 +1,4 @@
-//! Partitions and broker kills under load, as often as one likes.
+//! Partitions, broker kills and a thin line under load, as often and long as one likes.
 
 use crate::bench::{commit, write};
 use crate::flags::Outages;
@@ -9,7 +9,7 @@ use std::path::Path;
 use trunnion_tests::bench::figure::{Figure, Report};
 use trunnion_tests::bench::mosquitto;
 use trunnion_tests::load::Verdict;
-use trunnion_tests::outages::{self, Options, broker_kills, partitions};
+use trunnion_tests::outages::{self, Options, broker_kills, partitions, thin_line};
 use trunnion_tests::workspace::cargo;
 
 /// Lets lines and brokers fail, and says what it cost.
@@ -38,6 +38,15 @@ pub(crate) fn run(flags: &Outages) -> Result<()> {
             ["broker_kills_lost", "broker_kills_double_counted"],
             &verdict,
         ));
+    }
+    if flags.thin_minutes > 0 {
+        let minutes = flags.thin_minutes;
+        let options = Options { count: minutes, seed };
+        let verdict = play(options, |dir, options| {
+            thin_line(dir, options.seed, options.count, step)
+        })?;
+        figures.push(Figure::at_least("thin_line", 30.0, "min").measured(f64::from(minutes)));
+        figures.extend(costs(["thin_line_lost", "thin_line_double_counted"], &verdict));
     }
     let report = Report::new(commit(), figures);
     print!("\n{}", report.table());

@@ -41,6 +41,7 @@ use super::shape::{Kind, Shape};
 use crate::watermark::Outlook;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use trunnion_common::time::EventTime;
 
@@ -187,10 +188,13 @@ pub struct Stream<K> {
     /// Before the watermark reaches this, there is nothing to tell or to forget.
     next: i64,
     given_up: u64,
-    /// Where the slot of a key is. Never walked, so that its order means nothing.
     #[serde(skip)]
-    index: HashMap<K, u32, BuildHasherDefault<Mix>>,
+    index: Index<K>,
 }
+
+/// Where the slot of a key is. Never walked, and not told, so that its order means nothing.
+#[derive(Clone)]
+struct Index<K>(HashMap<K, u32, BuildHasherDefault<Mix>>);
 
 /// From when on event time is cut how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -263,36 +267,50 @@ impl<K: Clone + Ord + Hash> Stream<K> {
             slots: Vec::new(),
             next: i64::MAX,
             given_up: 0,
-            index: HashMap::default(),
+            index: Index::default(),
         }
     }
 
     /// Other rules are to hold: another shape from `from` on, which must be past all readings placed, and
-    /// the rest at once. Windows that reach beyond end there, sessions too; what comes last wins.
+    /// the rest at once. Windows that reach beyond end there, sessions too; what comes last wins. (A session
+    /// that a change has cut short stays so if the change is taken back before it holds.)
     pub fn change(&mut self, rules: Rules, from: EventTime) {
         self.lateness_ns = rules.lateness_ns.max(0);
         self.emit = rules.emit;
         self.quantiles = rules.quantiles;
         self.eras.retain(|era| era.from == i64::MIN || era.from < from.0);
-        if self.eras.last().is_some_and(|era| era.shape == rules.shape) {
-            return;
+        if self.eras.last().is_none_or(|era| era.shape != rules.shape) {
+            self.eras.push(Era {
+                from: from.0,
+                shape: rules.shape,
+            });
         }
-        self.eras.push(Era {
-            from: from.0,
-            shape: rules.shape,
-        });
         if self.eras.len() > ERAS_MAX {
             self.eras.remove(0);
             self.eras[0].from = i64::MIN;
         }
         for slot in &mut self.slots {
             for window in &mut slot.windows {
-                if window.start < from.0 && window.end > from.0 {
-                    window.end = from.0;
-                    slot.next = slot.next.min(from.0);
-                }
+                window.end = Cut::at(&self.eras, window.start).end_of(window);
             }
-            self.next = self.next.min(slot.next);
+            // Lateness may be over, and what has changed may be told now.
+            slot.next = i64::MIN;
+        }
+        self.next = i64::MIN;
+    }
+
+    /// A stream of the same rules, former ones included, without readings: for windows that are over and are
+    /// made once more from what they held and what was missing.
+    pub fn emptied(&self) -> Self {
+        Self {
+            eras: self.eras.clone(),
+            lateness_ns: self.lateness_ns,
+            emit: self.emit,
+            quantiles: self.quantiles,
+            slots: Vec::new(),
+            next: i64::MAX,
+            given_up: 0,
+            index: Index::default(),
         }
     }
 
@@ -347,9 +365,9 @@ impl<K: Clone + Ord + Hash> Stream<K> {
     /// Tells what there is to tell of one key, by rising start, and forgets what is over.
     pub fn advance(&mut self, key: &K, marks: &impl Marks) -> Vec<Emitted<K>> {
         let mut told = Vec::new();
-        if let Some(&at) = self.index.get(key) {
-            let (lateness_ns, emit) = (self.lateness_ns, self.emit);
-            self.slots[at as usize].advance(lateness_ns, emit, marks, &mut told);
+        if let Some(&at) = self.index.0.get(key) {
+            let ending = (self.lateness_ns, self.emit, self.eras.as_slice());
+            self.slots[at as usize].advance(ending, marks, &mut told);
         }
         told
     }
@@ -364,7 +382,7 @@ impl<K: Clone + Ord + Hash> Stream<K> {
         self.next = i64::MAX;
         for slot in &mut self.slots {
             if slot.next <= watermark.0 {
-                slot.advance(self.lateness_ns, self.emit, &watermark, &mut told);
+                slot.advance((self.lateness_ns, self.emit, &self.eras), &watermark, &mut told);
             }
             self.next = self.next.min(slot.next);
         }
@@ -375,7 +393,7 @@ impl<K: Clone + Ord + Hash> Stream<K> {
 
     /// Whether a key has no window, open or kept, and nothing to be told.
     pub fn is_empty(&self, key: &K) -> bool {
-        let slot = self.index.get(key).map(|at| &self.slots[*at as usize]);
+        let slot = self.index.0.get(key).map(|at| &self.slots[*at as usize]);
         slot.is_none_or(|slot| slot.windows.is_empty() && slot.pending.is_empty())
     }
 
@@ -399,12 +417,12 @@ impl<K: Clone + Ord + Hash> Stream<K> {
         });
         slots.sum::<usize>()
             + self.slots.capacity() * size_of::<Slot<K>>()
-            + self.index.capacity() * (size_of::<(K, u32)>() + 1)
+            + self.index.0.capacity() * (size_of::<(K, u32)>() + 1)
     }
 
     /// Where the slot of a key is, which is made if there is room.
     fn slot(&mut self, key: &K) -> Option<usize> {
-        if let Some(&at) = self.index.get(key) {
+        if let Some(&at) = self.index.0.get(key) {
             return Some(at as usize);
         }
         let at = self.slots.len();
@@ -418,7 +436,7 @@ impl<K: Clone + Ord + Hash> Stream<K> {
             pending: Vec::new(),
             next: i64::MAX,
         });
-        self.index.insert(key.clone(), at as u32);
+        self.index.0.insert(key.clone(), at as u32);
         Some(at)
     }
 }
@@ -442,19 +460,18 @@ impl<K: Clone> Slot<K> {
         eras: &[Era],
         is_over: impl Fn(i64, i64) -> bool,
     ) -> Verdict {
-        let cut = Cut::at(eras, reading.time);
-        match cut.shape.kind() {
+        match Cut::at(eras, reading.time).shape.kind() {
             Kind::Tumbling { .. } => {
                 // Windows of one kind do not overlap: the one that holds it is its own, and nearly always the last.
                 let time = reading.time;
                 let found = self.windows.iter().rposition(|window| window.start <= time);
                 match found {
                     Some(at) if time < self.windows[at].end => self.add(at, reading),
-                    _ => self.take_each(reading, cut, is_over),
+                    _ => self.take_each(reading, eras, is_over),
                 }
             }
-            Kind::Hopping { .. } => self.take_each(reading, cut, is_over),
-            Kind::Session { .. } => self.take_session(reading, cut, is_over),
+            Kind::Hopping { .. } => self.take_each(reading, eras, is_over),
+            Kind::Session { .. } => self.take_session(reading, eras, is_over),
         }
     }
 
@@ -462,9 +479,10 @@ impl<K: Clone> Slot<K> {
     fn take_each(
         &mut self,
         reading: &mut Reading<'_>,
-        cut: Cut,
+        eras: &[Era],
         is_over: impl Fn(i64, i64) -> bool,
     ) -> Verdict {
+        let cut = Cut::at(eras, reading.time);
         let mut verdict = Verdict::Late;
         for (start, end) in cut.shape.windows(reading.time) {
             let begins_before = start <= cut.from;
@@ -476,7 +494,7 @@ impl<K: Clone> Slot<K> {
             } else if self.over.touches(start, start.saturating_add(1)) || is_over(start, end) {
                 Verdict::Late
             } else {
-                self.open(at, start, end, reading)
+                self.open(at, (start, end), reading, eras)
             };
             verdict = match (verdict, one) {
                 (Verdict::Late, one) => one,
@@ -495,9 +513,10 @@ impl<K: Clone> Slot<K> {
     fn take_session(
         &mut self,
         reading: &mut Reading<'_>,
-        cut: Cut,
+        eras: &[Era],
         is_over: impl Fn(i64, i64) -> bool,
     ) -> Verdict {
+        let cut = Cut::at(eras, reading.time);
         let Some((start, end)) = cut.shape.windows(reading.time).next() else {
             return Verdict::Late;
         };
@@ -511,7 +530,7 @@ impl<K: Clone> Slot<K> {
             return if self.over.touches(start, end) || is_over(start, end) {
                 Verdict::Late
             } else {
-                self.open(at, start, end, reading)
+                self.open(at, (start, end), reading, eras)
             };
         }
         let is_inside = self.windows[at].start <= start && end <= self.windows[at].end;
@@ -572,7 +591,13 @@ impl<K: Clone> Slot<K> {
     }
 
     /// A new window with a reading in it; makes room for it if there is none.
-    fn open(&mut self, at: usize, start: i64, end: i64, reading: &mut Reading<'_>) -> Verdict {
+    fn open(
+        &mut self,
+        at: usize,
+        (start, end): (i64, i64),
+        reading: &mut Reading<'_>,
+        eras: &[Era],
+    ) -> Verdict {
         let mut at = at;
         if self.windows.len() >= WINDOWS_MAX {
             let kept = self.windows.iter().position(|window| window.has_fired);
@@ -585,7 +610,7 @@ impl<K: Clone> Slot<K> {
                 self.pending.push(window.tell(&self.key, cause));
                 self.next = i64::MIN;
             }
-            self.over.note(window.start, window.end);
+            self.over.note(window.names(eras));
         }
         if self.windows.len() == self.windows.capacity() {
             // Most keys have one or two windows: room for four would be wasted on them.
@@ -597,7 +622,12 @@ impl<K: Clone> Slot<K> {
         self.add(at, reading)
     }
 
-    fn advance(&mut self, lateness_ns: i64, emit: Emit, marks: &impl Marks, told: &mut Vec<Emitted<K>>) {
+    fn advance(
+        &mut self,
+        (lateness_ns, emit, eras): (i64, Emit, &[Era]),
+        marks: &impl Marks,
+        told: &mut Vec<Emitted<K>>,
+    ) {
         told.append(&mut self.pending);
         let (key, over) = (&self.key, &mut self.over);
         let mut next = i64::MAX;
@@ -618,7 +648,7 @@ impl<K: Clone> Slot<K> {
             }
             let kept_until = window.end.saturating_add(lateness_ns);
             if marks.has_passed(kept_until) && !marks.outlook(&window.extent()).grows {
-                over.note(window.start, window.end);
+                over.note(window.names(eras));
                 return false;
             }
             next = next.min(kept_until);
@@ -648,6 +678,15 @@ impl Window {
             start: self.start,
             end: self.end,
             live: self.live && !self.has_fired,
+        }
+    }
+
+    /// The span of starts that is over with it: up to where the next one begins, so that no window which
+    /// never was is over with it.
+    fn names(&self, eras: &[Era]) -> (i64, i64) {
+        match Cut::at(eras, self.start).shape.kind() {
+            Kind::Hopping { slide_ns, .. } => (self.start, self.end.min(self.start.saturating_add(slide_ns))),
+            Kind::Tumbling { .. } | Kind::Session { .. } => (self.start, self.end),
         }
     }
 
@@ -751,6 +790,18 @@ impl Cut {
             to: eras.get(last + 1).map_or(i64::MAX, |next| next.from),
         }
     }
+
+    /// Where a window that begins in it ends.
+    fn end_of(&self, window: &Window) -> i64 {
+        let end = match self.shape.kind() {
+            Kind::Session { .. } => window.end,
+            Kind::Tumbling { .. } | Kind::Hopping { .. } => {
+                let latest = self.shape.windows(window.start).next();
+                latest.map_or(window.end, |(_, end)| end)
+            }
+        };
+        end.min(self.to)
+    }
 }
 
 impl Spans {
@@ -758,7 +809,7 @@ impl Spans {
         self.0.iter().rev().any(|span| span.0 < to && from < span.1)
     }
 
-    fn note(&mut self, mut from: i64, mut to: i64) {
+    fn note(&mut self, (mut from, mut to): (i64, i64)) {
         self.0.retain(|known| {
             let apart = known.1 < from || to < known.0;
             if !apart {
@@ -803,9 +854,21 @@ impl<K: Clone + Eq + Hash> From<Stored<K>> for Stream<K> {
             eras: stored.eras,
             next: stored.next,
             given_up: stored.given_up,
-            index: keys.zip(0..).collect(),
+            index: Index(keys.zip(0..).collect()),
             slots: stored.slots,
         }
+    }
+}
+
+impl<K> Default for Index<K> {
+    fn default() -> Self {
+        Self(HashMap::default())
+    }
+}
+
+impl<K> fmt::Debug for Index<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} keys", self.0.len())
     }
 }
 
@@ -865,5 +928,251 @@ impl Hasher for Mix {
     fn finish(&self) -> u64 {
         // The best bits are the high ones; the table takes the low ones.
         self.0.rotate_left(26)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEVER: EventTime = EventTime(i64::MIN);
+    const END: EventTime = EventTime(i64::MAX);
+
+    fn rules(kind: Kind) -> Rules {
+        Rules {
+            shape: Shape::new(kind, 0).unwrap(),
+            lateness_ns: 0,
+            emit: Emit::Close,
+            quantiles: false,
+        }
+    }
+
+    fn tumbling(size_ns: i64) -> Rules {
+        rules(Kind::Tumbling { size_ns })
+    }
+
+    fn place(stream: &mut Stream<u32>, lane: Lane, times: impl IntoIterator<Item = i64>) -> Placed {
+        stream.place(
+            &1,
+            lane,
+            &NEVER,
+            times.into_iter().map(|time| (EventTime(time), 1.0)),
+        )
+    }
+
+    /// Start, end and count of what is told.
+    fn told(emitted: &[Emitted<u32>]) -> Vec<(i64, i64, u64)> {
+        let count = |told: &Emitted<u32>| told.new.map_or(0, |new| new.count);
+        emitted
+            .iter()
+            .map(|told| (told.start.0, told.end.0, count(told)))
+            .collect()
+    }
+
+    #[test]
+    fn a_window_of_readings_is_two_cache_lines() {
+        assert!(size_of::<Window>() <= 128);
+    }
+
+    #[test]
+    fn what_is_no_number_opens_no_window_and_extends_no_session() {
+        let mut stream = Stream::new(rules(Kind::Session { gap_ns: 10 }));
+        let unusable = [f64::NAN, f64::INFINITY, -1e30].map(|value| (EventTime(8), value));
+        assert_eq!(stream.place(&1, Lane::Live, &NEVER, unusable).unusable, 3);
+        assert_eq!((stream.windows(), stream.advance_all(END).len()), (0, 0));
+        let _ = place(&mut stream, Lane::Live, [0]);
+        let _ = stream.place(&1, Lane::Live, &NEVER, unusable);
+        assert_eq!(told(&stream.advance_all(END)), [(0, 10, 1)]);
+    }
+
+    #[test]
+    fn all_keys_are_told_by_rising_key_and_start_whichever_came_first() {
+        let mut stream = Stream::new(tumbling(10));
+        for key in [3, 1, 2] {
+            let readings = [15, 5].map(|time| (EventTime(time), 1.0));
+            assert_eq!(stream.place(&key, Lane::Live, &NEVER, readings).on_time, 2);
+        }
+        let names: Vec<_> = stream
+            .advance_all(END)
+            .iter()
+            .map(|told| (told.key, told.start.0))
+            .collect();
+        assert_eq!(names, [(1, 0), (1, 10), (2, 0), (2, 10), (3, 0), (3, 10)]);
+    }
+
+    #[test]
+    fn one_window_too_many_fires_the_first_which_is_over_then() {
+        let mut stream = Stream::new(tumbling(10));
+        let windows = WINDOWS_MAX as i64 + 5;
+        assert_eq!(
+            place(&mut stream, Lane::Live, (0..windows).map(|n| 10 * n)).on_time,
+            windows as u64
+        );
+        assert_eq!((stream.windows(), stream.given_up()), (WINDOWS_MAX, 5));
+        assert_eq!(
+            place(&mut stream, Lane::Live, [49, 59]),
+            Placed {
+                on_time: 1,
+                late: 1,
+                ..Placed::default()
+            }
+        );
+        let emitted = stream.advance(&1, &END);
+        assert_eq!(emitted.len(), windows as usize, "each window is told once");
+        assert!(emitted.iter().all(|told| told.revision == 0));
+        assert_eq!(told(&emitted)[4..6], [(40, 50, 1), (50, 60, 2)]);
+    }
+
+    #[test]
+    fn where_windows_are_too_many_those_that_have_fired_go_first() {
+        let mut stream = Stream::new(Rules {
+            lateness_ns: 1_000_000,
+            ..tumbling(10)
+        });
+        let _ = place(&mut stream, Lane::Live, (0..WINDOWS_MAX as i64).map(|n| 10 * n));
+        assert_eq!(stream.advance(&1, &EventTime(20)).len(), 2);
+        let _ = place(&mut stream, Lane::History, [-10]);
+        assert_eq!((stream.windows(), stream.given_up()), (WINDOWS_MAX, 1));
+        assert_eq!(place(&mut stream, Lane::Live, [5]).late, 1);
+        assert_eq!(place(&mut stream, Lane::Live, [15]).corrects, 1);
+    }
+
+    #[test]
+    fn one_key_too_many_finds_no_room() {
+        let mut stream = Stream::new(tumbling(10));
+        for key in 0..KEYS_MAX as u32 {
+            let _ = stream.place(&key, Lane::Live, &NEVER, []);
+        }
+        let readings = || [(EventTime(1), 1.0); 3];
+        assert_eq!(stream.place(&u32::MAX, Lane::Live, &NEVER, readings()).no_room, 3);
+        assert_eq!(stream.place(&7, Lane::Live, &NEVER, readings()).on_time, 3);
+    }
+
+    #[test]
+    fn of_too_many_spans_that_are_over_the_closest_become_one_and_an_outage_stays_open() {
+        let mut stream = Stream::new(tumbling(10));
+        // Every other window, and an outage of a hundred in the middle.
+        let starts = (0..100).map(|n| 20 * n + if n < 50 { 0 } else { 1_000 });
+        for start in starts {
+            assert_eq!(place(&mut stream, Lane::History, [start]).on_time, 1);
+            assert_eq!(stream.advance(&1, &END).len(), 1);
+        }
+        assert_eq!(stream.slots[0].over.0.len(), SPANS_MAX);
+        assert_eq!(place(&mut stream, Lane::History, [0, 10]).late, 2);
+        let outage = (100..199).map(|n| 10 * n);
+        assert_eq!(place(&mut stream, Lane::History, outage).on_time, 99);
+    }
+
+    #[test]
+    fn a_change_of_shape_ends_windows_and_begins_others_there() {
+        let mut stream = Stream::new(tumbling(10));
+        let _ = place(&mut stream, Lane::Live, [5, 21]);
+        stream.change(tumbling(20), EventTime(25));
+        let _ = place(&mut stream, Lane::Live, [24, 25, 39, 40]);
+        let expected = [(0, 10, 1), (20, 25, 2), (25, 40, 2), (40, 60, 1)];
+        assert_eq!(told(&stream.clone().advance_all(END)), expected);
+        // What comes last wins, and the same shape again cuts nothing.
+        stream.change(tumbling(50), EventTime(70));
+        stream.change(tumbling(20), EventTime(65));
+        let _ = place(&mut stream, Lane::Live, [66, 79]);
+        assert_eq!(told(&stream.advance_all(END))[4..], [(60, 80, 2)]);
+    }
+
+    #[test]
+    fn a_change_that_is_taken_back_before_it_holds_leaves_the_windows_whole() {
+        let mut stream = Stream::new(tumbling(10));
+        let _ = place(&mut stream, Lane::Live, [21]);
+        stream.change(tumbling(20), EventTime(25));
+        stream.change(tumbling(10), EventTime(25));
+        let _ = place(&mut stream, Lane::Live, [26]);
+        assert_eq!(told(&stream.advance_all(END)), [(20, 30, 2)]);
+    }
+
+    #[test]
+    fn where_hopping_windows_begin_to_hold_those_that_began_before_are_one() {
+        let mut stream = Stream::new(tumbling(10));
+        let hopping = rules(Kind::Hopping {
+            size_ns: 30,
+            slide_ns: 10,
+        });
+        stream.change(hopping, EventTime(15));
+        let _ = place(&mut stream, Lane::Live, [14, 16, 25]);
+        let expected = [(10, 15, 1), (15, 40, 2), (20, 50, 1)];
+        assert_eq!(told(&stream.advance_all(END)), expected);
+    }
+
+    #[test]
+    fn a_session_ends_where_the_shape_changes() {
+        let mut stream = Stream::new(rules(Kind::Session { gap_ns: 10 }));
+        let _ = place(&mut stream, Lane::Live, [90, 98]);
+        stream.change(rules(Kind::Session { gap_ns: 5 }), EventTime(100));
+        let _ = place(&mut stream, Lane::Live, [99, 100, 104]);
+        assert_eq!(told(&stream.advance_all(END)), [(90, 100, 3), (100, 109, 2)]);
+    }
+
+    #[test]
+    fn changes_of_the_rules_are_bounded() {
+        let mut stream: Stream<u32> = Stream::new(tumbling(10));
+        for n in 1..3 * ERAS_MAX as i64 {
+            stream.change(tumbling(10 + n), EventTime(1_000 * n));
+        }
+        assert_eq!(stream.eras.len(), ERAS_MAX);
+        assert_eq!(
+            place(&mut stream, Lane::History, [-1]).on_time,
+            1,
+            "the oldest one left holds before"
+        );
+    }
+
+    #[test]
+    fn a_window_that_is_over_is_made_again_as_it_was_cut_then() {
+        let mut stream = Stream::new(tumbling(10));
+        stream.change(tumbling(20), EventTime(100));
+        let _ = place(&mut stream, Lane::Live, [95, 101]);
+        let before = stream.advance_all(END);
+        assert_eq!(place(&mut stream, Lane::Live, [96]).late, 1);
+        let mut again = stream.emptied();
+        assert_eq!(place(&mut again, Lane::Live, [95, 101, 96]).on_time, 3);
+        assert_eq!(told(&before), [(90, 100, 1), (100, 120, 1)]);
+        assert_eq!(told(&again.advance_all(END)), [(90, 100, 2), (100, 120, 1)]);
+    }
+
+    #[test]
+    fn lateness_and_quantiles_change_at_once() {
+        let mut stream = Stream::new(tumbling(10));
+        let _ = place(&mut stream, Lane::Live, [5]);
+        stream.change(
+            Rules {
+                lateness_ns: 5,
+                quantiles: true,
+                ..tumbling(10)
+            },
+            EventTime(1_000),
+        );
+        assert_eq!(stream.advance(&1, &EventTime(14)).len(), 1);
+        assert_eq!(
+            place(&mut stream, Lane::Live, [6, 15]),
+            Placed {
+                corrects: 1,
+                on_time: 1,
+                ..Placed::default()
+            }
+        );
+        let emitted = stream.advance(&1, &END);
+        let quantiles: Vec<_> = emitted.iter().map(|told| told.new.unwrap().quantiles).collect();
+        assert_eq!(
+            quantiles,
+            [None, Some([1.0; 3])],
+            "a window that was open has counted none"
+        );
+    }
+
+    #[test]
+    fn history_and_live_readings_share_a_window_and_it_says_so() {
+        let mut stream = Stream::new(tumbling(10));
+        let _ = place(&mut stream, Lane::Live, [5, 15]);
+        let _ = place(&mut stream, Lane::History, [6]);
+        let flags: Vec<_> = stream.advance_all(END).iter().map(|told| told.history).collect();
+        assert_eq!(flags, [true, false]);
     }
 }

@@ -6,13 +6,15 @@ use super::{Outcome, World, clocks};
 use crate::reference::{Destroyed, Record};
 use anyhow::Result;
 use std::collections::BTreeSet;
+use trunnion_agent::block::BlockKey;
 use trunnion_collector::journal::{Commit, Position};
 use trunnion_collector::pipeline::Pipeline;
 use trunnion_common::id::{BootId, NodeId};
 use trunnion_common::time::EventTime;
 
 impl World<'_> {
-    /// Whether everything that is to come has come.
+    /// Whether everything that is to come has come. Tombstones count as the samples they stand for: they
+    /// are reported as held until their tombstone has arrived, also those of boots that have ended.
     pub(super) fn is_at_rest(&self) -> bool {
         let rows = self.collector.rows();
         let told = |node: &SimNode<'_>| {
@@ -26,6 +28,15 @@ impl World<'_> {
                 })
         };
         self.nodes.iter().all(told) && !self.gateways.iter().any(|gateway| gateway.spool.holds_samples())
+    }
+
+    /// Every block in a spool. Nodes and agents go on saying how they are, so that there is always one on
+    /// its way, but none that stays.
+    pub(super) fn spooled(&self) -> BTreeSet<(usize, BlockKey)> {
+        let gateways = self.gateways.iter().enumerate();
+        gateways
+            .flat_map(|(number, gateway)| gateway.spool.keys().map(move |key| (number, key)))
+            .collect()
     }
 
     /// Why it is not.

@@ -179,10 +179,10 @@ impl SimGateway {
     /// For a person who looks at a world that went wrong.
     pub(super) fn describe(&self) -> String {
         format!(
-            "{} running: {}, samples in the spool: {}",
+            "{} running: {}, in the spool: {}",
             self.id(),
             self.is_running(),
-            self.spool.holds_samples()
+            self.spool.describe()
         )
     }
 

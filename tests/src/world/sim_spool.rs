@@ -42,6 +42,9 @@ pub struct SimSpool {
     pub fails_one_in: u64,
 }
 
+/// Blocks told of a spool that should be empty.
+const TOLD_MAX: usize = 4;
+
 /// What became of the request in front.
 #[derive(Debug, Default)]
 pub struct Served {
@@ -268,9 +271,25 @@ impl SimSpool {
         self.damaged.iter().chain(&self.evicted)
     }
 
-    /// Whether it holds samples that the collector does not have for all it knows.
+    /// Whether it holds samples that the collector does not have for all it knows, or a tombstone that
+    /// stands for some.
     pub fn holds_samples(&self) -> bool {
-        self.blocks.values().any(|block| !block.index.samples.is_empty())
+        let tells = |block: &Block| !block.index.samples.is_empty() || block.index.buries.is_some();
+        self.blocks.values().any(tells)
+    }
+
+    /// The blocks in it.
+    pub fn keys(&self) -> impl Iterator<Item = BlockKey> {
+        self.blocks.keys().copied()
+    }
+
+    /// What it holds, for a person who looks at a world that went wrong.
+    pub fn describe(&self) -> String {
+        let blocks = self.blocks.iter().take(TOLD_MAX);
+        let blocks: Vec<String> = blocks
+            .map(|(key, block)| format!("{key:?} {:?}", block.index))
+            .collect();
+        format!("{} blocks, among them {blocks:?}", self.blocks.len())
     }
 
     fn latency(&mut self) -> Duration {
