@@ -60,6 +60,8 @@ pub(super) struct Slow {
     rate_mhz: u32,
     /// Its own keys with a window, open or kept, in some stream.
     keys: BTreeSet<StreamKey>,
+    /// Whether history is in any of them.
+    backfilled: bool,
 }
 
 impl Slow {
@@ -232,6 +234,7 @@ impl Pipeline {
                 (Key::Channel, _) => {
                     let channel = state.channels.entry(readings.key).or_default();
                     channel.slow.keys.insert(own.clone());
+                    channel.slow.backfilled |= readings.backfill;
                     let sources = [Source::new(&channel.watermark, now, settings.idle_ns)];
                     let marks = Together::new(sources[0].mark.live(), &sources, patience);
                     windows.stream.place(&own, lane, &marks, values)
@@ -279,10 +282,18 @@ impl Pipeline {
             self.state.now,
             self.state.settings.at(self.state.now).windows.idle_ns,
         );
-        let due = self.state.channels.iter().filter(|(key, channel)| {
-            let idle = || [false, true].map(|lane| channel.watermark.is_idle(lane, now, idle_ns));
-            !channel.slow.is_empty() && (touched.contains(&key.0) || idle().contains(&true))
-        });
+        let updates = (self.state.streams.by_name.values()).any(|windows| windows.emit == Emit::Update);
+        let due = self
+            .state
+            .channels
+            .iter()
+            .filter(|(key, Channel { slow, watermark, .. })| {
+                let is_idle = |lane| watermark.is_idle(lane, now, idle_ns);
+                !slow.is_empty()
+                    && (updates && touched.contains(&key.0)
+                        || is_idle(false)
+                        || slow.backfilled && is_idle(true))
+            });
         let keys: Vec<ChannelKey> = due.map(|(key, _)| *key).collect();
         for key in keys {
             self.advance_channel(key, |_| true);
@@ -315,6 +326,7 @@ impl Pipeline {
             }
             !is_empty
         });
+        channel.slow.backfilled &= !channel.slow.keys.is_empty();
         let rate_mhz = channel.slow.rate_mhz;
         for (name, emitted) in told {
             self.publish_slow(&name, rate_mhz, emitted);
