@@ -803,6 +803,12 @@ impl Gateway {
     }
 
     fn handle_reject(&mut self, reject: Reject, now: Now) {
+        Metrics::reason(&self.metrics.payloads_refused, reject.reason).inc();
+        if reject.reason.is_kept() {
+            // Journaled and acknowledged: it may go, and sending it again would help nobody.
+            tracing::warn!(reason = %reject.reason, "the collector keeps a block that it cannot read: upgrade it, then have its dead letters replayed");
+            return;
+        }
         match self.publisher.handle_reject(reject.crc) {
             Some(key) => {
                 tracing::error!(epoch = %key.epoch, sequence = key.sequence, reason = %reject.reason, "the collector refused a block, which is lost");

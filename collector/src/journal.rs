@@ -28,6 +28,7 @@ use disk::HostDisk;
 #[cfg(test)]
 pub(crate) use disk::faults;
 
+use crate::dead_letter::Letter;
 use crate::ingest::dedup::SequenceSets;
 use recovery::State;
 use segment::{Group, Seal};
@@ -430,6 +431,8 @@ pub enum Entry {
         /// What it said.
         result: CommandResult,
     },
+    /// A person had a dead letter replayed, here in full.
+    Replayed(Box<Letter>),
     /// A second passed without traffic.
     Tick,
     /// What the pipeline works by ([`crate::settings`]); in force from `effective`, or later where that
@@ -755,6 +758,32 @@ mod tests {
             }
             assert!(written == fs::read(&path).unwrap(), "{} differs", path.display());
         }
+    }
+
+    /// What version 1 has come to say later.
+    #[test]
+    fn kind_10_is_written_as_it_was_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open_on(&FaultyDisk::default(), dir.path(), 1).unwrap();
+        let entry = Entry::Replayed(Box::new(Letter {
+            id: "0-1-4096-3".parse().unwrap(),
+            gateway: gateway(),
+            backfill: true,
+            arrival: NOW.plus_nanos(-5),
+            fix: 2,
+            form: crate::dead_letter::Form::Frame,
+            payload: b"frame".as_slice().into(),
+        }));
+        journal.append(&entry);
+        let end = journal.commit(NOW).unwrap();
+        assert_eq!(read(dir.path(), end), [[entry]]);
+        let written = fs::read(reader::segment_path(&journal.directory, 1)).unwrap();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/journal-1-kind-10.seg");
+        if !path.exists() {
+            fs::write(&path, &written).unwrap();
+            panic!("{} was missing and is written now; look at it", path.display());
+        }
+        assert!(written == fs::read(&path).unwrap(), "{} differs", path.display());
     }
 
     #[test]

@@ -16,8 +16,12 @@ use time::OffsetDateTime;
 use tokio::signal::unix::{SignalKind, signal};
 use trunnion_collector::command::request::Request;
 use trunnion_collector::config::{self, Config, Problem};
+use trunnion_collector::dead_letter::tool::{self, Letters};
+use trunnion_collector::dead_letter::{Form, LetterId};
+use trunnion_collector::state::LetterQuery;
 use trunnion_collector::{door, init, pki};
 use trunnion_common::id::Name;
+use trunnion_common::time::EventTime;
 
 /// `EX_USAGE` of sysexits.h: what a supervisor must not answer with a restart.
 const BAD_CONFIGURATION: u8 = 64;
@@ -58,9 +62,62 @@ enum Verb {
     /// what became of it.
     #[command(subcommand)]
     Command(Order),
+    /// See what could not be used, and have it replayed once its cause is mended.
+    #[command(subcommand)]
+    DeadLetter(DeadLetter),
     /// See to the collector's access to a broker of the plant's own.
     #[command(subcommand)]
     Broker(Broker),
+}
+
+#[derive(Subcommand)]
+enum DeadLetter {
+    /// List dead letters, newest first, with what became of those that were replayed.
+    List {
+        #[command(flatten)]
+        which: Which,
+        /// One JSON object a line instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one: where it came from, why it was refused, what it holds as far as it decodes, its bytes.
+    Show {
+        /// Its id, as `list` shows it.
+        id: LetterId,
+        /// The payload alone, as it came, on standard output.
+        #[arg(long)]
+        raw: bool,
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Have letters replayed by the running collector; `list` shows what became of them.
+    Replay {
+        /// Their ids, as `list` shows them; without any, those that the options choose.
+        ids: Vec<LetterId>,
+        #[command(flatten)]
+        which: Which,
+    },
+}
+
+/// Dead letters by what is known of them.
+#[derive(Args)]
+struct Which {
+    /// Only those refused for this reason.
+    #[arg(long)]
+    reason: Option<String>,
+    /// Only those of this gateway, as site/gateway.
+    #[arg(long)]
+    gateway: Option<String>,
+    /// Only those refused then or later: RFC 3339, or nanoseconds since 1970.
+    #[arg(long)]
+    since: Option<String>,
+    /// At most this many, the newest.
+    #[arg(long, default_value_t = 100)]
+    limit: u32,
+    /// The configuration file.
+    #[arg(long)]
+    config: PathBuf,
 }
 
 #[derive(Subcommand)]
@@ -198,6 +255,7 @@ fn main() -> ExitCode {
         Verb::Gateway(Gateway::Revoke { name, config }) => revoke(&name, &config),
         Verb::Server(Server::Renew { config }) => renew_server(&config),
         Verb::Command(asked) => order(asked),
+        Verb::DeadLetter(asked) => dead_letter(asked),
         Verb::Broker(Broker::Renew { config }) => renew_broker_client(&config),
     };
     match outcome {
@@ -355,6 +413,105 @@ fn order(order: Order) -> Result<(), Failure> {
     let config = Config::read(&file).map_err(Failure::Configuration)?;
     let left = request.leave(&config.data_dir)?;
     fact(&json!({"event": "asked", "request": left}))
+}
+
+fn dead_letter(asked: DeadLetter) -> Result<(), Failure> {
+    let open = |file: &Path| -> Result<Letters, Failure> {
+        let config = Config::read(file).map_err(Failure::Configuration)?;
+        Ok(Letters::open(&config.data_dir)?)
+    };
+    match asked {
+        DeadLetter::List { which, json } => {
+            let rows = open(&which.config)?.list(&which.query()?)?;
+            if !json {
+                let head = ("ID", "REFUSED", "REASON", "GATEWAY", "BYTES", "REPLAYED");
+                print_letter(head.0, head.1, head.2, head.3, head.4, head.5)?;
+            }
+            for row in &rows {
+                if json {
+                    fact(&tool::to_json(row))?;
+                    continue;
+                }
+                let replayed = row.replay.as_ref().map_or("-".to_owned(), |replay| {
+                    format!("{} {}", tool::rfc3339(replay.time), replay.outcome)
+                });
+                print_letter(
+                    &row.id.to_string(),
+                    &tool::rfc3339(row.time),
+                    &row.reason,
+                    row.gateway.as_deref().unwrap_or("-"),
+                    &row.bytes.to_string(),
+                    &replayed,
+                )?;
+            }
+            if rows.len() == which.limit as usize {
+                eprintln!("there may be more: raise --limit");
+            }
+            Ok(())
+        }
+        DeadLetter::Show { id, raw, config } => {
+            let (row, payload) = open(&config)?.show(id)?;
+            let mut out = std::io::stdout().lock();
+            if raw {
+                return Ok(out.write_all(&payload)?);
+            }
+            writeln!(out, "{}", tool::to_json(&row))?;
+            for line in tool::describe(row.form, id.item, &payload) {
+                writeln!(out, "{line}")?;
+            }
+            for line in tool::hexdump(&payload) {
+                writeln!(out, "{line}")?;
+            }
+            Ok(())
+        }
+        DeadLetter::Replay { ids, which } => {
+            let letters = open(&which.config)?;
+            if ids.is_empty() && which.reason.is_none() && which.gateway.is_none() && which.since.is_none() {
+                let message = "name letters, or choose them by --reason, --gateway or --since";
+                return Err(anyhow::anyhow!(message).into());
+            }
+            let ids = if ids.is_empty() {
+                let rows = letters.list(&which.query()?)?;
+                let texts = rows.iter().filter(|row| row.form != Form::Text);
+                texts.map(|row| row.id).collect()
+            } else {
+                ids
+            };
+            if ids.len() > tool::REPLAYED_AT_ONCE {
+                let most = tool::REPLAYED_AT_ONCE;
+                return Err(anyhow::anyhow!("at most {most} at once: set --limit, or name fewer").into());
+            }
+            let requests = letters.ask(&ids)?;
+            fact(&json!({"event": "asked", "letters": ids.len(), "requests": requests}))
+        }
+    }
+}
+
+impl Which {
+    fn query(&self) -> Result<LetterQuery, Failure> {
+        let since = self.since.as_deref().map(tool::parse_since).transpose()?;
+        Ok(LetterQuery {
+            reason: self.reason.clone(),
+            gateway: self.gateway.clone(),
+            since: since.unwrap_or(EventTime(i64::MIN)),
+            limit: self.limit,
+        })
+    }
+}
+
+fn print_letter(
+    id: &str,
+    time: &str,
+    reason: &str,
+    gateway: &str,
+    bytes: &str,
+    replayed: &str,
+) -> Result<(), Failure> {
+    let mut out = std::io::stdout();
+    Ok(writeln!(
+        out,
+        "{id:<20} {time:<30} {reason:<16} {gateway:<24} {bytes:>8}  {replayed}"
+    )?)
 }
 
 fn revoke(name: &Name, file: &Path) -> Result<(), Failure> {

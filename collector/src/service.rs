@@ -3,9 +3,11 @@
 use crate::api::Api;
 use crate::api::health::Check;
 use crate::broker::{Broker, BrokerError};
-use crate::command::request;
+use crate::command::request::{self, Order};
 use crate::command::signer::Signer;
 use crate::config::{self, BrokerChoice, Config};
+use crate::dead_letter::LetterId;
+use crate::dead_letter::tool::Letters;
 use crate::door::{Door, DoorError, Reload};
 use crate::fleet::Fleet;
 use crate::ingest::{BlockSource, Ingest, IngestCommand};
@@ -37,6 +39,9 @@ const CATCHING_UP: Duration = Duration::from_millis(100);
 
 /// How often to look for what people have asked for.
 const REQUESTS: Duration = Duration::from_millis(500);
+
+/// Bytes of replayed dead letters after which a commit has enough of them.
+const REPLAY_BYTES: usize = 4 << 20;
 
 /// Where a running collector listens: the ports that were drawn, where the configuration says 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -489,10 +494,46 @@ impl FleetFile {
 
 /// Hands on what people have asked for.
 fn take_requests(data_dir: &Path, commands: &SyncSender<IngestCommand>) {
-    for action in request::take(data_dir) {
-        tracing::info!(?action, "a person's order");
-        if let Err(error) = commands.try_send(IngestCommand::Order(Box::new(action))) {
-            tracing::error!(%error, "an order is lost; give it again");
+    for order in request::take(data_dir) {
+        tracing::info!(?order, "a person's order");
+        match order {
+            Order::Action(action) => {
+                if let Err(error) = commands.try_send(IngestCommand::Order(Box::new(action))) {
+                    tracing::error!(%error, "an order is lost; give it again");
+                }
+            }
+            Order::Replay(ids) => {
+                let (data_dir, commands) = (data_dir.to_owned(), commands.clone());
+                tokio::task::spawn_blocking(move || replay(&data_dir, &ids, &commands));
+            }
+        }
+    }
+}
+
+/// Has dead letters journaled once more, as many at once as fit into a commit.
+fn replay(data_dir: &Path, ids: &[LetterId], commands: &SyncSender<IngestCommand>) {
+    let lost = |error: &dyn Display| tracing::error!(%error, "a dead letter is not replayed; ask again");
+    let letters = match Letters::open(data_dir) {
+        Ok(letters) => letters,
+        Err(error) => return lost(&error),
+    };
+    let (mut group, mut bytes) = (Vec::new(), 0);
+    for (n, &id) in ids.iter().enumerate() {
+        match letters.letter(id) {
+            Ok(letter) => {
+                bytes += letter.payload.len();
+                group.push(letter);
+            }
+            Err(error) => lost(&error),
+        }
+        let is_full = bytes >= REPLAY_BYTES || n + 1 == ids.len();
+        if is_full && !group.is_empty() {
+            bytes = 0;
+            let command = IngestCommand::Replay(std::mem::take(&mut group));
+            // It waits for ingest, and on the way out ingest goes first.
+            if let Err(error) = commands.send(command) {
+                return lost(&error);
+            }
         }
     }
 }

@@ -367,6 +367,7 @@ impl Record {
             | Entry::Settings { .. }
             | Entry::Command { .. }
             | Entry::CommandResult { .. }
+            | Entry::Replayed(_)
             | Entry::Tick => {}
         }
     }

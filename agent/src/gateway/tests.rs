@@ -655,6 +655,37 @@ fn a_block_whose_tombstone_survived_a_crash_that_it_survived_too_is_removed() {
 }
 
 #[test]
+fn a_block_that_the_collector_keeps_and_cannot_read_is_counted_and_neither_given_up_nor_sent_again() {
+    for acknowledged_first in [true, false] {
+        let mut world = World::fresh();
+        world.waveform(0);
+        world.advance(AGE);
+        world.flush();
+        world.connect();
+        world.ack(0);
+        let unread = *world.published.iter().find(|key| key.epoch == WAVEFORMS).unwrap();
+        let crc = crc32c(&world.disk[&unread].bytes);
+        let reason = RejectReason::BodyVersion;
+        let reject = encode_message(&Reject { crc, reason });
+        let ack = unread.sequence + 1;
+        if acknowledged_first {
+            world.ack_epoch(WAVEFORMS, ack);
+        }
+        world.message(topic::Kind::Reject, reject);
+        if !acknowledged_first {
+            world.ack_epoch(WAVEFORMS, ack);
+        }
+        world.advance(AGE);
+        world.flush();
+        assert_eq!(world.buried, []);
+        let sent = world.published.iter().filter(|&&key| key == unread);
+        assert_eq!(sent.count(), 1);
+        let told = Metrics::reason(&world.metrics.payloads_refused, reason).get();
+        assert_eq!(told, 1);
+    }
+}
+
+#[test]
 fn a_block_that_the_collector_rejects_gets_a_tombstone_and_stops_nothing() {
     let mut world = World::fresh();
     world.waveform(0);

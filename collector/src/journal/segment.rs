@@ -46,6 +46,7 @@
 //! | 7 superseded | gateway, starts of its agent (postcard) |
 //! | 8 command | gateway, i64 issued, [`Command`](trunnion_common::message::Command) (postcard) |
 //! | 9 command result | gateway, i64 received, [`CommandResult`](trunnion_common::message::CommandResult) (postcard) |
+//! | 10 replayed | position, item, gateway, history or not, i64 arrival, clock fix, number of the form (postcard); the payload verbatim |
 //! | 128 commit | i64 commit time, ns UTC; u64 offset of the group's first entry; u32 number of entries |
 //! | 129 commit's echo | the same |
 //!
@@ -57,6 +58,7 @@
 //! them would take more than one block with it.
 
 use super::{Entry, Position};
+use crate::dead_letter::Letter;
 use crate::ingest::dedup::SequenceSets;
 use bytes::Bytes;
 use std::fs::File;
@@ -91,6 +93,7 @@ mod kind {
     pub(super) const SUPERSEDED: u32 = 7;
     pub(super) const COMMAND: u32 = 8;
     pub(super) const COMMAND_RESULT: u32 = 9;
+    pub(super) const REPLAYED: u32 = 10;
     pub(super) const COMMIT: u32 = 128;
     pub(super) const COMMIT_ECHO: u32 = 129;
 }
@@ -280,6 +283,7 @@ impl Group {
             Entry::Superseded { .. } => kind::SUPERSEDED,
             Entry::Command { .. } => kind::COMMAND,
             Entry::CommandResult { .. } => kind::COMMAND_RESULT,
+            Entry::Replayed(_) => kind::REPLAYED,
         };
         self.push(number, |bytes| match entry {
             Entry::Block {
@@ -311,6 +315,19 @@ impl Group {
                 received,
                 result,
             } => push_postcard(bytes, &(gateway, received, result)),
+            Entry::Replayed(letter) => {
+                let Letter {
+                    id,
+                    gateway,
+                    backfill,
+                    arrival,
+                    fix,
+                    form,
+                    payload,
+                } = &**letter;
+                push_postcard(bytes, &(id, gateway, backfill, arrival, fix, form));
+                bytes.extend_from_slice(payload);
+            }
             Entry::Tick => {}
         });
     }
@@ -509,7 +526,10 @@ fn read_group(seal: Seal, start: u64, window: &Bytes) -> Option<ReadGroup> {
             .iter()
             .filter(|(offset, _)| *offset >= commit.first)
             .count() as u64;
-        damage.entries += u64::from(commit.count).saturating_sub(own);
+        // Whoever begins in the middle of a group misses nothing.
+        if start <= commit.first {
+            damage.entries += u64::from(commit.count).saturating_sub(own);
+        }
         return Some(ReadGroup {
             time: commit.time,
             entries,
@@ -625,6 +645,20 @@ fn decode_entry(number: u32, body: Bytes) -> Option<Entry> {
                 received,
                 result,
             }
+        }
+        kind::REPLAYED => {
+            let ((id, gateway, backfill, arrival, fix, form), rest) =
+                postcard::take_from_bytes(&body).ok()?;
+            let payload = body.slice(body.len() - rest.len()..);
+            Entry::Replayed(Box::new(Letter {
+                id,
+                gateway,
+                backfill,
+                arrival,
+                fix,
+                form,
+                payload,
+            }))
         }
         kind::TICK => Entry::Tick,
         _ => return None,

@@ -58,6 +58,10 @@ pub struct Counters {
     /// Dead letters of late samples and wrong clocks whose node had too many in that hour: the journal has
     /// what is in them.
     pub letters_not_kept: u64,
+    /// Times a dead letter was replayed.
+    pub letters_replayed: u64,
+    /// Samples of theirs that came into their windows by it.
+    pub samples_replayed: u64,
     /// Dead letters by reason, those not kept included.
     pub dead_letters: BTreeMap<DeadReason, u64>,
 }
@@ -91,6 +95,8 @@ impl Counters {
             ("windows_given_up", self.windows_given_up),
             ("windows_updated", self.windows_updated),
             ("letters_not_kept", self.letters_not_kept),
+            ("letters_replayed", self.letters_replayed),
+            ("samples_replayed", self.samples_replayed),
         ];
         let plain = plain.map(|(label, count)| (label.to_owned(), count));
         let dead = self.dead_letters.iter();

@@ -3,10 +3,10 @@
 use super::streams::Readings as SlowReadings;
 use super::waiting::Origin;
 use super::{Pipeline, sample_range};
-use crate::dead_letter::DeadReason;
+use crate::dead_letter::{DeadReason, Form};
 use crate::ledger::AccountKey;
 use crate::watermark::Arrival;
-use crate::window::{Run, Signal};
+use crate::window::{Misplaced, Run, Signal};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use trunnion_common::block::Readings;
@@ -22,14 +22,14 @@ impl Pipeline {
         match self.explain_frame(origin, fix, bytes) {
             Ok(Ok(samples)) => {
                 if let Some(reason) = self.place(&samples) {
-                    self.bury_misplaced(origin, samples.account.0, reason, bytes);
+                    self.bury_misplaced(origin, samples.account.0, reason, (Form::Frame, bytes));
                 }
                 None
             }
             Ok(Err(missing)) => Some(missing),
             Err((reason, account, range)) => {
-                self.state.ledger.refuse(account, range);
-                self.bury(origin, DeadReason::Rejected(reason), bytes);
+                self.refuse(account, range);
+                self.bury(origin, DeadReason::Rejected(reason), (Form::Frame, bytes));
                 None
             }
         }
@@ -104,26 +104,31 @@ impl Pipeline {
 
     /// Places readings, each at its own time; what it says if they have to wait.
     pub(super) fn take_readings(&mut self, origin: &Origin, readings: &Readings) -> Option<Missing> {
-        let source = (readings.node, readings.boot);
-        let fix = self
-            .state
-            .boots
-            .get(&source)
-            .and_then(|boot| boot.fixes.get(&readings.fix).copied());
-        let Some(fix) = fix else {
+        let Some(all) = self.explain_readings(origin, readings) else {
             return Some(Missing::Fix);
         };
-        let mut misplaced = None;
-        for (index, (ticks, reading)) in (readings.first_sample..).zip(&readings.readings) {
-            let Some(range) = Range::one(index) else {
-                break;
-            };
-            let reason = self.place(&Samples {
+        let reasons = all.iter().filter_map(|samples| self.place(samples));
+        // One letter for all of them; each is placed.
+        let misplaced = reasons.fold(None, |first: Option<DeadReason>, reason| first.or(Some(reason)));
+        if let Some(reason) = misplaced {
+            let bytes = postcard::to_stdvec(readings).unwrap_or_default();
+            self.bury_misplaced(origin, readings.node, reason, (Form::Readings, &bytes));
+        }
+        None
+    }
+
+    /// Readings with their times; none if they wait for their clock fix.
+    pub(super) fn explain_readings(&self, origin: &Origin, readings: &Readings) -> Option<Vec<Samples>> {
+        let boot = self.state.boots.get(&(readings.node, readings.boot))?;
+        let fix = boot.fixes.get(&readings.fix)?;
+        let numbered = (readings.first_sample..).zip(&readings.readings);
+        let samples = numbered.map_while(|(index, (ticks, reading))| {
+            Some(Samples {
                 origin: origin.clone(),
                 account: (readings.node, readings.boot, readings.channel),
                 class: Class::Essential,
                 sequence: readings.sequence,
-                range,
+                range: Range::one(index)?,
                 time: fix.event_time(*ticks),
                 values: vec![reading.unwrap_or(f32::NAN)],
                 signal: Signal {
@@ -132,18 +137,17 @@ impl Pipeline {
                     band_high_hz: f64::MAX,
                     waveform: false,
                 },
-            });
-            misplaced = misplaced.or(reason);
-        }
-        if let Some(reason) = misplaced {
-            let bytes = postcard::to_stdvec(readings).unwrap_or_default();
-            self.bury_misplaced(origin, readings.node, reason, &bytes);
-        }
-        None
+            })
+        });
+        Some(samples.collect())
     }
 
     /// Samples whose time and unit are known: ledger, window, watermark. Why some have found no window, if so.
     fn place(&mut self, samples: &Samples) -> Option<DeadReason> {
+        if samples.origin.replayed {
+            self.place_again(samples);
+            return None;
+        }
         let new = self.state.ledger.store(samples.account, samples.range);
         let (node, boot, channel_id) = samples.account;
         let key = (node, channel_id);
@@ -165,13 +169,15 @@ impl Pipeline {
         let last = whole.time_after(samples.range.count().saturating_sub(1));
         if last.nanos_since(now) > settings.lead_ns {
             counters.samples_ahead += count;
+            self.put_aside(samples.account, &new);
             return Some(DeadReason::ClockAhead);
         }
         if !whole.backfill && now.nanos_since(whole.time) > settings.behind_ns {
             counters.samples_behind += count;
+            self.put_aside(samples.account, &new);
             return Some(DeadReason::ClockBehind);
         }
-        let mut late = 0;
+        let (mut late, mut elsewhere) = (0, Vec::new());
         for part in new {
             let skipped = part.first() - whole.first;
             let at = skipped as usize;
@@ -187,6 +193,9 @@ impl Pipeline {
                 let cut = |time| schedule.cut(time, true);
                 let misplaced = channel.windows.place(&run, cut, &settings, now);
                 self.state.counters.samples_ahead += misplaced.ahead;
+                if misplaced != Misplaced::default() {
+                    elsewhere.push(part);
+                }
                 misplaced.late
             } else {
                 let times = (0..part.count()).map(|n| run.time_after(n));
@@ -199,6 +208,9 @@ impl Pipeline {
                 });
                 self.state.counters.samples_unusable += taken.unusable;
                 self.state.counters.samples_no_room += taken.no_room;
+                if taken.late_always == part.count() {
+                    self.put_aside(samples.account, &[part]);
+                }
                 taken.late
             };
         }
@@ -215,12 +227,22 @@ impl Pipeline {
         };
         let channel = self.state.channels.entry(key).or_default();
         channel.watermark.observe(&arrival, &received, now);
+        for part in elsewhere {
+            self.put_misplaced_aside(samples.account, &whole, part);
+        }
         (late > 0).then_some(DeadReason::TooLate)
+    }
+
+    /// Samples that are in no window, unless they are replayed one day.
+    fn put_aside(&mut self, account: AccountKey, parts: &[Range]) {
+        for part in parts {
+            self.state.letters.put_aside(account, *part);
+        }
     }
 
     /// A frame or readings some of whose samples found no window. One node with a broken clock must not
     /// push out everybody's letters: of each reason it has [`LETTERS_PER_HOUR`], and the journal the rest.
-    fn bury_misplaced(&mut self, origin: &Origin, node: NodeId, reason: DeadReason, payload: &[u8]) {
+    fn bury_misplaced(&mut self, origin: &Origin, node: NodeId, reason: DeadReason, payload: (Form, &[u8])) {
         if self.state.quotas.take(node, reason, self.state.now) {
             return self.bury(origin, reason, payload);
         }
@@ -258,14 +280,14 @@ impl Quotas {
 
 /// Consecutive samples with everything that explains them.
 pub(super) struct Samples {
-    origin: Origin,
-    account: AccountKey,
+    pub(super) origin: Origin,
+    pub(super) account: AccountKey,
     class: Class,
     sequence: u64,
-    range: Range,
-    time: EventTime,
-    values: Vec<f32>,
-    signal: Signal,
+    pub(super) range: Range,
+    pub(super) time: EventTime,
+    pub(super) values: Vec<f32>,
+    pub(super) signal: Signal,
 }
 
 /// What samples wait for.

@@ -1,13 +1,13 @@
 //! The thread around the pipeline: follows the journal, writes outputs and checkpoints.
 
-use super::{Counters, Output, Pipeline};
+use super::{Counters, Output, Pipeline, Recall};
 use crate::advisory::AdvisoryChange;
 use crate::checkpoint;
 use crate::journal::{Commit, JournalError, Position, Reader};
 use crate::metrics::{Metrics, Reason};
 use crate::state::{Batch, State, StateError};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use trunnion_common::time::EventTime;
@@ -48,6 +48,8 @@ pub enum RunError {
 /// Follows the journal, applies its commits and writes what follows from them.
 #[derive(Debug)]
 pub struct Runner {
+    /// The journal's directory, where parts of it are read again.
+    journal: PathBuf,
     reader: Reader,
     state: State,
     pipeline: Pipeline,
@@ -81,6 +83,7 @@ impl Runner {
             .map_or(Position::default(), |progress| progress.position);
         tracing::info!(?position, ?written, "the pipeline resumes");
         Ok(Self {
+            journal: journal.to_owned(),
             reader: Reader::open(journal, position)?,
             state,
             counted: pipeline.counters().clone(),
@@ -150,7 +153,7 @@ impl Runner {
                 if commit.end > self.written {
                     news_from.get_or_insert(batch.features.len());
                 }
-                outputs += self.apply(&commit, &mut batch, &mut ledger);
+                outputs += self.apply(&commit, &mut batch, &mut ledger)?;
             }
             if commits == 0 {
                 return Ok(());
@@ -171,8 +174,11 @@ impl Runner {
         commit: &Commit,
         batch: &mut Batch,
         ledger: &mut BTreeMap<crate::ledger::AccountKey, crate::ledger::LedgerRow>,
-    ) -> usize {
-        let outputs = self.pipeline.apply(commit);
+    ) -> Result<usize, RunError> {
+        let mut outputs = self.pipeline.apply(commit);
+        while let Some(recall) = self.pipeline.recall() {
+            outputs.extend(self.read_again(recall)?);
+        }
         let count = outputs.len();
         let news = commit.end > self.written;
         if news {
@@ -193,6 +199,7 @@ impl Runner {
                     ledger.insert((row.node, row.boot, row.channel), row);
                 }
                 Output::DeadLetter(letter) => batch.dead_letters.push(letter),
+                Output::Replayed(row) => batch.replays.push(row),
                 // The tables know a later one already, while what was written before is repeated.
                 Output::Fleet(row) if news => batch.fleet = Some(row),
                 Output::Fleet(_) => {}
@@ -200,7 +207,25 @@ impl Runner {
                 Output::Settings { .. } => {}
             }
         }
-        count
+        Ok(count)
+    }
+
+    /// A part of the journal for the windows that replayed letters belong in. Nothing else is applied
+    /// meanwhile.
+    fn read_again(&mut self, recall: Recall) -> Result<Vec<Output>, RunError> {
+        tracing::info!(from = %recall.from, upto = %recall.upto, "windows of replayed letters are read again");
+        let mut reader = Reader::open(&self.journal, recall.from)?;
+        loop {
+            match reader.next_commit(recall.upto) {
+                Ok(Some(commit)) => self.pipeline.remember(&commit),
+                Ok(None) => return Ok(self.pipeline.reopen()),
+                Err(error @ JournalError::NoSuchSegment { .. }) => {
+                    tracing::error!(%error, "windows of replayed letters stay as they fired");
+                    return Ok(self.pipeline.leave_closed());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     fn write(
@@ -292,6 +317,9 @@ fn tell(output: &Output) {
         Output::DeadLetter(letter) => {
             tracing::warn!(reason = letter.reason.label(), gateway = ?letter.gateway, position = ?letter.position,
                 item = letter.item, bytes = letter.payload.len(), "a payload is kept as a dead letter");
+        }
+        Output::Replayed(row) => {
+            tracing::info!(letter = %row.letter, outcome = row.outcome.label(), "a dead letter is replayed");
         }
         Output::Ledger(row) if row.unexplained > 0 => {
             tracing::error!(node = %row.node, boot = %row.boot, channel = %row.channel,

@@ -175,6 +175,8 @@ pub(super) struct Readings<'a> {
 pub(super) struct Taken {
     /// Too late for all their windows of some stream.
     pub(super) late: u64,
+    /// Too late for the stream that is always there.
+    pub(super) late_always: u64,
     /// No numbers that can be added up.
     pub(super) unusable: u64,
     /// Of one channel more than a stream tells apart.
@@ -255,6 +257,9 @@ impl Pipeline {
                 (Key::Asset, None) => continue,
             };
             taken.late = taken.late.max(result.late);
+            if stream.name.is_empty() {
+                taken.late_always += result.late;
+            }
             taken.unusable = taken.unusable.max(result.unusable);
             taken.no_room = taken.no_room.max(result.no_room);
         }

@@ -1,4 +1,5 @@
 mod history;
+mod replayed;
 mod streams;
 
 use super::script::*;
