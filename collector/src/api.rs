@@ -30,7 +30,7 @@ pub mod ledger;
 mod listener;
 mod readers;
 pub mod series;
-mod time;
+pub(crate) mod time;
 
 pub(crate) use time::{parse as parse_time, rfc3339 as write_time};
 

@@ -39,6 +39,7 @@ mod overdue;
 mod placement;
 mod replayed;
 mod reports;
+mod restated;
 mod runner;
 #[cfg(test)]
 pub(crate) mod script;
@@ -51,6 +52,7 @@ pub use counters::Counters;
 pub use overdue::OVERDUE_NS;
 pub use placement::LETTERS_PER_HOUR;
 pub use replayed::{REPLAYED_MAX, REVISION_REPLAYED, Recall};
+pub use restated::{Restatement, look_ahead};
 pub use runner::{RunError, Runner};
 pub use streams::NAMES_MAX;
 
@@ -173,6 +175,7 @@ pub struct PipelineState {
     /// have waited too long.
     elapsed_ns: i64,
     overdue_looked: i64,
+    restated: Option<restated::Begun>,
     letters: replayed::Letters,
 }
 
@@ -289,7 +292,9 @@ impl Pipeline {
             }
             Entry::Replayed(letter) => self.handle_replayed(letter),
             Entry::Fleet { effective, text } => self.handle_fleet(position, *effective, text),
+            Entry::Settings { .. } if self.is_restating() => {}
             Entry::Settings { effective, text } => self.handle_settings(position, *effective, text),
+            Entry::Restated { id, .. } => self.handle_restated(*id),
             Entry::Lost {
                 gateway,
                 blocks,

@@ -6,11 +6,13 @@
 //! Readers ([`StateReader`]) have connections of their own and see whole batches only.
 
 mod corrections;
+mod file;
 mod letters;
 mod reader;
 mod reports;
 
 pub use corrections::{CORRECTIONS_MAX, CorrectionQuery, CorrectionRow};
+pub use file::{set_aside, settle};
 pub use letters::{DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX, DeadLetterRow, LetterQuery, Replay};
 pub use reader::{
     AssetSummary, ChannelSummary, LatencyPercentiles, Progress, SeriesName, SeriesQuery, SeriesValue, Source,
@@ -203,9 +205,33 @@ pub enum StateError {
         /// The journal that is here.
         wanted: JournalId,
     },
+    /// It could not be moved out of the way.
+    #[error("cannot set the state database {path} aside: {source}; move it by hand, and it is rebuilt")]
+    SetAside {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// A stored value does not read back.
     #[error("state database: the {0} column holds what this build never writes")]
     Corrupt(&'static str),
+}
+
+impl StateError {
+    /// Whether another database, filled from the journal, would not have it: this one is damaged, or of an
+    /// earlier version. One of a later version is left to the build that wrote it.
+    pub fn is_cured_by_rebuilding(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        match self {
+            Self::Sqlite(error) | Self::Open { source: error, .. } => {
+                matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+            }
+            Self::Schema { found } => *found < SCHEMA,
+            Self::Corrupt(_) => true,
+            Self::OtherJournal { .. } | Self::SetAside { .. } => false,
+        }
+    }
 }
 
 /// The writer: one per process.

@@ -365,6 +365,7 @@ impl Record {
             | Entry::Superseded { .. }
             | Entry::Fleet { .. }
             | Entry::Settings { .. }
+            | Entry::Restated { .. }
             | Entry::Command { .. }
             | Entry::CommandResult { .. }
             | Entry::Replayed(_)

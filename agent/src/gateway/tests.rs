@@ -1,5 +1,7 @@
 //! A gateway between a scripted node, a disk whose confirmations are given by hand, and a collector.
 
+mod introduction;
+
 use super::*;
 use crate::config::{BlockLimits, PortConfig};
 use crate::enrolment::Enrolment;
@@ -80,6 +82,8 @@ struct World {
     connection: u64,
     /// What acknowledgements say that it is.
     utc: i64,
+    /// Which journal they come from.
+    journal: JournalId,
 }
 
 impl World {
@@ -106,6 +110,7 @@ impl World {
             connects: Vec::new(),
             connection: 0,
             utc: 0,
+            journal: JOURNAL,
         };
         world.port(PortEvent::Opened);
         world
@@ -223,7 +228,7 @@ impl World {
             received,
             credit_bytes: 1 << 20,
             utc: EventTime(self.utc),
-            journal: JOURNAL,
+            journal: self.journal,
             level: AckLevel::Local,
         };
         self.message(topic::Kind::Ack, encode_message(&ack));

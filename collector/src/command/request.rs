@@ -66,7 +66,7 @@ pub enum Request {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Order {
     /// For a node.
-    Action(Action),
+    Action(Box<Action>),
     /// For the pipeline: these dead letters once more.
     Replay(Vec<LetterId>),
 }
@@ -110,10 +110,10 @@ impl Request {
     pub fn order(&self) -> Result<Order, RequestError> {
         let id = |node: &str| parse_node(node).ok_or_else(|| RequestError::Node(node.to_owned()));
         match self {
-            Self::Identify { node, seconds } => Ok(Order::Action(Action::Identify {
+            Self::Identify { node, seconds } => Ok(Order::Action(Box::new(Action::Identify {
                 node: id(node)?,
                 seconds: *seconds,
-            })),
+            }))),
             Self::Capture {
                 node,
                 channel,
@@ -122,11 +122,11 @@ impl Request {
                 if !(1..=SAMPLES_MAX).contains(samples) {
                     return Err(RequestError::Samples(*samples));
                 }
-                Ok(Order::Action(Action::Capture {
+                Ok(Order::Action(Box::new(Action::Capture {
                     node: id(node)?,
                     channel: ChannelId::new(*channel).ok_or(RequestError::Channel(*channel))?,
                     samples: *samples,
-                }))
+                })))
             }
             Self::Replay { letters } => {
                 if !(1..=LETTERS_MAX).contains(&letters.len()) {
@@ -238,17 +238,19 @@ mod tests {
         identify.leave(dir.path()).unwrap();
         capture("00000000000000a1", 1, 500).leave(dir.path()).unwrap();
         let mut taken = take(dir.path());
-        taken.sort_by_key(|order| matches!(order, Order::Action(Action::Capture { .. })));
+        taken.sort_by_key(
+            |order| matches!(order, Order::Action(action) if matches!(**action, Action::Capture { .. })),
+        );
         let node = NodeId::new(0xa1).unwrap();
         assert_eq!(
             taken,
             [
-                Order::Action(Action::Identify { node, seconds: 9 }),
-                Order::Action(Action::Capture {
+                Order::Action(Box::new(Action::Identify { node, seconds: 9 })),
+                Order::Action(Box::new(Action::Capture {
                     node,
                     channel: ChannelId::new(1).unwrap(),
                     samples: 500
-                })
+                }))
             ]
         );
         assert!(take(dir.path()).is_empty());

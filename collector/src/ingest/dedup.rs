@@ -82,7 +82,11 @@ impl SequenceSets {
             Entry::Command { .. } | Entry::CommandResult { .. } => self.commands.apply(entry),
             Entry::Superseded { gateway, starts } => self.blocks.supersede(gateway, starts),
             // What is replayed was counted when it first came.
-            Entry::Fleet { .. } | Entry::Settings { .. } | Entry::Replayed(_) | Entry::Tick => {}
+            Entry::Fleet { .. }
+            | Entry::Settings { .. }
+            | Entry::Replayed(_)
+            | Entry::Restated { .. }
+            | Entry::Tick => {}
         }
     }
 

@@ -47,6 +47,7 @@
 //! | 8 command | gateway, i64 issued, [`Command`](trunnion_common::message::Command) (postcard) |
 //! | 9 command result | gateway, i64 received, [`CommandResult`](trunnion_common::message::CommandResult) (postcard) |
 //! | 10 replayed | position, item, gateway, history or not, i64 arrival, clock fix, number of the form (postcard); the payload verbatim |
+//! | 12 restated | u64 which computation; the settings' text in UTF-8 |
 //! | 128 commit | i64 commit time, ns UTC; u64 offset of the group's first entry; u32 number of entries |
 //! | 129 commit's echo | the same |
 //!
@@ -94,6 +95,7 @@ mod kind {
     pub(super) const COMMAND: u32 = 8;
     pub(super) const COMMAND_RESULT: u32 = 9;
     pub(super) const REPLAYED: u32 = 10;
+    pub(super) const RESTATED: u32 = 12;
     pub(super) const COMMIT: u32 = 128;
     pub(super) const COMMIT_ECHO: u32 = 129;
 }
@@ -284,6 +286,7 @@ impl Group {
             Entry::Command { .. } => kind::COMMAND,
             Entry::CommandResult { .. } => kind::COMMAND_RESULT,
             Entry::Replayed(_) => kind::REPLAYED,
+            Entry::Restated { .. } => kind::RESTATED,
         };
         self.push(number, |bytes| match entry {
             Entry::Block {
@@ -327,6 +330,10 @@ impl Group {
                 } = &**letter;
                 push_postcard(bytes, &(id, gateway, backfill, arrival, fix, form));
                 bytes.extend_from_slice(payload);
+            }
+            Entry::Restated { id, text } => {
+                bytes.extend_from_slice(&id.to_le_bytes());
+                bytes.extend_from_slice(text.as_bytes());
             }
             Entry::Tick => {}
         });
@@ -659,6 +666,12 @@ fn decode_entry(number: u32, body: Bytes) -> Option<Entry> {
                 form,
                 payload,
             }))
+        }
+        kind::RESTATED => {
+            let mut fields = Fields(&body);
+            let id = fields.u64()?;
+            let text = std::str::from_utf8(fields.0).ok()?.to_owned();
+            Entry::Restated { id, text }
         }
         kind::TICK => Entry::Tick,
         _ => return None,

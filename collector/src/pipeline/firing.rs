@@ -122,6 +122,7 @@ impl Pipeline {
         );
         let mut features = Vec::new();
         let mut evaluate = |window: &mut Fired| {
+            features.clear();
             if site.is_some() {
                 window.samples.iter_mut().for_each(|sample| *sample *= gain);
             }
@@ -145,7 +146,8 @@ impl Pipeline {
                 self.look_back(&series, &window, verdict);
             }
         }
-        let old = self.remember((node, channel), &window, features);
+        let kept = self.keep_told((node, channel), &window, features);
+        let old = if old.is_empty() { kept } else { old };
         self.outputs.push(Output::Features(FeatureRow {
             series,
             start: window.start,
@@ -165,7 +167,7 @@ impl Pipeline {
     }
 
     /// Keeps what is told of a window that may be corrected; returns what was told of it before.
-    fn remember(
+    fn keep_told(
         &mut self,
         key: ChannelKey,
         window: &Fired,

@@ -326,6 +326,22 @@ impl Pipeline {
         self.fire_node(readings.node);
     }
 
+    /// Samples have come of which some are too late, or too far ahead: those are in no window.
+    pub(super) fn put_misplaced_aside(&mut self, account: AccountKey, whole: &Run<'_>, part: Range) {
+        let (schedule, now) = (&self.state.settings, self.state.now);
+        let lead_ns = schedule.at(now).windows.lead_ns;
+        let windows = self.state.channels.get(&(account.0, account.2));
+        let cut = |time| schedule.cut(time, whole.signal.waveform);
+        for (slot, run) in pieces(whole, part, cut) {
+            let has_closed = windows.is_some_and(|channel| channel.windows.has_closed(slot.start));
+            if (has_closed || run.time.nanos_since(now) > lead_ns)
+                && let Some(samples) = run.range()
+            {
+                self.state.letters.put_aside(account, samples);
+            }
+        }
+    }
+
     /// Something replayed waits for what explains it.
     pub(super) const fn note_waits(&mut self) {
         self.reopening.tally.waits = true;
@@ -360,10 +376,9 @@ impl Pipeline {
         for &part in fresh.ranges() {
             for (slot, run) in pieces(&whole, part, cut) {
                 let channel = self.state.channels.entry(key).or_default();
-                let indexes = Range::new(run.first, run.first + run.values.len() as u64);
                 let count = run.values.len() as u64;
                 if run.time.nanos_since(now) > settings.lead_ns {
-                    aside.extend(indexes);
+                    aside.extend(run.range());
                     tally.ahead += count;
                     continue;
                 }
@@ -599,7 +614,7 @@ impl Pipeline {
                 let Some(reopened) = self.reopening.filling.get_mut(&(key, slot.start)) else {
                     continue;
                 };
-                let Some(indexes) = Range::new(run.first, run.first + run.values.len() as u64) else {
+                let Some(indexes) = run.range() else {
                     continue;
                 };
                 let mut added = IndexSet::default();
@@ -653,7 +668,7 @@ impl Piece {
     }
 
     fn range(&self) -> Option<Range> {
-        Range::new(self.first, self.first + self.values.len() as u64)
+        self.run().range()
     }
 }
 

@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use trunnion_common::id::BootId;
 use trunnion_common::quantity::Unit;
+use trunnion_common::sequence::Range;
 use trunnion_common::time::EventTime;
 
 /// How windows are cut and when they fire.
@@ -210,6 +211,11 @@ impl Run<'_> {
             0 => 0,
             rate => i128::from(samples) * NANOS_MILLI / i128::from(rate),
         }
+    }
+
+    /// The indexes of the samples; none when it is empty.
+    pub fn range(&self) -> Option<Range> {
+        Range::new(self.first, self.first.saturating_add(self.values.len() as u64))
     }
 
     /// How many samples lie before `end`.

@@ -5,7 +5,7 @@
 
 use super::figure::Figure;
 use super::scenario::{self, Scenario};
-use super::{flood, inside, windows};
+use super::{flood, inside, restart, windows};
 use std::path::Path;
 use std::time::Duration;
 
@@ -40,10 +40,11 @@ impl Default for Scale {
 }
 
 /// Everything that can be measured here, in the order in which it is.
-pub const SCENARIOS: [Scenario<Scale>; 7] = [
+pub const SCENARIOS: [Scenario<Scale>; 8] = [
     windows::WINDOWS,
     inside::WAVEFORM,
     inside::COST,
+    restart::RESTART,
     flood::COLLECTOR,
     flood::SCALARS,
     flood::ADVISORY,

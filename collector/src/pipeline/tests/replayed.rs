@@ -331,3 +331,88 @@ fn where_the_journal_is_gone_windows_stay_as_they_fired_and_the_letter_says_so()
     );
     assert!(windows(&after).iter().all(|row| row.revision == 0));
 }
+
+#[test]
+fn what_came_too_late_was_in_no_window_and_lands_in_it_when_it_is_replayed() {
+    // More outages than windows are kept for, whose history comes when all of them are over.
+    const OUTAGES: usize = 10;
+    let mut node = Node::new(1);
+    let mut entries = vec![fleet(1)];
+    entries.extend(node.story(32, noise));
+    let mut missed = Vec::new();
+    for _ in 0..OUTAGES {
+        missed.extend((0..150).map(|_| node.waveform(noise)));
+        for _ in 0..75 {
+            let frame = node.waveform(noise);
+            entries.push(node.frame_block(&[frame]));
+        }
+    }
+    node.lane = Lane::Backfill;
+    let history_at = entries.len();
+    entries.extend(missed.chunks(50).rev().map(|frames| node.frame_block(frames)));
+    // The node's samples lie before the journal's clock.
+    let passed = |entries: Vec<Entry>| -> Vec<Commit> {
+        let later = |commit: Commit| Commit {
+            time: commit.time.plus_nanos(100 * SECOND),
+            ..commit
+        };
+        commits(entries).into_iter().map(later).collect()
+    };
+    let (pipeline, before) = play_all(&passed(entries.clone()), false);
+    let late = pipeline.counters().samples_late;
+    assert!(late > 0);
+
+    let letters: Vec<_> = passed(entries.clone())[history_at..]
+        .iter()
+        .zip(missed.chunks(50).rev())
+        .flat_map(|(commit, frames)| {
+            let letter = |(item, frame): (u32, &Vec<u8>)| Letter {
+                id: LetterId {
+                    position: commit.entries[0].0,
+                    item,
+                },
+                gateway: node.gateway.clone(),
+                backfill: true,
+                arrival: START,
+                fix: 0,
+                form: Form::Frame,
+                payload: frame.clone().into(),
+            };
+            (0..).zip(frames).map(letter).collect::<Vec<_>>()
+        })
+        .collect();
+    let mut all = passed(entries);
+    let last = all.last().unwrap().clone();
+    all.push(Commit {
+        time: last.time,
+        entries: letters
+            .into_iter()
+            .map(|letter| (last.end, Entry::Replayed(Box::new(letter))))
+            .collect(),
+        end: Position {
+            offset: last.end.offset + 100,
+            ..last.end
+        },
+    });
+    let (pipeline, after) = play_all(&all, false);
+    assert_eq!(
+        pipeline.counters().samples_replayed,
+        late,
+        "those in a window already change nothing"
+    );
+    assert_eq!(ledger_of(&after), ledger_of(&before));
+    let newest = |outputs: &[Output]| -> BTreeMap<EventTime, (u32, f32)> {
+        let mut rows = BTreeMap::new();
+        for row in windows(outputs) {
+            rows.insert(row.start, (row.revision, row.coverage));
+        }
+        rows
+    };
+    let cut = newest(&before).values().filter(|row| row.1 < 1.0).count();
+    assert!(cut > 2);
+    // The node's first window is not whole.
+    let rows = newest(&after);
+    assert!(rows.values().skip(1).all(|row| row.1 == 1.0), "{rows:?}");
+    let corrected = rows.values().filter(|row| row.0 > REVISION_REPLAYED);
+    assert_eq!(corrected.count(), cut - 1);
+}
