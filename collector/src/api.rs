@@ -6,6 +6,7 @@
 //! | `GET /api/v1/advisories` | what people are told | [`advisory`] |
 //! | `GET /api/v1/alarms` | what nodes raised | [`alarm`] |
 //! | `GET /api/v1/series` | names of series, or a part of one | [`series`] |
+//! | `GET /api/v1/corrections` | windows told otherwise, with what they said before | [`correction`] |
 //! | `GET /api/v1/dead-letters` | what could not be used, and what became of it | [`dead_letter`] |
 //! | `GET /api/v1/ledger` | where every sample went | [`ledger`] |
 //! | `GET /api/v1/gateways` | who delivers | [`gateway`] |
@@ -19,6 +20,7 @@
 pub mod advisory;
 pub mod alarm;
 pub mod asset;
+pub mod correction;
 pub mod dead_letter;
 mod error;
 pub mod gateway;
@@ -99,6 +101,7 @@ impl Api {
             .route("/api/v1/advisories", get(advisory::list))
             .route("/api/v1/alarms", get(alarm::list))
             .route("/api/v1/series", get(series::read))
+            .route("/api/v1/corrections", get(correction::list))
             .route("/api/v1/dead-letters", get(dead_letter::list))
             .route("/api/v1/ledger", get(ledger::read))
             .route("/api/v1/gateways", get(gateway::list))

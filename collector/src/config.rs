@@ -37,6 +37,18 @@
 //!
 //! [pipeline]
 //! shed_lag_s = 30               # further behind than that, no search for faults is made on a window
+//! # [[stream]]                  # windows of slow channels, beside the 10 s of each that are always there
+//! # name = "bearing-temperature"
+//! # quantity = "temperature"    # which channels: quantity, unit, and ids with * for any characters
+//! # asset = "fan-*"             # (asset, point, channel); all of those given have to fit
+//! # window = "hopping"          # or "tumbling" (size_ms), "session" (gap_ms)
+//! # size_ms = 600000            # a multiple of slide_ms
+//! # slide_ms = 60000
+//! # offset_ms = 0               # of the windows from the epoch
+//! # lateness_ms = 3600000       # kept so long after its end for what corrects it; default 0
+//! # key = "channel"             # or "asset": all its channels in one window; needs unit
+//! # emit = "close"              # or "update": told while it fills too
+//! # quantiles = true            # p50, p95 and p99 to 1 %; default false
 //!
 //! [journal]
 //! segment_mib = 64
@@ -48,6 +60,7 @@
 //! removes segments that nothing else holds: what is lost with them is said in [`crate::retention`].
 
 mod document;
+mod streams;
 
 pub use crate::fleet::Problem;
 
@@ -56,6 +69,7 @@ use crate::fleet::Fleet;
 use crate::journal;
 use crate::retention::Retention;
 use crate::settings::Settings;
+use crate::settings::stream::StreamSettings;
 use crate::source::credentials::Files;
 use crate::source::mqtt::MqttConfig;
 use crate::window::WindowSettings;
@@ -86,6 +100,9 @@ const KEEP_DAYS_MAX: u64 = 36_500;
 /// Longest configuration file read; a longer one is some other file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// Ten years: further behind than that no gateway's samples are.
+const BEHIND_MS_MAX: u64 = 3_650 * 86_400_000;
+
 /// What a collector runs by. Valid: made by [`Config::load`] and [`Config::parse`] only.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -111,6 +128,8 @@ pub struct Config {
     /// How far behind the journal the pipeline may be before it computes less of each window; default
     /// [`SHED_LAG`].
     pub shed_lag: Duration,
+    /// Windows over slow channels beside those that are always there; none by default.
+    pub streams: Vec<StreamSettings>,
     /// How the journal is kept; defaults are those of [`journal::Options::default`].
     pub journal: journal::Options,
     /// How long its segments are; without a word about it, for good.
@@ -177,6 +196,7 @@ impl Config {
     pub fn settings(&self) -> Settings {
         Settings {
             windows: self.window,
+            streams: self.streams.clone().into(),
             ..Settings::default()
         }
     }
@@ -377,13 +397,16 @@ fn read(
         ("scalar_size_ms", 100..3_600_001, &mut window.scalar_size_ns),
         ("trail_ms", 0..60_001, &mut window.trail_ns),
         ("idle_ms", 1_000..3_600_001, &mut window.idle_ns),
+        ("lateness_ms", 0..3_600_001, &mut window.lateness_ns),
         ("lead_ms", 1_000..3_600_001, &mut window.lead_ns),
+        ("behind_ms", 60_000..BEHIND_MS_MAX + 1, &mut window.behind_ns),
     ] {
         if let Some(ms) = number(&mut section, key, bounds, "milliseconds", problems) {
             *setting = ms as i64 * 1_000_000;
         }
     }
     section.finish(problems);
+    let streams = streams::read(&mut root, problems);
 
     let mut section = root.section("pipeline", problems);
     let shed_lag = number(&mut section, "shed_lag_s", 1..86_401, "seconds", problems);
@@ -410,6 +433,7 @@ fn read(
         http,
         window,
         shed_lag: shed_lag.map_or(SHED_LAG, Duration::from_secs),
+        streams,
         journal,
         retention: retention?,
     })

@@ -37,6 +37,14 @@ pub enum DeadReason {
     TooManyNodes,
     /// Settings that this build cannot read.
     Settings,
+    /// All windows of some of its samples were over when it came. The samples are stored and counted.
+    TooLate,
+    /// Its samples are stamped too far ahead of the journal's clock
+    /// ([`WindowSettings::lead_ns`](crate::window::WindowSettings::lead_ns)).
+    ClockAhead,
+    /// Its live samples are stamped too far behind it
+    /// ([`WindowSettings::behind_ns`](crate::window::WindowSettings::behind_ns)).
+    ClockBehind,
 }
 
 impl DeadReason {
@@ -49,6 +57,9 @@ impl DeadReason {
             Self::Fleet => "fleet",
             Self::TooManyNodes => "too_many_nodes",
             Self::Settings => "settings",
+            Self::TooLate => "too_late",
+            Self::ClockAhead => "clock_ahead",
+            Self::ClockBehind => "clock_behind",
         }
     }
 }

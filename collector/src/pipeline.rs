@@ -3,11 +3,13 @@
 //! ```text
 //! commit -> block -> frame -> known before? -> clock fix, channel table -> ledger
 //!                                                     |
-//!                    advisory <- detection <- features <- window <- samples in event time
+//!                    advisory <- detection <- features <- window <- samples in event time -> streams
 //! ```
 //!
 //! Everything follows the journal in its order, but for the features of windows: those that fire in a commit
 //! are computed on several cores at once, by channel, and go on in the order in which they fired.
+//! The windows of fast channels are analysed and detected on; the readings of slow ones are added up in
+//! every stream that looks at them.
 //!
 //! [`Pipeline::apply`] takes the journal's commits in order and returns what follows from them; the
 //! commit's time is its only clock. It runs the same live, after a restart from a checkpoint, and in
@@ -25,6 +27,8 @@
 //! | boots of all nodes | [`BOOTS_MAX`] | the one heard of longest ago is forgotten |
 //! | nodes | [`NODES_MAX`] | what comes from a further one becomes a dead letter |
 //! | fleet files | [`FLEETS_MAX`] | the oldest is forgotten |
+//! | names of streams | [`NAMES_MAX`] | the one that ended first is forgotten |
+//! | dead letters of late samples and wrong clocks | [`LETTERS_PER_HOUR`] of each node and reason | counted |
 //! | samples of dead letters, told apart per channel and boot | [`RANGES_MAX`](crate::ledger::RANGES_MAX) | the lowest can no longer be replayed |
 //! | letters known to have been replayed | [`REPLAYED_MAX`] | the oldest can be replayed again, which changes counts alone |
 //!
@@ -43,15 +47,18 @@ mod runner;
 #[cfg(test)]
 pub(crate) mod script;
 mod shedding;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod waiting;
 
 pub use counters::Counters;
 pub use overdue::OVERDUE_NS;
+pub use placement::LETTERS_PER_HOUR;
 pub use replayed::{REPLAYED_MAX, REVISION_REPLAYED, Recall};
 pub use restated::{Restatement, look_ahead};
 pub use runner::{RunError, Runner};
+pub use streams::NAMES_MAX;
 
 use crate::advisory::{Advisories, AdvisoryChange};
 use crate::alarm::AlarmRow;
@@ -63,18 +70,20 @@ use crate::history::History;
 use crate::ingest::dedup::{BOOTS_MAX as BOOTS_OF_NODE_MAX, FrameSets, FrameVerdict, NODES_MAX};
 use crate::journal::{Commit, Entry, Position};
 use crate::ledger::{AccountKey, Ledger, LedgerRow, Unnamed};
-use crate::settings::{Schedule, Settings};
+use crate::settings::{Definition, Schedule, Settings};
 use crate::state::{FeatureRow, FleetRow, SeriesKey};
 use crate::watermark::Watermark;
 use crate::window::Windows;
 use analysis::Analysis;
 use firing::{IdleWatch, Watch};
-use placement::Missing;
+use placement::{Missing, Quotas};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroUsize;
+use streams::{Slow, Streams};
 use trunnion_common::block::{BODY_MAX, Block, Body, Lane, Readings};
+use trunnion_common::feature::FeatureKind;
 use trunnion_common::frame::{ChannelDescriptor, Class, Describe, FRAME_MAX, Header, Payload, RawFrame};
 use trunnion_common::id::{BootId, ChannelId, Epoch, GatewayId, NodeId};
 use trunnion_common::reject::RejectReason;
@@ -134,6 +143,10 @@ pub struct Pipeline {
     analysis: Analysis,
     idle: IdleWatch,
     outputs: Vec<Output>,
+    /// The streams of the state's settings.
+    definitions: Vec<Definition>,
+    /// Nodes of which something has come in this commit.
+    touched: BTreeSet<NodeId>,
     /// Windows that have gone and are to be made again before the next commit.
     reopening: replayed::Reopening,
 }
@@ -157,6 +170,8 @@ pub struct PipelineState {
     waiting: Waiting,
     ledger: Ledger,
     channels: BTreeMap<ChannelKey, Channel>,
+    streams: Streams,
+    quotas: Quotas,
     detectors: BTreeMap<SeriesKey, Watch>,
     histories: BTreeMap<SeriesKey, History>,
     advisories: BTreeMap<(String, String), Advisories>,
@@ -188,7 +203,11 @@ struct Boot {
 /// A channel's samples in event time, live and history alike.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 struct Channel {
+    /// Of a fast channel.
     windows: Windows,
+    /// What was told of windows that may be corrected, by their start.
+    told: BTreeMap<EventTime, Vec<(FeatureKind, f32)>>,
+    slow: Slow,
     watermark: Watermark,
 }
 
@@ -205,18 +224,25 @@ impl Pipeline {
     }
 
     /// A pipeline that goes on from a checkpoint.
-    pub fn resume(state: PipelineState) -> Self {
+    pub fn resume(mut state: PipelineState) -> Self {
         let read = |text: &String| Fleet::parse(text, FLEET_FILE).ok();
         let fleets = state
             .fleets
             .iter()
             .filter_map(|(at, text)| Some((*at, read(text)?)));
+        let fleets = fleets.collect();
+        let definitions = state.settings.streams();
+        if state.channels.is_empty() {
+            state.streams.define(&definitions, None);
+        }
         Self {
-            fleets: fleets.collect(),
+            fleets,
             state,
             analysis: Analysis::new(NonZeroUsize::MIN),
             idle: IdleWatch::default(),
             outputs: Vec::new(),
+            definitions,
+            touched: BTreeSet::new(),
             reopening: replayed::Reopening::default(),
         }
     }
@@ -244,6 +270,7 @@ impl Pipeline {
         self.settle_replayed();
         self.settle_overdue();
         self.fire_idle();
+        self.settle_streams();
         self.publish_pending();
         self.state.position = commit.end;
         let changes = self.state.ledger.poll_changes();
@@ -547,6 +574,11 @@ impl Pipeline {
             .settings
             .change(settings.clone(), effective, now, begun)
         {
+            self.definitions = self.state.settings.streams();
+            // Before the first sample nothing is cut, and everything may be.
+            self.state
+                .streams
+                .define(&self.definitions, begun.then_some(from.0));
             self.outputs.push(Output::Settings { settings, from });
         }
     }

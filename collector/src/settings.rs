@@ -10,11 +10,13 @@
 
 pub mod stream;
 
+use crate::window::shape::{Kind, SIZE_MAX_NS};
+use crate::window::stream::Emit;
 use crate::window::{Cut, WindowSettings};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use stream::{Emit, Key, STREAMS_MAX, Selector, StreamFault, StreamSettings, StreamShape, Streams};
+use stream::{Key, STREAMS_MAX, Selector, StreamFault, StreamSettings, Streams};
 use trunnion_common::time::EventTime;
 
 /// Changes kept: so many may lie between a sample and its arrival; before those, the oldest one holds.
@@ -95,12 +97,12 @@ impl Settings {
         let always = StreamSettings {
             name: String::new(),
             offset_ns: self.windows.offset_ns,
-            lateness_ns: self.windows.lateness_ns,
+            lateness_ns: self.windows.lateness_ns.max(0),
             key: Key::Channel,
             emit: Emit::Close,
             quantiles: false,
-            shape: StreamShape::Tumbling {
-                size_ns: self.windows.scalar_size_ns.max(1),
+            shape: Kind::Tumbling {
+                size_ns: self.windows.scalar_size_ns.clamp(1, SIZE_MAX_NS),
             },
             select: Selector::default(),
         };
@@ -271,7 +273,7 @@ mod tests {
             key: Key::Asset,
             emit: Emit::Update,
             quantiles: true,
-            shape: StreamShape::Hopping {
+            shape: Kind::Hopping {
                 size_ns: 600 * SECOND,
                 slide_ns: 60 * SECOND,
             },
@@ -308,7 +310,7 @@ mod tests {
             name: "runs".to_owned(),
             key: Key::Channel,
             emit: Emit::Close,
-            shape: StreamShape::Session { gap_ns: 30 * SECOND },
+            shape: Kind::Session { gap_ns: 30 * SECOND },
             select: Selector {
                 quantity: Some(Quantity::Current),
                 point: Some("*-de".to_owned()),
@@ -338,7 +340,7 @@ mod tests {
             SettingsError::SameName("warmth".to_owned())
         );
         let uneven = StreamSettings {
-            shape: StreamShape::Hopping {
+            shape: Kind::Hopping {
                 size_ns: 50,
                 slide_ns: 20,
             },

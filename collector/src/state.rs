@@ -5,11 +5,13 @@
 //! alone, and writing a row again changes nothing, so that a replay after a crash is harmless.
 //! Readers ([`StateReader`]) have connections of their own and see whole batches only.
 
+mod corrections;
 mod file;
 mod letters;
 mod reader;
 mod reports;
 
+pub use corrections::{CORRECTIONS_MAX, CorrectionQuery, CorrectionRow};
 pub use file::{set_aside, settle};
 pub use letters::{DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX, DeadLetterRow, LetterQuery, Replay};
 pub use reader::{
@@ -52,8 +54,13 @@ const STATEMENTS_KEPT: usize = 64;
 /// Asset id under which channels appear that no fleet entry names.
 pub const UNASSIGNED: &str = "unassigned";
 
+/// Point and channel under which windows appear that hold all channels of an asset; no id is like it.
+pub const ALL_CHANNELS: &str = "*";
+
 /// Where a series hangs in the plant.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, serde::Serialize, serde::Deserialize,
+)]
 pub struct SeriesKey {
     /// Asset id of the fleet file, or [`UNASSIGNED`].
     pub asset: String,
@@ -63,11 +70,17 @@ pub struct SeriesKey {
     pub channel: String,
 }
 
-/// One fired window of one channel, with what was computed on it.
-#[derive(Clone, PartialEq, Debug)]
+/// One window of one channel and stream, with what was computed on it.
+///
+/// Of the rows of one window the one of the highest revision counts, in whatever order and however often
+/// they come.
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct FeatureRow {
     /// Where it hangs.
     pub series: SeriesKey,
+    /// The stream that it is a window of ([`crate::settings::stream`]); empty for those that are always
+    /// there, of fast channels and of slow ones.
+    pub stream: String,
     /// Start of the window (event time, inclusive).
     pub start: EventTime,
     /// End of the window (event time, exclusive).
@@ -76,14 +89,31 @@ pub struct FeatureRow {
     pub coverage: f32,
     /// Whether there was enough to decide on; if not, `values` is empty.
     pub decided: bool,
-    /// 0 as first fired; counted up by corrections.
+    /// 0 as first told; counted up whenever it is told again.
     pub revision: u32,
+    /// Why it is told.
+    pub told: Told,
     /// Whether it was fired from history rather than live data.
     pub backfill: bool,
     /// Feature labels and values, in the channel's unit where they have one.
     pub values: Vec<(&'static str, f32)>,
-    /// Of a correction, the values that it corrects, where they are known.
+    /// Of a correction, what held before; empty if nothing could be decided then.
     pub old: Vec<(&'static str, f32)>,
+}
+
+/// Why a window is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Told {
+    /// Something has been added to it, and it still collects.
+    Update,
+    /// It has fired.
+    #[default]
+    Fired,
+    /// It had fired, and says something else now.
+    Corrected {
+        /// When, by the journal's clock.
+        at: EventTime,
+    },
 }
 
 /// One asset of the fleet in force, as shown in lists.
@@ -230,8 +260,9 @@ impl State {
         let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match found {
             0 => connection.execute_batch(&format!(
-                "BEGIN IMMEDIATE; {TABLES} {} {} PRAGMA user_version = {SCHEMA}; COMMIT;",
+                "BEGIN IMMEDIATE; {TABLES} {} {} {} PRAGMA user_version = {SCHEMA}; COMMIT;",
                 reports::TABLES,
+                corrections::TABLES,
                 letters::TABLES
             ))?,
             SCHEMA => {}
@@ -315,6 +346,7 @@ impl State {
             evict_advisories(&transaction, ADVISORIES_CLEARED_MAX)?;
             letters::evict_letters(&transaction, DEAD_LETTERS_MAX)?;
             reports::evict_alarms(&transaction, ALARMS_MAX)?;
+            corrections::evict(&transaction, CORRECTIONS_MAX)?;
         }
         Ok(transaction.commit()?)
     }
@@ -340,10 +372,10 @@ CREATE TABLE progress(id INTEGER PRIMARY KEY CHECK (id = 0), partition INTEGER N
     segment INTEGER NOT NULL, offset INTEGER NOT NULL, now INTEGER NOT NULL);
 CREATE TABLE checkpoint(id INTEGER PRIMARY KEY AUTOINCREMENT, bytes BLOB NOT NULL);
 CREATE TABLE channel(id INTEGER PRIMARY KEY, asset TEXT NOT NULL, point TEXT NOT NULL, channel TEXT NOT NULL,
-    UNIQUE (asset, point, channel));
+    stream TEXT NOT NULL, UNIQUE (asset, point, channel, stream));
 CREATE TABLE window(channel INTEGER NOT NULL REFERENCES channel(id), start INTEGER NOT NULL,
     end INTEGER NOT NULL, coverage REAL NOT NULL, decided INTEGER NOT NULL, revision INTEGER NOT NULL,
-    backfill INTEGER NOT NULL, published INTEGER NOT NULL, PRIMARY KEY (channel, start)) WITHOUT ROWID;
+    open INTEGER NOT NULL, backfill INTEGER NOT NULL, published INTEGER NOT NULL, PRIMARY KEY (channel, start)) WITHOUT ROWID;
 CREATE INDEX window_by_end ON window(end);
 CREATE TABLE series(id INTEGER PRIMARY KEY, channel INTEGER NOT NULL REFERENCES channel(id),
     feature TEXT NOT NULL, UNIQUE (channel, feature));
@@ -362,31 +394,38 @@ CREATE TABLE asset(asset TEXT PRIMARY KEY, name TEXT NOT NULL, site TEXT NOT NUL
 CREATE TABLE counter(label TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
-/// The row of a channel, which is made if it is not there.
-fn channel_id(to: &Transaction<'_>, key: &SeriesKey) -> Result<i64, StateError> {
-    to.prepare_cached("INSERT OR IGNORE INTO channel(asset, point, channel) VALUES (?1, ?2, ?3)")?
-        .execute(params![key.asset, key.point, key.channel])?;
+/// The row of a channel in a stream, which is made if it is not there.
+fn channel_id(to: &Transaction<'_>, key: &SeriesKey, stream: &str) -> Result<i64, StateError> {
+    let named = params![key.asset, key.point, key.channel, stream];
+    to.prepare_cached(
+        "INSERT OR IGNORE INTO channel(asset, point, channel, stream) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute(named)?;
     Ok(to
-        .prepare_cached("SELECT id FROM channel WHERE asset = ?1 AND point = ?2 AND channel = ?3")?
-        .query_row(params![key.asset, key.point, key.channel], |row| row.get(0))?)
+        .prepare_cached(
+            "SELECT id FROM channel WHERE asset = ?1 AND point = ?2 AND channel = ?3 AND stream = ?4",
+        )?
+        .query_row(named, |row| row.get(0))?)
 }
 
 fn write_features(to: &Transaction<'_>, row: &FeatureRow, published: EventTime) -> Result<(), StateError> {
-    let channel = channel_id(to, &row.series)?;
+    let channel = channel_id(to, &row.series, &row.stream)?;
     if row.decided {
         reports::clear_derived(to, channel, row.start, row.end)?;
     }
-    // A replay must not make a window look published later than it was, nor bring back what has been
-    // corrected; a correction is news.
+    if let Told::Corrected { at } = row.told {
+        corrections::write(to, channel, row, at)?;
+    }
+    // Written again, as in a replay, a window must not look published later than it was, nor take back
+    // what has been corrected. A correction is news.
     let written = to
         .prepare_cached(
-            "INSERT INTO window(channel, start, end, coverage, decided, revision, backfill, published)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+            "INSERT INTO window(channel, start, end, coverage, decided, revision, open, backfill, published)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
          ON CONFLICT DO UPDATE SET end = excluded.end, coverage = excluded.coverage,
-            decided = excluded.decided, backfill = excluded.backfill,
-            published = iif(excluded.revision > revision, excluded.published, published),
-            revision = excluded.revision
-         WHERE excluded.revision >= revision",
+            decided = excluded.decided, revision = excluded.revision, open = excluded.open,
+            backfill = excluded.backfill, published = excluded.published
+         WHERE excluded.revision > revision",
         )?
         .execute(params![
             channel,
@@ -395,11 +434,19 @@ fn write_features(to: &Transaction<'_>, row: &FeatureRow, published: EventTime) 
             f64::from(row.coverage),
             row.decided,
             row.revision,
+            row.told == Told::Update,
             row.backfill,
             published.0
         ])?;
     if written == 0 {
         return Ok(());
+    }
+    if row.revision > 0 {
+        // What the revision before had and this one has not.
+        to.prepare_cached(
+            "DELETE FROM value WHERE start = ?2 AND series IN (SELECT id FROM series WHERE channel = ?1)",
+        )?
+        .execute([channel, row.start.0])?;
     }
     for (feature, value) in &row.values {
         to.prepare_cached("INSERT OR IGNORE INTO series(channel, feature) VALUES (?1, ?2)")?
@@ -479,6 +526,7 @@ fn evict_windows(to: &Transaction<'_>, now: EventTime) -> Result<(), StateError>
     let newest = now.min(EventTime(newest.unwrap_or(i64::MAX)));
     let oldest = newest.plus_nanos(-SERIES_KEPT_NS);
     reports::evict_derived(to, newest)?;
+    corrections::evict_old(to, newest)?;
     to.execute(
         "DELETE FROM value WHERE series IN (SELECT id FROM series) AND start < ?1",
         [oldest.0],
@@ -529,10 +577,8 @@ mod tests {
             end: EventTime(start + 10),
             coverage: 1.0,
             decided: true,
-            revision: 0,
-            backfill: false,
             values: vec![("rms", rms), ("peak", 2.0 * rms)],
-            old: Vec::new(),
+            ..FeatureRow::default()
         }
     }
 
@@ -567,7 +613,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replay_does_not_bring_back_what_has_been_corrected() {
+    fn the_highest_revision_counts_in_whatever_order_rows_come() {
         let (_dir, mut state, reader) = open();
         let partial = FeatureRow {
             coverage: 0.5,
@@ -578,7 +624,14 @@ mod tests {
             backfill: true,
             ..features("fan", 0, 2.0)
         };
-        for row in [&partial, &whole, &partial] {
+        let third = FeatureRow {
+            revision: 2,
+            decided: false,
+            values: Vec::new(),
+            ..features("fan", 10, 0.0)
+        };
+        let again = features("fan", 10, 7.0);
+        for row in [&partial, &whole, &partial, &third, &again, &third] {
             let batch = Batch {
                 features: vec![row.clone()],
                 ..Batch::default()
@@ -587,9 +640,10 @@ mod tests {
         }
         let query = SeriesQuery {
             series: key("fan"),
+            stream: String::new(),
             feature: "rms".to_owned(),
             from: EventTime(0),
-            to: EventTime(10),
+            to: EventTime(20),
             limit: 10,
         };
         let seen = reader.series(&query).unwrap();
@@ -609,6 +663,44 @@ mod tests {
             since: EventTime(i64::MIN),
             limit: 1_000,
         }
+    }
+
+    #[test]
+    fn streams_of_a_channel_are_series_of_their_own() {
+        let (_dir, mut state, reader) = open();
+        let hourly = FeatureRow {
+            stream: "hourly".to_owned(),
+            told: Told::Update,
+            ..features("fan", 0, 5.0)
+        };
+        let batch = Batch {
+            features: vec![features("fan", 0, 1.0), hourly],
+            ..Batch::default()
+        };
+        state.write(&batch).unwrap();
+        for (stream, value, open) in [("", 1.0, false), ("hourly", 5.0, true)] {
+            let query = SeriesQuery {
+                series: key("fan"),
+                stream: stream.to_owned(),
+                feature: "rms".to_owned(),
+                from: EventTime(0),
+                to: EventTime(10),
+                limit: 10,
+            };
+            let seen = reader.series(&query).unwrap();
+            assert_eq!(seen.len(), 1, "{stream}");
+            assert_eq!((seen[0].value, seen[0].open), (value, open), "{stream}");
+        }
+        let names = reader.series_names(None, 10).unwrap();
+        let streams: Vec<_> = names.iter().map(|name| name.stream.as_str()).collect();
+        assert_eq!(streams, ["", "", "hourly", "hourly"]);
+        let assets = reader.assets().unwrap();
+        assert_eq!(
+            assets[0].channels.len(),
+            1,
+            "the page shows those that are always there"
+        );
+        assert_eq!(assets[0].channels[0].values["rms"], 1.0);
     }
 
     #[test]
@@ -716,6 +808,7 @@ mod tests {
         }
         let mut query = SeriesQuery {
             series: key("fan"),
+            stream: String::new(),
             feature: "rms".to_owned(),
             from: EventTime(0),
             to: EventTime(100),

@@ -12,6 +12,9 @@
 //! | with live samples | the latest live sample | once live samples lie `trail_ns` past where the opening begins |
 //! | of history alone | any sample of its boot | not before the opening has closed |
 //!
+//! A window that has fired is kept until live samples lie `lateness_ns` past its end, and for as long as
+//! history may come for it.
+//!
 //! A node repeats a lost frame at once, so an opening that live samples have left behind is an outage's:
 //! history will fill it, and live windows do not wait for that. What comes for a window that has
 //! fired corrects it. A source never looks at another one, so a broken clock or an idle neighbour holds
@@ -71,7 +74,7 @@ pub struct Span {
 /// How long windows wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Patience {
-    /// After the end has been passed, nanoseconds.
+    /// For what comes late, after the end has been passed, nanoseconds.
     pub lateness_ns: i64,
     /// For an opening, in live samples past its beginning, nanoseconds.
     pub trail_ns: i64,
@@ -82,7 +85,7 @@ pub struct Patience {
 pub struct Outlook {
     /// It need not wait any longer.
     pub due: bool,
-    /// More samples may come for it.
+    /// More samples may come for it, or come late and correct it.
     pub grows: bool,
 }
 
@@ -142,10 +145,14 @@ impl Watermark {
 
     /// What may become of a window.
     pub fn outlook(&self, span: &Span, patience: Patience) -> Outlook {
-        let end = EventTime(span.end.saturating_add(patience.lateness_ns));
+        let end = EventTime(span.end);
+        let may_correct = patience.lateness_ns > 0 && self.live < end.plus_nanos(patience.lateness_ns);
         let Some(track) = self.tracks.iter().find(|track| track.boot == span.boot) else {
             let due = !span.live || self.live >= end;
-            return Outlook { due, grows: false };
+            return Outlook {
+                due,
+                grows: may_correct,
+            };
         };
         let left_behind = |since: EventTime| self.live >= since.plus_nanos(patience.trail_ns);
         let openings = || track.openings().filter(|opening| opening.touches(span));
@@ -157,7 +164,7 @@ impl Watermark {
         } else {
             track.end() >= end && !open
         };
-        let grows = track.end() < EventTime(span.end) || open;
+        let grows = track.end() < end || open || may_correct;
         Outlook { due, grows }
     }
 
@@ -165,6 +172,61 @@ impl Watermark {
     /// history.
     pub fn silent_from(&self, idle_ns: i64) -> [EventTime; 2] {
         self.heard.map(|heard| heard.plus_nanos(idle_ns))
+    }
+
+    /// Where live samples end.
+    pub const fn live(&self) -> EventTime {
+        self.live
+    }
+
+    /// What may become of a window that takes the samples of all boots alike. Of each boot nothing can come
+    /// from before an earlier one's end, nor from after a later one's beginning.
+    pub fn outlook_of_all(&self, start: i64, end: i64, live: bool, trail_ns: i64) -> Outlook {
+        let left_behind = |since: EventTime| self.live >= since.plus_nanos(trail_ns);
+        let reached = self.tracks.iter().map(Track::end).max().unwrap_or(NEVER);
+        let waiting = || self.tracks.iter().filter_map(|track| track.waiting);
+        let span = |track: &Track| Span {
+            start,
+            end,
+            boot: track.boot,
+            period_ns: 0,
+            live,
+        };
+        let openings = || {
+            self.tracks.iter().flat_map(|track| {
+                let openings = self.openings_of(track);
+                openings.filter(|opening| opening.touches(&span(track)))
+            })
+        };
+        let open = openings().next().is_some() || waiting().next().is_some();
+        let due = if live {
+            self.live.0 >= end
+                && openings().all(|opening| left_behind(opening.since))
+                && waiting().all(left_behind)
+        } else {
+            reached.0 >= end && !open
+        };
+        let grows = reached.0 < end || open;
+        Outlook { due, grows }
+    }
+
+    fn openings_of<'a>(&'a self, track: &'a Track) -> impl Iterator<Item = Opening> + 'a {
+        let boot = track.boot.counter();
+        let earlier = self
+            .tracks
+            .iter()
+            .filter(move |other| other.boot.counter() < boot);
+        let later = self
+            .tracks
+            .iter()
+            .filter(move |other| other.boot.counter() > boot);
+        let least = earlier.map(Track::end).max().unwrap_or(NEVER);
+        let most = later.map(Track::start).min().unwrap_or(EventTime(i64::MAX));
+        track.openings().map(move |opening| Opening {
+            from: opening.from.max(least),
+            to: opening.to.min(most),
+            since: opening.since,
+        })
     }
 
     /// Whether nothing has come for `idle_ns` of the journal's time, live or as history.
@@ -272,6 +334,12 @@ impl Track {
             since: highest.end,
         });
         below.into_iter().chain(between).chain(above)
+    }
+
+    /// Where its samples begin.
+    fn start(&self) -> EventTime {
+        let starts = self.islands.iter().map(|island| island.start);
+        starts.min().unwrap_or(EventTime(i64::MAX))
     }
 
     /// Where its samples end.
@@ -433,6 +501,29 @@ mod tests {
             "50 is 30 past 20"
         );
         assert_eq!(source.live([2]).windows(true, [0, 20]), "dd");
+    }
+
+    #[test]
+    fn lateness_delays_no_window_and_keeps_it_until_so_much_later() {
+        let patient = Patience {
+            lateness_ns: 15,
+            ..PATIENCE
+        };
+        let span = Span {
+            start: 0,
+            end: 20,
+            boot: BootId::new(1, 0),
+            period_ns: 1,
+            live: true,
+        };
+        let mut source = Source::new();
+        let outlooks = [1, 2, 3, 4].map(|frames| {
+            source.live(frames - 1..frames);
+            source.mark.outlook(&span, patient)
+        });
+        let seen = outlooks.map(|outlook| (outlook.due, outlook.grows));
+        // Samples end at 10, 20, 30 and 40.
+        assert_eq!(seen, [(false, true), (true, true), (true, true), (true, false)]);
     }
 
     #[test]

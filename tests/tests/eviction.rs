@@ -303,6 +303,7 @@ fn mean_series(outputs: &[Output]) -> Vec<SeriesValue> {
             point: NodeId::new(9).unwrap().to_string(),
             channel: "0".to_owned(),
         },
+        stream: String::new(),
         feature: "mean".to_owned(),
         from: EventTime(0),
         to: EventTime(i64::MAX),

@@ -3,20 +3,25 @@
 //! Without `point`, `channel` and `feature` it lists names, of one asset or of all:
 //!
 //! ```json
-//! {"truncated": false, "series": [{"asset": "pump-7", "point": "drive-end", "channel": "x", "feature": "rms"}]}
+//! {"truncated": false, "series": [{"asset": "pump-7", "point": "drive-end", "channel": "x", "stream": "",
+//!   "feature": "rms"}]}
 //! ```
 //!
 //! With all four it reads the newest values of the range, by rising time; `from` and `to` (RFC 3339 or
 //! nanoseconds, `to` exclusive) bound the start of their windows:
 //!
 //! ```json
-//! {"asset": "pump-7", "point": "drive-end", "channel": "x", "feature": "rms", "truncated": true,
-//!  "next": "/api/v1/series?asset=pump-7&point=drive-end&channel=x&feature=rms&from=...&to=...&limit=1000",
+//! {"asset": "pump-7", "point": "drive-end", "channel": "x", "stream": "", "feature": "rms",
+//!  "truncated": true,
+//!  "next": "/api/v1/series?asset=pump-7&point=drive-end&channel=x&stream=&feature=rms&from=...&to=...&limit=1000",
 //!  "values": [{"start": "...", "start_ns": 0, "end": "...", "end_ns": 0, "value": 0.12, "coverage": 1.0,
-//!    "revision": 0, "backfill": false, "source": "collector"}]}
+//!    "revision": 0, "open": false, "backfill": false, "source": "collector"}]}
 //! ```
 //!
-//! `revision` counts corrections of a window, and `backfill` says that samples came as history: after an
+//! `stream` names the windows of a configured stream; without it they are those that are always there. A
+//! stream that joins the channels of an asset stands under the point `*` and the channel `*`.
+//!
+//! `revision` counts how often a window has been told again, `open` says that it still collects, and `backfill` says that samples came as history: after an
 //! outage, and not as they were taken. `source` is `agent` where the samples never came, as their gateway
 //! had to evict them, and only the features that it had computed of them are left.
 //!
@@ -48,6 +53,7 @@ pub(super) struct Selection {
     asset: Option<String>,
     point: Option<String>,
     channel: Option<String>,
+    stream: Option<String>,
     feature: Option<String>,
     from: Option<String>,
     to: Option<String>,
@@ -72,6 +78,7 @@ struct Name {
     asset: String,
     point: String,
     channel: String,
+    stream: String,
     feature: String,
 }
 
@@ -93,6 +100,7 @@ struct Value {
     value: f32,
     coverage: f32,
     revision: u32,
+    open: bool,
     backfill: bool,
     source: &'static str,
 }
@@ -127,6 +135,7 @@ pub(super) async fn read(
             Json(Values {
                 name: name(SeriesName {
                     series: query.series,
+                    stream: query.stream,
                     feature: query.feature,
                 }),
                 truncated,
@@ -157,13 +166,14 @@ fn request(selection: Selection) -> Result<Request, String> {
         selection.channel,
         selection.feature,
     ) {
-        (asset, None, None, None) => Ok(Request::Names { asset }),
+        (asset, None, None, None) if selection.stream.is_none() => Ok(Request::Names { asset }),
         (Some(asset), Some(point), Some(channel), Some(feature)) => Ok(Request::Values(SeriesQuery {
             series: SeriesKey {
                 asset,
                 point,
                 channel,
             },
+            stream: selection.stream.unwrap_or_default(),
             feature,
             from,
             to,
@@ -171,7 +181,7 @@ fn request(selection: Selection) -> Result<Request, String> {
         })),
         _ => Err(
             "a series is named by asset, point, channel and feature together; \
-                  leave out the last three to list what there is"
+                  leave out the last three, and the stream, to list what there is"
                 .into(),
         ),
     }
@@ -185,10 +195,11 @@ fn link(query: &SeriesQuery, to: EventTime) -> String {
         channel,
     } = &query.series;
     format!(
-        "/api/v1/series?asset={}&point={}&channel={}&feature={}&from={}&to={}&limit={}",
+        "/api/v1/series?asset={}&point={}&channel={}&stream={}&feature={}&from={}&to={}&limit={}",
         escape(asset),
         escape(point),
         escape(channel),
+        escape(&query.stream),
         escape(&query.feature),
         query.from.0,
         to.0,
@@ -213,6 +224,7 @@ fn name(name: SeriesName) -> Name {
         asset: name.series.asset,
         point: name.series.point,
         channel: name.series.channel,
+        stream: name.stream,
         feature: name.feature,
     }
 }
@@ -226,6 +238,7 @@ fn value(value: SeriesValue) -> Value {
         value: value.value,
         coverage: value.coverage,
         revision: value.revision,
+        open: value.open,
         backfill: value.backfill,
         source: value.source.label(),
     }

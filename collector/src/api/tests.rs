@@ -3,7 +3,7 @@ use crate::advisory::Advisory;
 use crate::bearing::Element;
 use crate::features::{EvidenceLine, Finding};
 use crate::ledger::LedgerRow;
-use crate::state::{AssetRow, Batch, FeatureRow, FleetRow, SeriesKey, State};
+use crate::state::{AssetRow, Batch, FeatureRow, FleetRow, SeriesKey, State, Told};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,10 +30,8 @@ fn window(asset: &str, start_s: i64, rms: f32) -> FeatureRow {
         end: NOON.plus_nanos((start_s + 1) * SECOND),
         coverage: 1.0,
         decided: true,
-        revision: 0,
-        backfill: false,
-        old: Vec::new(),
         values: vec![("rms", rms)],
+        ..FeatureRow::default()
     }
 }
 
@@ -327,7 +325,7 @@ async fn advisories_are_selected_by_standing_and_asset() {
 async fn a_series_is_read_page_by_page_from_its_newest_value() {
     let served = Served::with(plant()).await;
     let names = served.json("/api/v1/series?asset=pump").await;
-    let name = json!({"asset": "pump", "point": "drive end", "channel": "x", "feature": "rms"});
+    let name = json!({"asset": "pump", "point": "drive end", "channel": "x", "stream": "", "feature": "rms"});
     assert_eq!(names["series"], json!([name]));
 
     let mut seen = Vec::new();
@@ -362,6 +360,39 @@ async fn a_series_is_read_page_by_page_from_its_newest_value() {
             "2026-01-31T11:59:54Z"
         ]
     );
+}
+
+#[tokio::test]
+async fn a_correction_is_listed_and_its_stream_read_beside_the_others() {
+    let mut batch = plant();
+    batch.features.push(FeatureRow {
+        stream: "hourly".to_owned(),
+        revision: 1,
+        backfill: true,
+        told: Told::Corrected { at: NOON },
+        old: vec![("rms", 0.5)],
+        ..window("pump", -5, 7.5)
+    });
+    let served = Served::with(batch).await;
+    let listed = served.json("/api/v1/corrections?asset=pump").await;
+    assert_eq!(listed["truncated"], false);
+    let expected = json!([{
+        "asset": "pump", "point": "drive end", "channel": "x", "stream": "hourly",
+        "start": "2026-01-31T11:59:55Z", "start_ns": NOON.0 - 5 * SECOND,
+        "end": "2026-01-31T11:59:56Z", "end_ns": NOON.0 - 4 * SECOND,
+        "revision": 1, "time": "2026-01-31T12:00:00Z", "time_ns": NOON.0, "backfill": true,
+        "old": {"rms": 0.5}, "new": {"rms": 7.5},
+    }]);
+    assert_eq!(listed["corrections"], expected);
+    for none in ["stream=", "asset=fan", "point=x"] {
+        let listed = served.json(&format!("/api/v1/corrections?{none}")).await;
+        assert_eq!(listed["corrections"], json!([]), "{none}");
+    }
+    let base = "/api/v1/series?asset=pump&point=drive+end&channel=x&feature=rms";
+    let hourly = served.json(&format!("{base}&stream=hourly")).await;
+    let values = hourly["values"].as_array().unwrap();
+    assert_eq!((values.len(), &values[0]["value"]), (1, &json!(7.5)));
+    assert_eq!(served.json(base).await["values"].as_array().unwrap().len(), 10);
 }
 
 #[tokio::test]
@@ -519,6 +550,9 @@ async fn wrong_parameters_are_refused_by_name() {
         "/api/v1/series?from=yesterday",
         "/api/v1/series?to=2026-01-31",
         "/api/v1/series?unknown=1",
+        "/api/v1/series?stream=hourly",
+        "/api/v1/corrections?limit=0",
+        "/api/v1/corrections?feature=rms",
         "/api/v1/latency?since=x",
     ] {
         assert_eq!(served.error(path, 400).await, "parameter", "{path}");

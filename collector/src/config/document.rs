@@ -145,6 +145,40 @@ impl<'a, 't> Section<'a, 't> {
         section
     }
 
+    /// Tables of the same name, `[[key]]`, in the order of the file; none when there are none.
+    pub(crate) fn sections(
+        &mut self,
+        key: &'static str,
+        problems: &mut Problems<'_>,
+    ) -> Vec<Section<'a, 't>> {
+        let Some(value) = self.get(key) else {
+            return Vec::new();
+        };
+        let one = |place: Range<usize>, table| Section {
+            prefix: format!("{}{key}.", self.prefix),
+            table: Some(table),
+            place,
+            known: Vec::new(),
+        };
+        let tables = value.get_ref().as_array().and_then(|items| {
+            let tables = items
+                .iter()
+                .map(|item| Some(one(item.span(), item.get_ref().as_table()?)));
+            tables.collect()
+        });
+        tables.unwrap_or_else(|| {
+            let what = format!("{}{key} is no list of tables", self.prefix);
+            let fix = format!("write [[{}{key}]] above the fields of each", self.prefix);
+            problems.add(value.span(), Fault::new(what, fix));
+            Vec::new()
+        })
+    }
+
+    /// Where it stands in the text.
+    pub(crate) fn place(&self) -> Range<usize> {
+        self.place.clone()
+    }
+
     /// A table that has to be there; reported once if it is not, instead of field by field.
     pub(crate) fn required_section(
         &mut self,
@@ -272,6 +306,16 @@ pub(crate) fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, Fault> {
         ));
     }
     Ok(text)
+}
+
+/// Yes or no.
+pub(crate) fn boolean(value: &DeValue<'_>) -> Result<bool, Fault> {
+    value.as_bool().ok_or_else(|| {
+        Fault::new(
+            format!("is {}, not true or false", kind(value)),
+            "write true or false, without quotes",
+        )
+    })
 }
 
 /// A whole number within bounds.

@@ -1,5 +1,9 @@
 use super::*;
+use crate::settings::stream::{Key, Selector};
+use crate::window::shape::Kind;
+use crate::window::stream::Emit;
 use std::fs::Permissions;
+use trunnion_common::quantity::Quantity;
 
 /// A whole configuration; the cases below each spoil one place of it.
 const GOOD: &str = r#"site = "bremen"
@@ -586,6 +590,168 @@ fn a_plant_made_for_a_broker_passes_its_own_checks_and_misses_its_own_files() {
     fs::set_permissions(dir.join("pki/collector.key"), Permissions::from_mode(0o644)).unwrap();
     let open = Config::load(&file).unwrap_err();
     assert!(open[0].what.contains("broker.key"), "{}", open[0]);
+}
+
+/// The good file with a stream under it, which begins at line 21.
+fn with_stream(fields: &str) -> String {
+    format!("{GOOD}\n[[stream]]\n{fields}")
+}
+
+#[test]
+fn a_stream_is_read_with_its_defaults() {
+    let text = with_stream("name = \"runs\"\nwindow = \"session\"\ngap_ms = 30000\n");
+    let config = parse(&text).unwrap();
+    let expected = StreamSettings {
+        name: "runs".to_owned(),
+        offset_ns: 0,
+        lateness_ns: 0,
+        key: Key::Channel,
+        emit: Emit::Close,
+        quantiles: false,
+        shape: Kind::Session {
+            gap_ns: 30_000_000_000,
+        },
+        select: Selector::default(),
+    };
+    assert_eq!(config.streams, [expected]);
+    assert_eq!(parse(GOOD).unwrap().streams, []);
+}
+
+#[test]
+fn the_stream_in_the_documentation_is_a_good_one() {
+    let doc = include_str!("../config.rs");
+    let example: String = doc
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! # "))
+        .skip_while(|line| !line.starts_with("[[stream]]"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    // What goes on in the next line's comment is one.
+    let config = parse(&format!("{GOOD}\n{example}")).unwrap();
+    let [stream] = &config.streams[..] else {
+        panic!("{:?}", config.streams);
+    };
+    let minute = 60_000_000_000;
+    assert_eq!(
+        (stream.shape, stream.lateness_ns, stream.quantiles),
+        (
+            Kind::Hopping {
+                size_ns: 10 * minute,
+                slide_ns: minute
+            },
+            60 * minute,
+            true
+        )
+    );
+    assert_eq!(stream.select.quantity, Some(Quantity::Temperature));
+    assert_eq!(stream.select.asset.as_deref(), Some("fan-*"));
+}
+
+#[test]
+fn streams_that_cannot_be_are_refused_at_their_place() {
+    let check = |fields: &str, at, words| check_text(&with_stream(fields), at, words);
+    let hopping = "name = \"a\"\nwindow = \"hopping\"\nsize_ms = 1000\n";
+    check(
+        &format!("{hopping}slide_ms = 300"),
+        (21, 1),
+        "stream hops by a slide that does not divide its size; make size_ms a multiple",
+    );
+    check(
+        &format!("{}slide_ms = 100", hopping.replace("1000", "6500")),
+        (21, 1),
+        "stream puts each value into more than 64 windows",
+    );
+    check(
+        hopping,
+        (21, 1),
+        "stream.slide_ms is missing; add slide_ms = 60000",
+    );
+    let tumbling = "name = \"a\"\nwindow = \"tumbling\"\nsize_ms = 1000\n";
+    check(
+        &format!("{tumbling}slide_ms = 1000"),
+        (25, 1),
+        "stream.slide_ms is no field of this file; did you mean size_ms?",
+    );
+    check(
+        &format!("{tumbling}key = \"asset\""),
+        (21, 1),
+        "joins the channels of an asset without naming their unit; add unit =",
+    );
+    check(
+        &format!("{tumbling}key = \"node\""),
+        (25, 7),
+        "is no key; write \"channel\"",
+    );
+    check(
+        &format!("{tumbling}emit = 1"),
+        (25, 8),
+        "stream.emit is an integer",
+    );
+    check(
+        &format!("{tumbling}quantiles = \"yes\""),
+        (25, 13),
+        "write true or false",
+    );
+    check(
+        &format!("{tumbling}unit = \"K\""),
+        (25, 8),
+        "is \"K\", which is no unit",
+    );
+    check(
+        &format!("{tumbling}asset = \"Fan\""),
+        (25, 9),
+        "which no id can be like",
+    );
+    check(
+        &format!("{tumbling}lateness_ms = -1"),
+        (25, 15),
+        "choose from 0 to 604800000",
+    );
+    check(
+        &tumbling.replace("tumbling", "sliding"),
+        (23, 10),
+        "is no kind of window",
+    );
+    check(
+        &tumbling.replace("= 1000", "= 99"),
+        (24, 11),
+        "choose from 100 to 86400000",
+    );
+    check(
+        &format!("{tumbling}[[stream]]\n{tumbling}"),
+        (26, 8),
+        "stream.name is \"a\", as another stream's is",
+    );
+    check_text(
+        &GOOD.replace("[http]", "[stream]\n[http]"),
+        (12, 1),
+        "stream is no list of tables; write [[stream]]",
+    );
+    let many: String = (0..17)
+        .map(|n| format!("[[stream]]\n{}", tumbling.replace("\"a\"", &format!("\"s{n}\""))))
+        .collect();
+    check_text(
+        &format!("{GOOD}\n{many}"),
+        (85, 1),
+        "is the 17th, one more than there can be",
+    );
+}
+
+#[test]
+fn how_far_a_clock_may_be_off_is_configured_both_ways() {
+    let text = GOOD.replace(
+        "size_ms = 1000",
+        "lead_ms = 5000\nbehind_ms = 86400000\nlateness_ms = 2000",
+    );
+    let window = parse(&text).unwrap().window;
+    let seconds = [window.lead_ns, window.behind_ns, window.lateness_ns].map(|ns| ns / 1_000_000_000);
+    assert_eq!(seconds, [5, 86_400, 2]);
+    check(
+        17,
+        "behind_ms = 59999",
+        (17, 13),
+        "choose from 60000 to 315360000000",
+    );
 }
 
 #[test]

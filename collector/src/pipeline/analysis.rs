@@ -10,12 +10,14 @@
 //! | windows that wait | [`WINDOWS_MAX`], [`SAMPLES_MAX`] | they are computed before the next one is taken |
 
 use super::ChannelKey;
-use super::firing::summarise;
+use super::firing::labelled;
+use super::streams::summarise;
 use crate::detection::Verdict;
 use crate::features::{Analyzer, Depth, PointContext};
 use crate::state::SeriesKey;
 use crate::window::Fired;
 use std::num::NonZeroUsize;
+use trunnion_common::feature::FeatureKind;
 
 /// Windows taken before they are computed.
 pub(super) const WINDOWS_MAX: usize = 1_024;
@@ -48,18 +50,24 @@ pub(super) struct Pending {
     pub(super) window: Fired,
 }
 
-/// Features by label.
-pub(super) type Values = Vec<(&'static str, f32)>;
-
 /// A window and what it says.
 #[derive(Debug)]
 pub(super) struct Evaluated {
     /// The window as it fired.
     pub(super) pending: Pending,
-    /// What it said before, where it is made again.
-    pub(super) old: Values,
-    /// Features by label.
-    pub(super) values: Values,
+    /// The values that it had before, where it is made again.
+    pub(super) old: Option<Vec<(&'static str, f32)>>,
+    /// What it says now.
+    pub(super) said: Said,
+}
+
+/// What a window says.
+#[derive(Debug)]
+pub(super) struct Said {
+    /// Of a fast channel's.
+    pub(super) features: Vec<(FeatureKind, f32)>,
+    /// Everything by label.
+    pub(super) values: Vec<(&'static str, f32)>,
     /// What detection is told.
     pub(super) verdict: Verdict,
 }
@@ -143,44 +151,46 @@ fn evaluate_all(analyzer: &mut Analyzer, share: Vec<(usize, Pending)>) -> Vec<(u
 
 /// What a window says, and what it said before.
 fn evaluate(analyzer: &mut Analyzer, mut pending: Pending) -> Evaluated {
-    let old = pending
-        .before
-        .take()
-        .map_or_else(Vec::new, |before| say(analyzer, &pending, before).0);
+    let before = pending.before.take();
+    let old = before.map(|before| say(analyzer, &pending, before).values);
     // What has been computed is not kept while others are.
     let samples = std::mem::take(&mut pending.window.samples);
     let window = Fired {
         samples,
         ..pending.window.clone()
     };
-    let (values, verdict) = say(analyzer, &pending, window);
-    Evaluated {
-        pending,
-        old,
-        values,
-        verdict,
-    }
+    let said = say(analyzer, &pending, window);
+    Evaluated { pending, old, said }
 }
 
 /// What such samples say at that place.
-fn say(analyzer: &mut Analyzer, place: &Pending, mut window: Fired) -> (Values, Verdict) {
+fn say(analyzer: &mut Analyzer, place: &Pending, mut window: Fired) -> Said {
     if place.gain != 1.0 {
         window.samples.iter_mut().for_each(|sample| *sample *= place.gain);
     }
     let coverage = window.coverage;
     if !window.decided {
-        return (Vec::new(), Verdict::Undecided { coverage });
+        return Said {
+            features: Vec::new(),
+            values: Vec::new(),
+            verdict: Verdict::Undecided { coverage },
+        };
     }
     if !window.signal.waveform {
-        return (summarise(&window.samples), Verdict::Healthy);
+        return Said {
+            features: Vec::new(),
+            values: summarise(&window.samples),
+            verdict: Verdict::Healthy,
+        };
     }
-    let features = analyzer.analyze(&window.samples, window.rate_hz(), &place.context, place.depth);
-    let values = features.values.into_iter();
-    let values = values.map(|(kind, value)| (kind.label(), value)).collect();
-    let verdict = match place.depth {
-        Depth::Full => Verdict::new(coverage, features.finding),
-        // Nobody has looked: that is not the same as healthy.
-        Depth::Severity => Verdict::Undecided { coverage },
-    };
-    (values, verdict)
+    let found = analyzer.analyze(&window.samples, window.rate_hz(), &place.context, place.depth);
+    Said {
+        values: labelled(&found.values),
+        features: found.values,
+        verdict: match place.depth {
+            Depth::Full => Verdict::new(coverage, found.finding),
+            // Nobody has looked: that is not the same as healthy.
+            Depth::Severity => Verdict::Undecided { coverage },
+        },
+    }
 }

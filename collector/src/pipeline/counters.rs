@@ -17,6 +17,12 @@ pub struct Counters {
     pub samples_late: u64,
     /// Samples stamped too far ahead of the journal's clock to be put into a window.
     pub samples_ahead: u64,
+    /// Live samples stamped too far behind it.
+    pub samples_behind: u64,
+    /// Readings that are no number that can be added up, or beyond the most that a window counts.
+    pub samples_unusable: u64,
+    /// Readings of one channel more than a stream tells apart.
+    pub samples_no_room: u64,
     /// Windows fired.
     pub windows_fired: u64,
     /// Windows fired with too little in them to decide on.
@@ -47,11 +53,18 @@ pub struct Counters {
     pub alarms_told: u64,
     /// Clock fixes that never came, in whose place the time of arrival stands.
     pub fixes_by_arrival: u64,
+    /// Windows of readings that fired before their time, as their channel had too many.
+    pub windows_given_up: u64,
+    /// Times a window was told before it fired.
+    pub windows_updated: u64,
+    /// Dead letters of late samples and wrong clocks whose node had too many in that hour: the journal has
+    /// what is in them.
+    pub letters_not_kept: u64,
     /// Times a dead letter was replayed.
     pub letters_replayed: u64,
     /// Samples of theirs that came into their windows by it.
     pub samples_replayed: u64,
-    /// Dead letters by reason.
+    /// Dead letters by reason, those not kept included.
     pub dead_letters: BTreeMap<DeadReason, u64>,
 }
 
@@ -64,6 +77,8 @@ impl Counters {
             ("samples_backfilled", self.samples_backfilled),
             ("samples_late", self.samples_late),
             ("samples_ahead", self.samples_ahead),
+            ("samples_behind", self.samples_behind),
+            ("samples_unusable", self.samples_unusable),
             ("windows_fired", self.windows_fired),
             ("windows_undecided", self.windows_undecided),
             ("windows_corrected", self.windows_corrected),
@@ -79,6 +94,10 @@ impl Counters {
             ("advisories_cleared", self.advisories_cleared),
             ("advisories_found", self.advisories_found),
             ("fixes_by_arrival", self.fixes_by_arrival),
+            ("samples_no_room", self.samples_no_room),
+            ("windows_given_up", self.windows_given_up),
+            ("windows_updated", self.windows_updated),
+            ("letters_not_kept", self.letters_not_kept),
             ("letters_replayed", self.letters_replayed),
             ("samples_replayed", self.samples_replayed),
         ];

@@ -1,12 +1,12 @@
 //! From the watermark on: windows fire, and become features, verdicts and advisories.
 
-use super::analysis::{Evaluated, Pending};
+use super::analysis::{Evaluated, Pending, Said};
 use super::{Channel, ChannelKey, FIRST_CHANNEL, Output, Pipeline};
 use crate::advisory::{Advisories, AdvisoryChange};
 use crate::detection::{Detection, Detector, Verdict};
 use crate::features::{Depth, PointContext};
 use crate::fleet::NYQUIST_MARGIN;
-use crate::state::{FeatureRow, SeriesKey, UNASSIGNED};
+use crate::state::{FeatureRow, SeriesKey, Told, UNASSIGNED};
 use crate::watermark::Span;
 use crate::window::{Fired, WindowSettings};
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ impl Pipeline {
         let settings = self.state.settings.at(self.state.now).windows;
         let channels = self.state.channels.range_mut((node, FIRST_CHANNEL)..);
         for (key, channel) in channels.take_while(|(key, _)| key.0 == node) {
-            if channel.windows.is_empty() {
+            if channel.windows.is_empty() && channel.slow.is_empty() {
                 continue;
             }
             let (frames, waiting) = (&self.state.frames, &self.state.waiting);
@@ -39,6 +39,7 @@ impl Pipeline {
             self.idle.note(channel, &settings);
         }
         self.publish_all(fired);
+        self.advance_slow(node);
     }
 
     /// Fires what is left of channels that fell silent. Which those are is looked for when there may be one:
@@ -147,13 +148,14 @@ impl Pipeline {
 
     /// What a window says: detection, advisory, and the row of its features.
     fn publish(&mut self, evaluated: Evaluated) {
-        let Evaluated {
-            pending,
-            old,
+        let Evaluated { pending, old, said } = evaluated;
+        let Said {
+            features,
             values,
             verdict,
-        } = evaluated;
+        } = said;
         let Pending {
+            key,
             series,
             assigned,
             window,
@@ -166,6 +168,8 @@ impl Pipeline {
                 self.look_back(&series, &window, verdict);
             }
         }
+        let kept = self.keep_told(key, &window, features);
+        let old = old.unwrap_or(kept);
         self.outputs.push(Output::Features(FeatureRow {
             series,
             start: window.start,
@@ -173,10 +177,34 @@ impl Pipeline {
             coverage: window.coverage,
             decided: window.decided,
             revision: window.revision,
+            told: match window.revision {
+                0 => Told::Fired,
+                _ => Told::Corrected { at: self.state.now },
+            },
             backfill: window.backfill,
             values,
             old,
+            ..FeatureRow::default()
         }));
+    }
+
+    /// Keeps what is told of a window that may be corrected; returns what was told of it before.
+    fn keep_told(
+        &mut self,
+        key: ChannelKey,
+        window: &Fired,
+        features: Vec<(FeatureKind, f32)>,
+    ) -> Vec<(&'static str, f32)> {
+        let Some(channel) = self.state.channels.get_mut(&key) else {
+            return Vec::new();
+        };
+        let windows = &channel.windows;
+        let before = channel.told.remove(&window.start);
+        channel.told.retain(|start, _| windows.may_correct(*start));
+        if windows.may_correct(window.start) {
+            channel.told.insert(window.start, features);
+        }
+        before.map_or_else(Vec::new, |before| labelled(&before))
     }
 
     /// Windows of one channel are looked at together; a point's channels speak for the same bearing.
@@ -243,6 +271,12 @@ impl IdleWatch {
     }
 }
 
+/// Features as they are told.
+pub(super) fn labelled(features: &[(FeatureKind, f32)]) -> Vec<(&'static str, f32)> {
+    let labelled = features.iter().map(|(kind, value)| (kind.label(), *value));
+    labelled.collect()
+}
+
 /// The live windows of one series.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Watch {
@@ -262,21 +296,4 @@ impl Watch {
         self.end = self.end.max(Some(end));
         self.detector.handle_window(verdict)
     }
-}
-
-/// What is said of a window of readings.
-pub(super) fn summarise(readings: &[f32]) -> Vec<(&'static str, f32)> {
-    let values = || readings.iter().copied().filter(|value| !value.is_nan());
-    let count = values().count();
-    if count == 0 {
-        return Vec::new();
-    }
-    // By index and in double precision: the same whatever the order of arrival.
-    let mean = values().map(f64::from).sum::<f64>() / count as f64;
-    vec![
-        ("count", count as f32),
-        (FeatureKind::Mean.label(), mean as f32),
-        ("minimum", values().fold(f32::INFINITY, f32::min)),
-        ("maximum", values().fold(f32::NEG_INFINITY, f32::max)),
-    ]
 }

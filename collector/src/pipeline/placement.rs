@@ -1,13 +1,17 @@
 //! From a frame or readings to samples in event time: ledger, window, watermark.
 
+use super::streams::Readings as SlowReadings;
 use super::waiting::Origin;
 use super::{Pipeline, sample_range};
 use crate::dead_letter::{DeadReason, Form};
 use crate::ledger::AccountKey;
 use crate::watermark::Arrival;
 use crate::window::{Misplaced, Run, Signal};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use trunnion_common::block::Readings;
 use trunnion_common::frame::{Class, Payload, RawFrame};
+use trunnion_common::id::NodeId;
 use trunnion_common::reject::RejectReason;
 use trunnion_common::sequence::Range;
 use trunnion_common::time::EventTime;
@@ -17,7 +21,9 @@ impl Pipeline {
     pub(super) fn take_frame(&mut self, origin: &Origin, fix: u32, bytes: &[u8]) -> Option<Missing> {
         match self.explain_frame(origin, fix, bytes) {
             Ok(Ok(samples)) => {
-                self.place(&samples);
+                if let Some(reason) = self.place(&samples) {
+                    self.bury_misplaced(origin, samples.account.0, reason, (Form::Frame, bytes));
+                }
                 None
             }
             Ok(Err(missing)) => Some(missing),
@@ -98,9 +104,15 @@ impl Pipeline {
 
     /// Places readings, each at its own time; what it says if they have to wait.
     pub(super) fn take_readings(&mut self, origin: &Origin, readings: &Readings) -> Option<Missing> {
-        match self.explain_readings(origin, readings) {
-            Some(all) => all.iter().for_each(|samples| self.place(samples)),
-            None => return Some(Missing::Fix),
+        let Some(all) = self.explain_readings(origin, readings) else {
+            return Some(Missing::Fix);
+        };
+        let reasons = all.iter().filter_map(|samples| self.place(samples));
+        // One letter for all of them; each is placed.
+        let misplaced = reasons.fold(None, |first: Option<DeadReason>, reason| first.or(Some(reason)));
+        if let Some(reason) = misplaced {
+            let bytes = postcard::to_stdvec(readings).unwrap_or_default();
+            self.bury_misplaced(origin, readings.node, reason, (Form::Readings, &bytes));
         }
         None
     }
@@ -130,17 +142,17 @@ impl Pipeline {
         Some(samples.collect())
     }
 
-    /// Samples whose time and unit are known: ledger, window, watermark.
-    fn place(&mut self, samples: &Samples) {
+    /// Samples whose time and unit are known: ledger, window, watermark. Why some have found no window, if so.
+    fn place(&mut self, samples: &Samples) -> Option<DeadReason> {
         if samples.origin.replayed {
-            return self.place_again(samples);
+            self.place_again(samples);
+            return None;
         }
         let new = self.state.ledger.store(samples.account, samples.range);
         let (node, boot, channel_id) = samples.account;
-        let channel = self.state.channels.entry((node, channel_id)).or_default();
-        let (schedule, now) = (&self.state.settings, self.state.now);
-        let settings = schedule.at(now).windows;
-        let cut = |time| schedule.cut(time, samples.signal.waveform);
+        let key = (node, channel_id);
+        let now = self.state.now;
+        let settings = self.state.settings.at(now).windows;
         let whole = Run {
             boot,
             first: samples.range.first(),
@@ -149,8 +161,23 @@ impl Pipeline {
             values: &samples.values,
             backfill: samples.origin.backfill,
         };
-        let mut ahead = 0;
-        let mut elsewhere = Vec::new();
+        let count: u64 = new.iter().map(|part| part.count()).sum();
+        let counters = &mut self.state.counters;
+        counters.samples_stored += count;
+        counters.samples_backfilled += if whole.backfill { count } else { 0 };
+        // A clock that is wrong moves no watermark and fires no window, its own channel's included.
+        let last = whole.time_after(samples.range.count().saturating_sub(1));
+        if last.nanos_since(now) > settings.lead_ns {
+            counters.samples_ahead += count;
+            self.put_aside(samples.account, &new);
+            return Some(DeadReason::ClockAhead);
+        }
+        if !whole.backfill && now.nanos_since(whole.time) > settings.behind_ns {
+            counters.samples_behind += count;
+            self.put_aside(samples.account, &new);
+            return Some(DeadReason::ClockBehind);
+        }
+        let (mut late, mut elsewhere) = (0, Vec::new());
         for part in new {
             let skipped = part.first() - whole.first;
             let at = skipped as usize;
@@ -160,32 +187,94 @@ impl Pipeline {
                 values: &samples.values[at..at + part.count() as usize],
                 ..whole
             };
-            let misplaced = channel.windows.place(&run, cut, &settings, now);
-            self.state.counters.samples_stored += part.count();
-            self.state.counters.samples_backfilled += if whole.backfill { part.count() } else { 0 };
-            self.state.counters.samples_late += misplaced.late;
-            ahead += misplaced.ahead;
-            if misplaced != Misplaced::default() {
-                elsewhere.push(part);
-            }
-        }
-        self.state.counters.samples_ahead += ahead;
-        if ahead == 0 {
-            let received = self.state.frames.received(node, boot, samples.class);
-            let arrival = Arrival {
-                boot,
-                class: samples.class,
-                sequence: samples.sequence,
-                samples: samples.range,
-                start: whole.time,
-                end: whole.time_after(samples.range.count()),
-                backfill: whole.backfill,
+            late += if samples.signal.waveform {
+                let schedule = &self.state.settings;
+                let channel = self.state.channels.entry(key).or_default();
+                let cut = |time| schedule.cut(time, true);
+                let misplaced = channel.windows.place(&run, cut, &settings, now);
+                self.state.counters.samples_ahead += misplaced.ahead;
+                if misplaced != Misplaced::default() {
+                    elsewhere.push(part);
+                }
+                misplaced.late
+            } else {
+                let times = (0..part.count()).map(|n| run.time_after(n));
+                let values: Vec<_> = times.zip(run.values.iter().copied()).collect();
+                let taken = self.take_slow(&SlowReadings {
+                    key,
+                    signal: samples.signal,
+                    backfill: whole.backfill,
+                    values: &values,
+                });
+                self.state.counters.samples_unusable += taken.unusable;
+                self.state.counters.samples_no_room += taken.no_room;
+                if taken.late_always == part.count() {
+                    self.put_aside(samples.account, &[part]);
+                }
+                taken.late
             };
-            channel.watermark.observe(&arrival, &received, now);
         }
+        self.state.counters.samples_late += late;
+        let received = self.state.frames.received(node, boot, samples.class);
+        let arrival = Arrival {
+            boot,
+            class: samples.class,
+            sequence: samples.sequence,
+            samples: samples.range,
+            start: whole.time,
+            end: whole.time_after(samples.range.count()),
+            backfill: whole.backfill,
+        };
+        let channel = self.state.channels.entry(key).or_default();
+        channel.watermark.observe(&arrival, &received, now);
         for part in elsewhere {
             self.put_misplaced_aside(samples.account, &whole, part);
         }
+        (late > 0).then_some(DeadReason::TooLate)
+    }
+
+    /// Samples that are in no window, unless they are replayed one day.
+    fn put_aside(&mut self, account: AccountKey, parts: &[Range]) {
+        for part in parts {
+            self.state.letters.put_aside(account, *part);
+        }
+    }
+
+    /// A frame or readings some of whose samples found no window. One node with a broken clock must not
+    /// push out everybody's letters: of each reason it has [`LETTERS_PER_HOUR`], and the journal the rest.
+    fn bury_misplaced(&mut self, origin: &Origin, node: NodeId, reason: DeadReason, payload: (Form, &[u8])) {
+        if self.state.quotas.take(node, reason, self.state.now) {
+            return self.bury(origin, reason, payload);
+        }
+        let counters = &mut self.state.counters;
+        *counters.dead_letters.entry(reason).or_default() += 1;
+        counters.letters_not_kept += 1;
+    }
+}
+
+/// Dead letters kept of one node's misplaced samples per reason and hour of the journal's clock.
+pub const LETTERS_PER_HOUR: u32 = 60;
+
+/// How many such letters were kept in this hour. Bounded by the nodes told apart.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Quotas {
+    /// Hours of the journal's clock.
+    hour: i64,
+    kept: BTreeMap<(NodeId, DeadReason), u32>,
+}
+
+impl Quotas {
+    /// Whether one more is kept.
+    fn take(&mut self, node: NodeId, reason: DeadReason, now: EventTime) -> bool {
+        const HOUR_NS: i64 = 3_600 * 1_000_000_000;
+        let hour = now.0.div_euclid(HOUR_NS);
+        if hour != self.hour {
+            self.hour = hour;
+            self.kept.clear();
+        }
+        let kept = self.kept.entry((node, reason)).or_default();
+        *kept += 1;
+        *kept <= LETTERS_PER_HOUR
     }
 }
 

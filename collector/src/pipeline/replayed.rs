@@ -28,6 +28,7 @@
 //! | windows made again at once | [`WINDOWS_AT_ONCE`] | the others with another reading of the journal |
 
 use super::placement::{Missing, Samples};
+use super::streams::Readings as SlowReadings;
 use super::waiting::Origin;
 use super::{ChannelKey, Output, Pipeline, sample_range};
 use crate::dead_letter::{DeadReason, Form, Letter, LetterId, Outcome, ReplayRow};
@@ -374,7 +375,7 @@ impl Pipeline {
         let cut = |time| schedule.cut(time, samples.signal.waveform);
         let tally = &mut self.reopening.tally;
         tally.known |= fresh.ranges().is_empty();
-        let mut aside = Vec::new();
+        let (mut aside, mut slow) = (Vec::new(), Vec::new());
         for &part in fresh.ranges() {
             for (slot, run) in pieces(&whole, part, cut) {
                 let channel = self.state.channels.entry(key).or_default();
@@ -386,6 +387,10 @@ impl Pipeline {
                 }
                 tally.landed += count;
                 self.state.counters.samples_replayed += count;
+                if !samples.signal.waveform {
+                    slow.push((slot, run));
+                    continue;
+                }
                 if !channel.windows.has_closed(slot.start) {
                     // It has not closed, so that none of them is too late.
                     let _ = channel.windows.place(&run, cut, &settings, now);
@@ -399,6 +404,24 @@ impl Pipeline {
         }
         for samples in aside {
             self.state.letters.put_aside(account, samples);
+        }
+        // Readings go into what is open or kept of every stream. Windows that have gone are made again of the
+        // stream that is always there.
+        for (slot, run) in slow {
+            let times = (0..run.values.len() as u64).map(|n| run.time_after(n));
+            let values: Vec<_> = times.zip(run.values.iter().copied()).collect();
+            let taken = self.take_slow(&SlowReadings {
+                key,
+                signal: run.signal,
+                backfill: true,
+                values: &values,
+            });
+            if taken.late_always > 0 {
+                self.reopening.tally.reopened = true;
+                let reopened = self.reopening.wanted.entry((key, slot.start));
+                let reopened = reopened.or_insert_with(|| Reopened::new(slot));
+                reopened.added.push(Piece::new(&run));
+            }
         }
     }
 

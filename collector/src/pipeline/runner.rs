@@ -425,7 +425,10 @@ impl Runner {
         let news = news_from
             .and_then(|from| batch.features.get(from..))
             .unwrap_or_default();
-        for row in news.iter().filter(|row| !row.backfill && row.revision == 0) {
+        for row in news
+            .iter()
+            .filter(|row| !row.backfill && row.revision == 0 && row.stream.is_empty())
+        {
             let seconds = now.nanos_since(row.end) as f64 / 1e9;
             self.metrics.feature_latency.observe(seconds);
         }

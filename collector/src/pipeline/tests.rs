@@ -1,6 +1,7 @@
 mod history;
 mod replayed;
 mod stages;
+mod streams;
 
 use super::script::*;
 use super::*;
@@ -515,12 +516,15 @@ fn a_slow_channel_is_summarised_over_what_its_sensor_gave() {
     ])));
     let expected = windows(&outputs)[0].clone();
     assert_eq!((expected.coverage, expected.decided), (0.95, true));
-    let mean = (0..20).filter(|n| *n != 7).map(|n| 20.0 + n as f32).sum::<f32>() / 19.0;
+    let given = || (0..20).filter(|n| *n != 7).map(|n| 20.0 + f64::from(n));
+    let mean = given().sum::<f64>() / 19.0;
+    let variance = given().map(|value| (value - mean).powi(2)).sum::<f64>() / 19.0;
     assert_eq!(
         expected.values,
         [
             ("count", 19.0),
-            ("mean", mean),
+            ("mean", mean as f32),
+            ("standard_deviation", variance.sqrt() as f32),
             ("minimum", 20.0),
             ("maximum", 39.0)
         ]
@@ -569,7 +573,13 @@ fn readings_of_a_virtual_node_stand_at_their_own_times() {
     assert_eq!(windows.len(), 1, "the second still collects");
     assert_eq!(
         windows[0].values,
-        [("count", 4.0), ("mean", 1.5), ("minimum", 0.0), ("maximum", 3.0)]
+        [
+            ("count", 4.0),
+            ("mean", 1.5),
+            ("standard_deviation", 1.25f32.sqrt()),
+            ("minimum", 0.0),
+            ("maximum", 3.0)
+        ]
     );
 }
 

@@ -5,6 +5,8 @@
 //! [`scalar_size_ns`](crate::window::WindowSettings::scalar_size_ns) over all slow channels. Fast
 //! channels have their one analysis window and are in no stream.
 
+use crate::window::shape::{Kind, OVERLAP_MAX, Shape, ShapeError};
+use crate::window::stream::{Emit, Rules};
 use serde::{Deserialize, Serialize};
 use std::ops::Deref;
 use std::sync::Arc;
@@ -13,9 +15,6 @@ use trunnion_common::quantity::{Quantity, Unit};
 
 /// Most streams configured at once: each one costs an accumulator per channel and open window.
 pub const STREAMS_MAX: usize = 16;
-
-/// Most hopping windows that an instant may belong to: each reading is added to so many accumulators.
-pub const HOPS_MAX: i64 = 64;
 
 /// Longest pattern of a selector, bytes: an id has 32, and a pattern of stars is read in its square.
 pub const PATTERN_BYTES_MAX: usize = 64;
@@ -62,32 +61,9 @@ pub struct StreamSettings {
     /// Whether p50, p95 and p99 are kept too.
     pub quantiles: bool,
     /// How its time is cut.
-    pub shape: StreamShape,
+    pub shape: Kind,
     /// Which channels it looks at.
     pub select: Selector,
-}
-
-/// How time is cut into windows `[start, end)`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum StreamShape {
-    /// One after the other.
-    Tumbling {
-        /// Length, nanoseconds.
-        size_ns: i64,
-    },
-    /// One each slide, so that each instant is in `size / slide` of them.
-    Hopping {
-        /// Length, nanoseconds: a multiple of the slide.
-        size_ns: i64,
-        /// From one start to the next, nanoseconds.
-        slide_ns: i64,
-    },
-    /// From the first value to a gap after the last. A value exactly one gap after belongs to the next.
-    Session {
-        /// Shortest silence between two sessions, nanoseconds.
-        gap_ns: i64,
-    },
 }
 
 /// Whose values share a window.
@@ -98,16 +74,6 @@ pub enum Key {
     Channel,
     /// Those of all channels of an asset. A window waits for all of them that are not idle.
     Asset,
-}
-
-/// When a window is told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Emit {
-    /// When it fires, and with each correction after.
-    Close,
-    /// Also before, whenever a commit has added to it.
-    Update,
 }
 
 /// Which channels a stream looks at: all that meet every condition given.
@@ -129,15 +95,18 @@ pub struct Selector {
 /// What makes a stream impossible.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum StreamFault {
-    /// Lengths have to be positive, and lateness and offset no less than nothing.
-    #[error("has a length, a lateness or an offset below what is possible")]
-    Negative,
+    /// Lengths have to be positive and of this world, and a lateness no less than nothing.
+    #[error("has a length or a lateness out of bounds")]
+    Length,
     /// What does not divide would put some instants into one window more than others.
     #[error("hops by a slide that does not divide its size")]
     NoMultiple,
     /// Each value would be added to too many accumulators.
-    #[error("puts each value into more than {HOPS_MAX} windows")]
+    #[error("puts each value into more than {OVERLAP_MAX} windows")]
     TooManyHops,
+    /// Sessions begin where their values do.
+    #[error("has an offset, which sessions have none of")]
+    Offset,
     /// Values of different units have no sum.
     #[error("joins the channels of an asset without naming their unit")]
     NoUnit,
@@ -150,22 +119,28 @@ pub enum StreamFault {
 }
 
 impl StreamSettings {
-    /// Whether such a stream can be.
+    /// What its windows are cut and told by.
+    pub fn rules(&self) -> Result<Rules, StreamFault> {
+        let shape = Shape::new(self.shape, self.offset_ns).map_err(|error| match error {
+            ShapeError::Length { .. } => StreamFault::Length,
+            ShapeError::NoMultiple { .. } => StreamFault::NoMultiple,
+            ShapeError::Overlap { .. } => StreamFault::TooManyHops,
+            ShapeError::Offset { .. } => StreamFault::Offset,
+        })?;
+        if self.lateness_ns < 0 {
+            return Err(StreamFault::Length);
+        }
+        Ok(Rules {
+            shape,
+            lateness_ns: self.lateness_ns,
+            emit: self.emit,
+            quantiles: self.quantiles,
+        })
+    }
+
+    /// Whether such a stream can be configured.
     pub fn check(&self) -> Result<(), StreamFault> {
-        let (least, most) = match self.shape {
-            StreamShape::Tumbling { size_ns } => (size_ns, size_ns),
-            StreamShape::Hopping { size_ns, slide_ns } => (slide_ns, size_ns),
-            StreamShape::Session { gap_ns } => (gap_ns, gap_ns),
-        };
-        if least <= 0 || self.offset_ns < 0 || self.lateness_ns < 0 {
-            return Err(StreamFault::Negative);
-        }
-        if most % least != 0 {
-            return Err(StreamFault::NoMultiple);
-        }
-        if most / least > HOPS_MAX {
-            return Err(StreamFault::TooManyHops);
-        }
+        self.rules()?;
         if self.key == Key::Asset && self.select.unit.is_none() {
             return Err(StreamFault::NoUnit);
         }
@@ -237,7 +212,7 @@ mod tests {
             key: Key::Channel,
             emit: Emit::Close,
             quantiles: false,
-            shape: StreamShape::Hopping {
+            shape: Kind::Hopping {
                 size_ns: 60,
                 slide_ns: 20,
             },
@@ -249,20 +224,17 @@ mod tests {
     fn a_stream_that_cannot_be_is_refused_with_its_reason() {
         type Spoil = fn(&mut StreamSettings);
         let hops = |stream: &mut StreamSettings, size_ns, slide_ns| {
-            stream.shape = StreamShape::Hopping { size_ns, slide_ns };
+            stream.shape = Kind::Hopping { size_ns, slide_ns };
         };
         assert_eq!(stream().check(), Ok(()));
         let cases: [(Spoil, StreamFault); 9] = [
+            (|s| s.shape = Kind::Session { gap_ns: 0 }, StreamFault::Length),
+            (|s| s.shape = Kind::Tumbling { size_ns: -1 }, StreamFault::Length),
+            (|s| s.lateness_ns = -1, StreamFault::Length),
             (
-                |s| s.shape = StreamShape::Session { gap_ns: 0 },
-                StreamFault::Negative,
+                |s| (s.shape, s.offset_ns) = (Kind::Session { gap_ns: 9 }, 1),
+                StreamFault::Offset,
             ),
-            (
-                |s| s.shape = StreamShape::Tumbling { size_ns: -1 },
-                StreamFault::Negative,
-            ),
-            (|s| s.lateness_ns = -1, StreamFault::Negative),
-            (|s| s.offset_ns = -1, StreamFault::Negative),
             (|s| s.key = Key::Asset, StreamFault::NoUnit),
             (|s| s.name = String::new(), StreamFault::Name),
             (|s| s.name = "Too Warm".to_owned(), StreamFault::Name),
@@ -278,7 +250,7 @@ mod tests {
             (50, 20, StreamFault::NoMultiple),
             (20, 60, StreamFault::NoMultiple),
             (65, 1, StreamFault::TooManyHops),
-            (60, 0, StreamFault::Negative),
+            (60, 0, StreamFault::Length),
         ] {
             let mut spoilt = stream();
             hops(&mut spoilt, size_ns, slide_ns);

@@ -71,7 +71,7 @@ impl StateReader {
             "SELECT c.asset, c.point, c.channel, c.id, w.start, w.end, w.coverage, w.decided
              FROM channel c JOIN window w ON w.channel = c.id
               AND w.start = (SELECT max(start) FROM window WHERE channel = c.id)
-             ORDER BY c.asset, c.point, c.channel",
+             WHERE c.stream = '' ORDER BY c.asset, c.point, c.channel",
         )?;
         let mut values = self.connection.prepare_cached(
             "SELECT s.feature, v.value FROM series s JOIN value v ON v.series = s.id AND v.start = ?2
@@ -120,12 +120,12 @@ impl StateReader {
     /// agents computed at intake.
     pub fn series(&self, query: &SeriesQuery) -> Result<Vec<SeriesValue>, StateError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT v.start, w.end, v.value, w.coverage, w.revision, w.backfill
+            "SELECT v.start, w.end, v.value, w.coverage, w.revision, w.backfill, w.open
              FROM channel c
              JOIN series s ON s.channel = c.id AND s.feature = ?4
              JOIN value v ON v.series = s.id AND v.start >= ?5 AND v.start < ?6
              JOIN window w ON w.channel = c.id AND w.start = v.start
-             WHERE c.asset = ?1 AND c.point = ?2 AND c.channel = ?3
+             WHERE c.asset = ?1 AND c.point = ?2 AND c.channel = ?3 AND c.stream = ?8
              ORDER BY v.start DESC LIMIT ?7",
         )?;
         let key = &query.series;
@@ -137,7 +137,8 @@ impl StateReader {
                 query.feature,
                 query.from.0,
                 query.to.0,
-                query.limit
+                query.limit,
+                query.stream
             ],
             |row| {
                 Ok(SeriesValue {
@@ -147,6 +148,7 @@ impl StateReader {
                     coverage: row.get::<_, f64>(3)? as f32,
                     revision: row.get(4)?,
                     backfill: row.get(5)?,
+                    open: row.get(6)?,
                     source: Source::Collector,
                 })
             },
@@ -165,8 +167,9 @@ impl StateReader {
     /// The series that exist, of one asset or of all, by name; at most `limit`.
     pub fn series_names(&self, asset: Option<&str>, limit: u32) -> Result<Vec<SeriesName>, StateError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT c.asset, c.point, c.channel, s.feature FROM channel c JOIN series s ON s.channel = c.id
-             WHERE ?1 IS NULL OR c.asset = ?1 ORDER BY 1, 2, 3, 4 LIMIT ?2",
+            "SELECT c.asset, c.point, c.channel, c.stream, s.feature
+             FROM channel c JOIN series s ON s.channel = c.id
+             WHERE ?1 IS NULL OR c.asset = ?1 ORDER BY 1, 2, 3, 4, 5 LIMIT ?2",
         )?;
         let rows = statement.query_map(params![asset, limit], |row| {
             Ok(SeriesName {
@@ -175,7 +178,8 @@ impl StateReader {
                     point: row.get(1)?,
                     channel: row.get(2)?,
                 },
-                feature: row.get(3)?,
+                stream: row.get(3)?,
+                feature: row.get(4)?,
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -256,7 +260,8 @@ impl StateReader {
     /// none.
     pub fn latency_percentiles(&self, since: EventTime) -> Result<Option<LatencyPercentiles>, StateError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT published - end FROM window WHERE end >= ?1 AND backfill = 0 ORDER BY 1",
+            "SELECT published - end FROM window WHERE end >= ?1 AND backfill = 0
+              AND channel IN (SELECT id FROM channel WHERE stream = '') ORDER BY 1",
         )?;
         let rows = statement.query_map([since.0], |row| row.get::<_, i64>(0))?;
         let latencies: Vec<i64> = rows.collect::<Result<_, _>>()?;
@@ -316,8 +321,11 @@ pub struct AssetSummary {
 pub struct SeriesQuery {
     /// Where the series hangs.
     pub series: SeriesKey,
+    /// The stream whose windows it is of; empty for those that are always there.
+    pub stream: String,
     /// Feature label, as in [`trunnion_common::feature::FeatureKind::label`]; scalar channels also
-    /// have `count`, `minimum` and `maximum`.
+    /// have `count`, `standard_deviation`, `minimum`, `maximum` and, where a stream keeps them, `p50`, `p95`
+    /// and `p99`.
     pub feature: String,
     /// Windows that start at or after this.
     pub from: EventTime,
@@ -342,6 +350,8 @@ pub struct SeriesValue {
     pub revision: u32,
     /// Whether history is in it.
     pub backfill: bool,
+    /// Whether its window still collects.
+    pub open: bool,
     /// Who computed it.
     pub source: Source,
 }
@@ -370,6 +380,8 @@ impl Source {
 pub struct SeriesName {
     /// Where it hangs.
     pub series: SeriesKey,
+    /// The stream whose windows it is of; empty for those that are always there.
+    pub stream: String,
     /// Feature label.
     pub feature: String,
 }

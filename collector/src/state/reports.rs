@@ -32,7 +32,7 @@ const NO_CHANNEL: i64 = -1;
 
 /// Writes a stretch, unless a decided window of the channel covers any of its time.
 pub(super) fn write_derived(to: &Transaction<'_>, row: &DerivedRow) -> Result<(), StateError> {
-    let channel = super::channel_id(to, &row.series)?;
+    let channel = super::channel_id(to, &row.series, "")?;
     let covered: Option<i64> = {
         let mut newest = to.prepare_cached(
             "SELECT end FROM window WHERE channel = ?1 AND start < ?2 AND decided ORDER BY start DESC LIMIT 1",
@@ -182,6 +182,9 @@ impl StateReader {
 
     /// The part of a series that agents computed and no window of the collector covers, by falling time.
     pub(super) fn derived(&self, query: &SeriesQuery) -> Result<Vec<SeriesValue>, StateError> {
+        if !query.stream.is_empty() {
+            return Ok(Vec::new());
+        }
         // The label becomes part of a path into the body.
         let Some(feature) = FeatureKind::from_label(&query.feature) else {
             return Ok(Vec::new());
@@ -189,7 +192,7 @@ impl StateReader {
         let mut statement = self.connection.prepare_cached(
             "SELECT d.start, d.end, d.body ->> ?4, d.backfill
              FROM channel c JOIN derived d ON d.channel = c.id AND d.start >= ?5 AND d.start < ?6
-             WHERE c.asset = ?1 AND c.point = ?2 AND c.channel = ?3 AND d.body ->> ?4 IS NOT NULL
+             WHERE c.asset = ?1 AND c.point = ?2 AND c.channel = ?3 AND c.stream = '' AND d.body ->> ?4 IS NOT NULL
              ORDER BY d.start DESC LIMIT ?7",
         )?;
         let key = &query.series;
@@ -211,6 +214,7 @@ impl StateReader {
                     coverage: 1.0,
                     revision: 0,
                     backfill: row.get(3)?,
+                    open: false,
                     source: Source::Agent,
                 })
             },
@@ -266,10 +270,8 @@ mod tests {
             end: EventTime(start + 10),
             coverage: 1.0,
             decided,
-            revision: 0,
-            backfill: false,
-            old: Vec::new(),
             values: if decided { vec![("rms", 1.0)] } else { Vec::new() },
+            ..FeatureRow::default()
         }
     }
 
@@ -287,6 +289,7 @@ mod tests {
     fn query(feature: &str) -> SeriesQuery {
         SeriesQuery {
             series: key(),
+            stream: String::new(),
             feature: feature.to_owned(),
             from: EventTime(0),
             to: EventTime(1_000),

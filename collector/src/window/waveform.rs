@@ -44,7 +44,8 @@ pub struct WindowSettings {
     pub scalar_size_ns: i64,
     /// Distance of the grid from the epoch, nanoseconds.
     pub offset_ns: i64,
-    /// How long after the watermark has passed its end a window still waits, nanoseconds.
+    /// How long past its end a fired window is kept for what comes late, nanoseconds of event time. Of a
+    /// fast channel so are [`KEPT_MAX`] windows at most.
     pub lateness_ns: i64,
     /// How far live samples come past a missing frame before it is waited for no longer, nanoseconds.
     pub trail_ns: i64,
@@ -337,6 +338,12 @@ impl Windows {
         misplaced
     }
 
+    /// Whether a window that has fired is kept, or collects once more.
+    pub fn may_correct(&self, start: EventTime) -> bool {
+        let again = self.open.get(&start.0).is_some_and(|open| open.revision > 0);
+        again || self.kept.contains_key(&start.0)
+    }
+
     /// Whether the window that begins there has fired and is not kept: what comes for it is too late.
     pub fn has_closed(&self, start: i64) -> bool {
         let collects = self.open.contains_key(&start) || self.kept.contains_key(&start);
@@ -376,9 +383,11 @@ impl Windows {
         settings: &WindowSettings,
         look: impl Fn(&Span) -> Outlook,
     ) -> Option<Fired> {
-        let span = self.open.values().map(Open::span).find(|span| {
-            idle[usize::from(!span.live)] && span.end.saturating_add(settings.lateness_ns) <= now.0
-        })?;
+        let span = self
+            .open
+            .values()
+            .map(Open::span)
+            .find(|span| idle[usize::from(!span.live)] && span.end <= now.0)?;
         self.fire_at(span.start, look(&span).grows, settings)
     }
 
