@@ -17,11 +17,11 @@ use trunnion_common::frame::Class;
 /// How often the collector is started: the median counts.
 const STARTS: usize = 3;
 
-/// Rounds of blocks: some seconds of each channel, so that each has windows open that wait for what is
+/// Rounds of blocks: half a second of each channel, so that each has a window open that waits for what is
 /// missing.
-const ROUNDS: u64 = 3;
+const ROUNDS: u64 = 2;
 
-/// A restart with 10,000 channels of vibration at 1 kHz.
+/// A restart with 10,000 channels of vibration at 8 kHz.
 pub const RESTART: Scenario<Scale> = Scenario {
     name: "restart",
     figures: &RESTART_FIGURES,
@@ -45,7 +45,7 @@ pub fn measure_restart(dir: &Path, nodes: u64, progress: Progress<'_>) -> Result
         nodes,
         channels: 10,
         class: Class::Waveform,
-        rate_hz: 1_000,
+        rate_hz: 8_000,
         block_frames: 4,
         start: START,
     });
