@@ -8,6 +8,7 @@
 //! | `GET /api/v1/series` | names of series, or a part of one | [`series`] |
 //! | `GET /api/v1/ledger` | where every sample went | [`ledger`] |
 //! | `GET /api/v1/gateways` | who delivers | [`gateway`] |
+//! | `GET /api/v1/pipeline` | how far behind, what with, what it counted | [`pipeline`] |
 //! | `GET /api/v1/latency` | from a window's end to its published features | [`health`] |
 //! | `GET /healthz`, `/readyz`, `/metrics` | for supervisors | [`health`] |
 //! | `GET /` | the status page, which uses only the above | [`crate::page`] |
@@ -24,6 +25,7 @@ mod guard;
 pub mod health;
 pub mod ledger;
 mod listener;
+pub mod pipeline;
 mod readers;
 pub mod series;
 mod time;
@@ -97,6 +99,7 @@ impl Api {
             .route("/api/v1/series", get(series::read))
             .route("/api/v1/ledger", get(ledger::read))
             .route("/api/v1/gateways", get(gateway::list))
+            .route("/api/v1/pipeline", get(pipeline::read))
             .route("/api/v1/latency", get(health::latency))
             .route("/healthz", get(health::live))
             .route("/readyz", get(health::ready))

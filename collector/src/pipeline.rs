@@ -25,19 +25,23 @@
 
 mod counters;
 mod firing;
+mod lag;
 mod overdue;
 mod placement;
 mod reports;
 mod runner;
 #[cfg(test)]
 pub(crate) mod script;
+mod stages;
 #[cfg(test)]
 mod tests;
 mod waiting;
 
 pub use counters::Counters;
+pub use lag::LaneLag;
 pub use overdue::OVERDUE_NS;
 pub use runner::{RunError, Runner};
+pub use stages::Stage;
 
 use crate::advisory::{Advisories, AdvisoryChange};
 use crate::alarm::AlarmRow;
@@ -56,6 +60,7 @@ use crate::window::Windows;
 use firing::Watch;
 use placement::Missing;
 use serde::{Deserialize, Serialize};
+use stages::StageWatch;
 use std::collections::BTreeMap;
 use std::fmt;
 use trunnion_common::block::{BODY_MAX, Block, Body, Lane, Readings};
@@ -115,6 +120,7 @@ pub struct Pipeline {
     fleets: BTreeMap<EventTime, Fleet>,
     analyzer: Analyzer,
     outputs: Vec<Output>,
+    stages: StageWatch,
 }
 
 impl fmt::Debug for Pipeline {
@@ -191,11 +197,13 @@ impl Pipeline {
             state,
             analyzer: Analyzer::new(),
             outputs: Vec::new(),
+            stages: StageWatch::default(),
         }
     }
 
     /// Takes the next commit in; returns what follows from it, in a fixed order.
     pub fn apply(&mut self, commit: &Commit) -> Vec<Output> {
+        self.stages.enter(Stage::Decode);
         self.count_elapsed(commit.time);
         self.state.now = self.state.now.max(commit.time);
         for (position, entry) in &commit.entries {
@@ -207,6 +215,16 @@ impl Pipeline {
         let changes = self.state.ledger.poll_changes();
         self.outputs.extend(changes.into_iter().map(Output::Ledger));
         std::mem::take(&mut self.outputs)
+    }
+
+    /// Tells from now on which stage it is at, at every change. What follows from commits is the same.
+    pub fn watch_stages(&mut self, tell: impl FnMut(Stage) + Send + 'static) {
+        self.stages = StageWatch::new(tell);
+    }
+
+    /// The thread around it has gone on to a stage of its own.
+    pub(crate) fn enter(&mut self, stage: Stage) {
+        self.stages.enter(stage);
     }
 
     /// What a checkpoint holds.

@@ -1,6 +1,6 @@
 //! From the watermark on: windows fire, and become features, verdicts and advisories.
 
-use super::{ChannelKey, FIRST_CHANNEL, Output, Pipeline};
+use super::{ChannelKey, FIRST_CHANNEL, Output, Pipeline, Stage};
 use crate::advisory::{Advisories, AdvisoryChange};
 use crate::detection::{Detection, Detector, Verdict};
 use crate::features::PointContext;
@@ -16,6 +16,7 @@ use trunnion_common::time::EventTime;
 impl Pipeline {
     /// Looks at a node's channels again, and fires what is due.
     pub(super) fn fire_node(&mut self, node: NodeId) {
+        self.stages.enter(Stage::Windows);
         let mut fired = Vec::new();
         let settings = self.state.settings.at(self.state.now).windows;
         let channels = self.state.channels.range_mut((node, FIRST_CHANNEL)..);
@@ -38,6 +39,7 @@ impl Pipeline {
 
     /// Fires what is left of channels that fell silent.
     pub(super) fn fire_idle(&mut self) {
+        self.stages.enter(Stage::Windows);
         let now = self.state.now;
         let settings = self.state.settings.at(now).windows;
         let mut fired = Vec::new();
@@ -56,8 +58,10 @@ impl Pipeline {
 
     fn publish_all(&mut self, fired: Vec<(ChannelKey, Fired)>) {
         for ((node, channel), window) in fired {
+            self.stages.enter(Stage::Features);
             self.publish(node, channel, window);
         }
+        self.stages.enter(Stage::Decode);
     }
 
     /// A fired window: features, detection, advisory.

@@ -1,10 +1,10 @@
 //! The thread around the pipeline: follows the journal, writes outputs and checkpoints.
 
-use super::{Counters, Output, Pipeline};
+use super::{Counters, Output, Pipeline, Stage};
 use crate::advisory::AdvisoryChange;
 use crate::checkpoint;
 use crate::journal::{Commit, JournalError, Position, Reader};
-use crate::metrics::{Metrics, Reason};
+use crate::metrics::{LANES, LagLabel, LaneLabel, Metrics, Reason, StageLabel};
 use crate::state::{Batch, State, StateError};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,6 +30,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// acknowledged first, and a backlog of the pipeline is worked off afterwards. Not more, since what it
 /// says of now must not wait for a drain to end.
 const NICE: i32 = 5;
+
+/// From one look at the watermarks of all channels to the next.
+const LAGS_EVERY: Duration = Duration::from_secs(1);
 
 /// The pipeline cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +60,8 @@ pub struct Runner {
     /// What has been added to the metrics.
     counted: Counters,
     checkpointed: Instant,
+    /// When the watermarks were last looked at.
+    lags_told: Option<Instant>,
 }
 
 impl Runner {
@@ -74,7 +79,8 @@ impl Runner {
                 Err(error) => tracing::warn!(age, %error, "a checkpoint is not used"),
             }
         }
-        let pipeline = Pipeline::resume(resumed.unwrap_or_default());
+        let mut pipeline = Pipeline::resume(resumed.unwrap_or_default());
+        pipeline.watch_stages(stage_clock(&metrics));
         let position = pipeline.state().position();
         let written = state
             .progress()?
@@ -88,6 +94,7 @@ impl Runner {
             metrics,
             written,
             checkpointed: instant_now(),
+            lags_told: None,
         })
     }
 
@@ -111,6 +118,7 @@ impl Runner {
         loop {
             let upto = *committed.borrow_and_update();
             self.catch_up_while(upto, &mut may_go_on)?;
+            self.pipeline.enter(Stage::Wait);
             if waiter.block_on(committed.changed()).is_err() {
                 let upto = *committed.borrow();
                 self.catch_up_while(upto, &mut may_go_on)?;
@@ -141,6 +149,7 @@ impl Runner {
             let mut outputs = 0;
             // Where the batch stops being a repetition, so that metrics see each window once.
             let mut news_from = None;
+            self.pipeline.enter(Stage::Read);
             while commits < BATCH_COMMITS
                 && outputs < BATCH_OUTPUTS
                 && may_go_on()
@@ -151,6 +160,7 @@ impl Runner {
                     news_from.get_or_insert(batch.features.len());
                 }
                 outputs += self.apply(&commit, &mut batch, &mut ledger);
+                self.pipeline.enter(Stage::Read);
             }
             if commits == 0 {
                 return Ok(());
@@ -158,6 +168,7 @@ impl Runner {
             batch.ledger = ledger.into_values().collect();
             let due = instant_now().duration_since(self.checkpointed) >= CHECKPOINT_EVERY;
             self.write(batch, due, news_from)?;
+            self.tell_progress(upto);
         }
     }
 
@@ -213,12 +224,20 @@ impl Runner {
         batch.now = self.pipeline.state().now();
         // While it catches up with what was written before, the tables stay where they were.
         batch.position = self.pipeline.state().position().max(self.written);
-        batch.checkpoint = with_checkpoint.then(|| checkpoint::save(&self.pipeline));
+        let began = instant_now();
+        if with_checkpoint {
+            self.pipeline.enter(Stage::Checkpoint);
+            batch.checkpoint = Some(checkpoint::save(&self.pipeline));
+        }
+        let took = instant_now().duration_since(began);
+        self.pipeline.enter(Stage::State);
         batch.published = utc_now();
         self.state.write(&batch)?;
         self.written = batch.position;
-        if with_checkpoint {
+        if let Some(bytes) = &batch.checkpoint {
             self.checkpointed = instant_now();
+            self.metrics
+                .observe_checkpoint(utc_now(), bytes.len(), took.as_secs_f64());
         }
         let now = utc_now();
         let news = news_from
@@ -230,6 +249,36 @@ impl Runner {
         }
         self.count(news_from.is_some());
         Ok(())
+    }
+
+    /// Says how far it has come, and each second how far event time has.
+    fn tell_progress(&mut self, upto: Position) {
+        let backlog = self.reader.bytes_until(upto);
+        self.metrics
+            .observe_progress(self.pipeline.state().now(), backlog);
+        let now = instant_now();
+        if self
+            .lags_told
+            .is_some_and(|told| now.duration_since(told) < LAGS_EVERY)
+        {
+            return;
+        }
+        self.lags_told = Some(now);
+        for (lane, lag) in LANES.into_iter().zip(self.pipeline.lane_lags()) {
+            let channels = i64::try_from(lag.channels).unwrap_or(i64::MAX);
+            let metrics = &self.metrics;
+            metrics
+                .watermark_channels
+                .get_or_create(&LaneLabel { lane })
+                .set(channels);
+            for (channel, nanos) in [("median", lag.median_ns), ("slowest", lag.slowest_ns)] {
+                let label = LagLabel { lane, channel };
+                metrics
+                    .watermark_lag
+                    .get_or_create(&label)
+                    .set(nanos as f64 / 1e9);
+            }
+        }
     }
 
     /// Adds what the pipeline counted to the metrics, unless it was counted before a restart.
@@ -244,6 +293,12 @@ impl Runner {
                 .samples_stored
                 .inc_by(now.samples_stored - then.samples_stored);
             metrics.samples_late.inc_by(now.samples_late - then.samples_late);
+            metrics
+                .samples_ahead
+                .inc_by(now.samples_ahead - then.samples_ahead);
+            metrics
+                .windows_corrected
+                .inc_by(now.windows_corrected - then.windows_corrected);
             metrics
                 .windows_fired
                 .inc_by(now.windows_fired - then.windows_fired);
@@ -311,6 +366,21 @@ fn tell(output: &Output) {
     }
 }
 
+/// Adds up what the thread spends on each stage.
+fn stage_clock(metrics: &Metrics) -> impl FnMut(Stage) + Send + 'static {
+    let counters = Stage::ALL.map(|stage| {
+        let stage = stage.label();
+        metrics.pipeline_stage.get_or_create_owned(&StageLabel { stage })
+    });
+    let mut at: Option<(Stage, Instant)> = None;
+    move |stage| {
+        let now = instant_now();
+        if let Some((before, since)) = at.replace((stage, now)) {
+            counters[before as usize].inc_by(now.duration_since(since).as_secs_f64());
+        }
+    }
+}
+
 /// When outputs became visible; nothing is decided by it.
 #[allow(
     clippy::disallowed_methods,
@@ -321,8 +391,11 @@ fn utc_now() -> EventTime {
     EventTime(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
-/// When the next checkpoint is due; outputs do not depend on it.
-#[allow(clippy::disallowed_methods, reason = "the shell paces checkpoints")]
+/// When the next checkpoint is due, and how long a stage takes; outputs do not depend on it.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the shell paces checkpoints and measures itself"
+)]
 fn instant_now() -> Instant {
     Instant::now()
 }
@@ -444,6 +517,32 @@ mod tests {
                 0,
                 "counted before the restart"
             );
+        }
+    }
+
+    #[test]
+    fn it_tells_its_backlog_its_checkpoint_its_lag_and_what_it_spent_its_time_on() {
+        let mut place = Place::new();
+        let mut runner = place.runner("state");
+        let metrics = runner.metrics.clone();
+        let (middle, end) = (place.commit(100), place.commit(103));
+        assert_eq!(metrics.age(script::START), [None, None]);
+        runner.catch_up(middle).unwrap();
+        runner.tell_progress(end);
+        let backlog = metrics.pipeline_backlog.get();
+        assert_eq!(backlog, (end.offset - middle.offset) as i64);
+        runner.catch_up(end).unwrap();
+        assert_eq!(metrics.pipeline_backlog.get(), 0);
+        runner.save().unwrap();
+        let saved = runner.state.checkpoints().unwrap();
+        assert_eq!(metrics.checkpoint_size.get(), saved[0].len() as i64);
+        let [behind, age] = metrics.age(utc_now());
+        assert!(behind.is_some() && age.is_some());
+        let live = LaneLabel { lane: LANES[0] };
+        assert_eq!(metrics.watermark_channels.get_or_create(&live).get(), 1);
+        for stage in Stage::ALL.map(Stage::label) {
+            let spent = metrics.pipeline_stage.get_or_create(&StageLabel { stage }).get();
+            assert_eq!(spent > 0.0, stage != "wait", "{stage}: {spent} s");
         }
     }
 
