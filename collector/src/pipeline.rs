@@ -300,14 +300,7 @@ impl Pipeline {
             Body::Gap(gap) => {
                 // Samples that are missing for it have a name. Their node does not count them as dropped: it
                 // had handed them over, to an agent that has lost them.
-                let unseen = self
-                    .state
-                    .frames
-                    .unseen(gap.node, gap.boot, gap.class, &gap.ranges);
-                if unseen > 0 {
-                    let bytes = unseen.saturating_mul(FRAME_MAX as u64);
-                    self.lose_unnamed(gateway, Some((gap.node, gap.boot)), gap.cause, bytes);
-                }
+                self.lose_unseen(gateway, (gap.node, gap.boot), gap.class, &gap.ranges, gap.cause);
                 self.fill_frames(gateway, (gap.node, gap.boot), gap.class, &gap.ranges);
             }
             Body::Tombstone(tombstone) => {
@@ -316,6 +309,11 @@ impl Pipeline {
                 }
                 self.state.ledger.observe_tombstone(&tombstone);
                 for (node, boot, class, ranges) in &tombstone.frames {
+                    // The samples in them are counted above. But an essential frame may also have been
+                    // the last one that told what its node dropped: that is missing without another word.
+                    if *class == Class::Essential {
+                        self.lose_unseen(gateway, (*node, *boot), *class, ranges, tombstone.cause);
+                    }
                     self.fill_frames(gateway, (*node, *boot), *class, ranges);
                 }
             }
@@ -511,6 +509,22 @@ impl Pipeline {
             self.give_up_frames(gateway, source, closed);
         }
         self.fire_node(source.0);
+    }
+
+    /// Frames that nobody has any more: what was in those not received explains samples that are missing.
+    fn lose_unseen(
+        &mut self,
+        gateway: &GatewayId,
+        source: (NodeId, BootId),
+        class: Class,
+        ranges: &[Range],
+        cause: LossCause,
+    ) {
+        let unseen = self.state.frames.unseen(source.0, source.1, class, ranges);
+        if unseen > 0 {
+            let bytes = unseen.saturating_mul(FRAME_MAX as u64);
+            self.lose_unnamed(gateway, Some(source), cause, bytes);
+        }
     }
 
     fn give_up_frames(&mut self, gateway: &GatewayId, source: (NodeId, BootId), frames: Range) {
