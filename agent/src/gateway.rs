@@ -26,6 +26,7 @@ use crate::endpoints::Endpoints;
 use crate::floor::{Floor, Refusal};
 use crate::forecast::Forecast;
 use crate::intake::{BootKey, Fate, Intake, Taken, Upto};
+use crate::introduction::Introductions;
 use crate::inventory::Inventory;
 use crate::line::{Heard, Line};
 use crate::metrics::Metrics;
@@ -50,7 +51,7 @@ use trunnion_common::message::{self, GatewayStatus, MESSAGE_MAX, Phase};
 use trunnion_common::reject::{Reject, RejectReason};
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::{Range, SequenceSet};
-use trunnion_common::time::ClockQuality;
+use trunnion_common::time::{ClockQuality, EventTime};
 use trunnion_common::topic;
 
 /// Bytes of essential blocks not yet flushed at which no further frame is taken: the nodes hold on to
@@ -108,6 +109,7 @@ pub struct Gateway {
     ports: Vec<String>,
     lines: Vec<Line>,
     intake: Intake,
+    introductions: Introductions,
     clocks: BTreeMap<BootKey, ClockSync>,
     clock_sync_interval: Duration,
     timekeeper: Timekeeper,
@@ -144,6 +146,8 @@ pub struct Gateway {
     holdings_due: Duration,
     holdings_told: Vec<u8>,
     is_stopping: bool,
+    /// By the gateway's clock.
+    started: EventTime,
     metrics: Metrics,
     actions: VecDeque<Action>,
 }
@@ -318,6 +322,7 @@ impl Gateway {
                 .map(|_| Line::new(master, config.poll_interval))
                 .collect(),
             intake,
+            introductions: Introductions::default(),
             clocks,
             clock_sync_interval: config.clock_sync_interval,
             timekeeper: Timekeeper::default(),
@@ -361,15 +366,38 @@ impl Gateway {
             holdings_due: now.mono + HOLDINGS_INTERVAL,
             holdings_told: Vec::new(),
             is_stopping: false,
+            started: now.utc,
             metrics,
             actions,
         };
+        gateway.describe(now);
+        gateway
+    }
+
+    fn describe(&mut self, now: Now) {
         let describe = GatewayDescribe {
             agent_version: status::agent_version(),
-            started: now.utc,
+            started: self.started,
         };
-        gateway.writer.add_record(Kind::Describe, &describe, now);
-        gateway
+        self.writer.add_record(Kind::Describe, &describe, now);
+    }
+
+    /// Tells a journal that has heard nothing yet what all others have been told once.
+    fn introduce(&mut self, now: Now) {
+        tracing::info!("another journal acknowledges: channel tables and clock fixes are sent to it again");
+        self.describe(now);
+        for (header, record) in self.introductions.tables() {
+            let gathering = &mut self.writer.chains[Class::Essential.index()].gathering;
+            if !gathering.add(&record, header, None, now.mono) {
+                self.writer.close_gathering(Class::Essential, now);
+                let gathering = &mut self.writer.chains[Class::Essential.index()].gathering;
+                let added = gathering.add(&record, header, None, now.mono);
+                debug_assert!(added, "an empty block has room for any frame");
+            }
+        }
+        for fix in self.clocks.values().filter_map(ClockSync::fix) {
+            self.writer.add_record(Kind::ClockFix, fix, now);
+        }
     }
 
     /// Goes on from the commands that a former agent kept: before anything is handled.
@@ -502,6 +530,7 @@ impl Gateway {
             ports,
             lines,
             intake,
+            introductions,
             clocks,
             writer,
             commands,
@@ -554,6 +583,7 @@ impl Gateway {
             if taken.forgotten > 0 {
                 clocks.retain(|known, _| intake.knows(*known));
                 derive.retain(|known| intake.knows(known));
+                introductions.retain(|known| intake.knows(known));
             }
             let clock = clocks
                 .entry(key)
@@ -580,18 +610,21 @@ impl Gateway {
             metrics
                 .samples
                 .inc_by(taken.samples.map_or(0, |samples| samples.range.count()));
-            match &payload {
-                Some(Payload::Waveform(waveform)) => {
-                    derive.handle_waveform(key, header.ticks, clock.number(), waveform, now.mono);
-                }
-                Some(Payload::Describe(describe)) => derive.handle_describe(key, describe),
-                _ => {}
-            }
             let record = FrameRecord {
                 arrival: arrived.utc,
                 fix: clock.number(),
                 frame: raw.bytes(),
             };
+            match &payload {
+                Some(Payload::Waveform(waveform)) => {
+                    derive.handle_waveform(key, header.ticks, clock.number(), waveform, now.mono);
+                }
+                Some(Payload::Describe(describe)) => {
+                    derive.handle_describe(key, describe);
+                    introductions.handle_table(header, &record);
+                }
+                _ => {}
+            }
             let at = header.class.index();
             let add = |writer: &mut Writer| {
                 writer.chains[at]
@@ -767,6 +800,9 @@ impl Gateway {
 
     fn handle_ack(&mut self, ack: &Ack, now: Now) {
         let freed = self.publisher.handle_ack(ack, now.mono);
+        if self.introductions.handle_journal(ack.journal) {
+            self.introduce(now);
+        }
         if self.publisher.is_flowing() {
             self.endpoints.handle_answer(now.mono);
         }
@@ -803,6 +839,12 @@ impl Gateway {
     }
 
     fn handle_reject(&mut self, reject: Reject, now: Now) {
+        Metrics::reason(&self.metrics.payloads_refused, reject.reason).inc();
+        if reject.reason.is_kept() {
+            // Journaled and acknowledged: it may go, and sending it again would help nobody.
+            tracing::warn!(reason = %reject.reason, "the collector keeps a block that it cannot read: upgrade it, then have its dead letters replayed");
+            return;
+        }
         match self.publisher.handle_reject(reject.crc) {
             Some(key) => {
                 tracing::error!(epoch = %key.epoch, sequence = key.sequence, reason = %reject.reason, "the collector refused a block, which is lost");

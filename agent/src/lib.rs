@@ -41,6 +41,7 @@ pub mod forecast;
 pub mod gateway;
 mod http;
 pub mod intake;
+pub mod introduction;
 pub mod inventory;
 pub mod line;
 pub mod metrics;

@@ -99,6 +99,8 @@ pub struct Metrics {
     pub blocks_acknowledged: Counter,
     /// Messages of the collector that this version cannot read.
     pub messages_refused: Family<ReasonLabel, Counter>,
+    /// Blocks and messages that the collector has refused, or keeps and cannot read.
+    pub payloads_refused: Family<ReasonLabel, Counter>,
     /// Connections that came up.
     pub connections: Counter,
     /// Connections that failed or ended.
@@ -445,6 +447,11 @@ impl Metrics {
             "messages_refused",
             "Messages of the collector not understood",
             self.messages_refused.clone(),
+        );
+        registry.register(
+            "payloads_refused",
+            "Blocks and messages that the collector refused or cannot read",
+            self.payloads_refused.clone(),
         );
         registry.register(
             "spool_blocks",

@@ -19,6 +19,7 @@ mod alarm_file;
 mod chain;
 mod database;
 mod index_log;
+mod log_file;
 #[cfg(test)]
 mod tests;
 pub mod tools;

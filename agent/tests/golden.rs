@@ -1,4 +1,5 @@
-//! The spool of this format version as it stands on a disk: `tests/golden/spool_3`.
+//! The spool of this format version as it stands on a disk, `tests/golden/spool_4`, and of the one before,
+//! which is read as well.
 //!
 //! Files of a released version are never written again: they are the compatibility promise. Before, a
 //! change of the format writes them anew:
@@ -24,8 +25,13 @@ const JOURNAL: JournalId = JournalId(5);
 /// The next start's.
 const FRESH: [Epoch; 2] = [Epoch(1), Epoch(2)];
 
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/spool_3")
+/// The formats that are read, newest last.
+const FORMATS: [u32; 2] = [3, 4];
+
+const NEWEST: u32 = FORMATS[1];
+
+fn golden(format: u32) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/spool_{format}"))
 }
 
 fn upto(end: u64) -> SequenceSet {
@@ -110,9 +116,9 @@ fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// A state directory with a copy of the golden spool.
-fn copy() -> tempfile::TempDir {
+fn copy(format: u32) -> tempfile::TempDir {
     let state = tempfile::tempdir().unwrap();
-    for (path, bytes) in files(&golden()) {
+    for (path, bytes) in files(&golden(format)) {
         let to = state.path().join("spool").join(path);
         fs::create_dir_all(to.parent().unwrap()).unwrap();
         fs::write(to, bytes).unwrap();
@@ -122,7 +128,11 @@ fn copy() -> tempfile::TempDir {
 
 #[test]
 fn the_golden_spool_is_found_exactly_as_it_was_left() {
-    let state = copy();
+    FORMATS.into_iter().for_each(check_golden);
+}
+
+fn check_golden(format: u32) {
+    let state = copy(format);
     let (mut spool, recovered) = open(state.path()).unwrap();
     assert_eq!(recovered.current, [(FRESH[0], 0), (FRESH[1], 0)]);
     let held: Vec<Block> = essentials()
@@ -162,18 +172,20 @@ fn the_golden_spool_is_found_exactly_as_it_was_left() {
 
 #[test]
 fn the_tools_save_what_is_set_aside_in_the_golden_spool() {
-    let state = copy();
-    let saved = tools::salvage(state.path(), None).unwrap();
-    assert_eq!((saved.saved, saved.lost), (2, 0));
-    let (mut spool, _) = open(state.path()).unwrap();
-    for block in &waveforms()[1..] {
-        assert_eq!(spool.read(block.key).unwrap(), block.bytes);
+    for format in FORMATS {
+        let state = copy(format);
+        let saved = tools::salvage(state.path(), None).unwrap();
+        assert_eq!((saved.saved, saved.lost), (2, 0));
+        let (mut spool, _) = open(state.path()).unwrap();
+        for block in &waveforms()[1..] {
+            assert_eq!(spool.read(block.key).unwrap(), block.bytes);
+        }
     }
 }
 
 #[test]
 fn a_spool_of_another_format_is_refused_in_clear_words_and_left_as_it_is() {
-    let state = copy();
+    let state = copy(NEWEST);
     let database = state.path().join("spool/waveform/00000001");
     {
         let db = sled::Config::new()
@@ -226,13 +238,16 @@ fn write_the_golden_spool() {
     }
     let waveform = state.path().join("spool/waveform");
     fs::rename(waveform.join("00000002"), waveform.join("00000002.quarantine")).unwrap();
-    let _ = fs::remove_dir_all(golden());
+    let _ = fs::remove_dir_all(golden(NEWEST));
     let mut bytes_in_all = 0;
     for (path, bytes) in files(&state.path().join("spool")) {
-        if ["lock", "ballast"].iter().any(|name| path.ends_with(name)) {
+        if ["lock", "ballast", "alarms"]
+            .iter()
+            .any(|name| path.ends_with(name))
+        {
             continue;
         }
-        let to = golden().join(path);
+        let to = golden(NEWEST).join(path);
         fs::create_dir_all(to.parent().unwrap()).unwrap();
         bytes_in_all += bytes.len();
         fs::write(to, bytes).unwrap();

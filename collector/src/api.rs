@@ -6,6 +6,7 @@
 //! | `GET /api/v1/advisories` | what people are told | [`advisory`] |
 //! | `GET /api/v1/alarms` | what nodes raised | [`alarm`] |
 //! | `GET /api/v1/series` | names of series, or a part of one | [`series`] |
+//! | `GET /api/v1/dead-letters` | what could not be used, and what became of it | [`dead_letter`] |
 //! | `GET /api/v1/ledger` | where every sample went | [`ledger`] |
 //! | `GET /api/v1/gateways` | who delivers | [`gateway`] |
 //! | `GET /api/v1/pipeline` | how far behind, what with, what it counted | [`pipeline`] |
@@ -19,6 +20,7 @@
 pub mod advisory;
 pub mod alarm;
 pub mod asset;
+pub mod dead_letter;
 mod error;
 pub mod gateway;
 mod guard;
@@ -28,7 +30,9 @@ mod listener;
 pub mod pipeline;
 mod readers;
 pub mod series;
-mod time;
+pub(crate) mod time;
+
+pub(crate) use time::{parse as parse_time, rfc3339 as write_time};
 
 use crate::ingest::Gateway;
 use crate::metrics::Metrics;
@@ -97,6 +101,7 @@ impl Api {
             .route("/api/v1/advisories", get(advisory::list))
             .route("/api/v1/alarms", get(alarm::list))
             .route("/api/v1/series", get(series::read))
+            .route("/api/v1/dead-letters", get(dead_letter::list))
             .route("/api/v1/ledger", get(ledger::read))
             .route("/api/v1/gateways", get(gateway::list))
             .route("/api/v1/pipeline", get(pipeline::read))

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use trunnion_common::codec::crc32c;
 
 const MAGIC: [u8; 4] = *b"TRCP";
-const VERSION: u16 = 4;
+const VERSION: u16 = 5;
 const HEAD_BYTES: usize = 10;
 
 /// The state has no format of its own: a build reads what the same build wrote.
@@ -91,5 +91,45 @@ pub fn load(bytes: &[u8]) -> Result<PipelineState, CheckpointError> {
     match postcard::take_from_bytes(rest) {
         Ok((state, [])) => Ok(state),
         _ => Err(CheckpointError::Content),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resealed(head: &[u8], content: &[u8]) -> Vec<u8> {
+        [head, &crc32c(content).to_le_bytes(), content].concat()
+    }
+
+    #[test]
+    fn what_an_earlier_or_later_version_wrote_is_refused_in_plain_words() {
+        let saved = save(&Pipeline::new());
+        assert!(load(&saved).is_ok());
+        for found in [VERSION - 1, VERSION + 1] {
+            let mut other = saved.clone();
+            other[4..6].copy_from_slice(&found.to_le_bytes());
+            let error = load(&other).unwrap_err();
+            assert_eq!(error, CheckpointError::Version { found });
+            let words = format!("its format has version {found}, this build reads {VERSION}");
+            assert_eq!(error.to_string(), words);
+        }
+        let (head, content) = (&saved[..6], &saved[HEAD_BYTES..]);
+        let mut other = content.to_vec();
+        other[1] ^= 1; // The first letter of the build's name.
+        assert_eq!(load(&resealed(head, &other)), Err(CheckpointError::OtherBuild));
+        let longer = [content, &[0]].concat();
+        assert_eq!(load(&resealed(head, &longer)), Err(CheckpointError::Content));
+    }
+
+    #[test]
+    fn damage_anywhere_is_noticed() {
+        let saved = save(&Pipeline::new());
+        for at in 0..saved.len() {
+            let mut damaged = saved.clone();
+            damaged[at] ^= 0x10;
+            assert!(load(&damaged).is_err(), "byte {at}");
+            assert!(load(&saved[..at]).is_err(), "cut to {at}");
+        }
     }
 }

@@ -37,7 +37,12 @@
 //!
 //! [journal]
 //! segment_mib = 64
+//! archive = "/mnt/archive/trunnion"   # sealed segments are copied there; the directory has to exist
+//! keep_days = 30                # and removed from the journal so long after, when the archive has them
 //! ```
+//!
+//! Without `archive` every segment stays in the journal for good. `archive = "none"` beside `keep_days`
+//! removes segments that nothing else holds: what is lost with them is said in [`crate::retention`].
 
 mod document;
 
@@ -46,6 +51,8 @@ pub use crate::fleet::Problem;
 use crate::door::{self, CONNECTIONS_MAX, DoorConfig, Limits, Rate};
 use crate::fleet::Fleet;
 use crate::journal;
+use crate::retention::Retention;
+use crate::settings::Settings;
 use crate::source::credentials::Files;
 use crate::source::mqtt::MqttConfig;
 use crate::window::WindowSettings;
@@ -66,6 +73,12 @@ pub const DOOR_LISTEN: &str = "0.0.0.0:8883";
 
 /// The API's address.
 pub const HTTP_LISTEN: &str = "127.0.0.1:8080";
+
+/// The word for no archive, beside `keep_days`.
+const NO_ARCHIVE: &str = "none";
+
+/// A hundred years: longer is for good, which is the default.
+const KEEP_DAYS_MAX: u64 = 36_500;
 
 /// Longest configuration file read; a longer one is some other file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -94,6 +107,8 @@ pub struct Config {
     pub window: WindowSettings,
     /// How the journal is kept; defaults are those of [`journal::Options::default`].
     pub journal: journal::Options,
+    /// How long its segments are; without a word about it, for good.
+    pub retention: Retention,
 }
 
 /// Where blocks come from.
@@ -146,6 +161,19 @@ impl Config {
     /// they are issued from.
     pub fn authority(&self) -> &Path {
         self.door.client_ca.parent().unwrap_or(Path::new("."))
+    }
+
+    /// What the pipeline works by: journaled at each start, and what a replay computes with.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            windows: self.window,
+            ..Settings::default()
+        }
+    }
+
+    /// The journal's directory.
+    pub fn journal_dir(&self) -> PathBuf {
+        self.data_dir.join("journal")
     }
 
     /// Reads the text as if it stood in `file`. Touches no other file.
@@ -349,6 +377,7 @@ fn read(
 
     let mut section = root.section("journal", problems);
     let segment_mib = number(&mut section, "segment_mib", 4..4_097, "MiB", problems);
+    let retention = retention(&mut section, base, problems);
     section.finish(problems);
     let journal = segment_mib.map_or_else(journal::Options::default, |mib| journal::Options {
         segment_bytes: mib << 20,
@@ -367,6 +396,42 @@ fn read(
         http,
         window,
         journal,
+        retention: retention?,
+    })
+}
+
+/// What becomes of sealed segments. `None` only when a problem was added.
+fn retention(section: &mut Section<'_, '_>, base: &Path, problems: &mut Problems<'_>) -> Option<Retention> {
+    // "none" is a decision, and no name of a directory.
+    let archive =
+        |value: &DeValue<'_>| document::text(value).map(|text| (text != NO_ARCHIVE).then(|| base.join(text)));
+    let archive = section.optional("archive", archive, problems);
+    let days = |value: &DeValue<'_>| document::whole(value, 0, KEEP_DAYS_MAX, "days");
+    let keep = section.optional("keep_days", days, problems);
+    let fault = match (&archive, &keep) {
+        (None, Some(keep)) => Some((
+            keep.place.clone(),
+            Fault::new(
+                "journal.keep_days removes segments that nothing else holds",
+                "name a directory with archive = that they are copied to first, or decide against one with archive = \"none\"",
+            ),
+        )),
+        (Some(none), None) if none.value.is_none() => Some((
+            none.place.clone(),
+            Fault::new(
+                "journal.archive is \"none\", and nothing says how long segments are kept",
+                "add keep_days =, or remove the line: every segment is kept then",
+            ),
+        )),
+        _ => None,
+    };
+    if let Some((place, fault)) = fault {
+        problems.add(place, fault);
+        return None;
+    }
+    Some(Retention {
+        archive: archive.and_then(|archive| archive.value),
+        keep: keep.map(|days| Duration::from_secs(days.value * 86_400)),
     })
 }
 

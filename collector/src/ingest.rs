@@ -21,6 +21,7 @@ pub use gateways::{GATEWAYS_MAX, Gateway, Gateways};
 
 use crate::command::signer::Sign;
 use crate::command::{Desk, LOOK_INTERVAL, Step, Wanted};
+use crate::dead_letter::Letter;
 use crate::journal::{Entry, Journal, JournalError, Position};
 use crate::metrics::{Cause, Metrics, Reason};
 use crate::settings::Settings;
@@ -33,6 +34,7 @@ use tokio::sync::watch;
 use trunnion_common::ack::{Ack, AckLevel};
 use trunnion_common::id::{Epoch, GatewayId};
 use trunnion_common::message::{self, Action, Command, MESSAGE_MAX};
+use trunnion_common::reject::Reject;
 use trunnion_common::time::EventTime;
 use trunnion_common::topic::{Kind, Topic};
 
@@ -85,6 +87,8 @@ pub enum IngestCommand {
     Wanted(Box<Wanted>),
     /// What a person wants of a node, once.
     Order(Box<Action>),
+    /// Dead letters that a person wants replayed; they are journaled in one commit.
+    Replay(Vec<Letter>),
 }
 
 /// Longest fleet file that is journaled; one of ten thousand channels has about half of it.
@@ -176,6 +180,9 @@ struct Group {
     bytes: u64,
     /// Whom to acknowledge afterwards.
     owed: BTreeSet<(GatewayId, Epoch)>,
+    /// Whom to tell after that of blocks that are journaled and that this build cannot read. Not before:
+    /// an agent gives up a block that is refused before it is acknowledged.
+    unread: Vec<(GatewayId, Reject)>,
 }
 
 impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
@@ -268,6 +275,11 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
                     effective: EventTime(i64::MIN),
                     text: settings.to_text(),
                 }),
+                IngestCommand::Replay(letters) => {
+                    for letter in letters {
+                        self.journal.append(&Entry::Replayed(Box::new(letter)));
+                    }
+                }
                 IngestCommand::Wanted(wanted) => {
                     self.desk.want(*wanted);
                     self.looked = None;
@@ -316,10 +328,14 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
                 gateway,
                 epochs,
                 entries,
+                unread,
             } => {
                 self.group.blocks += 1;
                 self.group.bytes += message.payload.len() as u64;
                 self.append(&entries);
+                if let Some(reject) = unread {
+                    self.group.unread.push((gateway.clone(), reject));
+                }
                 self.owe(gateway, epochs, now);
             }
             Decision::Duplicate { gateway, epochs } => {
@@ -495,6 +511,14 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
             };
             let kind = Kind::Ack;
             let payload = encode(&ack, &mut self.downlink);
+            self.source.publish(&Topic { gateway, kind }.text(), payload)?;
+        }
+        for (gateway, reject) in std::mem::take(&mut self.group.unread) {
+            let reason = reject.reason.label();
+            tracing::warn!(%gateway, reason, "a block is kept that this build cannot read");
+            self.refused(reason);
+            let kind = Kind::Reject;
+            let payload = encode(&reject, &mut self.downlink);
             self.source.publish(&Topic { gateway, kind }.text(), payload)?;
         }
         Ok(())
@@ -931,6 +955,37 @@ mod tests {
             .get_or_create(&Reason { reason })
             .get();
         assert_eq!(counted, 1);
+    }
+
+    #[test]
+    fn a_block_that_nobody_can_read_is_journaled_acknowledged_and_then_refused() {
+        let mut envelope = trunnion_common::block::Envelope::new(
+            EPOCH,
+            0,
+            trunnion_common::block::Lane::Live,
+            trunnion_common::block::Kind::Frames,
+        );
+        envelope.body_version += 1;
+        let mut later = block(0);
+        later.payload = [&envelope.encode(b"later")[..], b"later"].concat().into();
+        let crc = crc32c(&later.payload);
+        let played = play(vec![Some(later.clone()), None, Some(later), None]);
+        assert_eq!(played.entries().len(), 1);
+        let topics: Vec<_> = played.published.iter().map(|sent| &sent.topic[..]).collect();
+        let (ack, reject) = (
+            "trunnion/down/bremen/gw-1/ack",
+            "trunnion/down/bremen/gw-1/reject",
+        );
+        assert_eq!(
+            topics,
+            [ack, reject, ack],
+            "told once, and acknowledged each time"
+        );
+        let reason = RejectReason::BodyVersion;
+        assert_eq!(
+            message::decode::<Reject>(&played.published[1].payload),
+            Ok(Reject { crc, reason })
+        );
     }
 
     #[test]

@@ -18,16 +18,21 @@ mod disk;
 mod reader;
 mod recovery;
 mod segment;
+mod segments;
+mod tail;
 
 pub use disk::Disk;
 pub use reader::Reader;
 pub use segment::Damage;
+pub use segments::{Archive, SealedSegment, Segments};
+pub use tail::committed_end;
 
 use disk::HostDisk;
 
 #[cfg(test)]
 pub(crate) use disk::faults;
 
+use crate::dead_letter::Letter;
 use crate::ingest::dedup::SequenceSets;
 use recovery::State;
 use segment::{Group, Seal};
@@ -42,6 +47,10 @@ use trunnion_common::time::EventTime;
 
 /// The only partition for now.
 const PARTITION: u32 = 0;
+
+/// How often the lock is asked for, and how long in between: longer than a reader's look takes.
+const LOCK_ATTEMPTS: u32 = 5;
+const LOCK_WAIT: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// How a journal is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,8 +101,9 @@ pub enum JournalError {
     )]
     Unreadable { path: PathBuf },
     #[error(
-        "{path} is missing, so the journal cannot be read from {position}: restore it from a backup, \
-        or remove the checkpoint to start with the oldest segment"
+        "{path} is missing, and no archive holds it, so the journal cannot be read from {position}: restore \
+        it from a backup or name the archive (journal.archive), or move the state database aside to start \
+        with the oldest segment"
     )]
     NoSuchSegment { position: Position, path: PathBuf },
     #[error(
@@ -103,6 +113,12 @@ pub enum JournalError {
     Ahead { position: Position, end: Position },
     #[error("the system gives no random numbers for a new journal's id: {0}")]
     Random(getrandom::Error),
+    #[error("cannot {operation} the archive {archive}: {source}; what has been archived is read from there")]
+    Archive {
+        operation: &'static str,
+        archive: String,
+        source: io::Error,
+    },
 }
 
 impl JournalError {
@@ -430,6 +446,8 @@ pub enum Entry {
         /// What it said.
         result: CommandResult,
     },
+    /// A person had a dead letter replayed, here in full.
+    Replayed(Box<Letter>),
     /// A second passed without traffic.
     Tick,
     /// What the pipeline works by ([`crate::settings`]); in force from `effective`, or later where that
@@ -438,6 +456,14 @@ pub enum Entry {
         /// From when on.
         effective: EventTime,
         /// The TOML text.
+        text: String,
+    },
+    /// History has been computed anew, with settings that hold from the journal's beginning up to here
+    /// ([`crate::pipeline::Restatement`]); whoever reads from the beginning obeys the last one of these.
+    Restated {
+        /// Which computation it was; drawn at random.
+        id: u64,
+        /// The settings, as [`Entry::Settings`] has them.
         text: String,
     },
 }
@@ -478,6 +504,9 @@ fn list(directory: &Path) -> Result<Vec<u64>, JournalError> {
 }
 
 /// Takes the lock that keeps a second process out. The kernel gives it back however this one ends.
+///
+/// Those who only read hold it for the moment in which they look where the journal ends ([`tail`]), so
+/// one that is taken is asked for a few times more.
 fn lock(dir: &Path) -> Result<File, JournalError> {
     let path = dir.join("lock");
     let file = File::options()
@@ -486,11 +515,17 @@ fn lock(dir: &Path) -> Result<File, JournalError> {
         .write(true)
         .open(&path)
         .map_err(JournalError::io("open", &path))?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(JournalError::Locked { path }),
-        Err(error) => Err(JournalError::io("lock", &path)(error.into())),
+    for attempt in 1.. {
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(rustix::io::Errno::WOULDBLOCK) if attempt < LOCK_ATTEMPTS => {
+                std::thread::sleep(LOCK_WAIT);
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(JournalError::Locked { path }),
+            Err(error) => return Err(JournalError::io("lock", &path)(error.into())),
+        }
     }
+    Ok(file)
 }
 
 /// Makes the names in a directory durable.
@@ -757,6 +792,32 @@ mod tests {
         }
     }
 
+    /// What version 1 has come to say later.
+    #[test]
+    fn kind_10_is_written_as_it_was_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open_on(&FaultyDisk::default(), dir.path(), 1).unwrap();
+        let entry = Entry::Replayed(Box::new(Letter {
+            id: "0-1-4096-3".parse().unwrap(),
+            gateway: gateway(),
+            backfill: true,
+            arrival: NOW.plus_nanos(-5),
+            fix: 2,
+            form: crate::dead_letter::Form::Frame,
+            payload: b"frame".as_slice().into(),
+        }));
+        journal.append(&entry);
+        let end = journal.commit(NOW).unwrap();
+        assert_eq!(read(dir.path(), end), [[entry]]);
+        let written = fs::read(reader::segment_path(&journal.directory, 1)).unwrap();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/journal-1-kind-10.seg");
+        if !path.exists() {
+            fs::write(&path, &written).unwrap();
+            panic!("{} was missing and is written now; look at it", path.display());
+        }
+        assert!(written == fs::read(&path).unwrap(), "{} differs", path.display());
+    }
+
     #[test]
     fn commands_are_read_back_and_their_numbers_outlive_segments_and_restarts() {
         let dir = tempfile::tempdir().unwrap();
@@ -801,6 +862,47 @@ mod tests {
         drop(journal);
         let (journal, _) = open_on(&disk, dir.path(), 1).unwrap();
         assert_eq!(journal.sets().commands, known);
+    }
+
+    #[test]
+    fn who_only_reads_takes_no_commit_for_durable_that_may_not_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let nothing = committed_end(dir.path(), Position::default());
+        assert!(nothing.is_err(), "no journal is there");
+        let (mut journal, _) = open_on(&FaultyDisk::default(), dir.path(), 400).unwrap();
+        let mut ends = vec![Position::default()];
+        let mut known = Position::default();
+        for n in 0..9 {
+            journal.append(&block(n));
+            ends.push(journal.commit(NOW).unwrap());
+            let afresh = committed_end(dir.path(), Position::default()).unwrap();
+            known = committed_end(dir.path(), known).unwrap();
+            assert_eq!((afresh, known), (ends[n as usize], ends[n as usize]));
+        }
+        assert!(ends[9].segment > 2);
+        drop(journal);
+        assert_eq!(committed_end(dir.path(), known).unwrap(), ends[9]);
+        let afresh = committed_end(dir.path(), Position::default()).unwrap();
+        assert_eq!(afresh, ends[9]);
+    }
+
+    #[test]
+    fn a_restatement_is_kind_12_with_an_id_and_a_text() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open_on(&FaultyDisk::default(), dir.path(), 1 << 20).unwrap();
+        let (id, text) = (0x0123_4567_89ab_cdef_u64, "waiting_bytes_max = 1");
+        let restated = Entry::Restated {
+            id,
+            text: text.to_owned(),
+        };
+        journal.append(&restated);
+        let end = journal.commit(NOW).unwrap();
+        assert_eq!(read(dir.path(), end), [[restated]]);
+        let bytes = fs::read(reader::segment_path(&journal.directory, 1)).unwrap();
+        let body = [&id.to_le_bytes()[..], text.as_bytes()].concat();
+        let head = [(body.len() as u32).to_le_bytes(), 12u32.to_le_bytes()].concat();
+        let stands = |part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
+        assert!(stands(&head) && stands(&body));
     }
 
     #[test]

@@ -126,6 +126,38 @@ impl Ledger {
         account.bound();
     }
 
+    /// Samples that had been refused are stored after all, since their dead letter was replayed. Returns
+    /// those that were not stored before.
+    pub fn restore(&mut self, key: AccountKey, samples: Range) -> Vec<Range> {
+        let account = self.account(key);
+        let named = |account: &Account| {
+            let sets = [&account.waiting, &account.refused, &account.given_up];
+            sets.iter().map(|set| set.count()).sum::<u64>()
+        };
+        let before = named(account);
+        for set in [&mut account.waiting, &mut account.refused, &mut account.given_up] {
+            set.remove(samples);
+        }
+        let named = before - named(account);
+        let new = account.stored.insert(samples);
+        // Those that were refused before anybody knew which they were are booked as a count.
+        let count: u64 = new.iter().map(|range| range.count()).sum();
+        let unnamed = count.saturating_sub(named);
+        for counts in [&mut account.agent_losses, &mut account.booked] {
+            if let Some(refused) = counts.get_mut(&LossCause::Refused) {
+                *refused = refused.saturating_sub(unnamed);
+            }
+        }
+        account.bound();
+        new
+    }
+
+    /// Those of the samples that are stored.
+    pub fn stored(&self, key: AccountKey, samples: Range) -> IndexSet {
+        let account = self.accounts.get(&key);
+        account.map_or_else(IndexSet::default, |account| account.stored.common(samples))
+    }
+
     /// Samples came in a frame that had been received before.
     pub fn repeat(&mut self, key: AccountKey, samples: Range) {
         let account = self.account(key);

@@ -35,6 +35,8 @@ pub mod metrics;
 pub mod page;
 pub mod pipeline;
 pub mod pki;
+pub mod replay;
+pub mod retention;
 mod service;
 pub mod settings;
 pub mod source;

@@ -12,18 +12,28 @@ use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use time::OffsetDateTime;
 use tokio::signal::unix::{SignalKind, signal};
 use trunnion_collector::command::request::Request;
 use trunnion_collector::config::{self, Config, Problem};
+use trunnion_collector::dead_letter::tool::{self, Letters};
+use trunnion_collector::dead_letter::{Form, LetterId};
+use trunnion_collector::replay::{self, Mark, progress::Screen};
+use trunnion_collector::state::LetterQuery;
 use trunnion_collector::{door, init, pki};
 use trunnion_common::id::Name;
+use trunnion_common::time::EventTime;
 
 /// `EX_USAGE` of sysexits.h: what a supervisor must not answer with a restart.
 const BAD_CONFIGURATION: u8 = 64;
 
 /// The embedded broker reports every canary, which is no news.
 const DEFAULT_LOG: &str = "info,rumqttd=warn";
+
+/// What a replay finds was told when it happened.
+const REPLAY_LOG: &str = "warn,trunnion_collector::pipeline=error";
 
 /// Commits what gateways send, and says which machine is failing and which part of it.
 #[derive(Parser)]
@@ -58,9 +68,98 @@ enum Verb {
     /// what became of it.
     #[command(subcommand)]
     Command(Order),
+    /// See what could not be used, and have it replayed once its cause is mended.
+    #[command(subcommand)]
+    DeadLetter(DeadLetter),
     /// See to the collector's access to a broker of the plant's own.
     #[command(subcommand)]
     Broker(Broker),
+    /// Compute outputs again from the journal, into a directory of their own: as they were, or with other
+    /// settings beside the live ones, and switch over to them. The same command goes on where it stopped.
+    Replay(Replay),
+}
+
+#[derive(Args)]
+struct Replay {
+    /// The configuration whose settings hold: the collector's own, or another one with other windows.
+    #[arg(long)]
+    config: PathBuf,
+    /// Where the tables go; made if it does not exist.
+    #[arg(long)]
+    into: PathBuf,
+    /// The collector's data directory, where the configuration names another one.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Keep what follows from commits from here on: an instant such as 2026-01-31T12:00:00Z by the journal's
+    /// clock, or a position such as 0/17/4096.
+    #[arg(long)]
+    from: Option<Mark>,
+    /// End before this.
+    #[arg(long)]
+    to: Option<Mark>,
+    /// Compute all of history with these settings, even if they are those in force now.
+    #[arg(long)]
+    restate: bool,
+    /// Go on with what the collector commits meanwhile, until SIGINT or SIGTERM.
+    #[arg(long, conflicts_with_all = ["to", "switch"])]
+    follow: bool,
+    /// Put the outputs in the place of the live ones, which stay as state.db.before. The collector must not
+    /// run, and is started with this configuration afterwards.
+    #[arg(long, conflicts_with_all = ["from", "to"])]
+    switch: bool,
+    /// Say what was done as one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum DeadLetter {
+    /// List dead letters, newest first, with what became of those that were replayed.
+    List {
+        #[command(flatten)]
+        which: Which,
+        /// One JSON object a line instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one: where it came from, why it was refused, what it holds as far as it decodes, its bytes.
+    Show {
+        /// Its id, as `list` shows it.
+        id: LetterId,
+        /// The payload alone, as it came, on standard output.
+        #[arg(long)]
+        raw: bool,
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Have letters replayed by the running collector; `list` shows what became of them.
+    Replay {
+        /// Their ids, as `list` shows them; without any, those that the options choose.
+        ids: Vec<LetterId>,
+        #[command(flatten)]
+        which: Which,
+    },
+}
+
+/// Dead letters by what is known of them.
+#[derive(Args)]
+struct Which {
+    /// Only those refused for this reason.
+    #[arg(long)]
+    reason: Option<String>,
+    /// Only those of this gateway, as site/gateway.
+    #[arg(long)]
+    gateway: Option<String>,
+    /// Only those refused then or later: RFC 3339, or nanoseconds since 1970.
+    #[arg(long)]
+    since: Option<String>,
+    /// At most this many, the newest.
+    #[arg(long, default_value_t = 100)]
+    limit: u32,
+    /// The configuration file.
+    #[arg(long)]
+    config: PathBuf,
 }
 
 #[derive(Subcommand)]
@@ -183,7 +282,11 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| DEFAULT_LOG.into());
+    let log = match cli.command {
+        Verb::Replay(_) => REPLAY_LOG,
+        _ => DEFAULT_LOG,
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| log.into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -198,7 +301,9 @@ fn main() -> ExitCode {
         Verb::Gateway(Gateway::Revoke { name, config }) => revoke(&name, &config),
         Verb::Server(Server::Renew { config }) => renew_server(&config),
         Verb::Command(asked) => order(asked),
+        Verb::DeadLetter(asked) => dead_letter(asked),
         Verb::Broker(Broker::Renew { config }) => renew_broker_client(&config),
+        Verb::Replay(arguments) => replay(arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -357,6 +462,105 @@ fn order(order: Order) -> Result<(), Failure> {
     fact(&json!({"event": "asked", "request": left}))
 }
 
+fn dead_letter(asked: DeadLetter) -> Result<(), Failure> {
+    let open = |file: &Path| -> Result<Letters, Failure> {
+        let config = Config::read(file).map_err(Failure::Configuration)?;
+        Ok(Letters::open(&config.data_dir)?)
+    };
+    match asked {
+        DeadLetter::List { which, json } => {
+            let rows = open(&which.config)?.list(&which.query()?)?;
+            if !json {
+                let head = ("ID", "REFUSED", "REASON", "GATEWAY", "BYTES", "REPLAYED");
+                print_letter(head.0, head.1, head.2, head.3, head.4, head.5)?;
+            }
+            for row in &rows {
+                if json {
+                    fact(&tool::to_json(row))?;
+                    continue;
+                }
+                let replayed = row.replay.as_ref().map_or("-".to_owned(), |replay| {
+                    format!("{} {}", tool::rfc3339(replay.time), replay.outcome)
+                });
+                print_letter(
+                    &row.id.to_string(),
+                    &tool::rfc3339(row.time),
+                    &row.reason,
+                    row.gateway.as_deref().unwrap_or("-"),
+                    &row.bytes.to_string(),
+                    &replayed,
+                )?;
+            }
+            if rows.len() == which.limit as usize {
+                eprintln!("there may be more: raise --limit");
+            }
+            Ok(())
+        }
+        DeadLetter::Show { id, raw, config } => {
+            let (row, payload) = open(&config)?.show(id)?;
+            let mut out = std::io::stdout().lock();
+            if raw {
+                return Ok(out.write_all(&payload)?);
+            }
+            writeln!(out, "{}", tool::to_json(&row))?;
+            for line in tool::describe(row.form, id.item, &payload) {
+                writeln!(out, "{line}")?;
+            }
+            for line in tool::hexdump(&payload) {
+                writeln!(out, "{line}")?;
+            }
+            Ok(())
+        }
+        DeadLetter::Replay { ids, which } => {
+            let letters = open(&which.config)?;
+            if ids.is_empty() && which.reason.is_none() && which.gateway.is_none() && which.since.is_none() {
+                let message = "name letters, or choose them by --reason, --gateway or --since";
+                return Err(anyhow::anyhow!(message).into());
+            }
+            let ids = if ids.is_empty() {
+                let rows = letters.list(&which.query()?)?;
+                let texts = rows.iter().filter(|row| row.form != Form::Text);
+                texts.map(|row| row.id).collect()
+            } else {
+                ids
+            };
+            if ids.len() > tool::REPLAYED_AT_ONCE {
+                let most = tool::REPLAYED_AT_ONCE;
+                return Err(anyhow::anyhow!("at most {most} at once: set --limit, or name fewer").into());
+            }
+            let requests = letters.ask(&ids)?;
+            fact(&json!({"event": "asked", "letters": ids.len(), "requests": requests}))
+        }
+    }
+}
+
+impl Which {
+    fn query(&self) -> Result<LetterQuery, Failure> {
+        let since = self.since.as_deref().map(tool::parse_since).transpose()?;
+        Ok(LetterQuery {
+            reason: self.reason.clone(),
+            gateway: self.gateway.clone(),
+            since: since.unwrap_or(EventTime(i64::MIN)),
+            limit: self.limit,
+        })
+    }
+}
+
+fn print_letter(
+    id: &str,
+    time: &str,
+    reason: &str,
+    gateway: &str,
+    bytes: &str,
+    replayed: &str,
+) -> Result<(), Failure> {
+    let mut out = std::io::stdout();
+    Ok(writeln!(
+        out,
+        "{id:<20} {time:<30} {reason:<16} {gateway:<24} {bytes:>8}  {replayed}"
+    )?)
+}
+
 fn revoke(name: &Name, file: &Path) -> Result<(), Failure> {
     let config = Config::read(file).map_err(Failure::Configuration)?;
     let certificates = pki::gateway_revoke(config.authority(), &config.site, name, now())?;
@@ -391,6 +595,73 @@ fn renew_broker_client(file: &Path) -> Result<(), Failure> {
     pki::broker_client(authority, &config.site, now())?;
     let certificate = authority.join(pki::CLIENT_CERTIFICATE);
     fact(&json!({"event": "renewed", "certificate": certificate, "key": authority.join(pki::CLIENT_KEY)}))
+}
+
+fn replay(arguments: Replay) -> Result<(), Failure> {
+    let config = Config::read(&arguments.config).map_err(Failure::Configuration)?;
+    umask(Mode::RWXG | Mode::RWXO);
+    let data_dir = arguments.data.unwrap_or_else(|| config.data_dir.clone());
+    let request = replay::Request {
+        settings: config.settings(),
+        archive: config.retention.open_archive(&data_dir.join("journal"))?,
+        data_dir,
+        into: arguments.into,
+        restate: arguments.restate,
+        from: arguments.from,
+        to: arguments.to,
+        follow: arguments.follow,
+    };
+    // Told to stop, it keeps what it has; told again, it does not.
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&stop);
+    let runtime = tokio::runtime::Runtime::new().context("no asynchronous runtime")?;
+    let (mut terminate, mut interrupt) = runtime.block_on(async {
+        Ok::<_, std::io::Error>((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+    })?;
+    runtime.spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if told.swap(true, Ordering::Relaxed) {
+                std::process::exit(1);
+            }
+        }
+    });
+    let mut goes_on = || !stop.load(Ordering::Relaxed);
+    let mut screen = Screen::default();
+    let mut tell = |progress| screen.show(progress);
+    let outcome = if arguments.switch {
+        let now = now().unix_timestamp_nanos();
+        let now = EventTime(i64::try_from(now).unwrap_or(i64::MAX));
+        replay::replay_and_switch(&request, config.journal, now, &mut goes_on, &mut tell)
+    } else {
+        replay::replay(&request, &mut goes_on, &mut tell)
+    };
+    screen.close();
+    let report = outcome?;
+    if arguments.json {
+        return fact(&json!({"event": "replayed", "switched": arguments.switch, "replay": report}));
+    }
+    let how = if report.restated {
+        "with these settings"
+    } else {
+        "as it was"
+    };
+    let (position, time, state) = (&report.position, &report.time, report.state.display());
+    eprintln!("computed {how}, up to {position} ({time}): {state}");
+    if let Some(first) = report.first_segment {
+        eprintln!("the journal begins with segment {first}: what depends on those before it is missing");
+    }
+    if report.entries_damaged > 0 {
+        eprintln!("{} journal entries could not be read", report.entries_damaged);
+    }
+    if arguments.switch {
+        let file = arguments.config.display();
+        eprintln!("these are the live outputs now; next: trunnion-collector run --config {file}");
+    }
+    Ok(())
 }
 
 /// Descriptors of a connection: the client's, and both ends of its way to the broker.

@@ -130,6 +130,12 @@ pub struct Metrics {
     pub commands_sent: Counter,
     /// What became of commands.
     pub command_results: Family<Reason, Counter>,
+    /// Segments of the journal that were archived.
+    pub journal_segments_archived: Counter,
+    /// Segments that were removed from the journal.
+    pub journal_segments_removed: Counter,
+    /// Times a segment could be neither archived nor removed.
+    pub journal_retention_failures: Counter,
     /// Seconds from a window's end (event time) to its published features.
     pub feature_latency: Histogram,
     /// Seconds one journal commit took, fsync included.
@@ -310,6 +316,21 @@ impl Default for Metrics {
                 "Commands sent, repeats included"
             ),
             command_results: register!(Family::default(), "command_results", "What became of commands"),
+            journal_segments_archived: register!(
+                Counter::default(),
+                "journal_segments_archived",
+                "Segments of the journal that were archived"
+            ),
+            journal_segments_removed: register!(
+                Counter::default(),
+                "journal_segments_removed",
+                "Segments removed from the journal"
+            ),
+            journal_retention_failures: register!(
+                Counter::default(),
+                "journal_retention_failures",
+                "Times a segment could be neither archived nor removed"
+            ),
             feature_latency: register!(
                 latency(),
                 "feature_latency",

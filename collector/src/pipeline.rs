@@ -22,13 +22,20 @@
 //! | boots of all nodes | [`BOOTS_MAX`] | the one heard of longest ago is forgotten |
 //! | nodes | [`NODES_MAX`] | what comes from a further one becomes a dead letter |
 //! | fleet files | [`FLEETS_MAX`] | the oldest is forgotten |
+//! | samples of dead letters, told apart per channel and boot | [`RANGES_MAX`](crate::ledger::RANGES_MAX) | the lowest can no longer be replayed |
+//! | letters known to have been replayed | [`REPLAYED_MAX`] | the oldest can be replayed again, which changes counts alone |
+//!
+//! What a replayed dead letter adds to a window that has gone is added to what the journal says was in it:
+//! after such a commit the pipeline asks for a part of the journal once more ([`Pipeline::recall`]).
 
 mod counters;
 mod firing;
 mod lag;
 mod overdue;
 mod placement;
+mod replayed;
 mod reports;
+mod restated;
 mod runner;
 #[cfg(test)]
 pub(crate) mod script;
@@ -40,12 +47,14 @@ mod waiting;
 pub use counters::Counters;
 pub use lag::LaneLag;
 pub use overdue::OVERDUE_NS;
+pub use replayed::{REPLAYED_MAX, REVISION_REPLAYED, Recall};
+pub use restated::{Restatement, look_ahead};
 pub use runner::{RunError, Runner};
 pub use stages::Stage;
 
 use crate::advisory::{Advisories, AdvisoryChange};
 use crate::alarm::AlarmRow;
-use crate::dead_letter::{DeadLetter, DeadReason};
+use crate::dead_letter::{DeadLetter, DeadReason, Form, ReplayRow};
 use crate::derived::{self, DerivedRow};
 use crate::features::Analyzer;
 use crate::fleet::Fleet;
@@ -64,7 +73,7 @@ use stages::StageWatch;
 use std::collections::BTreeMap;
 use std::fmt;
 use trunnion_common::block::{BODY_MAX, Block, Body, Lane, Readings};
-use trunnion_common::frame::{ChannelDescriptor, Class, FRAME_MAX, Header, Payload, RawFrame};
+use trunnion_common::frame::{ChannelDescriptor, Class, Describe, FRAME_MAX, Header, Payload, RawFrame};
 use trunnion_common::id::{BootId, ChannelId, Epoch, GatewayId, NodeId};
 use trunnion_common::reject::RejectReason;
 use trunnion_common::sample::LossCause;
@@ -102,6 +111,8 @@ pub enum Output {
     Ledger(LedgerRow),
     /// Something could not be used.
     DeadLetter(DeadLetter),
+    /// A dead letter was replayed.
+    Replayed(ReplayRow),
     /// Another fleet file is in force.
     Fleet(FleetRow),
     /// Other settings hold.
@@ -120,6 +131,8 @@ pub struct Pipeline {
     fleets: BTreeMap<EventTime, Fleet>,
     analyzer: Analyzer,
     outputs: Vec<Output>,
+    /// Windows that have gone and are to be made again before the next commit.
+    reopening: replayed::Reopening,
     stages: StageWatch,
 }
 
@@ -152,6 +165,8 @@ pub struct PipelineState {
     /// have waited too long.
     elapsed_ns: i64,
     overdue_looked: i64,
+    restated: Option<restated::Begun>,
+    letters: replayed::Letters,
 }
 
 /// A channel of a node.
@@ -197,18 +212,27 @@ impl Pipeline {
             state,
             analyzer: Analyzer::new(),
             outputs: Vec::new(),
+            reopening: replayed::Reopening::default(),
             stages: StageWatch::default(),
         }
     }
 
     /// Takes the next commit in; returns what follows from it, in a fixed order.
+    ///
+    /// Where it holds replayed dead letters, more may follow from it: see [`Self::recall`].
     pub fn apply(&mut self, commit: &Commit) -> Vec<Output> {
+        assert!(
+            self.recall().is_none(),
+            "what a commit wants to read again is read before the next one"
+        );
         self.stages.enter(Stage::Decode);
         self.count_elapsed(commit.time);
         self.state.now = self.state.now.max(commit.time);
+        self.state.letters.note_commit(commit.time, self.state.position);
         for (position, entry) in &commit.entries {
             self.handle_entry(*position, entry);
         }
+        self.settle_replayed();
         self.settle_overdue();
         self.fire_idle();
         self.state.position = commit.end;
@@ -244,9 +268,24 @@ impl Pipeline {
 
     fn handle_entry(&mut self, position: Position, entry: &Entry) {
         match entry {
-            Entry::Block { gateway, bytes } => self.handle_block(position, gateway, bytes),
+            Entry::Block { gateway, bytes } => {
+                let mut origin = Origin {
+                    gateway: gateway.clone(),
+                    position,
+                    item: 0,
+                    backfill: false,
+                    arrival: self.state.now,
+                    fix: 0,
+                    replayed: false,
+                    since: self.state.elapsed_ns,
+                };
+                self.handle_block(&mut origin, bytes);
+            }
+            Entry::Replayed(letter) => self.handle_replayed(letter),
             Entry::Fleet { effective, text } => self.handle_fleet(position, *effective, text),
+            Entry::Settings { .. } if self.is_restating() => {}
             Entry::Settings { effective, text } => self.handle_settings(position, *effective, text),
+            Entry::Restated { id, .. } => self.handle_restated(*id),
             Entry::Lost {
                 gateway,
                 blocks,
@@ -264,15 +303,10 @@ impl Pipeline {
         }
     }
 
-    fn handle_block(&mut self, position: Position, gateway: &GatewayId, bytes: &[u8]) {
-        let mut origin = Origin {
-            gateway: gateway.clone(),
-            position,
-            item: 0,
-            backfill: false,
-            arrival: self.state.now,
-            since: self.state.elapsed_ns,
-        };
+    /// A block from its origin's record on.
+    fn handle_block(&mut self, origin: &mut Origin, bytes: &[u8]) {
+        let gateway = &origin.gateway.clone();
+        let first = origin.item as usize;
         let mut key = (Epoch(0), 0);
         let body = match Block::parse(bytes).and_then(|block| {
             origin.backfill = block.lane() == Lane::Backfill;
@@ -280,22 +314,25 @@ impl Pipeline {
             block.decode()
         }) {
             Ok(body) => body,
-            Err(reason) => return self.refuse_unnamed(&origin, None, reason, bytes),
+            Err(reason) => return self.refuse_unnamed(origin, None, reason, (Form::Block, bytes)),
         };
         match body {
             Body::Frames(records) => {
-                for (item, record) in records.enumerate() {
+                for (item, record) in records.enumerate().skip(first) {
                     origin.item = item as u32;
                     match record {
                         Ok(record) => {
-                            origin.arrival = record.arrival;
-                            self.handle_frame(&origin, record.fix, record.frame);
+                            (origin.arrival, origin.fix) = (record.arrival, record.fix);
+                            self.handle_frame(origin, record.fix, record.frame);
                         }
-                        Err(reason) => self.refuse_unnamed(&origin, None, reason, bytes),
+                        Err(reason) => self.refuse_unnamed(origin, None, reason, (Form::Block, bytes)),
                     }
                 }
             }
-            Body::Readings(readings) => self.handle_readings(&origin, readings),
+            Body::Readings(readings) => {
+                origin.fix = readings.fix;
+                self.handle_readings(origin, readings);
+            }
             Body::ClockFix(fix) => self.handle_fix(fix),
             Body::Gap(gap) => {
                 // Samples that are missing for it have a name. Their node does not count them as dropped: it
@@ -317,11 +354,11 @@ impl Pipeline {
                     self.fill_frames(gateway, (*node, *boot), *class, ranges);
                 }
             }
-            Body::Derived(records) => self.handle_derived(&mut origin, records, bytes),
-            Body::Advisory(records) => self.handle_alarms(&mut origin, records, bytes),
+            Body::Derived(records) => self.handle_derived(origin, records, bytes),
+            Body::Advisory(records) => self.handle_alarms(origin, records, bytes),
             Body::Describe(_) => {}
             Body::Status(records) => {
-                for (item, record) in records.enumerate() {
+                for (item, record) in records.enumerate().skip(first) {
                     origin.item = item as u32;
                     match record {
                         Ok(holding) => {
@@ -330,7 +367,9 @@ impl Pipeline {
                                 .ledger
                                 .observe_holding(gateway, key, &holding, self.state.now);
                         }
-                        Err(reason) => self.bury(&origin, DeadReason::Rejected(reason), bytes),
+                        Err(reason) => {
+                            self.bury(origin, DeadReason::Rejected(reason), (Form::Block, bytes));
+                        }
                     }
                 }
             }
@@ -340,7 +379,7 @@ impl Pipeline {
     fn handle_frame(&mut self, origin: &Origin, fix: u32, bytes: &[u8]) {
         let frame = match RawFrame::parse(bytes) {
             Ok(frame) => frame,
-            Err(reason) => return self.refuse_unnamed(origin, None, reason, bytes),
+            Err(reason) => return self.refuse_unnamed(origin, None, reason, (Form::Frame, bytes)),
         };
         let header = frame.header();
         let source = (header.node, header.boot);
@@ -358,12 +397,15 @@ impl Pipeline {
                 return;
             }
             FrameVerdict::ForgottenBoot => {
-                return self.bury(origin, DeadReason::Rejected(RejectReason::ForgottenBoot), bytes);
+                let reason = DeadReason::Rejected(RejectReason::ForgottenBoot);
+                return self.bury(origin, reason, (Form::Frame, bytes));
             }
-            FrameVerdict::TooManyNodes => return self.bury(origin, DeadReason::TooManyNodes, bytes),
+            FrameVerdict::TooManyNodes => {
+                return self.bury(origin, DeadReason::TooManyNodes, (Form::Frame, bytes));
+            }
         }
         match payload {
-            Err(reason) => self.refuse_unnamed(origin, Some(source), reason, bytes),
+            Err(reason) => self.refuse_unnamed(origin, Some(source), reason, (Form::Frame, bytes)),
             Ok(Payload::Waveform(_) | Payload::Scalar(_)) => match samples {
                 Some((account, range)) => {
                     if let Some(missing) = self.take_frame(origin, fix, bytes) {
@@ -375,15 +417,13 @@ impl Pipeline {
                         self.hold(origin, source, content, missing);
                     }
                 }
-                None => self.refuse_unnamed(origin, Some(source), RejectReason::Payload, bytes),
+                None => {
+                    let reason = RejectReason::Payload;
+                    self.refuse_unnamed(origin, Some(source), reason, (Form::Frame, bytes));
+                }
             },
             Ok(Payload::Describe(describe)) => {
-                let tables = &mut self.note_boot(source).tables;
-                tables.insert(describe.revision, describe.channels.to_vec());
-                if tables.len() > TABLES_MAX {
-                    tables.pop_first();
-                }
-                self.release(source);
+                self.take_table(source, &describe);
             }
             Ok(Payload::Status(status)) => {
                 self.state
@@ -408,6 +448,15 @@ impl Pipeline {
         self.fire_node(header.node);
     }
 
+    fn take_table(&mut self, source: (NodeId, BootId), describe: &Describe) {
+        let tables = &mut self.note_boot(source).tables;
+        tables.insert(describe.revision, describe.channels.to_vec());
+        if tables.len() > TABLES_MAX {
+            tables.pop_first();
+        }
+        self.release(source);
+    }
+
     fn handle_readings(&mut self, origin: &Origin, readings: Readings) {
         let source = (readings.node, readings.boot);
         let account = (readings.node, readings.boot, readings.channel);
@@ -419,13 +468,12 @@ impl Pipeline {
             FrameVerdict::New | FrameVerdict::Overflow { .. } => {}
             FrameVerdict::Duplicate => return self.state.ledger.repeat(account, range),
             FrameVerdict::ForgottenBoot => {
-                return self.bury(
-                    origin,
-                    DeadReason::Rejected(RejectReason::ForgottenBoot),
-                    &bytes(),
-                );
+                let reason = DeadReason::Rejected(RejectReason::ForgottenBoot);
+                return self.bury(origin, reason, (Form::Readings, &bytes()));
             }
-            FrameVerdict::TooManyNodes => return self.bury(origin, DeadReason::TooManyNodes, &bytes()),
+            FrameVerdict::TooManyNodes => {
+                return self.bury(origin, DeadReason::TooManyNodes, (Form::Readings, &bytes()));
+            }
         }
         if let Some(missing) = self.take_readings(origin, &readings) {
             self.state.ledger.wait(account, range);
@@ -450,7 +498,7 @@ impl Pipeline {
     fn handle_fleet(&mut self, position: Position, effective: EventTime, text: &str) {
         let fleet = match Fleet::parse(text, FLEET_FILE) {
             Ok(fleet) => fleet,
-            Err(_) => return self.bury_whole(position, None, 0, DeadReason::Fleet, text.as_bytes()),
+            Err(_) => return self.bury_text(position, DeadReason::Fleet, text),
         };
         self.outputs.push(Output::Fleet(FleetRow {
             effective,
@@ -471,7 +519,7 @@ impl Pipeline {
 
     fn handle_settings(&mut self, position: Position, effective: EventTime, text: &str) {
         let Ok(settings) = Settings::parse(text) else {
-            return self.bury_whole(position, None, 0, DeadReason::Settings, text.as_bytes());
+            return self.bury_text(position, DeadReason::Settings, text);
         };
         let (now, begun) = (self.state.now, !self.state.channels.is_empty());
         if let Some(from) = self
@@ -547,6 +595,7 @@ impl Pipeline {
             if let Some(displaced) = displaced {
                 boots.remove(&displaced);
                 self.state.ledger.forget(displaced);
+                self.state.letters.forget(displaced);
             }
         }
         self.state.ledger.observe_boot(source.0, source.1);
@@ -557,6 +606,9 @@ impl Pipeline {
 
     /// Lets samples wait for what is missing.
     fn hold(&mut self, origin: &Origin, source: (NodeId, BootId), content: Content, missing: Missing) {
+        if origin.replayed {
+            self.note_waits();
+        }
         let held = Held {
             origin: origin.clone(),
             source,
@@ -581,17 +633,17 @@ impl Pipeline {
                     .ok()
                     .and_then(|frame| sample_range(frame.header(), &frame.payload().ok()?));
                 if let Some((account, range)) = range {
-                    self.state.ledger.refuse(account, range);
+                    self.refuse(account, range);
                 }
-                self.bury(&held.origin, reason, bytes);
+                self.bury(&held.origin, reason, (Form::Frame, bytes));
             }
             Content::Readings(readings) => {
                 if let Some(range) = end_of(readings.first_sample, readings.readings.len()) {
                     let account = (readings.node, readings.boot, readings.channel);
-                    self.state.ledger.refuse(account, range);
+                    self.refuse(account, range);
                 }
                 let bytes = postcard::to_stdvec(readings).unwrap_or_default();
-                self.bury(&held.origin, DeadReason::NoClockFix, &bytes);
+                self.bury(&held.origin, DeadReason::NoClockFix, (Form::Readings, &bytes));
             }
         }
     }
@@ -616,10 +668,19 @@ impl Pipeline {
         origin: &Origin,
         source: Option<(NodeId, BootId)>,
         reason: RejectReason,
-        payload: &[u8],
+        payload: (Form, &[u8]),
     ) {
-        self.lose_unnamed(&origin.gateway, source, LossCause::Refused, payload.len() as u64);
+        if !origin.replayed {
+            let bytes = payload.1.len() as u64;
+            self.lose_unnamed(&origin.gateway, source, LossCause::Refused, bytes);
+        }
         self.bury(origin, DeadReason::Rejected(reason), payload);
+    }
+
+    /// Samples that nobody can make use of, unless they are replayed one day.
+    fn refuse(&mut self, account: AccountKey, samples: Range) {
+        self.state.ledger.refuse(account, samples);
+        self.state.letters.put_aside(account, samples);
     }
 
     fn lose_unnamed(
@@ -638,28 +699,42 @@ impl Pipeline {
         });
     }
 
-    fn bury(&mut self, origin: &Origin, reason: DeadReason, payload: &[u8]) {
-        let gateway = Some(origin.gateway.clone());
-        self.bury_whole(origin.position, gateway, origin.item, reason, payload);
-    }
-
-    fn bury_whole(
-        &mut self,
-        position: Position,
-        gateway: Option<GatewayId>,
-        item: u32,
-        reason: DeadReason,
-        payload: &[u8],
-    ) {
-        *self.state.counters.dead_letters.entry(reason).or_default() += 1;
-        self.outputs.push(Output::DeadLetter(DeadLetter {
-            position,
-            item,
-            gateway,
+    fn bury(&mut self, origin: &Origin, reason: DeadReason, (form, payload): (Form, &[u8])) {
+        if origin.replayed && self.note_refused(origin, reason, form) {
+            return; // It is a letter already, and tells of this as its outcome.
+        }
+        self.bury_whole(DeadLetter {
+            position: origin.position,
+            item: origin.item,
+            gateway: Some(origin.gateway.clone()),
+            backfill: origin.backfill,
+            arrival: origin.arrival,
+            fix: origin.fix,
             reason,
             time: self.state.now,
+            form,
             payload: payload.to_vec(),
-        }));
+        });
+    }
+
+    fn bury_text(&mut self, position: Position, reason: DeadReason, text: &str) {
+        self.bury_whole(DeadLetter {
+            position,
+            item: 0,
+            gateway: None,
+            backfill: false,
+            arrival: self.state.now,
+            fix: 0,
+            reason,
+            time: self.state.now,
+            form: Form::Text,
+            payload: text.as_bytes().to_vec(),
+        });
+    }
+
+    fn bury_whole(&mut self, letter: DeadLetter) {
+        *self.state.counters.dead_letters.entry(letter.reason).or_default() += 1;
+        self.outputs.push(Output::DeadLetter(letter));
     }
 }
 

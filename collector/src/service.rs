@@ -3,18 +3,21 @@
 use crate::api::Api;
 use crate::api::health::Check;
 use crate::broker::{Broker, BrokerError};
-use crate::command::request;
+use crate::command::request::{self, Order};
 use crate::command::signer::Signer;
 use crate::config::{self, BrokerChoice, Config};
+use crate::dead_letter::LetterId;
+use crate::dead_letter::tool::Letters;
 use crate::door::{Door, DoorError, Reload};
 use crate::fleet::Fleet;
 use crate::ingest::{BlockSource, Ingest, IngestCommand};
-use crate::journal::{Journal, JournalError, Position};
+use crate::journal::{Journal, JournalError, Position, Segments};
 use crate::metrics::Metrics;
 use crate::pipeline;
-use crate::settings::Settings;
+use crate::replay::{self, ReplayError};
+use crate::retention::Keeper;
 use crate::source::mqtt::{MqttBroker, MqttError};
-use crate::state::{State, StateError, StateReader};
+use crate::state::{StateError, StateReader, set_aside};
 use std::fmt::Display;
 use std::fs::DirBuilder;
 use std::io;
@@ -27,6 +30,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
+use trunnion_common::id::JournalId;
 use trunnion_common::time::EventTime;
 
 /// Without traffic the journal commits a tick each second; silence of so many says that it cannot.
@@ -35,8 +39,14 @@ const COMMIT_SILENCE_NS: i64 = 5_000_000_000;
 /// How often to look whether the state has caught up with the journal.
 const CATCHING_UP: Duration = Duration::from_millis(100);
 
+/// How long a stop waits for the segment that is being archived.
+const KEEPER_WAIT: Duration = Duration::from_secs(2);
+
 /// How often to look for what people have asked for.
 const REQUESTS: Duration = Duration::from_millis(500);
+
+/// Bytes of replayed dead letters after which a commit has enough of them.
+const REPLAY_BYTES: usize = 4 << 20;
 
 /// Where a running collector listens: the ports that were drawn, where the configuration says 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,6 +77,9 @@ pub enum RunError {
     /// The pipeline.
     #[error(transparent)]
     Pipeline(#[from] pipeline::RunError),
+    /// A switch to a replay's outputs that was to be completed.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
     /// The embedded broker.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -116,14 +129,24 @@ pub async fn run(
     let metrics = Metrics::default();
     make_private_directory(&config.data_dir)?;
     let state_file = config.data_dir.join("state.db");
-    let journal_dir = config.data_dir.join("journal");
+    let journal_dir = config.journal_dir();
 
-    let mut state = State::open(&state_file)?;
     let (journal, recovered) = Journal::open(&journal_dir, config.journal, utc())?;
     let end = journal.end();
     tracing::info!(?recovered, %end, "the journal is open");
-    state.bind(journal.id())?;
-    let pipeline = pipeline::Runner::resume(&journal_dir, state, metrics.clone())?;
+    let archive = config.retention.open_archive(&journal_dir)?;
+    let segments = Segments::from(&journal_dir).with_archive(archive.clone());
+    replay::complete_switch(&config.data_dir, &segments, end)?;
+    let pipeline = open_pipeline(&state_file, &segments, journal.id(), end, &metrics)?;
+    let keeper = Keeper::new(
+        segments,
+        archive,
+        config.retention.keep,
+        &state_file,
+        pipeline.settled(),
+        metrics.clone(),
+        utc,
+    );
     let (inlet, source) = Inlet::open(&config, &metrics).await?;
     let (mut ingest, handle) = Ingest::new(journal, source, metrics.clone(), utc);
     ingest.set_signer(Box::new(Signer {
@@ -134,10 +157,7 @@ pub async fn run(
         path: request::directory(&config.data_dir),
         source,
     })?;
-    let settings = Settings {
-        windows: config.window,
-        ..Settings::default()
-    };
+    let settings = config.settings();
     // It waits in the queue too, before anything else can.
     if handle
         .commands
@@ -189,6 +209,8 @@ pub async fn run(
     // Ends when ingest has gone and everything it committed is processed; told to stop, it gives up a long
     // backlog.
     let mut pipeline = Running::thread("pipeline", |stop| pipeline.run(committed, stop))?;
+    // Nothing waits for it: it may be on an archive that has vanished.
+    let mut keeper = Running::thread("retention", |stop| keeper.run(stop))?;
     let mut door = Running::task("door", async |stop| {
         match door {
             Some(door) => door.run(stop).await,
@@ -225,6 +247,7 @@ pub async fn run(
             // Told or not, none of them may end before the others are stopped in order.
             () = ingest.ended() => break,
             () = pipeline.ended() => break,
+            () = keeper.ended() => break,
             () = door.ended() => break,
             () = http.ended() => break,
         }
@@ -236,14 +259,46 @@ pub async fn run(
     // Only now: until ingest has ended, its acknowledgements have a broker to go to.
     let broker = tokio::task::spawn_blocking(|| broker.stop()).await;
     let pipeline = pipeline.stop().await;
+    // What it is at can be given up at any point. An archive that hangs must not keep the collector.
+    let keeper = tokio::time::timeout(KEEPER_WAIT, keeper.stop()).await;
     let http = http.stop().await;
     broker.map_err(|panic| RunError::Ended {
         stage: "broker",
         cause: panic.to_string(),
     })?;
-    door.and(ingest).and(pipeline).and(http)?;
+    door.and(ingest)
+        .and(pipeline)
+        .and(http)
+        .and(keeper.unwrap_or(Ok(())))?;
     tracing::info!("stopped in order");
     Ok(())
+}
+
+/// The pipeline with its tables. Such as do not follow from this journal any more, or cannot be used, are set
+/// aside and rebuilt.
+fn open_pipeline(
+    state_file: &Path,
+    segments: &Segments,
+    journal: JournalId,
+    end: Position,
+    metrics: &Metrics,
+) -> Result<pipeline::Runner, RunError> {
+    let open = || {
+        let state = replay::open_state(state_file, journal)?;
+        let mut runner = pipeline::Runner::resume(segments, state, metrics.clone())?;
+        runner.look_ahead(end).map(|()| runner)
+    };
+    match open() {
+        Err(error @ pipeline::RunError::Restated { .. }) => {
+            tracing::error!(%error, "the tables are set aside and rebuilt from the journal");
+            set_aside(state_file, "outdated").map_err(|source| StateError::SetAside {
+                path: state_file.to_owned(),
+                source,
+            })?;
+            Ok(open()?)
+        }
+        outcome => Ok(outcome?),
+    }
 }
 
 /// Where blocks come in: the embedded broker behind the door, or a broker of the plant's own.
@@ -488,10 +543,46 @@ impl FleetFile {
 
 /// Hands on what people have asked for.
 fn take_requests(data_dir: &Path, commands: &SyncSender<IngestCommand>) {
-    for action in request::take(data_dir) {
-        tracing::info!(?action, "a person's order");
-        if let Err(error) = commands.try_send(IngestCommand::Order(Box::new(action))) {
-            tracing::error!(%error, "an order is lost; give it again");
+    for order in request::take(data_dir) {
+        tracing::info!(?order, "a person's order");
+        match order {
+            Order::Action(action) => {
+                if let Err(error) = commands.try_send(IngestCommand::Order(action)) {
+                    tracing::error!(%error, "an order is lost; give it again");
+                }
+            }
+            Order::Replay(ids) => {
+                let (data_dir, commands) = (data_dir.to_owned(), commands.clone());
+                tokio::task::spawn_blocking(move || replay(&data_dir, &ids, &commands));
+            }
+        }
+    }
+}
+
+/// Has dead letters journaled once more, as many at once as fit into a commit.
+fn replay(data_dir: &Path, ids: &[LetterId], commands: &SyncSender<IngestCommand>) {
+    let lost = |error: &dyn Display| tracing::error!(%error, "a dead letter is not replayed; ask again");
+    let letters = match Letters::open(data_dir) {
+        Ok(letters) => letters,
+        Err(error) => return lost(&error),
+    };
+    let (mut group, mut bytes) = (Vec::new(), 0);
+    for (n, &id) in ids.iter().enumerate() {
+        match letters.letter(id) {
+            Ok(letter) => {
+                bytes += letter.payload.len();
+                group.push(letter);
+            }
+            Err(error) => lost(&error),
+        }
+        let is_full = bytes >= REPLAY_BYTES || n + 1 == ids.len();
+        if is_full && !group.is_empty() {
+            bytes = 0;
+            let command = IngestCommand::Replay(std::mem::take(&mut group));
+            // It waits for ingest, and on the way out ingest goes first.
+            if let Err(error) = commands.send(command) {
+                return lost(&error);
+            }
         }
     }
 }

@@ -5,18 +5,22 @@
 //! alone, and writing a row again changes nothing, so that a replay after a crash is harmless.
 //! Readers ([`StateReader`]) have connections of their own and see whole batches only.
 
+mod file;
+mod letters;
 mod reader;
 mod reports;
 
+pub use file::{set_aside, settle};
+pub use letters::{DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX, DeadLetterRow, LetterQuery, Replay};
 pub use reader::{
-    AssetSummary, ChannelSummary, DeadLetterRow, LatencyPercentiles, Progress, SeriesName, SeriesQuery,
-    SeriesValue, Source, StateReader,
+    AssetSummary, ChannelSummary, LatencyPercentiles, Progress, SeriesName, SeriesQuery, SeriesValue, Source,
+    StateReader,
 };
 pub use reports::{ALARMS_MAX, Alarm};
 
 use crate::advisory::Advisory;
 use crate::alarm::AlarmRow;
-use crate::dead_letter::DeadLetter;
+use crate::dead_letter::{DeadLetter, ReplayRow};
 use crate::derived::DerivedRow;
 use crate::journal::Position;
 use crate::ledger::LedgerRow;
@@ -27,10 +31,7 @@ use trunnion_common::id::JournalId;
 use trunnion_common::time::EventTime;
 
 /// Version of the tables; another one is refused rather than guessed at.
-const SCHEMA: i64 = 2;
-
-/// Bytes of dead payloads kept; beyond, the oldest goes (the journal has it still).
-pub const DEAD_LETTER_BYTES_MAX: i64 = 64 << 20;
+const SCHEMA: i64 = 3;
 
 /// Cleared advisories kept; beyond, those raised first go. Those that stand are bounded by the fleet:
 /// one for each point and element at most.
@@ -81,6 +82,8 @@ pub struct FeatureRow {
     pub backfill: bool,
     /// Feature labels and values, in the channel's unit where they have one.
     pub values: Vec<(&'static str, f32)>,
+    /// Of a correction, the values that it corrects, where they are known.
+    pub old: Vec<(&'static str, f32)>,
 }
 
 /// One asset of the fleet in force, as shown in lists.
@@ -122,6 +125,8 @@ pub struct Batch {
     pub ledger: Vec<LedgerRow>,
     /// New dead letters.
     pub dead_letters: Vec<DeadLetter>,
+    /// Dead letters that were replayed, these and earlier ones.
+    pub replays: Vec<ReplayRow>,
     /// The fleet, if it changed.
     pub fleet: Option<FleetRow>,
     /// The pipeline's counters as they are now, by label.
@@ -170,9 +175,33 @@ pub enum StateError {
         /// The journal that is here.
         wanted: JournalId,
     },
+    /// It could not be moved out of the way.
+    #[error("cannot set the state database {path} aside: {source}; move it by hand, and it is rebuilt")]
+    SetAside {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// A stored value does not read back.
     #[error("state database: the {0} column holds what this build never writes")]
     Corrupt(&'static str),
+}
+
+impl StateError {
+    /// Whether another database, filled from the journal, would not have it: this one is damaged, or of an
+    /// earlier version. One of a later version is left to the build that wrote it.
+    pub fn is_cured_by_rebuilding(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        match self {
+            Self::Sqlite(error) | Self::Open { source: error, .. } => {
+                matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+            }
+            Self::Schema { found } => *found < SCHEMA,
+            Self::Corrupt(_) => true,
+            Self::OtherJournal { .. } | Self::SetAside { .. } => false,
+        }
+    }
 }
 
 /// The writer: one per process.
@@ -201,8 +230,9 @@ impl State {
         let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match found {
             0 => connection.execute_batch(&format!(
-                "BEGIN IMMEDIATE; {TABLES} {} PRAGMA user_version = {SCHEMA}; COMMIT;",
-                reports::TABLES
+                "BEGIN IMMEDIATE; {TABLES} {} {} PRAGMA user_version = {SCHEMA}; COMMIT;",
+                reports::TABLES,
+                letters::TABLES
             ))?,
             SCHEMA => {}
             found => return Err(StateError::Schema { found }),
@@ -253,10 +283,13 @@ impl State {
             write_ledger(&transaction, row)?;
         }
         for letter in &batch.dead_letters {
-            write_dead_letter(&transaction, letter)?;
+            letters::write_letter(&transaction, letter)?;
         }
         if !batch.dead_letters.is_empty() {
-            evict_dead_letters(&transaction, DEAD_LETTER_BYTES_MAX)?;
+            letters::evict_payloads(&transaction, DEAD_LETTER_BYTES_MAX)?;
+        }
+        for row in &batch.replays {
+            letters::write_replay(&transaction, row)?;
         }
         if let Some(fleet) = &batch.fleet {
             write_fleet(&transaction, fleet)?;
@@ -280,6 +313,7 @@ impl State {
             )?;
             evict_windows(&transaction, batch.now)?;
             evict_advisories(&transaction, ADVISORIES_CLEARED_MAX)?;
+            letters::evict_letters(&transaction, DEAD_LETTERS_MAX)?;
             reports::evict_alarms(&transaction, ALARMS_MAX)?;
         }
         Ok(transaction.commit()?)
@@ -323,9 +357,6 @@ CREATE TABLE ledger(node TEXT NOT NULL, boot TEXT NOT NULL, channel INTEGER NOT 
     duplicated INTEGER NOT NULL, PRIMARY KEY (node, boot, channel)) WITHOUT ROWID;
 CREATE TABLE loss(node TEXT NOT NULL, boot TEXT NOT NULL, channel INTEGER NOT NULL, cause TEXT NOT NULL,
     samples INTEGER NOT NULL, PRIMARY KEY (node, boot, channel, cause)) WITHOUT ROWID;
-CREATE TABLE dead_letter(partition INTEGER NOT NULL, segment INTEGER NOT NULL, offset INTEGER NOT NULL,
-    item INTEGER NOT NULL, gateway TEXT, reason TEXT NOT NULL, time INTEGER NOT NULL, payload BLOB NOT NULL,
-    PRIMARY KEY (partition, segment, offset, item));
 CREATE TABLE fleet(effective INTEGER PRIMARY KEY, text TEXT NOT NULL);
 CREATE TABLE asset(asset TEXT PRIMARY KEY, name TEXT NOT NULL, site TEXT NOT NULL, area TEXT NOT NULL);
 CREATE TABLE counter(label TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -430,38 +461,6 @@ fn write_ledger(to: &Transaction<'_>, row: &LedgerRow) -> Result<(), StateError>
     Ok(())
 }
 
-fn write_dead_letter(to: &Transaction<'_>, letter: &DeadLetter) -> Result<(), StateError> {
-    to.prepare_cached(
-        "INSERT OR REPLACE INTO dead_letter(partition, segment, offset, item, gateway, reason, time, payload)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?
-    .execute(params![
-        letter.position.partition,
-        letter.position.segment as i64,
-        letter.position.offset as i64,
-        letter.item,
-        letter.gateway.as_ref().map(ToString::to_string),
-        letter.reason.label(),
-        letter.time.0,
-        letter.payload
-    ])?;
-    Ok(())
-}
-
-/// Removes the oldest dead letters until at most `bytes_max` of payload are left.
-fn evict_dead_letters(to: &Transaction<'_>, bytes_max: i64) -> Result<(), StateError> {
-    to.prepare_cached(
-        "DELETE FROM dead_letter WHERE rowid IN (
-            SELECT rowid FROM (
-                SELECT rowid, sum(length(payload)) OVER
-                    (ORDER BY partition DESC, segment DESC, offset DESC, item DESC) AS newer
-                FROM dead_letter)
-            WHERE newer > ?1)",
-    )?
-    .execute([bytes_max])?;
-    Ok(())
-}
-
 /// Removes the oldest cleared advisories until at most `most` are left.
 fn evict_advisories(to: &Transaction<'_>, most: u32) -> Result<(), StateError> {
     to.execute(
@@ -509,7 +508,7 @@ fn write_fleet(to: &Transaction<'_>, fleet: &FleetRow) -> Result<(), StateError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dead_letter::DeadReason;
+    use crate::dead_letter::{DeadReason, Form, LetterId};
     use crate::features::Finding;
     use trunnion_common::id::{BootId, ChannelId, NodeId};
     use trunnion_common::reject::RejectReason;
@@ -533,6 +532,7 @@ mod tests {
             revision: 0,
             backfill: false,
             values: vec![("rms", rms), ("peak", 2.0 * rms)],
+            old: Vec::new(),
         }
     }
 
@@ -602,6 +602,15 @@ mod tests {
         );
     }
 
+    fn every_letter() -> LetterQuery {
+        LetterQuery {
+            reason: None,
+            gateway: None,
+            since: EventTime(i64::MIN),
+            limit: 1_000,
+        }
+    }
+
     #[test]
     fn a_batch_is_read_back_as_it_was_written_and_twice_is_once() {
         let (_dir, mut state, reader) = open();
@@ -624,9 +633,22 @@ mod tests {
             },
             item: 3,
             gateway: None,
+            backfill: true,
+            arrival: EventTime(4),
+            fix: 5,
+            form: Form::Frame,
             reason: DeadReason::Rejected(RejectReason::BodyDecode),
             time: EventTime(4),
             payload: vec![1, 2, 3],
+        };
+        let id = LetterId {
+            position: letter.position,
+            item: letter.item,
+        };
+        let replayed = ReplayRow {
+            letter: id,
+            time: EventTime(29),
+            outcome: crate::dead_letter::Outcome::Landed { samples: 480 },
         };
         let batch = Batch {
             derived: Vec::new(),
@@ -639,6 +661,7 @@ mod tests {
             advisories: vec![advisory("fan", 20)],
             ledger: vec![row.clone()],
             dead_letters: vec![letter.clone()],
+            replays: vec![replayed],
             fleet: Some(FleetRow {
                 effective: EventTime(1),
                 text: "text".to_owned(),
@@ -673,12 +696,16 @@ mod tests {
             let mut ledger = Vec::new();
             reader.for_each_ledger_row(|row| ledger.push(row)).unwrap();
             assert_eq!(ledger, std::slice::from_ref(&row));
-            let letters = reader.dead_letters(10).unwrap();
-            assert_eq!((letters.len(), letters[0].reason.as_str()), (1, "body_decode"));
-            assert_eq!(
-                reader.dead_letter(letter.position, 3).unwrap(),
-                Some(vec![1, 2, 3])
-            );
+            let letters = reader.dead_letters(&every_letter()).unwrap();
+            let [seen] = &letters[..] else {
+                panic!("{letters:?}");
+            };
+            assert_eq!((seen.reason.as_str(), seen.form), ("body_decode", Form::Frame));
+            assert_eq!((seen.backfill, seen.arrival, seen.fix), (true, EventTime(4), 5));
+            let outcome = seen.replay.as_ref().unwrap();
+            assert_eq!((outcome.outcome.as_str(), outcome.samples), ("landed", 480));
+            assert_eq!(reader.dead_letter(id).unwrap().as_ref(), Some(seen));
+            assert_eq!(reader.dead_payload(id).unwrap(), Some(vec![1, 2, 3]));
             assert_eq!(reader.counters().unwrap()["windows_fired"], 3);
             assert_eq!(
                 reader.fleet_text().unwrap(),
@@ -756,8 +783,12 @@ mod tests {
             },
             item: 0,
             gateway: None,
+            backfill: false,
+            arrival: EventTime(0),
+            fix: 0,
+            form: Form::Text,
             reason: DeadReason::Fleet,
-            time: EventTime(0),
+            time: EventTime(offset as i64),
             payload: vec![0; 1 << 20],
         };
         let kept = DEAD_LETTER_BYTES_MAX as u64 >> 20;
@@ -769,9 +800,31 @@ mod tests {
             ..Batch::default()
         };
         state.write(&batch).unwrap();
-        let letters = reader.dead_letters(1_000).unwrap();
-        assert_eq!(letters.len() as u64, kept);
-        assert_eq!(letters.last().unwrap().position.offset, 3);
+        let letters = reader.dead_letters(&every_letter()).unwrap();
+        assert_eq!(letters.len() as u64, kept + 3, "they stay listed");
+        let whole = letters
+            .iter()
+            .filter(|letter| reader.dead_payload(letter.id).unwrap().is_some());
+        let oldest = whole.map(|letter| letter.id.position.offset).min();
+        assert_eq!(oldest, Some(3));
+        let chosen = LetterQuery {
+            reason: Some("fleet".to_owned()),
+            since: EventTime(5),
+            limit: 7,
+            ..every_letter()
+        };
+        let chosen = reader.dead_letters(&chosen).unwrap();
+        assert!(chosen.len() == 7 && chosen.iter().all(|letter| letter.time >= EventTime(5)));
+        let others = LetterQuery {
+            gateway: Some("bremen/gw-1".to_owned()),
+            ..every_letter()
+        };
+        assert_eq!(reader.dead_letters(&others).unwrap(), []);
+        let transaction = state.connection.transaction().unwrap();
+        letters::evict_letters(&transaction, 10).unwrap();
+        transaction.commit().unwrap();
+        let letters = reader.dead_letters(&every_letter()).unwrap();
+        assert_eq!((letters.len(), letters[9].id.position.offset), (10, kept - 7));
         let values: i64 = reader
             .connection
             .query_row("SELECT count(*) FROM value", [], |row| row.get(0))

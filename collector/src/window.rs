@@ -28,5 +28,5 @@ pub mod stream;
 pub mod waveform;
 
 pub use waveform::{
-    Cut, Fired, Grid, KEPT_MAX, Misplaced, OPEN_MAX, Run, SPANS_MAX, Signal, WindowSettings, Windows,
+    Cut, Fired, Grid, KEPT_MAX, Misplaced, OPEN_MAX, Run, SPANS_MAX, Signal, Slot, WindowSettings, Windows,
 };

@@ -4,6 +4,8 @@
 //! milliseconds, and Flink's watermark of `T` ms says that nothing up to and including `T` comes any more:
 //! [`flink`] makes our exclusive one of it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use std::collections::{BTreeMap, BTreeSet};

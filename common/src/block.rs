@@ -231,32 +231,35 @@ impl<'a> Block<'a> {
         Lane::from_number(self.envelope.lane)
     }
 
-    /// The body's content, if this build can read it.
-    pub fn decode(&self) -> Result<Body<'a>, RejectReason> {
+    /// What the body holds, if this build can read bodies of its version, codec and kind.
+    pub fn kind(&self) -> Result<Kind, RejectReason> {
         if !version::accepts_body(self.envelope.body_version) {
             return Err(RejectReason::BodyVersion);
         }
         if self.envelope.codec != Codec::None as u8 {
             return Err(RejectReason::BodyCodec);
         }
+        Kind::from_number(self.envelope.kind).ok_or(RejectReason::BodyKind)
+    }
+
+    /// The body's content, if this build can read it.
+    pub fn decode(&self) -> Result<Body<'a>, RejectReason> {
         fn one<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, RejectReason> {
             postcard::take_from_bytes(body)
                 .map(|(value, _)| value)
                 .map_err(|_| RejectReason::BodyDecode)
         }
-        Ok(
-            match Kind::from_number(self.envelope.kind).ok_or(RejectReason::BodyKind)? {
-                Kind::Frames => Body::Frames(Records::new(self.body)),
-                Kind::Readings => Body::Readings(one(self.body)?),
-                Kind::ClockFix => Body::ClockFix(one(self.body)?),
-                Kind::Gap => Body::Gap(one(self.body)?),
-                Kind::Tombstone => Body::Tombstone(one(self.body)?),
-                Kind::Derived => Body::Derived(Records::new(self.body)),
-                Kind::Advisory => Body::Advisory(Records::new(self.body)),
-                Kind::Describe => Body::Describe(one(self.body)?),
-                Kind::Status => Body::Status(Records::new(self.body)),
-            },
-        )
+        Ok(match self.kind()? {
+            Kind::Frames => Body::Frames(Records::new(self.body)),
+            Kind::Readings => Body::Readings(one(self.body)?),
+            Kind::ClockFix => Body::ClockFix(one(self.body)?),
+            Kind::Gap => Body::Gap(one(self.body)?),
+            Kind::Tombstone => Body::Tombstone(one(self.body)?),
+            Kind::Derived => Body::Derived(Records::new(self.body)),
+            Kind::Advisory => Body::Advisory(Records::new(self.body)),
+            Kind::Describe => Body::Describe(one(self.body)?),
+            Kind::Status => Body::Status(Records::new(self.body)),
+        })
     }
 }
 

@@ -57,6 +57,14 @@ reject_reasons! {
     19 ForgottenBoot "forgotten_boot" "A boot older than those remembered."
 }
 
+impl RejectReason {
+    /// Whether a block that is refused so is journaled and acknowledged all the same: its sender has
+    /// nothing to send again and nothing to give up, and only learns that this collector cannot read it.
+    pub const fn is_kept(self) -> bool {
+        matches!(self, Self::BodyVersion | Self::BodyKind | Self::BodyCodec)
+    }
+}
+
 impl fmt::Display for RejectReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.label())
@@ -78,7 +86,10 @@ impl<'de> Deserialize<'de> for RejectReason {
 }
 
 /// The collector refuses a block whose envelope is invalid; the agent quarantines the block it
-/// finds by this checksum and sends a tombstone for its sequence.
+/// finds by this checksum and sends a tombstone for its sequence. A block whose envelope is valid and
+/// whose body is of another version is refused after its acknowledgement, for a reason that
+/// [takes nothing back](RejectReason::is_kept); a message of another version is refused too, and nothing
+/// follows from that but a count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Reject {
     /// CRC-32C of the whole refused payload, computed by the collector.

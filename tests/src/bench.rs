@@ -10,6 +10,8 @@ pub mod inside;
 pub mod kills;
 pub mod latency;
 pub mod mosquitto;
+pub mod restart;
 pub mod scenario;
 pub mod sender;
 pub mod usage;
+pub mod windows;

@@ -365,8 +365,10 @@ impl Record {
             | Entry::Superseded { .. }
             | Entry::Fleet { .. }
             | Entry::Settings { .. }
+            | Entry::Restated { .. }
             | Entry::Command { .. }
             | Entry::CommandResult { .. }
+            | Entry::Replayed(_)
             | Entry::Tick => {}
         }
     }

@@ -1,5 +1,7 @@
 //! A gateway between a scripted node, a disk whose confirmations are given by hand, and a collector.
 
+mod introduction;
+
 use super::*;
 use crate::config::{BlockLimits, PortConfig};
 use crate::enrolment::Enrolment;
@@ -80,6 +82,8 @@ struct World {
     connection: u64,
     /// What acknowledgements say that it is.
     utc: i64,
+    /// Which journal they come from.
+    journal: JournalId,
 }
 
 impl World {
@@ -106,6 +110,7 @@ impl World {
             connects: Vec::new(),
             connection: 0,
             utc: 0,
+            journal: JOURNAL,
         };
         world.port(PortEvent::Opened);
         world
@@ -223,7 +228,7 @@ impl World {
             received,
             credit_bytes: 1 << 20,
             utc: EventTime(self.utc),
-            journal: JOURNAL,
+            journal: self.journal,
             level: AckLevel::Local,
         };
         self.message(topic::Kind::Ack, encode_message(&ack));
@@ -652,6 +657,37 @@ fn a_block_whose_tombstone_survived_a_crash_that_it_survived_too_is_removed() {
     let mut world = world;
     world.pump();
     assert_eq!(world.buried, [key(0)]);
+}
+
+#[test]
+fn a_block_that_the_collector_keeps_and_cannot_read_is_counted_and_neither_given_up_nor_sent_again() {
+    for acknowledged_first in [true, false] {
+        let mut world = World::fresh();
+        world.waveform(0);
+        world.advance(AGE);
+        world.flush();
+        world.connect();
+        world.ack(0);
+        let unread = *world.published.iter().find(|key| key.epoch == WAVEFORMS).unwrap();
+        let crc = crc32c(&world.disk[&unread].bytes);
+        let reason = RejectReason::BodyVersion;
+        let reject = encode_message(&Reject { crc, reason });
+        let ack = unread.sequence + 1;
+        if acknowledged_first {
+            world.ack_epoch(WAVEFORMS, ack);
+        }
+        world.message(topic::Kind::Reject, reject);
+        if !acknowledged_first {
+            world.ack_epoch(WAVEFORMS, ack);
+        }
+        world.advance(AGE);
+        world.flush();
+        assert_eq!(world.buried, []);
+        let sent = world.published.iter().filter(|&&key| key == unread);
+        assert_eq!(sent.count(), 1);
+        let told = Metrics::reason(&world.metrics.payloads_refused, reason).get();
+        assert_eq!(told, 1);
+    }
 }
 
 #[test]

@@ -1,9 +1,14 @@
 //! One of the two chains: small databases, written at the newest, drained from the oldest.
 
-use super::database::{Acknowledged, Contents, Database, DatabaseError, Stored};
+mod recovery;
+
+pub(super) use recovery::{index_of, restore};
+
+use super::database::{Acknowledged, Database, DatabaseError};
 use super::index_log::{self, IndexLog};
+use super::log_file::Remains;
 use super::{ReadError, SpoolError};
-use crate::block::{Block, BlockKey, Index};
+use crate::block::{Block, BlockKey};
 use crate::intake::{BootKey, Cursor};
 use crate::retention::{Directory, DirectoryState};
 use bytes::Bytes;
@@ -15,7 +20,7 @@ use std::path::{Path, PathBuf};
 use trunnion_common::ack::EPOCHS_MAX;
 use trunnion_common::frame::Class;
 use trunnion_common::id::{Epoch, JournalId};
-use trunnion_common::sequence::{Range, SequenceSet};
+use trunnion_common::sequence::SequenceSet;
 
 /// Bytes of blocks after which the next database is begun, unless the quota asks for smaller ones.
 pub(super) const DATABASE_BYTES: u64 = 16 << 20;
@@ -71,30 +76,11 @@ struct Member {
     index: Option<IndexLog>,
     /// Set aside: only its index is left.
     is_damaged: bool,
+    /// Blocks that its index names and that are not in it any more.
+    absent: BTreeSet<u64>,
+    /// What its log still has of blocks, once one could not be read.
+    remains: Option<Remains>,
     is_leaving: bool,
-}
-
-/// What a chain held when it was opened.
-#[derive(Debug)]
-pub(super) struct Recovered {
-    pub(super) blocks: BTreeMap<BlockKey, (u32, Index)>,
-    /// Oldest first: sequence after the last block, and who freed blocks of it.
-    pub(super) epochs: Vec<(Epoch, u64, Option<JournalId>)>,
-    pub(super) cursors: Vec<Cursor>,
-    pub(super) quarantined: Vec<PathBuf>,
-    /// The epoch of new blocks and the sequence of the first.
-    pub(super) current: (Epoch, u64),
-}
-
-impl Recovered {
-    fn epoch(&mut self, epoch: Epoch) -> &mut (Epoch, u64, Option<JournalId>) {
-        let at = self.epochs.iter().position(|known| known.0 == epoch);
-        let at = at.unwrap_or_else(|| {
-            self.epochs.push((epoch, 0, None));
-            self.epochs.len() - 1
-        });
-        &mut self.epochs[at]
-    }
 }
 
 /// Numbers of the databases in a chain's directory, with the ending of each name.
@@ -129,210 +115,6 @@ pub(super) fn disk_bytes(path: &Path) -> u64 {
 }
 
 impl Chain {
-    /// Opens the chain in `directory`. `buried` blocks have tombstones in the other chain already.
-    pub(super) fn open(
-        directory: PathBuf,
-        class: Class,
-        fresh: Epoch,
-        buried: &[(Epoch, Range)],
-    ) -> Result<(Self, Recovered), SpoolError> {
-        let failed = |source| SpoolError::Directory {
-            path: directory.clone(),
-            source,
-        };
-        std::fs::create_dir_all(&directory).map_err(failed)?;
-        let names = numbered(&directory).map_err(failed)?;
-        let mut chain = Self {
-            class,
-            directory: directory.clone(),
-            epoch: fresh,
-            members: BTreeMap::new(),
-            by_epoch: BTreeMap::new(),
-            acknowledged: BTreeMap::new(),
-            drained: BTreeSet::new(),
-            head: None,
-            reader: None,
-            cursors: BTreeMap::new(),
-            database_bytes: DATABASE_BYTES,
-            next_number: names.last().map_or(1, |(last, _)| last.saturating_add(1)),
-        };
-        let mut recovered = Recovered {
-            current: (fresh, 0),
-            blocks: BTreeMap::new(),
-            epochs: Vec::new(),
-            cursors: Vec::new(),
-            quarantined: Vec::new(),
-        };
-        for (number, _) in names.iter().filter(|(_, ending)| ending.is_empty()) {
-            chain.recover(*number, &mut recovered)?;
-        }
-        for (number, _) in names.iter().filter(|(_, ending)| ending == "index") {
-            if !chain.members.contains_key(number) {
-                chain.recover_index(*number, &mut recovered);
-            }
-        }
-        chain.settle(buried, &mut recovered);
-        let held: BTreeSet<Epoch> = recovered.blocks.keys().map(|key| key.epoch).collect();
-        let is_buried = |epoch: Epoch| buried.iter().any(|(buried, _)| *buried == epoch);
-        recovered
-            .epochs
-            .retain(|(epoch, ..)| held.contains(epoch) || is_buried(*epoch));
-        if recovered.epochs.len() >= CHAIN_EPOCHS_MAX
-            && let Some((newest, ..)) = recovered.epochs.last()
-        {
-            chain.epoch = *newest;
-        }
-        let current = recovered.epochs.iter().find(|(epoch, ..)| *epoch == chain.epoch);
-        recovered.current = (chain.epoch, current.map_or(0, |(_, next, _)| *next));
-        recovered.cursors = chain.cursors.values().cloned().collect();
-        chain.begin_database()?;
-        chain.remove_drained();
-        Ok((chain, recovered))
-    }
-
-    /// Takes a directory that a former start left into the chain, or sets it aside.
-    fn recover(&mut self, number: u32, recovered: &mut Recovered) -> Result<(), SpoolError> {
-        let path = self.path(number);
-        let contents = match Database::open(&path) {
-            // Not kept open: there may be many, and they are drained one after the other.
-            Ok((_, contents)) => contents,
-            Err(error) if error.is_damage() => {
-                let aside = path.with_extension(QUARANTINE);
-                std::fs::rename(&path, &aside).map_err(|source| SpoolError::Directory {
-                    path: path.clone(),
-                    source,
-                })?;
-                tracing::error!(directory = %aside.display(), %error, "database of the spool is damaged and set aside; `trunnion-agent spool salvage` may save blocks before they are told as lost");
-                recovered.quarantined.push(aside);
-                return Ok(());
-            }
-            Err(error) => {
-                return Err(SpoolError::Database {
-                    path,
-                    reason: error.to_string(),
-                });
-            }
-        };
-        let Contents {
-            epoch,
-            blocks,
-            acknowledged,
-            cursors,
-        } = contents;
-        for cursor in cursors {
-            self.cursors.insert((cursor.node, cursor.boot), cursor);
-        }
-        self.admit(number, epoch, blocks, acknowledged, recovered);
-        Ok(())
-    }
-
-    /// Takes the index of a database that is set aside into the chain: its blocks are held until
-    /// their tombstones are.
-    fn recover_index(&mut self, number: u32, recovered: &mut Recovered) {
-        let path = self.path(number);
-        match index_log::read(&path) {
-            Ok(Some((epoch, blocks))) => {
-                self.admit(number, epoch, blocks, Acknowledged::default(), recovered);
-                if let Some(member) = self.members.get_mut(&number) {
-                    member.is_damaged = true;
-                }
-            }
-            Ok(None) => {
-                tracing::error!(path = %path.display(), "index of a database that is set aside is damaged too; the collector will find out what is missing");
-            }
-            Err(error) => {
-                tracing::error!(path = %path.display(), %error, "index of a database that is set aside is not readable");
-            }
-        }
-    }
-
-    fn admit(
-        &mut self,
-        number: u32,
-        epoch: Epoch,
-        blocks: BTreeMap<u64, Stored>,
-        acknowledged: Acknowledged,
-        recovered: &mut Recovered,
-    ) {
-        let end = blocks.keys().last().map_or(0, |last| last.saturating_add(1));
-        let mut left = BTreeSet::new();
-        let mut bytes = 0;
-        for (sequence, stored) in blocks {
-            bytes += u64::from(stored.bytes);
-            if !acknowledged.received.contains(sequence) {
-                left.insert(sequence);
-                let key = BlockKey { epoch, sequence };
-                recovered
-                    .blocks
-                    .entry(key)
-                    .or_insert((stored.bytes, stored.index));
-            }
-        }
-        let known = recovered.epoch(epoch);
-        known.1 = end.max(acknowledged.received.end()).max(known.1);
-        known.2 = acknowledged.journal.or(known.2);
-        let told = self.acknowledged.entry(epoch).or_default();
-        told.join(&acknowledged);
-        let path = self.path(number);
-        let member = Member {
-            epoch,
-            left,
-            is_ack_fresh: false,
-            bytes,
-            disk_bytes: disk_bytes(&path) + disk_bytes(&index_log::path_of(&path)),
-            fixed_bytes: 0,
-            blob_files: blob_files(&path),
-            database: None,
-            index: None,
-            is_damaged: false,
-            is_leaving: false,
-        };
-        self.insert(number, member);
-    }
-
-    fn insert(&mut self, number: u32, member: Member) {
-        self.by_epoch.entry(member.epoch).or_default().insert(number);
-        self.acknowledged.entry(member.epoch).or_default();
-        self.members.insert(number, member);
-    }
-
-    /// Once every member is known: what others acknowledged, hold as well, or have buried is not left.
-    fn settle(&mut self, buried: &[(Epoch, Range)], recovered: &mut Recovered) {
-        let healthy = |member: &&Member| !member.is_damaged;
-        let good: BTreeSet<BlockKey> = self
-            .members
-            .values()
-            .filter(healthy)
-            .flat_map(|member| member.left.iter().map(|&sequence| (member.epoch, sequence)))
-            .map(|(epoch, sequence)| BlockKey { epoch, sequence })
-            .collect();
-        let acknowledged = &self.acknowledged;
-        let is_settled = |key: &BlockKey| {
-            acknowledged
-                .get(&key.epoch)
-                .is_some_and(|told| told.received.contains(key.sequence))
-                || buried.iter().any(|(epoch, range)| {
-                    *epoch == key.epoch && (range.first()..range.end()).contains(&key.sequence)
-                })
-        };
-        for member in self.members.values_mut() {
-            let epoch = member.epoch;
-            let is_damaged = member.is_damaged;
-            member.left.retain(|&sequence| {
-                let key = BlockKey { epoch, sequence };
-                !(is_settled(&key) || is_damaged && good.contains(&key))
-            });
-        }
-        let empty = self.members.iter().filter(|(_, member)| member.left.is_empty());
-        self.drained = empty.map(|(number, _)| *number).collect();
-        recovered.blocks.retain(|key, _| !is_settled(key));
-        for (epoch, range) in buried {
-            if let Some(known) = recovered.epochs.iter_mut().find(|known| known.0 == *epoch) {
-                known.1 = known.1.max(range.end());
-            }
-        }
-    }
-
     /// Stores blocks and cursors; durable when it returns `Ok`. On an error nothing of it counts: the
     /// same commit may be tried again, and goes to a new database then.
     pub(super) fn commit(&mut self, blocks: &[Block], cursors: &[Cursor]) -> Result<(), SpoolError> {
@@ -415,23 +197,37 @@ impl Chain {
         let Some(number) = self.find(key) else {
             return Err(ReadError::Lost("no database of the spool holds it".to_owned()));
         };
-        let bytes = self
+        if self.members[&number].lacks(key.sequence) {
+            return Err(ReadError::Lost(
+                "its database is damaged and does not have it any more".to_owned(),
+            ));
+        }
+        let fault = match self
             .open_for_reading(number)
             .and_then(|database| database.read(key.sequence))
-            .map_err(|error| {
-                if error.is_damage() {
-                    ReadError::Lost(error.to_string())
-                } else {
-                    ReadError::Later(error.to_string())
+        {
+            Ok(bytes) => match trunnion_common::block::Block::parse(&bytes) {
+                Ok(block) if (block.envelope.epoch, block.envelope.sequence) == (key.epoch, key.sequence) => {
+                    return Ok(bytes.into());
                 }
-            })?;
-        match trunnion_common::block::Block::parse(&bytes) {
-            Ok(block) if block.envelope.epoch == key.epoch && block.envelope.sequence == key.sequence => {
-                Ok(bytes.into())
-            }
-            Ok(_) => Err(ReadError::Lost("another block stands in its place".to_owned())),
-            Err(reason) => Err(ReadError::Lost(reason.to_string())),
+                Ok(_) => "another block stands in its place".to_owned(),
+                Err(reason) => reason.to_string(),
+            },
+            Err(error) if error.is_damage() => error.to_string(),
+            Err(error) => return Err(ReadError::Later(error.to_string())),
+        };
+        // sled gives up a page for one part of it that is damaged, and the page has other blocks, too.
+        self.read_remains(number, key).ok_or(ReadError::Lost(fault))
+    }
+
+    /// A block from its database's log, past sled.
+    fn read_remains(&mut self, number: u32, key: BlockKey) -> Option<Bytes> {
+        let path = self.path(number);
+        let member = self.members.get_mut(&number)?;
+        if member.remains.is_none() {
+            member.remains = Remains::of(&path).ok();
         }
+        member.remains.as_ref()?.read(&path, key)
     }
 
     /// What can be read of a block, checked or not.
@@ -520,13 +316,13 @@ impl Chain {
         let open = self
             .reader
             .and_then(holder)
-            .filter(|(_, member)| !member.is_damaged);
+            .filter(|(_, member)| !member.lacks(key.sequence));
         let numbers = || self.by_epoch.get(&key.epoch).into_iter().flatten().copied();
-        // A commit that was tried again can stand in two databases.
+        // A commit that was tried again can stand in two databases, as what was saved from damage does.
         let found = open.or_else(|| {
             numbers()
                 .filter_map(holder)
-                .min_by_key(|(_, member)| member.is_damaged)
+                .min_by_key(|(_, member)| member.lacks(key.sequence))
         });
         found.map(|(number, _)| number)
     }
@@ -539,7 +335,7 @@ impl Chain {
         let number = self.next_number;
         let path = self.path(number);
         let cursors: Vec<Cursor> = self.cursors.values().cloned().collect();
-        let begun = IndexLog::create(&path, self.epoch)
+        let begun = IndexLog::create(&path, self.epoch, &cursors)
             .map_err(DatabaseError::from)
             .and_then(|index| Ok((index, Database::create(&path, self.epoch, &cursors)?)));
         let (index, database) = begun.map_err(|error| {
@@ -579,6 +375,8 @@ impl Chain {
             database: Some(database),
             index: Some(index),
             is_damaged: false,
+            absent: BTreeSet::new(),
+            remains: None,
             is_leaving: false,
         };
         member.fixed_bytes = disk_bytes.saturating_sub(member.grown_bytes());
@@ -597,6 +395,7 @@ impl Chain {
                 .and_then(|reader| self.members.get_mut(&reader))
             {
                 former.database = None;
+                former.remains = None;
             }
             self.reader = Some(number);
         }
@@ -672,6 +471,11 @@ impl Member {
         self.left.len() < before
     }
 
+    /// Whether a block that it is said to hold cannot be had from it.
+    fn lacks(&self, sequence: u64) -> bool {
+        self.is_damaged || self.absent.contains(&sequence)
+    }
+
     /// Bytes of disk of the files that grow with the blocks.
     fn grown_bytes(&self) -> u64 {
         let database = self.database.as_ref().map_or(0, Database::disk_bytes);
@@ -686,10 +490,11 @@ impl Member {
     ) -> Result<(), DatabaseError> {
         let database = self.database.as_mut().expect("the head is open");
         let index = self.index.as_mut().expect("the head's index is open");
-        index.append_blocks(blocks)?;
         let fresh_ack = acknowledged.filter(|_| self.is_ack_fresh);
         database.append(blocks, cursors, fresh_ack)?;
-        database.flush()
+        database.flush()?;
+        // Last: what the index names has been on disk, and is missed when it is gone.
+        Ok(index.append_blocks(blocks)?)
     }
 }
 

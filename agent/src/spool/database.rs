@@ -2,7 +2,7 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `b`, slot | up to [`PART_BYTES`] of a block, or nothing yet |
+//! | `b`, slot | a part of a block, or nothing yet |
 //! | `c`, node, boot | a [`Cursor`] |
 //! | `i`, sequence | a block's length, its [`Index`], and the first of its slots, which follow each other |
 //! | `m` | format version, epoch |
@@ -16,6 +16,17 @@
 //! again. Appending blocks as new keys wrote them 3.5 times. An empty slot costs next to nothing to
 //! split; filling it later adds one fragment, and the nine slots that a split leaves in a leaf stay
 //! below ten: a block is written once.
+//!
+//! A part says itself what it is, so that it is found in a log that sled cannot follow any more (the numbers
+//! are little-endian):
+//!
+//! | offset | field | type |
+//! |---|---|---|
+//! | 0 | magic | u32, `TRP1` |
+//! | 4 | the block's sequence | u64 |
+//! | 12 | which part, from 0 | u16 |
+//! | 14 | its bytes, [`PART_BYTES`] unless it is the last | u16 |
+//! | 16 | the bytes | |
 //!
 //! sled reports most damage as an error and some as a panic. Both are taken as damage here: a panic is
 //! caught, and the database not used again.
@@ -34,15 +45,29 @@ use trunnion_common::block::{BODY_MAX, ENVELOPE_BYTES};
 use trunnion_common::id::{Epoch, JournalId};
 use trunnion_common::sequence::{Insertion, SequenceSet};
 
-/// Version of the layout above. A database of another version is refused, not guessed at.
-pub(crate) const FORMAT: u32 = 3;
+/// Version of the layout above and of the index beside it. A database of a version that is not read is
+/// refused, not guessed at.
+pub(crate) const FORMAT: u32 = 4;
+
+/// The version before: its parts are bare, and [`VALUE_BYTES`] long. Its index was written before it and
+/// not after it, and so may name blocks that were never committed.
+pub(crate) const FORMAT_BARE: u32 = 3;
 
 /// sled's log segment. A value above a 128th of it could end up in one of sled's blob files, which are
 /// never synchronised to disk: leaves gather up to sixteen values, and a quarter of a segment is the limit.
-const SEGMENT_BYTES: usize = 1 << 20;
+pub(super) const SEGMENT_BYTES: usize = 1 << 20;
 
-/// Size of the parts that a block is split into.
-const PART_BYTES: usize = SEGMENT_BYTES / 128;
+/// The longest value.
+const VALUE_BYTES: usize = SEGMENT_BYTES / 128;
+
+/// Before the bytes of each part.
+pub(super) const PART_HEADER_BYTES: usize = 16;
+
+/// Bytes of a block in each of its parts but the last.
+pub(super) const PART_BYTES: usize = VALUE_BYTES - PART_HEADER_BYTES;
+
+/// `TRP1`.
+pub(super) const PART_MAGIC: [u8; 4] = *b"TRP1";
 
 /// The largest block, envelope included.
 const BLOCK_MAX: usize = BODY_MAX + ENVELOPE_BYTES;
@@ -65,9 +90,62 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// An open database.
 #[derive(Debug)]
 pub(crate) struct Database {
-    db: sled::Db,
+    /// Always there until it is dropped.
+    db: Option<sled::Db>,
     file: File,
     slots: Slots,
+    /// [`FORMAT`], or an earlier one that is read.
+    format: u32,
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // sled synchronises once more, and panics when the disk refuses. What had to be durable is.
+        let db = self.db.take();
+        let closed = guarded(|| {
+            drop(db);
+            Ok(())
+        });
+        if closed.is_err() {
+            tracing::warn!(
+                "the disk refused while a database of the spool was closed; nothing confirmed depends on it"
+            );
+        }
+    }
+}
+
+/// What a part of a block says of itself.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Part {
+    pub(super) sequence: u64,
+    pub(super) number: u16,
+}
+
+impl Part {
+    fn encode(self, bytes: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(bytes.len()).expect("a part is a few kilobytes");
+        [
+            &PART_MAGIC,
+            &self.sequence.to_le_bytes()[..],
+            &self.number.to_le_bytes(),
+            &length.to_le_bytes(),
+            bytes,
+        ]
+        .concat()
+    }
+
+    /// The part at the beginning of `value`, and its bytes.
+    pub(super) fn parse(value: &[u8]) -> Option<(Self, &[u8])> {
+        let rest = value.strip_prefix(&PART_MAGIC)?;
+        let (sequence, rest) = rest.split_first_chunk()?;
+        let (number, rest) = rest.split_first_chunk()?;
+        let (length, rest) = rest.split_first_chunk()?;
+        let part = Self {
+            sequence: u64::from_le_bytes(*sequence),
+            number: u16::from_le_bytes(*number),
+        };
+        Some((part, rest.get(..usize::from(u16::from_le_bytes(*length)))?))
+    }
 }
 
 /// Of a database being written: where the next block goes.
@@ -82,6 +160,8 @@ enum Slots {
 /// What a database held when it was opened.
 #[derive(Debug)]
 pub(crate) struct Contents {
+    /// [`FORMAT`], or an earlier one that is read.
+    pub(crate) format: u32,
     pub(crate) epoch: Epoch,
     pub(crate) blocks: BTreeMap<u64, Stored>,
     pub(crate) acknowledged: Acknowledged,
@@ -138,7 +218,7 @@ pub(crate) enum DatabaseError {
     #[error("the {0} is missing or does not decode")]
     Damaged(&'static str),
     #[error(
-        "it has format {found}, this version reads {FORMAT}: run the version that wrote it until it is drained"
+        "it has format {found}, this version reads {FORMAT_BARE} and {FORMAT}: run the version that wrote it until it is drained"
     )]
     Format { found: u32 },
 }
@@ -171,8 +251,8 @@ fn slot_key(slot: u32) -> [u8; 5] {
 }
 
 /// Slots that a block of so many bytes takes.
-fn slots_of(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(PART_BYTES)).unwrap_or(u32::MAX)
+fn slots_of(bytes: usize, part_bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(part_bytes)).unwrap_or(u32::MAX)
 }
 
 pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
@@ -193,7 +273,7 @@ impl Database {
             let mut batch = sled::Batch::default();
             batch.insert(key(b'm', &[]), encode(&(FORMAT, epoch)));
             batch_cursors(&mut batch, cursors);
-            database.db.apply_batch(batch)?;
+            database.db().apply_batch(batch)?;
             Ok(database)
         })?;
         database.flush()?;
@@ -216,7 +296,11 @@ impl Database {
 
     /// Opens one that has been scanned before.
     pub(crate) fn reopen(path: &Path) -> Result<Self, DatabaseError> {
-        guarded(|| Self::start(path))
+        guarded(|| {
+            let mut database = Self::start(path)?;
+            (database.format, _) = database.header()?;
+            Ok(database)
+        })
     }
 
     /// Adds to it, in one batch. Durable only after [`Self::flush`].
@@ -226,15 +310,22 @@ impl Database {
         cursors: &[Cursor],
         acknowledged: Option<&Acknowledged>,
     ) -> Result<(), DatabaseError> {
-        let slots = blocks.iter().map(|block| slots_of(block.bytes.len())).sum();
+        let slots = blocks
+            .iter()
+            .map(|block| slots_of(block.bytes.len(), PART_BYTES))
+            .sum();
         let mut slot = self.reserve_slots(slots)?;
         guarded(|| {
             let mut batch = sled::Batch::default();
             for block in blocks {
                 let entry = encode(&(Stored::of(block), slot));
                 batch.insert(key(b'i', &[block.key.sequence]), entry);
-                for bytes in block.bytes.chunks(PART_BYTES) {
-                    batch.insert(&slot_key(slot), bytes);
+                for (number, bytes) in (0..).zip(block.bytes.chunks(PART_BYTES)) {
+                    let part = Part {
+                        sequence: block.key.sequence,
+                        number,
+                    };
+                    batch.insert(&slot_key(slot), part.encode(bytes));
                     slot += 1;
                 }
             }
@@ -242,7 +333,7 @@ impl Database {
             if let Some(acknowledged) = acknowledged {
                 batch.insert(key(b'r', &[]), encode(acknowledged));
             }
-            Ok(self.db.apply_batch(batch)?)
+            Ok(self.db().apply_batch(batch)?)
         })
     }
 
@@ -263,7 +354,7 @@ impl Database {
             guarded(|| {
                 // One after the other: a batch would add them in no order, and split leaves unevenly.
                 for slot in made..end {
-                    self.db.insert(slot_key(slot), &[])?;
+                    self.db().insert(slot_key(slot), &[])?;
                 }
                 Ok(())
             })?;
@@ -277,7 +368,7 @@ impl Database {
     /// the database is closed.
     pub(crate) fn acknowledge(&self, acknowledged: &Acknowledged) -> Result<(), DatabaseError> {
         guarded(|| {
-            self.db.insert(key(b'r', &[]), encode(acknowledged))?;
+            self.db().insert(key(b'r', &[]), encode(acknowledged))?;
             Ok(())
         })
     }
@@ -285,7 +376,7 @@ impl Database {
     /// Everything appended so far survives a power cut once this has returned.
     pub(crate) fn flush(&self) -> Result<(), DatabaseError> {
         guarded(|| {
-            self.db.flush()?;
+            self.db().flush()?;
             Ok(())
         })?;
         Ok(self.file.sync_data()?)
@@ -299,17 +390,34 @@ impl Database {
     /// A block's bytes; whether they are what was written is for its checksum to say.
     pub(crate) fn read(&self, sequence: u64) -> Result<Vec<u8>, DatabaseError> {
         guarded(|| {
-            let entry = self.db.get(key(b'i', &[sequence]))?;
+            let entry = self.db().get(key(b'i', &[sequence]))?;
             let entry = entry.ok_or(DatabaseError::Damaged("block's entry"))?;
             let (stored, first) = decode_entry(&entry)?;
             let length = stored.bytes as usize;
             let mut bytes = Vec::with_capacity(length.min(BLOCK_MAX));
-            for slot in (first..).take(slots_of(length) as usize) {
-                let part = self.db.get(slot_key(slot))?;
-                bytes.extend_from_slice(&part.ok_or(DatabaseError::Damaged("part of a block"))?);
+            let is_bare = self.format == FORMAT_BARE;
+            let part_bytes = if is_bare { VALUE_BYTES } else { PART_BYTES };
+            let slots = (first..).take(slots_of(length, part_bytes) as usize);
+            for (number, slot) in (0..).zip(slots) {
+                const DAMAGED: DatabaseError = DatabaseError::Damaged("part of a block");
+                let value = self.db().get(slot_key(slot))?.ok_or(DAMAGED)?;
+                let part = if is_bare {
+                    &value
+                } else {
+                    let expected = Part { sequence, number };
+                    let part = Part::parse(&value).filter(|(part, _)| *part == expected);
+                    part.ok_or(DAMAGED)?.1
+                };
+                bytes.extend_from_slice(part);
             }
             Ok(bytes)
         })
+    }
+
+    const fn db(&self) -> &sled::Db {
+        self.db
+            .as_ref()
+            .expect("it is taken when the database is dropped")
     }
 
     #[allow(
@@ -337,46 +445,54 @@ impl Database {
             }
         };
         Ok(Self {
-            db,
+            db: Some(db),
             file: File::open(path.join("db"))?,
             slots: Slots::Closed,
+            format: FORMAT,
         })
     }
 
     fn open_and_scan(path: &Path) -> Result<(Self, Contents), DatabaseError> {
-        let database = Self::start(path)?;
+        let mut database = Self::start(path)?;
         let contents = database.scan()?;
+        database.format = contents.format;
         Ok((database, contents))
     }
 
-    fn scan(&self) -> Result<Contents, DatabaseError> {
+    /// Format and epoch.
+    fn header(&self) -> Result<(u32, Epoch), DatabaseError> {
         let meta = self
-            .db
+            .db()
             .get(key(b'm', &[]))?
             .ok_or(DatabaseError::Damaged("header"))?;
-        let (format, epoch): (u32, Epoch) =
-            postcard::from_bytes(&meta).map_err(|_| DatabaseError::Damaged("header"))?;
-        if format != FORMAT {
+        let (format, epoch) = postcard::from_bytes(&meta).map_err(|_| DatabaseError::Damaged("header"))?;
+        if ![FORMAT, FORMAT_BARE].contains(&format) {
             return Err(DatabaseError::Format { found: format });
         }
-        let acknowledged = match self.db.get(key(b'r', &[]))? {
+        Ok((format, epoch))
+    }
+
+    fn scan(&self) -> Result<Contents, DatabaseError> {
+        let (format, epoch) = self.header()?;
+        let acknowledged = match self.db().get(key(b'r', &[]))? {
             Some(bytes) => {
                 postcard::from_bytes(&bytes).map_err(|_| DatabaseError::Damaged("acknowledgement"))?
             }
             None => Acknowledged::default(),
         };
         let mut cursors = Vec::new();
-        for entry in self.db.scan_prefix(b"c") {
+        for entry in self.db().scan_prefix(b"c") {
             cursors.push(postcard::from_bytes(&entry?.1).map_err(|_| DatabaseError::Damaged("cursor"))?);
         }
         let mut blocks = BTreeMap::new();
-        for entry in self.db.scan_prefix(b"i") {
+        for entry in self.db().scan_prefix(b"i") {
             let (key, value) = entry?;
             let sequence = sequence_of(&key).ok_or(DatabaseError::Damaged("index"))?;
             let (stored, _) = decode_entry(&value)?;
             blocks.insert(sequence, stored);
         }
         Ok(Contents {
+            format,
             epoch,
             blocks,
             acknowledged,

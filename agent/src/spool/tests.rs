@@ -1,5 +1,8 @@
 //! Fill, stop at an awkward moment, open again.
 
+mod damage;
+mod refusal;
+
 use super::*;
 use crate::retention::Limits;
 use std::fs::OpenOptions;

@@ -1,17 +1,17 @@
 //! The spool of a stopped agent under a person's hands: look, check, save, take along.
 //!
-//! Nothing here removes anything. Every tool takes the spool's lock, and so refuses while an agent runs.
+//! Nothing here removes anything, and sled opens no database whose log is not whole: it would cut it off
+//! there. Such a one is opened as a copy, or read without sled. Every tool takes the spool's lock, and so refuses while an agent runs.
 //!
 //! An export file is blocks back to back, each after its length in bytes as a little-endian u32. A block
 //! is an envelope with its own checksum, and a body; so a reader needs nothing else.
 
-use super::chain::{QUARANTINE, disk_bytes, numbered};
-use super::database::{Database, DatabaseError};
-use super::index_log::{self, IndexLog};
+use super::chain::{self, QUARANTINE, disk_bytes, index_of, numbered};
+use super::database::{Contents, Database, DatabaseError};
+use super::index_log;
+use super::log_file::{self, Remains};
 use super::{CHAINS, SpoolError, lock};
 use crate::block::{Block, BlockKey, Index};
-use crate::intake;
-use crate::stand_in::StandIn;
 use bytes::Bytes;
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
@@ -20,8 +20,6 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use trunnion_common::block::{Body, Kind};
-use trunnion_common::frame::RawFrame;
 
 /// What a spool holds.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
@@ -121,8 +119,8 @@ pub fn inspect(state_dir: &Path) -> Result<Report, SpoolError> {
             damage: None,
             path: path.clone(),
         };
-        match Database::open(&path) {
-            Ok((_, contents)) => {
+        match contents(&directory, &path) {
+            Ok(contents) => {
                 let sequences = || contents.blocks.keys().copied();
                 database.epoch = contents.epoch.to_string();
                 database.blocks = contents.blocks.len() as u64;
@@ -162,16 +160,28 @@ pub fn inspect(state_dir: &Path) -> Result<Report, SpoolError> {
 /// Reads every block and checks its envelope.
 pub fn verify(state_dir: &Path) -> Result<Verdict, SpoolError> {
     let (directory, _lock) = enter(state_dir)?;
+    let (mut good, mut bad) = (BTreeSet::new(), BTreeMap::new());
     let mut verdict = Verdict::default();
     for (_, path) in databases(&directory)? {
         let each = each_block(&path, |key, bytes| match bytes {
-            Ok(_) => verdict.good += 1,
-            Err(fault) => verdict.bad.push((key.epoch.to_string(), key.sequence, fault)),
+            Ok(_) => {
+                verdict.good += 1;
+                good.insert(key);
+            }
+            Err(fault) => {
+                bad.insert(key, fault);
+            }
         });
         if let Err(error) = each {
             verdict.unreadable.push((path, error.to_string()));
         }
     }
+    // What was saved from a damaged database stands in another.
+    bad.retain(|key, _| !good.contains(key));
+    let bad = bad
+        .into_iter()
+        .map(|(key, fault)| (key.epoch.to_string(), key.sequence, fault));
+    verdict.bad = bad.collect();
     Ok(verdict)
 }
 
@@ -311,25 +321,52 @@ fn key_of(block: &trunnion_common::block::Block<'_>) -> BlockKey {
     }
 }
 
-/// Every block of a database, or what is wrong with it.
+/// What a database holds; of one whose log is not whole, what sled makes of a copy.
+fn contents(directory: &Path, path: &Path) -> Result<Contents, DatabaseError> {
+    if log_file::is_whole(path)? {
+        return Ok(Database::open(path)?.1);
+    }
+    let copy = copy_of(directory, path)?;
+    let opened = Database::open(&copy).map(|(_, contents)| contents);
+    std::fs::remove_dir_all(&copy)?;
+    opened
+}
+
+/// Every block of a database and every one that its index names, or what is wrong with it.
 fn each_block(
     path: &Path,
     mut each: impl FnMut(BlockKey, Result<Bytes, String>),
 ) -> Result<(), DatabaseError> {
-    let (database, contents) = Database::open(path)?;
-    for &sequence in contents.blocks.keys() {
-        let key = BlockKey {
-            epoch: contents.epoch,
-            sequence,
-        };
-        let bytes = database.read(sequence).map_err(|error| error.to_string());
+    let named = named_blocks(path);
+    let mut seen = BTreeSet::new();
+    if log_file::is_whole(path)? {
+        let (database, contents) = Database::open(path)?;
+        for &sequence in contents.blocks.keys() {
+            let key = BlockKey {
+                epoch: contents.epoch,
+                sequence,
+            };
+            seen.insert(key);
+            let bytes = database.read(sequence).map_err(|error| error.to_string());
+            each(
+                key,
+                bytes.and_then(|bytes| match trunnion_common::block::Block::parse(&bytes) {
+                    Ok(block) if key_of(&block) == key => Ok(bytes.into()),
+                    Ok(_) => Err("another block stands in its place".to_owned()),
+                    Err(reason) => Err(reason.to_string()),
+                }),
+            );
+        }
+    } else {
+        for (key, bytes) in Remains::of(path)?.blocks(path) {
+            seen.insert(key);
+            each(key, Ok(bytes));
+        }
+    }
+    for key in named.keys().filter(|key| !seen.contains(key)) {
         each(
-            key,
-            bytes.and_then(|bytes| match trunnion_common::block::Block::parse(&bytes) {
-                Ok(block) if key_of(&block) == key => Ok(bytes.into()),
-                Ok(_) => Err("another block stands in its place".to_owned()),
-                Err(reason) => Err(reason.to_string()),
-            }),
+            *key,
+            Err("the database does not have it whole any more".to_owned()),
         );
     }
     Ok(())
@@ -337,50 +374,46 @@ fn each_block(
 
 /// What the index beside a database that was set aside says, or in it once all of it is settled.
 fn named_blocks(aside: &Path) -> BTreeMap<BlockKey, Index> {
-    let Ok(Some((epoch, blocks))) = index_log::read(aside) else {
+    let Ok(Some(known)) = index_log::read(aside) else {
         return BTreeMap::new();
     };
+    let epoch = known.epoch;
     let key = |sequence| BlockKey { epoch, sequence };
-    blocks
+    known
+        .blocks
         .into_iter()
         .map(|(sequence, stored)| (key(sequence), stored.index))
         .collect()
 }
 
-/// Blocks that are whole: as the database gives them if a copy of it can be opened, and whatever looks
-/// like one in its file.
+/// Blocks that are whole: as the database gives them if a copy of it can be opened, and whatever its log
+/// still has of others.
 fn readable_blocks(directory: &Path, aside: &Path) -> io::Result<Vec<(BlockKey, Bytes)>> {
     let mut found = Vec::new();
-    let copy = directory.join("salvage");
-    // What an interrupted salvage left.
-    if copy.exists() {
-        std::fs::remove_dir_all(&copy)?;
-    }
-    copy_directory(aside, &copy)?;
+    let copy = copy_of(directory, aside)?;
     let opened = each_block(&copy, |key, bytes| {
         found.extend(bytes.ok().map(|bytes| (key, bytes)));
     });
     if let Err(error) = opened {
-        tracing::warn!(path = %aside.display(), %error, "database does not open; its file is searched for blocks");
+        tracing::warn!(path = %aside.display(), %error, "database does not open; its log is searched for blocks");
     }
     std::fs::remove_dir_all(&copy)?;
-    let file = std::fs::read(aside.join("db")).unwrap_or_default();
-    found.extend(search(&file));
+    match Remains::of(aside) {
+        Ok(remains) => found.extend(remains.blocks(aside)),
+        Err(error) => tracing::warn!(path = %aside.display(), %error, "its log is not readable"),
+    }
     Ok(found)
 }
 
-/// Blocks that stand in one piece, as those below the size of a part do.
-fn search(file: &[u8]) -> impl Iterator<Item = (BlockKey, Bytes)> + '_ {
-    let magic = trunnion_common::block::MAGIC.to_le_bytes();
-    let starts = file.windows(magic.len()).enumerate();
-    starts.filter_map(move |(at, start)| {
-        let head = file.get(at..at + trunnion_common::block::ENVELOPE_BYTES);
-        let length = head.filter(|_| start == magic)?.get(25..29)?.try_into().ok()?;
-        let end = at + trunnion_common::block::ENVELOPE_BYTES + u32::from_le_bytes(length) as usize;
-        let bytes = file.get(at..end)?;
-        let block = trunnion_common::block::Block::parse(bytes).ok()?;
-        Some((key_of(&block), Bytes::copy_from_slice(bytes)))
-    })
+/// A copy that sled may do with what it likes, in the place of the one before.
+fn copy_of(directory: &Path, database: &Path) -> io::Result<PathBuf> {
+    let copy = directory.join("salvage");
+    // What an interrupted one left.
+    if copy.exists() {
+        std::fs::remove_dir_all(&copy)?;
+    }
+    copy_directory(database, &copy)?;
+    Ok(copy)
 }
 
 fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
@@ -397,37 +430,6 @@ fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What a block's frames are, read from the block itself.
-fn index_of(bytes: &[u8]) -> Index {
-    let mut index = Index::default();
-    let block = trunnion_common::block::Block::parse(bytes);
-    match block
-        .as_ref()
-        .map_err(|reason| *reason)
-        .and_then(|block| block.decode())
-    {
-        Ok(Body::Frames(records)) => {
-            for record in records.map_while(Result::ok) {
-                if let Ok(frame) = RawFrame::parse(record.frame) {
-                    let samples = frame.payload().ok().as_ref().and_then(intake::samples);
-                    // A block is closed before its index is full.
-                    index.add(frame.header(), samples);
-                    let bytes = super::database::encode(&record);
-                    StandIn::add(&mut index.stand_in, frame.header(), record.frame, &bytes);
-                }
-            }
-        }
-        Ok(Body::Tombstone(tombstone)) => index.buries = Some((tombstone.epoch, tombstone.blocks)),
-        _ => {}
-    }
-    if let Ok(block) = block
-        && let Some(kind) = Kind::from_number(block.envelope.kind)
-    {
-        index.stand_in = index.stand_in.or_else(|| StandIn::of(kind, block.body));
-    }
-    index
-}
-
 /// Puts blocks into new databases, one for each epoch.
 fn restore(home: &Path, blocks: &BTreeMap<BlockKey, Block>) -> Result<(), DatabaseError> {
     let mut epochs: BTreeMap<_, Vec<Block>> = BTreeMap::new();
@@ -438,11 +440,7 @@ fn restore(home: &Path, blocks: &BTreeMap<BlockKey, Block>) -> Result<(), Databa
         let next = numbered(home)?
             .last()
             .map_or(1, |(last, _)| last.saturating_add(1));
-        let path = home.join(format!("{next:08}"));
-        IndexLog::create(&path, epoch)?.append_blocks(&blocks)?;
-        let mut database = Database::create(&path, epoch, &[])?;
-        database.append(&blocks, &[], None)?;
-        database.flush()?;
+        chain::restore(&home.join(format!("{next:08}")), epoch, &blocks)?;
     }
     Ok(())
 }

@@ -32,6 +32,7 @@ fn window(asset: &str, start_s: i64, rms: f32) -> FeatureRow {
         decided: true,
         revision: 0,
         backfill: false,
+        old: Vec::new(),
         values: vec![("rms", rms)],
     }
 }

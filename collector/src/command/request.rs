@@ -1,13 +1,15 @@
 //! A person's orders to a running collector: files in its data directory.
 //!
 //! The API takes no orders, since it has no users yet. Whoever may write the collector's private data
-//! directory is the collector as far as the system is concerned; `trunnion-collector command` run by that
-//! user leaves a file there, and the running collector takes it within a second.
+//! directory is the collector as far as the system is concerned; `trunnion-collector command` or
+//! `dead-letter replay` run by that user leaves a file there, and the running collector takes it within a
+//! second.
 //!
 //! A file is removed before its order is given, so that a crash in between loses an order and never gives
 //! it twice. What cannot be read is removed as well, and reported in the log. At most [`TAKEN_MAX`] files of
 //! at most [`BYTES_MAX`] bytes are taken at a time; the rest waits.
 
+use crate::dead_letter::{LetterId, NoLetterId};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
@@ -21,6 +23,9 @@ pub const TAKEN_MAX: usize = 16;
 
 /// Longest file.
 pub const BYTES_MAX: u64 = 4_096;
+
+/// Most dead letters in one request: their names fit into a file.
+pub const LETTERS_MAX: usize = 48;
 
 /// Longest time that a node shows where it is, seconds.
 pub const SECONDS_MAX: u8 = 255;
@@ -50,6 +55,20 @@ pub enum Request {
         /// How many.
         samples: u32,
     },
+    /// Have dead letters replayed.
+    Replay {
+        /// Which: names as [`LetterId`] writes them.
+        letters: Vec<String>,
+    },
+}
+
+/// A request that has been understood.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Order {
+    /// For a node.
+    Action(Box<Action>),
+    /// For the pipeline: these dead letters once more.
+    Replay(Vec<LetterId>),
 }
 
 /// Why a request cannot be made, or a file is none.
@@ -78,17 +97,23 @@ pub enum RequestError {
     /// Nothing, or more than a node takes.
     #[error("{0} samples cannot be captured: ask for 1 to {SAMPLES_MAX}")]
     Samples(u32),
+    /// Not a dead letter.
+    #[error(transparent)]
+    Letter(#[from] NoLetterId),
+    /// None, or more than fit.
+    #[error("{0} dead letters cannot be replayed with one request: name 1 to {LETTERS_MAX}")]
+    Letters(usize),
 }
 
 impl Request {
-    /// What a node is to do.
-    pub fn action(&self) -> Result<Action, RequestError> {
+    /// What is to be done.
+    pub fn order(&self) -> Result<Order, RequestError> {
         let id = |node: &str| parse_node(node).ok_or_else(|| RequestError::Node(node.to_owned()));
         match self {
-            Self::Identify { node, seconds } => Ok(Action::Identify {
+            Self::Identify { node, seconds } => Ok(Order::Action(Box::new(Action::Identify {
                 node: id(node)?,
                 seconds: *seconds,
-            }),
+            }))),
             Self::Capture {
                 node,
                 channel,
@@ -97,23 +122,31 @@ impl Request {
                 if !(1..=SAMPLES_MAX).contains(samples) {
                     return Err(RequestError::Samples(*samples));
                 }
-                Ok(Action::Capture {
+                Ok(Order::Action(Box::new(Action::Capture {
                     node: id(node)?,
                     channel: ChannelId::new(*channel).ok_or(RequestError::Channel(*channel))?,
                     samples: *samples,
-                })
+                })))
+            }
+            Self::Replay { letters } => {
+                if !(1..=LETTERS_MAX).contains(&letters.len()) {
+                    return Err(RequestError::Letters(letters.len()));
+                }
+                let ids = letters.iter().map(|letter| letter.parse());
+                Ok(Order::Replay(ids.collect::<Result<_, NoLetterId>>()?))
             }
         }
     }
 
     /// Leaves the request for the collector whose data directory this is; returns its file.
     pub fn leave(&self, data_dir: &Path) -> Result<PathBuf, RequestError> {
-        self.action()?;
+        self.order()?;
         let directory = directory(data_dir);
         let name = getrandom::u64().map_err(RequestError::Random)?;
         let path = directory.join(format!("{name:016x}.{SUFFIX}"));
         let aside = path.with_extension("new");
-        let text = toml::to_string(self).expect("a table of strings and numbers always has a TOML form");
+        let text =
+            toml::to_string(self).expect("a table of strings, numbers and a list always has a TOML form");
         let failed = |source| RequestError::File {
             path: aside.clone(),
             source,
@@ -147,13 +180,13 @@ pub fn make_directory(data_dir: &Path) -> io::Result<()> {
 }
 
 /// Takes what has been left; each file is gone afterwards, whether it could be read or not.
-pub fn take(data_dir: &Path) -> Vec<Action> {
+pub fn take(data_dir: &Path) -> Vec<Order> {
     let Ok(files) = fs::read_dir(directory(data_dir)) else {
         return Vec::new();
     };
     let files = files.flatten().map(|file| file.path());
     let requests = files.filter(|path| path.extension().is_some_and(|extension| extension == SUFFIX));
-    let mut actions = Vec::new();
+    let mut orders = Vec::new();
     for path in requests.take(TAKEN_MAX) {
         let mut text = String::new();
         let read = File::open(&path).and_then(|file| file.take(BYTES_MAX).read_to_string(&mut text));
@@ -165,16 +198,16 @@ pub fn take(data_dir: &Path) -> Vec<Action> {
             path: path.clone(),
             source,
         };
-        let action = read
+        let order = read
             .map_err(failed)
             .and_then(|_| Ok(toml::from_str::<Request>(&text)?))
-            .and_then(|request| request.action());
-        match action {
-            Ok(action) => actions.push(action),
+            .and_then(|request| request.order());
+        match order {
+            Ok(order) => orders.push(order),
             Err(error) => tracing::error!(path = %path.display(), %error, "a request cannot be read"),
         }
     }
-    actions
+    orders
 }
 
 fn parse_node(text: &str) -> Option<NodeId> {
@@ -205,20 +238,38 @@ mod tests {
         identify.leave(dir.path()).unwrap();
         capture("00000000000000a1", 1, 500).leave(dir.path()).unwrap();
         let mut taken = take(dir.path());
-        taken.sort_by_key(|action| matches!(action, Action::Capture { .. }));
+        taken.sort_by_key(
+            |order| matches!(order, Order::Action(action) if matches!(**action, Action::Capture { .. })),
+        );
         let node = NodeId::new(0xa1).unwrap();
         assert_eq!(
             taken,
             [
-                Action::Identify { node, seconds: 9 },
-                Action::Capture {
+                Order::Action(Box::new(Action::Identify { node, seconds: 9 })),
+                Order::Action(Box::new(Action::Capture {
                     node,
                     channel: ChannelId::new(1).unwrap(),
                     samples: 500
-                }
+                }))
             ]
         );
         assert!(take(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn as_many_letters_as_one_request_may_name_fit_into_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        make_directory(dir.path()).unwrap();
+        let longest = format!("{0}-{1}-{1}-{0}", u32::MAX, u64::MAX);
+        let id: LetterId = longest.parse().unwrap();
+        let replay = |letters| Request::Replay { letters };
+        replay(vec![longest.clone(); LETTERS_MAX])
+            .leave(dir.path())
+            .unwrap();
+        assert_eq!(take(dir.path()), [Order::Replay(vec![id; LETTERS_MAX])]);
+        for bad in [vec![], vec![longest; LETTERS_MAX + 1], vec!["0-1-2".to_owned()]] {
+            assert!(replay(bad).leave(dir.path()).is_err());
+        }
     }
 
     #[test]

@@ -587,3 +587,36 @@ fn a_plant_made_for_a_broker_passes_its_own_checks_and_misses_its_own_files() {
     let open = Config::load(&file).unwrap_err();
     assert!(open[0].what.contains("broker.key"), "{}", open[0]);
 }
+
+#[test]
+fn segments_are_removed_only_by_a_decision() {
+    let retention = |lines: &str| {
+        let text = GOOD.replace("segment_mib = 64", lines);
+        parse(&text).map(|config| config.retention)
+    };
+    assert_eq!(retention(""), Ok(Retention::default()));
+    let archive = Some(PathBuf::from("/etc/trunnion/old"));
+    let copied = Retention {
+        archive: archive.clone(),
+        keep: None,
+    };
+    assert_eq!(retention("archive = \"old\""), Ok(copied));
+    let keep = Some(Duration::from_secs(30 * 86_400));
+    let moved = Retention { archive, keep };
+    assert_eq!(retention("archive = \"old\"\nkeep_days = 30"), Ok(moved));
+    let dropped = Retention { archive: None, keep };
+    assert_eq!(retention("archive = \"none\"\nkeep_days = 30"), Ok(dropped));
+    check(
+        19,
+        "keep_days = 30",
+        (19, 13),
+        "removes segments that nothing else holds",
+    );
+    check(
+        19,
+        "archive = \"none\"",
+        (19, 11),
+        "nothing says how long segments are kept",
+    );
+    check(19, "archive = \"old\"\nkeep_days = -1", (20, 13), "out of bounds");
+}

@@ -31,11 +31,13 @@ pub(super) struct Admission {
 /// What is to be done about a message.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Decision {
-    /// A new block: journal these entries, then acknowledge the epochs it counts in.
+    /// A new block: journal these entries, then acknowledge the epochs it counts in, and tell the gateway
+    /// if nobody here can read it.
     Store {
         gateway: GatewayId,
         epochs: BTreeSet<Epoch>,
         entries: Vec<Entry>,
+        unread: Option<Reject>,
     },
     /// A block received before: acknowledge the epochs it counts in once more.
     Duplicate {
@@ -50,7 +52,8 @@ pub(super) enum Decision {
     },
     /// A word of the gateway about itself.
     Note { gateway: GatewayId, word: Word },
-    /// A block that can be neither journaled nor acknowledged: tell the gateway.
+    /// A block that can be neither journaled nor acknowledged, or a message that nobody here can read: tell
+    /// the gateway.
     Reject { gateway: GatewayId, reject: Reject },
     /// Nothing that its sender could be told about.
     Refuse { label: &'static str },
@@ -73,21 +76,21 @@ impl Admission {
             Kind::Data => self.handle_block(gateway, message),
             Kind::Hello => match message::decode(&message.payload) {
                 Ok(hello) => self.handle_hello(gateway, &hello),
-                Err(reason) => refuse(reason),
+                Err(reason) => reject(gateway, message, reason),
             },
             Kind::Status => match message::decode(&message.payload) {
                 Ok(status) => Decision::Note {
                     gateway,
                     word: Word::Status(status),
                 },
-                Err(reason) => refuse(reason),
+                Err(reason) => reject(gateway, message, reason),
             },
             Kind::Result => match message::decode(&message.payload) {
                 Ok(result) => Decision::Note {
                     gateway,
                     word: Word::Result(result),
                 },
-                Err(reason) => refuse(reason),
+                Err(reason) => reject(gateway, message, reason),
             },
             Kind::Ack | Kind::Reject | Kind::Command => refuse(RejectReason::Topic),
         }
@@ -96,13 +99,7 @@ impl Admission {
     fn handle_block(&mut self, gateway: GatewayId, message: &Message) -> Decision {
         let block = match Block::parse(&message.payload) {
             Ok(block) => block,
-            Err(reason) => {
-                let crc = crc32c(&message.payload);
-                return Decision::Reject {
-                    gateway,
-                    reject: Reject { crc, reason },
-                };
-            }
+            Err(reason) => return reject(gateway, message, reason),
         };
         let epochs = epochs(&block);
         match self.blocks.admit(&gateway, &block) {
@@ -123,10 +120,15 @@ impl Admission {
                     blocks,
                     cause: LossCause::SetOverflow,
                 }));
+                let unread = block.kind().err().map(|reason| Reject {
+                    crc: crc32c(&message.payload),
+                    reason,
+                });
                 Decision::Store {
                     gateway,
                     epochs,
                     entries,
+                    unread,
                 }
             }
         }
@@ -225,6 +227,14 @@ fn epochs(block: &Block<'_>) -> BTreeSet<Epoch> {
         epochs.insert(tombstone.epoch);
     }
     epochs
+}
+
+fn reject(gateway: GatewayId, message: &Message, reason: RejectReason) -> Decision {
+    let crc = crc32c(&message.payload);
+    Decision::Reject {
+        gateway,
+        reject: Reject { crc, reason },
+    }
 }
 
 fn refuse(reason: RejectReason) -> Decision {
@@ -371,6 +381,7 @@ mod tests {
                     gateway: gateway(),
                     bytes: new.payload.clone()
                 }],
+                unread: None,
             }
         );
         assert_eq!(
@@ -422,14 +433,46 @@ mod tests {
         stranger.topic = "trunnion/up/a/b".to_owned();
         assert_eq!(admission().handle(&stranger), refuse(RejectReason::Topic));
         for kind in [Kind::Hello, Kind::Status, Kind::Result] {
-            assert_eq!(
-                admission().handle(&message(kind, vec![])),
-                refuse(RejectReason::TooShort)
-            );
-            assert_eq!(
-                admission().handle(&message(kind, vec![99])),
-                refuse(RejectReason::MessageVersion)
-            );
+            for (payload, reason) in [
+                (&[][..], RejectReason::TooShort),
+                (&[99], RejectReason::MessageVersion),
+                (&[0], RejectReason::MessageVersion),
+                (&[1, 0xff], RejectReason::MessageDecode),
+            ] {
+                let crc = crc32c(payload);
+                let told = Decision::Reject {
+                    gateway: gateway(),
+                    reject: Reject { crc, reason },
+                };
+                assert_eq!(admission().handle(&message(kind, payload.to_vec())), told);
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_of_another_version_kind_or_codec_is_stored_once_and_its_gateway_is_told_once() {
+        let mut admission = admission();
+        for (sequence, (version, kind, codec, reason)) in [
+            (0, 1, 0, Some(RejectReason::BodyVersion)),
+            (2, 1, 0, Some(RejectReason::BodyVersion)),
+            (1, 10, 0, Some(RejectReason::BodyKind)),
+            (1, 1, 1, Some(RejectReason::BodyCodec)),
+            (1, 1, 0, None),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let mut envelope = Envelope::new(EPOCH, sequence as u64, Lane::Live, BlockKind::Frames);
+            (envelope.body_version, envelope.kind, envelope.codec) = (version, kind, codec);
+            let block = message(Kind::Data, envelope.encode(&[]).to_vec());
+            let Decision::Store { entries, unread, .. } = admission.handle(&block) else {
+                panic!("its envelope is valid");
+            };
+            assert_eq!(entries.len(), 1);
+            let crc = crc32c(&block.payload);
+            assert_eq!(unread, reason.map(|reason| Reject { crc, reason }));
+            assert!(unread.is_none_or(|reject| reject.reason.is_kept()));
+            assert!(matches!(admission.handle(&block), Decision::Duplicate { .. }));
         }
     }
 

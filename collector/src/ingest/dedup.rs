@@ -86,7 +86,12 @@ impl SequenceSets {
             Entry::EpochClosed { gateway, epoch } => self.blocks.close(gateway, *epoch),
             Entry::Command { .. } | Entry::CommandResult { .. } => self.commands.apply(entry),
             Entry::Superseded { gateway, starts } => self.blocks.supersede(gateway, starts),
-            Entry::Fleet { .. } | Entry::Settings { .. } | Entry::Tick => {}
+            // What is replayed was counted when it first came.
+            Entry::Fleet { .. }
+            | Entry::Settings { .. }
+            | Entry::Replayed(_)
+            | Entry::Restated { .. }
+            | Entry::Tick => {}
         }
     }
 

@@ -1,8 +1,7 @@
 //! Reading whole commits from a position on, while the writer appends.
 
 use super::segment::{self, Damage, Head, HeadFound, Seal, SegmentReader};
-use super::{Commit, JournalError, PARTITION, Position};
-use std::fs::File;
+use super::{Commit, JournalError, PARTITION, Position, Segments};
 use std::path::{Path, PathBuf};
 use trunnion_common::id::JournalId;
 
@@ -13,7 +12,7 @@ use trunnion_common::id::JournalId;
 /// one beyond its commit copies it.
 #[derive(Debug)]
 pub struct Reader {
-    directory: PathBuf,
+    segments: Segments,
     position: Position,
     segment: Option<OpenSegment>,
     damage: Damage,
@@ -27,13 +26,15 @@ struct OpenSegment {
 }
 
 impl Reader {
-    /// Starts at `from`: [`Position::default`] is the beginning, any other must be one that this
-    /// journal returned.
-    pub fn open(dir: &Path, from: Position) -> Result<Self, JournalError> {
-        let directory = super::partition_directory(dir);
-        super::list(&directory)?;
+    /// Starts at `from`: [`Position::default`] is the beginning, or the oldest segment that there is; any
+    /// other must be one that this journal returned.
+    ///
+    /// A journal's directory stands for its segments there; [`Segments`] names an archive too.
+    pub fn open(journal: impl Into<Segments>, from: Position) -> Result<Self, JournalError> {
+        let segments = journal.into();
+        segments.list_own()?;
         Ok(Self {
-            directory,
+            segments,
             position: from,
             segment: None,
             damage: Damage::default(),
@@ -50,13 +51,12 @@ impl Reader {
         if self.position.segment >= end.segment {
             return end.offset.saturating_sub(self.position.offset);
         }
-        let whole = |&number: &u64| (self.position.segment..end.segment).contains(&number);
-        let numbers = super::list(&self.directory).unwrap_or_default();
-        let lengths = numbers.iter().filter(|number| whole(number)).map(|&number| {
-            let file = std::fs::metadata(segment_path(&self.directory, number));
-            file.map_or(0, |file| file.len())
-        });
-        (lengths.sum::<u64>() + end.offset).saturating_sub(self.position.offset)
+        let lengths = self.segments.lengths().unwrap_or_default();
+        let between: u64 = lengths
+            .range(self.position.segment..end.segment)
+            .map(|(_, bytes)| bytes)
+            .sum();
+        (between + end.offset).saturating_sub(self.position.offset)
     }
 
     /// What could not be read back so far. Each finding is logged with its place when it is made.
@@ -82,17 +82,17 @@ impl Reader {
             let open = match &mut self.segment {
                 Some(open) => open,
                 None => {
-                    let (open, damage) = open_segment(&self.directory, self.position)?;
+                    let (open, damage) = open_segment(&self.segments, self.position)?;
                     self.damage += damage;
                     self.segment.insert(open)
                 }
             };
             let (number, from) = (open.reader.number(), open.reader.at());
-            let limit = open.limit(&self.directory, upto)?;
+            let limit = open.limit(&self.segments, upto)?;
             let group = open
                 .reader
                 .next_group(limit)
-                .map_err(JournalError::io("read", &segment_path(&self.directory, number)))?;
+                .map_err(JournalError::io("read", &self.segments.path(number)))?;
             if let Some(group) = group {
                 self.position = segment::position(PARTITION, number, group.end);
                 self.note(group.damage, number, from);
@@ -111,7 +111,7 @@ impl Reader {
             self.position = if number == upto.segment {
                 upto
             } else {
-                segment::position(PARTITION, next_number(&self.directory, number)?, 0)
+                segment::position(PARTITION, self.segments.next_number(number)?, 0)
             };
         }
     }
@@ -132,30 +132,27 @@ impl Reader {
 
 impl OpenSegment {
     /// Up to where it is committed.
-    fn limit(&mut self, directory: &Path, upto: Position) -> Result<u64, JournalError> {
+    fn limit(&mut self, segments: &Segments, upto: Position) -> Result<u64, JournalError> {
         if self.reader.number() == upto.segment {
             return Ok(upto.offset);
         }
         match self.sealed_at {
             Some(limit) => Ok(limit),
-            None => Ok(*self.sealed_at.insert(sealed_at(directory, &self.reader)?)),
+            None => Ok(*self.sealed_at.insert(sealed_at(segments, &self.reader)?)),
         }
     }
 }
 
 /// Opens the segment of a position. Damage in front of the position was counted when that was read.
-fn open_segment(directory: &Path, from: Position) -> Result<(OpenSegment, Damage), JournalError> {
+fn open_segment(segments: &Segments, from: Position) -> Result<(OpenSegment, Damage), JournalError> {
     let number = if from.segment == 0 {
-        next_number(directory, 0)?
+        segments.next_number(0)?
     } else {
         from.segment
     };
-    let path = segment_path(directory, number);
-    let file = match File::open(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(JournalError::NoSuchSegment { position: from, path });
-        }
-        opened => opened.map_err(JournalError::io("open", &path))?,
+    let path = segments.path(number);
+    let Some(file) = segments.open(number)? else {
+        return Err(JournalError::NoSuchSegment { position: from, path });
     };
     let io = JournalError::io("read", &path);
     let (journal, start, damage) = match Head::read(&file, number).map_err(&io)? {
@@ -171,7 +168,7 @@ fn open_segment(directory: &Path, from: Position) -> Result<(OpenSegment, Damage
         // Both copies of the head are gone; any other segment still tells the journal's id, and the
         // first group is found by searching.
         HeadFound::Unreadable => (
-            any_id(directory)?.ok_or(JournalError::Unreadable { path })?,
+            any_id(segments)?.ok_or(JournalError::Unreadable { path })?,
             0,
             Damage::default(),
         ),
@@ -192,33 +189,23 @@ fn open_segment(directory: &Path, from: Position) -> Result<(OpenSegment, Damage
 
 /// Where a segment ends that is not the last: its successor says so; what stands behind was given up
 /// after a failed write.
-fn sealed_at(directory: &Path, reader: &SegmentReader) -> Result<u64, JournalError> {
-    let next = next_number(directory, reader.number())?;
-    let path = segment_path(directory, next);
-    let file = File::open(&path).map_err(JournalError::io("open", &path))?;
-    match Head::read(&file, next).map_err(JournalError::io("read", &path))? {
-        HeadFound::Good(head) if head.before.0 == reader.number() => Ok(head.before.1),
-        _ => reader.length().map_err(JournalError::io("read", &path)),
+fn sealed_at(segments: &Segments, reader: &SegmentReader) -> Result<u64, JournalError> {
+    let end = match segments.head(segments.next_number(reader.number())?)? {
+        Some(HeadFound::Good(head)) if head.before.0 == reader.number() => Some(head.before.1),
+        _ => None,
+    };
+    match end {
+        Some(end) => Ok(end),
+        None => reader
+            .length()
+            .map_err(JournalError::io("read", &segments.path(reader.number()))),
     }
 }
 
-/// The lowest segment above `number`.
-fn next_number(directory: &Path, number: u64) -> Result<u64, JournalError> {
-    let next = super::list(directory)?
-        .into_iter()
-        .find(|&candidate| candidate > number);
-    next.ok_or_else(|| JournalError::NoSuchSegment {
-        position: segment::position(PARTITION, number + 1, 0),
-        path: segment_path(directory, number + 1),
-    })
-}
-
-/// The id of the journal, from whichever segment can tell.
-pub(super) fn any_id(directory: &Path) -> Result<Option<JournalId>, JournalError> {
-    for number in super::list(directory)? {
-        let path = segment_path(directory, number);
-        let file = File::open(&path).map_err(JournalError::io("open", &path))?;
-        if let HeadFound::Good(head) = Head::read(&file, number).map_err(JournalError::io("read", &path))? {
+/// The id of the journal, from whichever segment of its own directory can tell.
+pub(super) fn any_id(segments: &Segments) -> Result<Option<JournalId>, JournalError> {
+    for number in segments.list_own()? {
+        if let Some(HeadFound::Good(head)) = segments.head(number)? {
             return Ok(Some(head.journal));
         }
     }

@@ -46,6 +46,8 @@
 //! | 7 superseded | gateway, starts of its agent (postcard) |
 //! | 8 command | gateway, i64 issued, [`Command`](trunnion_common::message::Command) (postcard) |
 //! | 9 command result | gateway, i64 received, [`CommandResult`](trunnion_common::message::CommandResult) (postcard) |
+//! | 10 replayed | position, item, gateway, history or not, i64 arrival, clock fix, number of the form (postcard); the payload verbatim |
+//! | 12 restated | u64 which computation; the settings' text in UTF-8 |
 //! | 128 commit | i64 commit time, ns UTC; u64 offset of the group's first entry; u32 number of entries |
 //! | 129 commit's echo | the same |
 //!
@@ -57,6 +59,7 @@
 //! them would take more than one block with it.
 
 use super::{Entry, Position};
+use crate::dead_letter::Letter;
 use crate::ingest::dedup::SequenceSets;
 use bytes::Bytes;
 use std::fs::File;
@@ -91,6 +94,8 @@ mod kind {
     pub(super) const SUPERSEDED: u32 = 7;
     pub(super) const COMMAND: u32 = 8;
     pub(super) const COMMAND_RESULT: u32 = 9;
+    pub(super) const REPLAYED: u32 = 10;
+    pub(super) const RESTATED: u32 = 12;
     pub(super) const COMMIT: u32 = 128;
     pub(super) const COMMIT_ECHO: u32 = 129;
 }
@@ -280,6 +285,8 @@ impl Group {
             Entry::Superseded { .. } => kind::SUPERSEDED,
             Entry::Command { .. } => kind::COMMAND,
             Entry::CommandResult { .. } => kind::COMMAND_RESULT,
+            Entry::Replayed(_) => kind::REPLAYED,
+            Entry::Restated { .. } => kind::RESTATED,
         };
         self.push(number, |bytes| match entry {
             Entry::Block {
@@ -311,6 +318,23 @@ impl Group {
                 received,
                 result,
             } => push_postcard(bytes, &(gateway, received, result)),
+            Entry::Replayed(letter) => {
+                let Letter {
+                    id,
+                    gateway,
+                    backfill,
+                    arrival,
+                    fix,
+                    form,
+                    payload,
+                } = &**letter;
+                push_postcard(bytes, &(id, gateway, backfill, arrival, fix, form));
+                bytes.extend_from_slice(payload);
+            }
+            Entry::Restated { id, text } => {
+                bytes.extend_from_slice(&id.to_le_bytes());
+                bytes.extend_from_slice(text.as_bytes());
+            }
             Entry::Tick => {}
         });
     }
@@ -509,7 +533,10 @@ fn read_group(seal: Seal, start: u64, window: &Bytes) -> Option<ReadGroup> {
             .iter()
             .filter(|(offset, _)| *offset >= commit.first)
             .count() as u64;
-        damage.entries += u64::from(commit.count).saturating_sub(own);
+        // Whoever begins in the middle of a group misses nothing.
+        if start <= commit.first {
+            damage.entries += u64::from(commit.count).saturating_sub(own);
+        }
         return Some(ReadGroup {
             time: commit.time,
             entries,
@@ -625,6 +652,26 @@ fn decode_entry(number: u32, body: Bytes) -> Option<Entry> {
                 received,
                 result,
             }
+        }
+        kind::REPLAYED => {
+            let ((id, gateway, backfill, arrival, fix, form), rest) =
+                postcard::take_from_bytes(&body).ok()?;
+            let payload = body.slice(body.len() - rest.len()..);
+            Entry::Replayed(Box::new(Letter {
+                id,
+                gateway,
+                backfill,
+                arrival,
+                fix,
+                form,
+                payload,
+            }))
+        }
+        kind::RESTATED => {
+            let mut fields = Fields(&body);
+            let id = fields.u64()?;
+            let text = std::str::from_utf8(fields.0).ok()?.to_owned();
+            Entry::Restated { id, text }
         }
         kind::TICK => Entry::Tick,
         _ => return None,

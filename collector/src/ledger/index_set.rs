@@ -57,6 +57,19 @@ impl IndexSet {
         missing
     }
 
+    /// The part of `wanted` that is in the set.
+    pub fn common(&self, wanted: Range) -> Self {
+        let from = self.ranges.partition_point(|range| range.end() <= wanted.first());
+        let overlapping = self.ranges[from..]
+            .iter()
+            .take_while(|range| range.first() < wanted.end());
+        let clip =
+            |range: &Range| Range::new(range.first().max(wanted.first()), range.end().min(wanted.end()));
+        Self {
+            ranges: overlapping.filter_map(clip).collect(),
+        }
+    }
+
     /// Takes a range out.
     pub fn remove(&mut self, gone: Range) {
         self.ranges = self
@@ -133,6 +146,10 @@ mod tests {
                 );
                 prop_assert!(set.ranges().windows(2).all(|pair| pair[0].end() < pair[1].first()));
                 prop_assert_eq!(set.count_below(30), model.range(..30).count() as u64);
+                prop_assert_eq!(
+                    set.common(range).ranges().iter().flat_map(|r| r.first()..r.end()).collect::<Vec<_>>(),
+                    model.range(range.first()..range.end()).copied().collect::<Vec<_>>()
+                );
                 let run_end = (20..).find(|n| !model.contains(n)).unwrap();
                 prop_assert_eq!(set.run_end(20), run_end);
             }

@@ -45,6 +45,10 @@ pub struct Counters {
     pub alarms_told: u64,
     /// Clock fixes that never came, in whose place the time of arrival stands.
     pub fixes_by_arrival: u64,
+    /// Times a dead letter was replayed.
+    pub letters_replayed: u64,
+    /// Samples of theirs that came into their windows by it.
+    pub samples_replayed: u64,
     /// Dead letters by reason.
     pub dead_letters: BTreeMap<DeadReason, u64>,
 }
@@ -72,6 +76,8 @@ impl Counters {
             ("advisories_cleared", self.advisories_cleared),
             ("advisories_found", self.advisories_found),
             ("fixes_by_arrival", self.fixes_by_arrival),
+            ("letters_replayed", self.letters_replayed),
+            ("samples_replayed", self.samples_replayed),
         ];
         let plain = plain.map(|(label, count)| (label.to_owned(), count));
         let dead = self.dead_letters.iter();

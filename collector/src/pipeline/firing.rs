@@ -16,6 +16,9 @@ use trunnion_common::time::EventTime;
 impl Pipeline {
     /// Looks at a node's channels again, and fires what is due.
     pub(super) fn fire_node(&mut self, node: NodeId) {
+        if self.puts_off_firing(node) {
+            return;
+        }
         self.stages.enter(Stage::Windows);
         let mut fired = Vec::new();
         let settings = self.state.settings.at(self.state.now).windows;
@@ -65,7 +68,18 @@ impl Pipeline {
     }
 
     /// A fired window: features, detection, advisory.
-    fn publish(&mut self, node: NodeId, channel: ChannelId, mut window: Fired) {
+    fn publish(&mut self, node: NodeId, channel: ChannelId, window: Fired) {
+        self.publish_again(node, channel, None, window);
+    }
+
+    /// As above, of a window that had fired as `before`.
+    pub(super) fn publish_again(
+        &mut self,
+        node: NodeId,
+        channel: ChannelId,
+        before: Option<Fired>,
+        mut window: Fired,
+    ) {
         let (signal, rate_hz) = (window.signal, window.rate_hz());
         let counters = &mut self.state.counters;
         if window.revision == 0 {
@@ -84,17 +98,19 @@ impl Pipeline {
         let factor = site.and_then(|site| signal.unit.factor_to(site.unit));
         counters.windows_contradicted += u64::from(site.is_some() && factor.is_none());
         let site = site.zip(factor);
-        let context = match site {
-            Some((site, factor)) => {
-                let gain = (site.gain * factor) as f32;
-                window.samples.iter_mut().for_each(|sample| *sample *= gain);
-                site.context(rate_hz, signal.band_high_hz)
-            }
-            None => PointContext {
-                shaft_hz: 0.0,
-                bearing: None,
-                band_high_hz: signal.band_high_hz.min(rate_hz / NYQUIST_MARGIN),
-            },
+        let (gain, context) = match site {
+            Some((site, factor)) => (
+                (site.gain * factor) as f32,
+                site.context(rate_hz, signal.band_high_hz),
+            ),
+            None => (
+                1.0,
+                PointContext {
+                    shaft_hz: 0.0,
+                    bearing: None,
+                    band_high_hz: signal.band_high_hz.min(rate_hz / NYQUIST_MARGIN),
+                },
+            ),
         };
         let series = site.map_or_else(
             || SeriesKey {
@@ -104,19 +120,26 @@ impl Pipeline {
             },
             |(site, _)| site.series.clone(),
         );
-        let (values, verdict) = if !window.decided {
-            let coverage = window.coverage;
-            (Vec::new(), Verdict::Undecided { coverage })
-        } else if signal.waveform {
-            let features = self.analyzer.analyze(&window.samples, rate_hz, &context);
-            let values = features
-                .values
-                .into_iter()
-                .map(|(kind, value)| (kind.label(), value));
-            (values.collect(), Verdict::new(window.coverage, features.finding))
-        } else {
-            (summarise(&window.samples), Verdict::Healthy)
+        let mut evaluate = |window: &mut Fired| {
+            if site.is_some() {
+                window.samples.iter_mut().for_each(|sample| *sample *= gain);
+            }
+            if !window.decided {
+                let coverage = window.coverage;
+                (Vec::new(), Verdict::Undecided { coverage })
+            } else if signal.waveform {
+                let features = self.analyzer.analyze(&window.samples, rate_hz, &context);
+                let values = features
+                    .values
+                    .into_iter()
+                    .map(|(kind, value)| (kind.label(), value));
+                (values.collect(), Verdict::new(window.coverage, features.finding))
+            } else {
+                (summarise(&window.samples), Verdict::Healthy)
+            }
         };
+        let old = before.map_or_else(Vec::new, |mut before| evaluate(&mut before).0);
+        let (values, verdict) = evaluate(&mut window);
         if site.is_some() && signal.waveform {
             if window.current {
                 self.detect(&series, &window, verdict);
@@ -133,6 +156,7 @@ impl Pipeline {
             revision: window.revision,
             backfill: window.backfill,
             values,
+            old,
         }));
     }
 

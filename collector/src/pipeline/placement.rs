@@ -2,10 +2,10 @@
 
 use super::waiting::Origin;
 use super::{Pipeline, sample_range};
-use crate::dead_letter::DeadReason;
+use crate::dead_letter::{DeadReason, Form};
 use crate::ledger::AccountKey;
 use crate::watermark::Arrival;
-use crate::window::{Run, Signal};
+use crate::window::{Misplaced, Run, Signal};
 use trunnion_common::block::Readings;
 use trunnion_common::frame::{Class, Payload, RawFrame};
 use trunnion_common::reject::RejectReason;
@@ -22,8 +22,8 @@ impl Pipeline {
             }
             Ok(Err(missing)) => Some(missing),
             Err((reason, account, range)) => {
-                self.state.ledger.refuse(account, range);
-                self.bury(origin, DeadReason::Rejected(reason), bytes);
+                self.refuse(account, range);
+                self.bury(origin, DeadReason::Rejected(reason), (Form::Frame, bytes));
                 None
             }
         }
@@ -98,25 +98,25 @@ impl Pipeline {
 
     /// Places readings, each at its own time; what it says if they have to wait.
     pub(super) fn take_readings(&mut self, origin: &Origin, readings: &Readings) -> Option<Missing> {
-        let source = (readings.node, readings.boot);
-        let fix = self
-            .state
-            .boots
-            .get(&source)
-            .and_then(|boot| boot.fixes.get(&readings.fix).copied());
-        let Some(fix) = fix else {
-            return Some(Missing::Fix);
-        };
-        for (index, (ticks, reading)) in (readings.first_sample..).zip(&readings.readings) {
-            let Some(range) = Range::one(index) else {
-                break;
-            };
-            self.place(&Samples {
+        match self.explain_readings(origin, readings) {
+            Some(all) => all.iter().for_each(|samples| self.place(samples)),
+            None => return Some(Missing::Fix),
+        }
+        None
+    }
+
+    /// Readings with their times; none if they wait for their clock fix.
+    pub(super) fn explain_readings(&self, origin: &Origin, readings: &Readings) -> Option<Vec<Samples>> {
+        let boot = self.state.boots.get(&(readings.node, readings.boot))?;
+        let fix = boot.fixes.get(&readings.fix)?;
+        let numbered = (readings.first_sample..).zip(&readings.readings);
+        let samples = numbered.map_while(|(index, (ticks, reading))| {
+            Some(Samples {
                 origin: origin.clone(),
                 account: (readings.node, readings.boot, readings.channel),
                 class: Class::Essential,
                 sequence: readings.sequence,
-                range,
+                range: Range::one(index)?,
                 time: fix.event_time(*ticks),
                 values: vec![reading.unwrap_or(f32::NAN)],
                 signal: Signal {
@@ -125,13 +125,16 @@ impl Pipeline {
                     band_high_hz: f64::MAX,
                     waveform: false,
                 },
-            });
-        }
-        None
+            })
+        });
+        Some(samples.collect())
     }
 
     /// Samples whose time and unit are known: ledger, window, watermark.
     fn place(&mut self, samples: &Samples) {
+        if samples.origin.replayed {
+            return self.place_again(samples);
+        }
         let new = self.state.ledger.store(samples.account, samples.range);
         let (node, boot, channel_id) = samples.account;
         let channel = self.state.channels.entry((node, channel_id)).or_default();
@@ -147,6 +150,7 @@ impl Pipeline {
             backfill: samples.origin.backfill,
         };
         let mut ahead = 0;
+        let mut elsewhere = Vec::new();
         for part in new {
             let skipped = part.first() - whole.first;
             let at = skipped as usize;
@@ -161,6 +165,9 @@ impl Pipeline {
             self.state.counters.samples_backfilled += if whole.backfill { part.count() } else { 0 };
             self.state.counters.samples_late += misplaced.late;
             ahead += misplaced.ahead;
+            if misplaced != Misplaced::default() {
+                elsewhere.push(part);
+            }
         }
         self.state.counters.samples_ahead += ahead;
         if ahead == 0 {
@@ -176,19 +183,22 @@ impl Pipeline {
             };
             channel.watermark.observe(&arrival, &received, now);
         }
+        for part in elsewhere {
+            self.put_misplaced_aside(samples.account, &whole, part);
+        }
     }
 }
 
 /// Consecutive samples with everything that explains them.
 pub(super) struct Samples {
-    origin: Origin,
-    account: AccountKey,
+    pub(super) origin: Origin,
+    pub(super) account: AccountKey,
     class: Class,
     sequence: u64,
-    range: Range,
-    time: EventTime,
-    values: Vec<f32>,
-    signal: Signal,
+    pub(super) range: Range,
+    pub(super) time: EventTime,
+    pub(super) values: Vec<f32>,
+    pub(super) signal: Signal,
 }
 
 /// What samples wait for.

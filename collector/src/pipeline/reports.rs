@@ -3,7 +3,7 @@
 use super::waiting::Origin;
 use super::{Output, Pipeline};
 use crate::alarm::AlarmRow;
-use crate::dead_letter::DeadReason;
+use crate::dead_letter::{DeadReason, Form};
 use crate::derived::{DerivedRow, Waiting};
 use crate::fleet::{ChannelSite, Fleet};
 use std::collections::BTreeMap;
@@ -19,14 +19,14 @@ impl Pipeline {
         records: Records<'_, Derived>,
         bytes: &[u8],
     ) {
-        for (item, record) in records.enumerate() {
+        for (item, record) in records.enumerate().skip(origin.item as usize) {
             origin.item = item as u32;
             match record {
                 Ok(derived) => {
                     let backfill = origin.backfill;
                     self.take_derived(Waiting { derived, backfill });
                 }
-                Err(reason) => self.bury(origin, DeadReason::Rejected(reason), bytes),
+                Err(reason) => self.bury(origin, DeadReason::Rejected(reason), (Form::Block, bytes)),
             }
         }
     }
@@ -74,7 +74,7 @@ impl Pipeline {
         records: Records<'_, LocalAdvisory>,
         bytes: &[u8],
     ) {
-        for (item, record) in records.enumerate() {
+        for (item, record) in records.enumerate().skip(origin.item as usize) {
             origin.item = item as u32;
             match record {
                 Ok(told) => {
@@ -86,7 +86,7 @@ impl Pipeline {
                     let row = AlarmRow::new(&origin.gateway, &told, series);
                     self.outputs.push(Output::Alarm(row));
                 }
-                Err(reason) => self.bury(origin, DeadReason::Rejected(reason), bytes),
+                Err(reason) => self.bury(origin, DeadReason::Rejected(reason), (Form::Block, bytes)),
             }
         }
     }

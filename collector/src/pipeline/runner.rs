@@ -1,13 +1,13 @@
 //! The thread around the pipeline: follows the journal, writes outputs and checkpoints.
 
-use super::{Counters, Output, Pipeline, Stage};
+use super::{Counters, Output, Pipeline, Recall, Restatement, Stage, look_ahead};
 use crate::advisory::AdvisoryChange;
 use crate::checkpoint;
-use crate::journal::{Commit, JournalError, Position, Reader};
+use crate::journal::{Commit, Entry, JournalError, Position, Reader, Segments};
 use crate::metrics::{LANES, LagLabel, LaneLabel, Metrics, Reason, StageLabel};
+use crate::settings::SettingsError;
 use crate::state::{Batch, State, StateError};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use trunnion_common::time::EventTime;
@@ -19,8 +19,15 @@ const BATCH_COMMITS: usize = 64;
 /// Outputs after which a transaction is closed even with fewer commits.
 const BATCH_OUTPUTS: usize = 16_384;
 
-/// How much work a restart repeats at most.
+/// The least time between two checkpoints: how much work a restart repeats while they are cheap.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
+
+/// How many times as long as a checkpoint took the pipeline works before the next one: they may take a
+/// tenth of its time, however large its state is.
+const CHECKPOINT_PACE: u32 = 10;
+
+/// The most time between two checkpoints, however long one takes: the most work that a restart repeats.
+const CHECKPOINT_EVERY_MAX: Duration = Duration::from_secs(300);
 
 /// How long a stop waits for what is committed and not applied yet. What is left then, as after a long
 /// outage of the pipeline, is applied at the next start.
@@ -43,6 +50,21 @@ pub enum RunError {
     /// The outputs cannot be written.
     #[error("the pipeline cannot write its outputs: {0}")]
     State(#[from] StateError),
+    /// The journal holds a restatement that what was computed so far does not follow from: the tables are
+    /// to be computed anew, from the journal's beginning.
+    #[error(
+        "history has been computed anew since these outputs were (restatement {id:016x} in the journal), so \
+        they are out of date; start anew from the journal's beginning"
+    )]
+    Restated {
+        /// Which restatement.
+        id: u64,
+    },
+    /// A restatement's settings are not this build's.
+    #[error(
+        "the settings that history was computed with cannot be read ({0}): use the build that computed it"
+    )]
+    Settings(#[from] SettingsError),
     /// No thread to wait on.
     #[error("the pipeline cannot wait for the journal: {0}")]
     Wait(#[from] std::io::Error),
@@ -51,6 +73,8 @@ pub enum RunError {
 /// Follows the journal, applies its commits and writes what follows from them.
 #[derive(Debug)]
 pub struct Runner {
+    /// Where the journal is, and where parts of it are read again.
+    segments: Segments,
     reader: Reader,
     state: State,
     pipeline: Pipeline,
@@ -59,16 +83,27 @@ pub struct Runner {
     written: Position,
     /// What has been added to the metrics.
     counted: Counters,
-    checkpointed: Instant,
     /// When the watermarks were last looked at.
     lags_told: Option<Instant>,
+    /// When the last checkpoint was complete, how long it took, and where it is.
+    checkpointed: Instant,
+    checkpoint_took: Duration,
+    checkpoint_at: Position,
+    /// Where the checkpoint before the last one is: nobody starts before that any more.
+    settled: watch::Sender<Position>,
+    /// Whether the journal was searched for restatements.
+    looked_ahead: bool,
+    /// What is kept of what follows from the commits: everything, or what follows from those after this.
+    keep_after: Position,
 }
 
 impl Runner {
     /// Starts where the newest usable checkpoint is, or at the journal's beginning.
     ///
-    /// `journal` is the journal's directory; `state` has been bound to it ([`State::bind`]).
-    pub fn resume(journal: &Path, state: State, metrics: Metrics) -> Result<Self, RunError> {
+    /// `journal` is the journal's directory, or its [`Segments`]; `state` has been bound to it
+    /// ([`State::bind`]).
+    pub fn resume(journal: impl Into<Segments>, state: State, metrics: Metrics) -> Result<Self, RunError> {
+        let segments = journal.into();
         let mut resumed = None;
         for (age, bytes) in state.checkpoints()?.iter().enumerate() {
             match checkpoint::load(bytes) {
@@ -87,15 +122,88 @@ impl Runner {
             .map_or(Position::default(), |progress| progress.position);
         tracing::info!(?position, ?written, "the pipeline resumes");
         Ok(Self {
-            reader: Reader::open(journal, position)?,
+            reader: Reader::open(&segments, position)?,
+            segments,
             state,
             counted: pipeline.counters().clone(),
             pipeline,
             metrics,
             written,
-            checkpointed: instant_now(),
             lags_told: None,
+            checkpointed: instant_now(),
+            checkpoint_took: Duration::ZERO,
+            checkpoint_at: position,
+            settled: watch::channel(Position::default()).0,
+            looked_ahead: false,
+            keep_after: Position::default(),
         })
+    }
+
+    /// Computes history with settings of its own: from the journal's beginning, unless it has begun to
+    /// already.
+    pub fn restate(&mut self, restatement: &Restatement) -> Result<(), RunError> {
+        if self.pipeline.state().position() == Position::default() {
+            self.pipeline = Pipeline::restated(restatement)?;
+            self.pipeline.watch_stages(stage_clock(&self.metrics));
+        }
+        if self.pipeline.began_with() == Some(restatement.id) {
+            Ok(())
+        } else {
+            Err(RunError::Restated { id: restatement.id })
+        }
+    }
+
+    /// Keeps nothing of what follows from the commits up to `position` but what they leave behind: the
+    /// ledger, the fleet and the counters.
+    pub fn keep_after(&mut self, position: Position) {
+        self.keep_after = position;
+    }
+
+    /// Everything before this has been applied.
+    pub const fn position(&self) -> Position {
+        self.pipeline.state().position()
+    }
+
+    /// The journal's time there.
+    pub const fn now(&self) -> EventTime {
+        self.pipeline.state().now()
+    }
+
+    /// Follows where the checkpoint before the last one is: no start reads the journal before that, even if
+    /// the last one turns out unreadable. Both are written, not necessarily synced.
+    pub fn settled(&self) -> watch::Receiver<Position> {
+        self.settled.subscribe()
+    }
+
+    /// Looks for restatements between here and `upto`, once. At the journal's beginning the last one is what
+    /// history is computed with; anywhere else it must be the one that was begun with.
+    pub fn look_ahead(&mut self, upto: Position) -> Result<(), RunError> {
+        if self.looked_ahead {
+            return Ok(());
+        }
+        let from = self.pipeline.state().position();
+        if from == Position::default()
+            && let Some((oldest, false)) = self.segments.oldest()?
+        {
+            tracing::warn!(
+                oldest,
+                "the journal's first segments are gone: outputs follow from the oldest one there is"
+            );
+        }
+        // Whoever computes history anew by itself passes over those before its own.
+        if !self.pipeline.is_restating()
+            && let Some(last) = look_ahead(&self.segments, from, upto)?
+            && self.pipeline.began_with() != Some(last.id)
+        {
+            if from != Position::default() {
+                return Err(RunError::Restated { id: last.id });
+            }
+            tracing::info!(id = last.id, "history is computed with settings of its own");
+            self.pipeline = Pipeline::restated(&last)?;
+            self.pipeline.watch_stages(stage_clock(&self.metrics));
+        }
+        self.looked_ahead = true;
+        Ok(())
     }
 
     /// Runs on the calling thread until the journal's writer is gone and everything it committed has been
@@ -142,34 +250,45 @@ impl Runner {
         upto: Position,
         may_go_on: &mut impl FnMut() -> bool,
     ) -> Result<(), RunError> {
-        loop {
-            let mut batch = Batch::default();
-            let mut ledger = BTreeMap::new();
-            let mut commits = 0;
-            let mut outputs = 0;
-            // Where the batch stops being a repetition, so that metrics see each window once.
-            let mut news_from = None;
+        while self.step(upto, may_go_on)? {}
+        Ok(())
+    }
+
+    /// Applies some of what is committed before `upto`, while that may go on, and writes what follows;
+    /// whether there was any.
+    pub(crate) fn step(
+        &mut self,
+        upto: Position,
+        may_go_on: &mut impl FnMut() -> bool,
+    ) -> Result<bool, RunError> {
+        self.look_ahead(upto)?;
+        let mut batch = Batch::default();
+        let mut ledger = BTreeMap::new();
+        let mut commits = 0;
+        let mut outputs = 0;
+        // Where the batch stops being a repetition, so that metrics see each window once.
+        let mut news_from = None;
+        self.pipeline.enter(Stage::Read);
+        while commits < BATCH_COMMITS
+            && outputs < BATCH_OUTPUTS
+            && may_go_on()
+            && let Some(commit) = self.reader.next_commit(upto)?
+        {
+            commits += 1;
+            if commit.end > self.written {
+                news_from.get_or_insert(batch.features.len());
+            }
+            outputs += self.apply(&commit, &mut batch, &mut ledger)?;
             self.pipeline.enter(Stage::Read);
-            while commits < BATCH_COMMITS
-                && outputs < BATCH_OUTPUTS
-                && may_go_on()
-                && let Some(commit) = self.reader.next_commit(upto)?
-            {
-                commits += 1;
-                if commit.end > self.written {
-                    news_from.get_or_insert(batch.features.len());
-                }
-                outputs += self.apply(&commit, &mut batch, &mut ledger);
-                self.pipeline.enter(Stage::Read);
-            }
-            if commits == 0 {
-                return Ok(());
-            }
-            batch.ledger = ledger.into_values().collect();
-            let due = instant_now().duration_since(self.checkpointed) >= CHECKPOINT_EVERY;
-            self.write(batch, due, news_from)?;
-            self.tell_progress(upto);
         }
+        if commits == 0 {
+            return Ok(false);
+        }
+        batch.ledger = ledger.into_values().collect();
+        let due = instant_now().duration_since(self.checkpointed) >= checkpoint_pause(self.checkpoint_took);
+        self.write(batch, due, news_from)?;
+        self.tell_progress(upto);
+        Ok(true)
     }
 
     /// Saves a checkpoint now.
@@ -182,15 +301,33 @@ impl Runner {
         commit: &Commit,
         batch: &mut Batch,
         ledger: &mut BTreeMap<crate::ledger::AccountKey, crate::ledger::LedgerRow>,
-    ) -> usize {
-        let outputs = self.pipeline.apply(commit);
+    ) -> Result<usize, RunError> {
+        for (_, entry) in &commit.entries {
+            if let Entry::Restated { id, .. } = entry
+                && !self.pipeline.is_in_keeping_with(*id)
+            {
+                return Err(RunError::Restated { id: *id });
+            }
+        }
+        let mut outputs = self.pipeline.apply(commit);
+        while let Some(recall) = self.pipeline.recall() {
+            outputs.extend(self.read_again(recall)?);
+        }
         let count = outputs.len();
+        let kept = commit.end > self.keep_after;
         let news = commit.end > self.written;
         if news {
             outputs.iter().for_each(tell);
         }
         for output in outputs {
             match output {
+                Output::Features(_)
+                | Output::Derived(_)
+                | Output::Alarm(_)
+                | Output::Advisory(_)
+                | Output::DeadLetter(_)
+                | Output::Replayed(_)
+                    if !kept => {}
                 Output::Features(row) => batch.features.push(row),
                 Output::Derived(row) => batch.derived.push(row),
                 Output::Alarm(row) => batch.alarms.push(row),
@@ -204,6 +341,7 @@ impl Runner {
                     ledger.insert((row.node, row.boot, row.channel), row);
                 }
                 Output::DeadLetter(letter) => batch.dead_letters.push(letter),
+                Output::Replayed(row) => batch.replays.push(row),
                 // The tables know a later one already, while what was written before is repeated.
                 Output::Fleet(row) if news => batch.fleet = Some(row),
                 Output::Fleet(_) => {}
@@ -211,7 +349,25 @@ impl Runner {
                 Output::Settings { .. } => {}
             }
         }
-        count
+        Ok(count)
+    }
+
+    /// A part of the journal for the windows that replayed letters belong in. Nothing else is applied
+    /// meanwhile.
+    fn read_again(&mut self, recall: Recall) -> Result<Vec<Output>, RunError> {
+        tracing::info!(from = %recall.from, upto = %recall.upto, "windows of replayed letters are read again");
+        let mut reader = Reader::open(&self.segments, recall.from)?;
+        loop {
+            match reader.next_commit(recall.upto) {
+                Ok(Some(commit)) => self.pipeline.remember(&commit),
+                Ok(None) => return Ok(self.pipeline.reopen()),
+                Err(error @ (JournalError::NoSuchSegment { .. } | JournalError::Archive { .. })) => {
+                    tracing::error!(%error, "windows of replayed letters stay as they fired");
+                    return Ok(self.pipeline.leave_closed());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     fn write(
@@ -224,20 +380,24 @@ impl Runner {
         batch.now = self.pipeline.state().now();
         // While it catches up with what was written before, the tables stay where they were.
         batch.position = self.pipeline.state().position().max(self.written);
-        let began = instant_now();
+        let begun = instant_now();
         if with_checkpoint {
             self.pipeline.enter(Stage::Checkpoint);
             batch.checkpoint = Some(checkpoint::save(&self.pipeline));
         }
-        let took = instant_now().duration_since(began);
+        let made = instant_now().duration_since(begun);
         self.pipeline.enter(Stage::State);
         batch.published = utc_now();
         self.state.write(&batch)?;
         self.written = batch.position;
         if let Some(bytes) = &batch.checkpoint {
-            self.checkpointed = instant_now();
             self.metrics
-                .observe_checkpoint(utc_now(), bytes.len(), took.as_secs_f64());
+                .observe_checkpoint(utc_now(), bytes.len(), made.as_secs_f64());
+            self.checkpointed = instant_now();
+            self.checkpoint_took = self.checkpointed.duration_since(begun);
+            // Only a checkpoint that this process has read or written is known to be of use.
+            self.settled.send_replace(self.checkpoint_at);
+            self.checkpoint_at = self.pipeline.state().position();
         }
         let now = utc_now();
         let news = news_from
@@ -326,6 +486,12 @@ impl Runner {
     }
 }
 
+/// How long after a checkpoint the next one is due, by how long that took.
+fn checkpoint_pause(took: Duration) -> Duration {
+    took.saturating_mul(CHECKPOINT_PACE)
+        .clamp(CHECKPOINT_EVERY, CHECKPOINT_EVERY_MAX)
+}
+
 /// Logs what a person may want to know of.
 fn tell(output: &Output) {
     match output {
@@ -344,6 +510,9 @@ fn tell(output: &Output) {
         Output::DeadLetter(letter) => {
             tracing::warn!(reason = letter.reason.label(), gateway = ?letter.gateway, position = ?letter.position,
                 item = letter.item, bytes = letter.payload.len(), "a payload is kept as a dead letter");
+        }
+        Output::Replayed(row) => {
+            tracing::info!(letter = %row.letter, outcome = row.outcome.label(), "a dead letter is replayed");
         }
         Output::Ledger(row) if row.unexplained > 0 => {
             tracing::error!(node = %row.node, boot = %row.boot, channel = %row.channel,
@@ -391,7 +560,7 @@ fn utc_now() -> EventTime {
     EventTime(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
-/// When the next checkpoint is due, and how long a stage takes; outputs do not depend on it.
+/// When the next checkpoint is due; outputs do not depend on it.
 #[allow(
     clippy::disallowed_methods,
     reason = "the shell paces checkpoints and measures itself"
@@ -486,6 +655,43 @@ mod tests {
         let mut replayed = place.runner("replayed");
         replayed.catch_up(place.journal.end()).unwrap();
         assert_eq!(place.seen("replayed"), seen);
+    }
+
+    #[test]
+    fn checkpoints_take_a_tenth_of_the_time_within_bounds() {
+        let pause = |ms| checkpoint_pause(Duration::from_millis(ms)).as_millis();
+        assert_eq!((pause(0), pause(1_000), pause(1_001)), (10_000, 10_000, 10_010));
+        assert_eq!((pause(4_000), pause(60_000)), (40_000, 300_000));
+    }
+
+    #[test]
+    fn no_start_reads_before_what_is_settled() {
+        let mut place = Place::new();
+        let mut runner = place.runner("state");
+        let settled = runner.settled();
+        let mut saved = vec![Position::default()];
+        for _ in 0..3 {
+            let upto = place.commit(20);
+            runner.catch_up(upto).unwrap();
+            runner.save().unwrap();
+            assert_eq!(Some(&*settled.borrow()), saved.last());
+            saved.push(upto);
+        }
+        drop(runner);
+        // The newest is torn: the start from the one before is what was settled.
+        rusqlite::Connection::open(place.state("state"))
+            .unwrap()
+            .execute(
+                "UPDATE checkpoint SET bytes = x'00' WHERE id = (SELECT max(id) FROM checkpoint)",
+                [],
+            )
+            .unwrap();
+        let mut runner = place.runner("state");
+        assert_eq!(runner.position(), saved[2]);
+        let settled = runner.settled();
+        runner.catch_up(saved[3]).unwrap();
+        runner.save().unwrap();
+        assert_eq!(*settled.borrow(), saved[2], "the torn one counts for nothing");
     }
 
     #[test]

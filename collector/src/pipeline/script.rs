@@ -58,7 +58,7 @@ band_hz = [1, 5000]
 pub(crate) struct Node {
     pub(crate) id: NodeId,
     pub(crate) boot: BootId,
-    gateway: GatewayId,
+    pub(crate) gateway: GatewayId,
     blocks: u64,
     frames: [u64; 2],
     /// Of the blocks it sends from now on.

@@ -1,4 +1,5 @@
 mod history;
+mod replayed;
 
 use super::script::*;
 use super::*;

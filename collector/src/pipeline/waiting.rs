@@ -18,6 +18,10 @@ pub(super) struct Origin {
     pub(super) backfill: bool,
     /// When it arrived at the gateway, by the gateway's clock.
     pub(super) arrival: EventTime,
+    /// Number of the clock fix that it names.
+    pub(super) fix: u32,
+    /// Whether it was a dead letter, and a person had it replayed.
+    pub(super) replayed: bool,
     /// When it was committed, as [`super::overdue`] counts.
     pub(super) since: i64,
 }

@@ -226,40 +226,6 @@ impl StateReader {
         Ok(())
     }
 
-    /// The newest dead letters, newest first.
-    pub fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetterRow>, StateError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT partition, segment, offset, item, gateway, reason, time, length(payload) FROM dead_letter
-             ORDER BY partition DESC, segment DESC, offset DESC, item DESC LIMIT ?1",
-        )?;
-        let rows = statement.query_map([limit], |row| {
-            Ok(DeadLetterRow {
-                position: position_at(row, 0)?,
-                item: row.get(3)?,
-                gateway: row.get(4)?,
-                reason: row.get(5)?,
-                time: EventTime(row.get(6)?),
-                bytes: row.get::<_, i64>(7)? as u64,
-            })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-
-    /// The payload of a dead letter, if it is still kept.
-    pub fn dead_letter(&self, at: Position, item: u32) -> Result<Option<Vec<u8>>, StateError> {
-        Ok(self
-            .connection
-            .prepare_cached(
-                "SELECT payload FROM dead_letter
-                 WHERE partition = ?1 AND segment = ?2 AND offset = ?3 AND item = ?4",
-            )?
-            .query_row(
-                params![at.partition, at.segment as i64, at.offset as i64, item],
-                |row| row.get(0),
-            )
-            .optional()?)
-    }
-
     /// The pipeline's counters since the journal began, by label: windows and samples by verdict.
     pub fn counters(&self) -> Result<BTreeMap<String, u64>, StateError> {
         let mut statement = self
@@ -408,23 +374,6 @@ pub struct SeriesName {
     pub feature: String,
 }
 
-/// A dead letter without its payload.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct DeadLetterRow {
-    /// The journal entry that it came in.
-    pub position: Position,
-    /// Which of that entry's records.
-    pub item: u32,
-    /// `site/gateway` of the sender; none when it did not come from a gateway.
-    pub gateway: Option<String>,
-    /// Label of the reason.
-    pub reason: String,
-    /// The journal's time when it was refused.
-    pub time: EventTime,
-    /// Bytes of the payload.
-    pub bytes: u64,
-}
-
 /// How long after their end windows were published.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct LatencyPercentiles {
@@ -457,7 +406,7 @@ pub(super) fn progress(connection: &Connection) -> Result<Option<Progress>, Stat
         .optional()?)
 }
 
-fn position_at(row: &Row<'_>, first: usize) -> Result<Position, rusqlite::Error> {
+pub(super) fn position_at(row: &Row<'_>, first: usize) -> Result<Position, rusqlite::Error> {
     Ok(Position {
         partition: row.get(first)?,
         segment: row.get::<_, i64>(first + 1)? as u64,

@@ -268,6 +268,7 @@ mod tests {
             decided,
             revision: 0,
             backfill: false,
+            old: Vec::new(),
             values: if decided { vec![("rms", 1.0)] } else { Vec::new() },
         }
     }

@@ -143,3 +143,49 @@ impl Trust {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_trusted_up_to_the_limit_either_way() {
+        let trust = Trust {
+            lead_ns: 60,
+            behind_ns: 1_000,
+        };
+        let judge = |time| trust.judge(EventTime(time), EventTime(5_000));
+        assert_eq!([judge(5_060), judge(4_000)], [ClockVerdict::Sound; 2]);
+        assert_eq!([judge(5_061), judge(i64::MAX)], [ClockVerdict::Ahead; 2]);
+        assert_eq!([judge(3_999), judge(i64::MIN)], [ClockVerdict::Behind; 2]);
+    }
+
+    #[test]
+    fn a_source_that_has_said_nothing_holds_back_until_it_is_idle() {
+        let speaks = |time| {
+            let mut source = SourceMark::new(0, 60, EventTime(0));
+            source.observe(EventTime(time), EventTime(0));
+            source
+        };
+        let (a, mut silent) = (speaks(500), SourceMark::new(0, 60, EventTime(0)));
+        let mut combined = CombinedMark::default();
+        assert_eq!(combined.combine([&a, &silent]), EventTime(i64::MIN));
+        silent.tick(EventTime(60), Reader::Reads);
+        assert_eq!(combined.combine([&a, &silent]), EventTime(500));
+    }
+
+    #[test]
+    fn a_journal_clock_that_stands_still_makes_nobody_idle() {
+        let mut source = SourceMark::new(5, 60, EventTime(100));
+        for _ in 0..1_000 {
+            source.tick(EventTime(100), Reader::Reads);
+        }
+        assert!(!source.is_idle());
+        source.observe(EventTime(i64::MIN), EventTime(100));
+        assert_eq!(
+            source.watermark(),
+            EventTime(i64::MIN),
+            "held at the end of the range"
+        );
+    }
+}

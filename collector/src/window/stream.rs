@@ -41,6 +41,7 @@ use super::shape::{Kind, Shape};
 use crate::watermark::Outlook;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use trunnion_common::time::EventTime;
 
@@ -187,10 +188,13 @@ pub struct Stream<K> {
     /// Before the watermark reaches this, there is nothing to tell or to forget.
     next: i64,
     given_up: u64,
-    /// Where the slot of a key is. Never walked, so that its order means nothing.
     #[serde(skip)]
-    index: HashMap<K, u32, BuildHasherDefault<Mix>>,
+    index: Index<K>,
 }
+
+/// Where the slot of a key is. Never walked, and not told, so that its order means nothing.
+#[derive(Clone)]
+struct Index<K>(HashMap<K, u32, BuildHasherDefault<Mix>>);
 
 /// From when on event time is cut how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -263,36 +267,50 @@ impl<K: Clone + Ord + Hash> Stream<K> {
             slots: Vec::new(),
             next: i64::MAX,
             given_up: 0,
-            index: HashMap::default(),
+            index: Index::default(),
         }
     }
 
     /// Other rules are to hold: another shape from `from` on, which must be past all readings placed, and
-    /// the rest at once. Windows that reach beyond end there, sessions too; what comes last wins.
+    /// the rest at once. Windows that reach beyond end there, sessions too; what comes last wins. (A session
+    /// that a change has cut short stays so if the change is taken back before it holds.)
     pub fn change(&mut self, rules: Rules, from: EventTime) {
         self.lateness_ns = rules.lateness_ns.max(0);
         self.emit = rules.emit;
         self.quantiles = rules.quantiles;
         self.eras.retain(|era| era.from == i64::MIN || era.from < from.0);
-        if self.eras.last().is_some_and(|era| era.shape == rules.shape) {
-            return;
+        if self.eras.last().is_none_or(|era| era.shape != rules.shape) {
+            self.eras.push(Era {
+                from: from.0,
+                shape: rules.shape,
+            });
         }
-        self.eras.push(Era {
-            from: from.0,
-            shape: rules.shape,
-        });
         if self.eras.len() > ERAS_MAX {
             self.eras.remove(0);
             self.eras[0].from = i64::MIN;
         }
         for slot in &mut self.slots {
             for window in &mut slot.windows {
-                if window.start < from.0 && window.end > from.0 {
-                    window.end = from.0;
-                    slot.next = slot.next.min(from.0);
-                }
+                window.end = Cut::at(&self.eras, window.start).end_of(window);
             }
-            self.next = self.next.min(slot.next);
+            // Lateness may be over, and what has changed may be told now.
+            slot.next = i64::MIN;
+        }
+        self.next = i64::MIN;
+    }
+
+    /// A stream of the same rules, former ones included, without readings: for windows that are over and are
+    /// made once more from what they held and what was missing.
+    pub fn emptied(&self) -> Self {
+        Self {
+            eras: self.eras.clone(),
+            lateness_ns: self.lateness_ns,
+            emit: self.emit,
+            quantiles: self.quantiles,
+            slots: Vec::new(),
+            next: i64::MAX,
+            given_up: 0,
+            index: Index::default(),
         }
     }
 
@@ -347,7 +365,7 @@ impl<K: Clone + Ord + Hash> Stream<K> {
     /// Tells what there is to tell of one key, by rising start, and forgets what is over.
     pub fn advance(&mut self, key: &K, marks: &impl Marks) -> Vec<Emitted<K>> {
         let mut told = Vec::new();
-        if let Some(&at) = self.index.get(key) {
+        if let Some(&at) = self.index.0.get(key) {
             let ending = (self.lateness_ns, self.emit, self.eras.as_slice());
             self.slots[at as usize].advance(ending, marks, &mut told);
         }
@@ -375,7 +393,7 @@ impl<K: Clone + Ord + Hash> Stream<K> {
 
     /// Whether a key has no window, open or kept, and nothing to be told.
     pub fn is_empty(&self, key: &K) -> bool {
-        let slot = self.index.get(key).map(|at| &self.slots[*at as usize]);
+        let slot = self.index.0.get(key).map(|at| &self.slots[*at as usize]);
         slot.is_none_or(|slot| slot.windows.is_empty() && slot.pending.is_empty())
     }
 
@@ -399,12 +417,12 @@ impl<K: Clone + Ord + Hash> Stream<K> {
         });
         slots.sum::<usize>()
             + self.slots.capacity() * size_of::<Slot<K>>()
-            + self.index.capacity() * (size_of::<(K, u32)>() + 1)
+            + self.index.0.capacity() * (size_of::<(K, u32)>() + 1)
     }
 
     /// Where the slot of a key is, which is made if there is room.
     fn slot(&mut self, key: &K) -> Option<usize> {
-        if let Some(&at) = self.index.get(key) {
+        if let Some(&at) = self.index.0.get(key) {
             return Some(at as usize);
         }
         let at = self.slots.len();
@@ -418,7 +436,7 @@ impl<K: Clone + Ord + Hash> Stream<K> {
             pending: Vec::new(),
             next: i64::MAX,
         });
-        self.index.insert(key.clone(), at as u32);
+        self.index.0.insert(key.clone(), at as u32);
         Some(at)
     }
 }
@@ -772,6 +790,18 @@ impl Cut {
             to: eras.get(last + 1).map_or(i64::MAX, |next| next.from),
         }
     }
+
+    /// Where a window that begins in it ends.
+    fn end_of(&self, window: &Window) -> i64 {
+        let end = match self.shape.kind() {
+            Kind::Session { .. } => window.end,
+            Kind::Tumbling { .. } | Kind::Hopping { .. } => {
+                let latest = self.shape.windows(window.start).next();
+                latest.map_or(window.end, |(_, end)| end)
+            }
+        };
+        end.min(self.to)
+    }
 }
 
 impl Spans {
@@ -824,9 +854,21 @@ impl<K: Clone + Eq + Hash> From<Stored<K>> for Stream<K> {
             eras: stored.eras,
             next: stored.next,
             given_up: stored.given_up,
-            index: keys.zip(0..).collect(),
+            index: Index(keys.zip(0..).collect()),
             slots: stored.slots,
         }
+    }
+}
+
+impl<K> Default for Index<K> {
+    fn default() -> Self {
+        Self(HashMap::default())
+    }
+}
+
+impl<K> fmt::Debug for Index<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} keys", self.0.len())
     }
 }
 
@@ -888,3 +930,6 @@ impl Hasher for Mix {
         self.0.rotate_left(26)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use trunnion_common::id::BootId;
 use trunnion_common::quantity::Unit;
+use trunnion_common::sequence::Range;
 use trunnion_common::time::EventTime;
 
 /// How windows are cut and when they fire.
@@ -122,6 +123,31 @@ pub struct Cut {
     pub to: i64,
 }
 
+impl Cut {
+    /// The window that holds an instant; the cut is the one around it.
+    pub fn slot(&self, time: EventTime) -> Slot {
+        let length = self.grid.size_ns.max(1);
+        let since = time.0.saturating_sub(self.grid.offset_ns).rem_euclid(length);
+        let start = time.0.saturating_sub(since);
+        Slot {
+            start: start.max(self.from),
+            end: start.saturating_add(length).min(self.to),
+            length,
+        }
+    }
+}
+
+/// A window's place in event time, nanoseconds UTC.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Slot {
+    /// Inclusive.
+    pub start: i64,
+    /// Exclusive.
+    pub end: i64,
+    /// The grid's length; longer than from start to end where the grid changes in between.
+    pub length: i64,
+}
+
 /// Most windows open at once per channel; one more, and the first fires with what it has.
 pub const OPEN_MAX: usize = 16;
 
@@ -186,8 +212,13 @@ impl Run<'_> {
         }
     }
 
+    /// The indexes of the samples; none when it is empty.
+    pub fn range(&self) -> Option<Range> {
+        Range::new(self.first, self.first.saturating_add(self.values.len() as u64))
+    }
+
     /// How many samples lie before `end`.
-    fn samples_before(&self, end: i64) -> usize {
+    pub fn samples_before(&self, end: i64) -> usize {
         let nanos = i128::from(end) - i128::from(self.time.0);
         let samples = match (self.signal.rate_mhz, nanos) {
             (_, ..=0) => 0,
@@ -288,12 +319,9 @@ impl Windows {
         let mut misplaced = Misplaced::default();
         let mut at = 0;
         while at < run.values.len() {
-            let time = run.time_after(at as u64).0;
-            let ahead = time.saturating_sub(now.0) > settings.lead_ns;
-            let Cut { grid, from, to } = cut(EventTime(time));
-            let length = grid.size_ns.max(1);
-            let start = time.saturating_sub(time.saturating_sub(grid.offset_ns).rem_euclid(length));
-            let (start, end) = (start.max(from), start.saturating_add(length).min(to));
+            let time = run.time_after(at as u64);
+            let ahead = time.0.saturating_sub(now.0) > settings.lead_ns;
+            let Slot { start, end, length } = cut(time).slot(time);
             let upto = run.samples_before(end).max(at + 1);
             let count = (upto - at) as u64;
             if ahead {
@@ -307,6 +335,12 @@ impl Windows {
             at = upto;
         }
         misplaced
+    }
+
+    /// Whether the window that begins there has fired and is not kept: what comes for it is too late.
+    pub fn has_closed(&self, start: i64) -> bool {
+        let collects = self.open.contains_key(&start) || self.kept.contains_key(&start);
+        !collects && covers(&self.fired, start)
     }
 
     /// Fires a window that is due, or the first when there are too many. Call until `None`.
@@ -358,14 +392,11 @@ impl Windows {
         use std::collections::btree_map::Entry;
         match self.open.entry(start) {
             Entry::Occupied(open) => Some(open.into_mut()),
-            Entry::Vacant(room) => {
-                let has_fired = self.fired.iter().any(|&(from, to)| from <= start && start < to);
-                match self.kept.remove(&start) {
-                    Some(kept) => Some(room.insert(kept)),
-                    None if has_fired => None,
-                    None => Some(room.insert(new())),
-                }
-            }
+            Entry::Vacant(room) => match self.kept.remove(&start) {
+                Some(kept) => Some(room.insert(kept)),
+                None if covers(&self.fired, start) => None,
+                None => Some(room.insert(new())),
+            },
         }
     }
 
@@ -405,6 +436,11 @@ impl Windows {
             self.fired[0].0 = lowest.0;
         }
     }
+}
+
+/// Whether one of these spans holds an instant.
+fn covers(spans: &[(i64, i64)], at: i64) -> bool {
+    spans.iter().any(|&(from, to)| from <= at && at < to)
 }
 
 impl Fired {

@@ -170,6 +170,8 @@ pub(crate) struct Signal {
     /// Frames made so far, per class.
     frames: [u64; 2],
     samples: u64,
+    /// Whether the node's table names its channel.
+    is_described: bool,
 }
 
 impl Signal {
@@ -185,7 +187,25 @@ impl Signal {
             blocks: 0,
             frames: [0; 2],
             samples: 0,
+            is_described: true,
         }
+    }
+
+    /// As above, of a node whose first table names no channel.
+    pub(crate) fn undescribed() -> Self {
+        Self {
+            is_described: false,
+            ..Self::new()
+        }
+    }
+
+    /// The table as it should have been, in a block of its own.
+    pub(crate) fn table_block(&mut self) -> (u64, Vec<u8>) {
+        self.is_described = true;
+        let mut body = Vec::new();
+        let describe = self.describe();
+        self.frame(&mut body, Class::Essential, &describe);
+        self.block(Kind::Frames, &body)
     }
 
     pub(crate) fn samples(&self) -> u64 {
@@ -281,7 +301,7 @@ impl Signal {
         };
         Payload::Describe(Describe {
             revision: 1,
-            channels: [channel].into_iter().collect(),
+            channels: self.is_described.then_some(channel).into_iter().collect(),
         })
     }
 

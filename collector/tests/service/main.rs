@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod dead_letters;
 mod gateway;
 mod process;
 mod secrets;
@@ -174,6 +175,61 @@ fn a_lost_state_is_rebuilt_from_the_journal() {
         "{}",
         collector.log()
     );
+    assert!(collector.stop(Unix::TERM).success());
+}
+
+#[test]
+fn history_is_computed_anew_beside_the_collector_and_switched_over_to() {
+    let plant = Plant::new(FLEET);
+    let collector = plant.start();
+    let mut gateway = Gateway::connect(&plant, &collector, "gw-1");
+    let mut signal = Signal::new();
+    gateway.send(signal.next_blocks(9));
+    gateway.await_acknowledged();
+    until("the windows", || values(&collector).len() >= 8);
+    let config = std::fs::read_to_string(plant.config()).unwrap();
+    let config = format!("{config}\n[window]\nsize_ms = 2000\n");
+    std::fs::write(plant.path("new.toml"), config).unwrap();
+    let (new, into) = (plant.path("new.toml"), plant.path("anew"));
+    let replay = |more: &[&str]| -> Value {
+        let arguments = [
+            "replay",
+            "--json",
+            "--config",
+            new.to_str().unwrap(),
+            "--into",
+            into.to_str().unwrap(),
+        ];
+        serde_json::from_str(&plant.command(&[&arguments, more].concat())).unwrap()
+    };
+    // Beside the running collector, whose outputs stay as they are.
+    let fact = replay(&[]);
+    assert_eq!(
+        (&fact["event"], &fact["replay"]["restated"]),
+        (&"replayed".into(), &true.into())
+    );
+    assert!(values(&collector).len() >= 8);
+    assert!(collector.stop(Unix::TERM).success());
+    assert_eq!(replay(&["--switch"])["switched"], true);
+    std::fs::rename(&new, plant.config()).unwrap();
+    let collector = plant.start();
+    let lengths: Vec<i64> = values(&collector)
+        .iter()
+        .map(|value| value["end_ns"].as_i64().unwrap() - value["start_ns"].as_i64().unwrap())
+        .collect();
+    assert!((3..=4).contains(&lengths.len()), "{lengths:?}");
+    assert!(
+        lengths.iter().all(|&length| length == 2_000_000_000),
+        "{lengths:?}"
+    );
+    assert!(plant.path("data/state.db.before").exists());
+    // It goes on as it would have.
+    let mut gateway = Gateway::connect_again(&plant, &collector, "gw-1");
+    gateway.send(signal.next_blocks(5));
+    gateway.await_acknowledged();
+    until("windows after the switch", || {
+        values(&collector).len() > lengths.len() + 1
+    });
     assert!(collector.stop(Unix::TERM).success());
 }
 

@@ -158,11 +158,19 @@ impl Plant {
             .unwrap()
     }
 
-    fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.path("collector.toml")
     }
 
-    fn command(&self, arguments: &[&str]) -> String {
+    /// What `dead-letter` prints.
+    pub(crate) fn dead_letter(&self, arguments: &[&str]) -> String {
+        let config = self.config();
+        let place = ["--config", config.to_str().unwrap()];
+        self.command(&[&["dead-letter"], arguments, &place].concat())
+    }
+
+    /// What a command that has to succeed says on its standard output.
+    pub(crate) fn command(&self, arguments: &[&str]) -> String {
         let output = Command::new(env!("CARGO_BIN_EXE_trunnion-collector"))
             .args(arguments)
             .output()

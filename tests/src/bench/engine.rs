@@ -1,16 +1,19 @@
 //! The event-time engine: how fast windows, features and outputs follow from what has arrived.
 //!
-//! `inside` measures in this process, on one core; `flood` measures the real collector, over mutual TLS.
+//! `windows` measures the windows alone, beside stream processors; `inside` measures in this process, on one
+//! core; `flood` measures the real collector, over mutual TLS.
 
 use super::figure::Figure;
 use super::scenario::{self, Scenario};
-use super::{flood, inside};
+use super::{flood, inside, restart, windows};
 use std::path::Path;
 use std::time::Duration;
 
 /// How much is measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Scale {
+    /// Events that are put into windows, beside the peers.
+    pub window_events: u64,
     /// Waveforms that are read from a journal in this process, seconds of 64 channels at 25.6 kHz.
     pub waveform_s: u64,
     /// Readings that are read from a journal in this process.
@@ -26,6 +29,7 @@ pub struct Scale {
 impl Default for Scale {
     fn default() -> Self {
         Self {
+            window_events: 10_000_000,
             waveform_s: 60,
             readings: 10_000_000,
             sent_mib: 1_024,
@@ -36,9 +40,11 @@ impl Default for Scale {
 }
 
 /// Everything that can be measured here, in the order in which it is.
-pub const SCENARIOS: [Scenario<Scale>; 6] = [
+pub const SCENARIOS: [Scenario<Scale>; 8] = [
+    windows::WINDOWS,
     inside::WAVEFORM,
     inside::COST,
+    restart::RESTART,
     flood::COLLECTOR,
     flood::SCALARS,
     flood::ADVISORY,

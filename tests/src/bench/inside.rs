@@ -22,7 +22,7 @@ const RUNS: usize = 3;
 const COMMIT_BLOCKS: usize = 16;
 
 /// When all samples were taken.
-const START: EventTime = EventTime(1_800_000_000_000_000_000);
+pub(super) const START: EventTime = EventTime(1_800_000_000_000_000_000);
 
 /// Waveforms to features, search for bearing faults included.
 pub const WAVEFORM: Scenario<Scale> = Scenario {
@@ -92,7 +92,7 @@ fn cost(dir: &Path, scale: &Scale, progress: Progress<'_>) -> Result<Vec<Figure>
 }
 
 /// Writes the herd's rounds into a journal, as ingest would; returns its end.
-fn journaled(dir: &Path, herd: &Herd, rounds: u64) -> Result<Position> {
+pub(super) fn journaled(dir: &Path, herd: &Herd, rounds: u64) -> Result<Position> {
     std::fs::create_dir_all(dir)?;
     let (mut journal, _) = Journal::open(dir, Options::default(), START)?;
     let gateway = GatewayId {

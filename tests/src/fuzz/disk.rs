@@ -252,29 +252,49 @@ pub(super) fn spool_files() -> u8 {
     spool().map_or(0, |sound| u8::try_from(sound.image.0.len()).unwrap_or(u8::MAX))
 }
 
-/// Four bytes each: which file, where in it (two), and what is done there. A damaged spool opens, gives
-/// every block as it was written or not at all, and no tool panics.
+/// The database that holds a block of the sound spool: its chain, and its number in it.
+fn home(key: &BlockKey) -> (&'static str, u64) {
+    let chain = if key.epoch.0.is_multiple_of(2) {
+        "essential"
+    } else {
+        "waveform"
+    };
+    (chain, (key.epoch.0 - 8) / 2)
+}
+
+/// Four bytes each: which file, where in it (two), and what is done there. A damaged spool opens, and has
+/// every block as it was written or names it as lost, unless both its database and the index beside that
+/// are damaged; a flipped byte costs one block at most, and no tool panics.
 fn check_spool(input: &[u8], probe: &mut Probe) -> Result<(), String> {
     let sound = spool()?;
     let mut image = sound.image.clone();
     let names: Vec<PathBuf> = image.0.keys().cloned().collect();
     let mut damaged = std::collections::BTreeSet::new();
+    // Of how many blocks the edits may cost one each; none once an edit has taken more than a byte.
+    let mut flips = Some(0);
     for edit in input.chunks_exact(4) {
         let name = &names[usize::from(edit[0]) % names.len()];
         let Some(bytes) = image.0.get_mut(name).filter(|bytes| !bytes.is_empty()) else {
             continue;
         };
-        damaged.insert(name);
+        damaged.insert(name.clone());
         // Databases begin with what matters most and have much room behind it.
         let at = usize::from(edit[1]) * 256 + usize::from(edit[2]);
         let at = at % bytes.len();
         match edit[3] % 8 {
-            0 => bytes.truncate(at),
+            0 => {
+                bytes.truncate(at);
+                flips = None;
+            }
             1 => {
                 let end = bytes.len().min(at + 512);
                 bytes[at..end].fill(0);
+                flips = None;
             }
-            flip => bytes[at] ^= flip | edit[3],
+            flip => {
+                bytes[at] ^= flip | edit[3];
+                flips = flips.map(|flips| flips + 1);
+            }
         }
     }
     let folder = folder()?;
@@ -284,10 +304,20 @@ fn check_spool(input: &[u8], probe: &mut Probe) -> Result<(), String> {
         .map_err(|error| format!("the agent does not start any more: {error}"))?;
     probe.note((recovered.blocks.len(), recovered.quarantined.len()));
     let mut lost = 0;
+    let mut has_vanished = false;
     for (key, written) in &sound.blocks {
         if !recovered.blocks.contains_key(key) {
-            // What sled takes for a torn tail is gone with whatever stood behind it (see the known
-            // limits): how often that is seen is told, and it is never a wrong block.
+            let (chain, number) = home(key);
+            let database = format!("spool/{chain}/{number:08}");
+            let index = PathBuf::from(format!("{database}.index"));
+            let is_hit = damaged.iter().any(|name| name.starts_with(&database));
+            ensure(is_hit && damaged.contains(&index), || {
+                format!(
+                    "block {} of epoch {} has vanished without a name",
+                    key.sequence, key.epoch
+                )
+            })?;
+            has_vanished = true;
             probe.note(("gone", damaged.len()));
             continue;
         }
@@ -299,8 +329,13 @@ fn check_spool(input: &[u8], probe: &mut Probe) -> Result<(), String> {
                 )
             })?,
             Err(ReadError::Lost(_)) => lost += 1,
-            Err(ReadError::Later(_)) => {}
+            Err(ReadError::Later(error)) => return Err(format!("the disk is fine, and yet: {error}")),
         }
+    }
+    if let Some(flips) = flips.filter(|_| !has_vanished) {
+        ensure(lost <= flips, || {
+            format!("{flips} flipped bytes cost {lost} blocks")
+        })?;
     }
     probe.note(("lost", lost));
     Ok(())
