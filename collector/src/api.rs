@@ -10,6 +10,7 @@
 //! | `GET /api/v1/dead-letters` | what could not be used, and what became of it | [`dead_letter`] |
 //! | `GET /api/v1/ledger` | where every sample went | [`ledger`] |
 //! | `GET /api/v1/gateways` | who delivers | [`gateway`] |
+//! | `GET /api/v1/pipeline` | how far behind, what with, what it counted | [`pipeline`] |
 //! | `GET /api/v1/latency` | from a window's end to its published features | [`health`] |
 //! | `GET /healthz`, `/readyz`, `/metrics` | for supervisors | [`health`] |
 //! | `GET /` | the status page, which uses only the above | [`crate::page`] |
@@ -28,6 +29,7 @@ mod guard;
 pub mod health;
 pub mod ledger;
 mod listener;
+pub mod pipeline;
 mod readers;
 pub mod series;
 pub(crate) mod time;
@@ -105,6 +107,7 @@ impl Api {
             .route("/api/v1/dead-letters", get(dead_letter::list))
             .route("/api/v1/ledger", get(ledger::read))
             .route("/api/v1/gateways", get(gateway::list))
+            .route("/api/v1/pipeline", get(pipeline::read))
             .route("/api/v1/latency", get(health::latency))
             .route("/healthz", get(health::live))
             .route("/readyz", get(health::ready))

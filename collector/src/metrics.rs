@@ -7,7 +7,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use trunnion_common::time::EventTime;
+
+/// A figure that is no whole number.
+pub type Real = Gauge<f64, AtomicU64>;
 
 /// A reason out of a closed list; never text from outside.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -23,10 +27,41 @@ pub struct Cause {
     pub cause: &'static str,
 }
 
+/// A stage of the pipeline ([`crate::pipeline::Stage`]).
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct StageLabel {
+    /// Its label.
+    pub stage: &'static str,
+}
+
+/// A lane of the pipeline.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct LaneLabel {
+    /// `live`, or `backfill` for history.
+    pub lane: &'static str,
+}
+
+/// Which of a lane's channels is spoken of.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct LagLabel {
+    /// `live`, or `backfill` for history.
+    pub lane: &'static str,
+    /// `median`, or `slowest`.
+    pub channel: &'static str,
+}
+
+/// The lanes by their labels: live, and history.
+pub const LANES: [&str; 2] = ["live", "backfill"];
+
 /// Every figure on `/metrics`. Cloning shares the figures.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Arc<Registry>,
+    /// The journal's time of what is applied, and the clock's of the last checkpoint; nanoseconds, 0
+    /// before there was one. Ages are told as of when they are asked for: a pipeline that stands still
+    /// cannot say how long it does.
+    applied: Arc<AtomicI64>,
+    checkpointed: Arc<AtomicI64>,
     /// Connections let through the door.
     pub door_admitted: Counter,
     /// Connections and clients refused or cut at the door.
@@ -63,10 +98,28 @@ pub struct Metrics {
     pub windows_undecided: Counter,
     /// Windows on which no search for faults was made, because the pipeline was too far behind.
     pub windows_shed: Counter,
-    /// How far the pipeline is behind what is committed, seconds of the journal's clock.
-    pub pipeline_lag_s: Gauge<f64, AtomicU64>,
     /// Samples that came after their window had gone.
     pub samples_late: Counter,
+    /// Samples stamped too far ahead of the journal's clock to be put into a window.
+    pub samples_ahead: Counter,
+    /// Windows fired once more, with what came late.
+    pub windows_corrected: Counter,
+    /// Channels active in each lane.
+    pub watermark_channels: Family<LaneLabel, Gauge>,
+    /// From where event time has come, per lane, to the journal's time.
+    pub watermark_lag: Family<LagLabel, Real>,
+    /// Bytes of the journal that are committed and not applied.
+    pub pipeline_backlog: Gauge,
+    /// From the journal's time up to which everything is applied, to now. Kept by [`Self::age`].
+    pub pipeline_behind: Real,
+    /// What the pipeline's thread spent its time on.
+    pub pipeline_stage: Family<StageLabel, Counter<f64, AtomicU64>>,
+    /// Time since the last checkpoint. Kept by [`Self::age`].
+    pub checkpoint_age: Real,
+    /// Its size.
+    pub checkpoint_size: Gauge,
+    /// How long it took to make.
+    pub checkpoint_duration: Real,
     /// Advisories raised.
     pub advisories_raised: Counter,
     /// Advisories cleared.
@@ -188,17 +241,70 @@ impl Default for Metrics {
                 "windows_shed",
                 "Windows on which no search for faults was made"
             ),
-            pipeline_lag_s: register!(
-                Gauge::default(),
-                "pipeline_lag",
-                "How far the pipeline is behind what is committed",
-                Unit::Seconds
-            ),
             samples_late: register!(
                 Counter::default(),
                 "samples_late",
                 "Samples that came after their window had gone"
             ),
+            samples_ahead: register!(
+                Counter::default(),
+                "samples_ahead",
+                "Samples stamped too far ahead of the journal's clock for any window"
+            ),
+            windows_corrected: register!(
+                Counter::default(),
+                "windows_corrected",
+                "Windows fired once more, with what came late"
+            ),
+            watermark_channels: register!(
+                Family::default(),
+                "watermark_channels",
+                "Channels active in each lane"
+            ),
+            watermark_lag: register!(
+                Family::default(),
+                "watermark_lag",
+                "From where a lane's event time has come to the journal's time",
+                Unit::Seconds
+            ),
+            pipeline_backlog: register!(
+                Gauge::default(),
+                "pipeline_backlog",
+                "Committed to the journal and not applied",
+                Unit::Bytes
+            ),
+            pipeline_behind: register!(
+                Real::default(),
+                "pipeline_behind",
+                "From the journal's time that is applied to now",
+                Unit::Seconds
+            ),
+            pipeline_stage: register!(
+                Family::default(),
+                "pipeline_stage",
+                "What the pipeline's thread spent its time on",
+                Unit::Seconds
+            ),
+            checkpoint_age: register!(
+                Real::default(),
+                "checkpoint_age",
+                "Since the last checkpoint of the pipeline",
+                Unit::Seconds
+            ),
+            checkpoint_size: register!(
+                Gauge::default(),
+                "checkpoint_size",
+                "The last checkpoint",
+                Unit::Bytes
+            ),
+            checkpoint_duration: register!(
+                Real::default(),
+                "checkpoint_duration",
+                "Making the last checkpoint",
+                Unit::Seconds
+            ),
+            applied: Arc::default(),
+            checkpointed: Arc::default(),
             advisories_raised: register!(Counter::default(), "advisories_raised", "Advisories raised"),
             advisories_cleared: register!(Counter::default(), "advisories_cleared", "Advisories cleared"),
             samples_unexplained: register!(
@@ -250,6 +356,35 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Everything up to this time of the journal has been applied, but so many bytes of it.
+    pub fn observe_progress(&self, applied: EventTime, backlog: u64) {
+        self.applied.store(applied.0, Ordering::Relaxed);
+        self.pipeline_backlog
+            .set(i64::try_from(backlog).unwrap_or(i64::MAX));
+    }
+
+    /// A checkpoint of that size was written at `now`, by the clock; it took `seconds` to make.
+    pub fn observe_checkpoint(&self, now: EventTime, bytes: usize, seconds: f64) {
+        self.checkpointed.store(now.0, Ordering::Relaxed);
+        self.checkpoint_size.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.checkpoint_duration.set(seconds);
+    }
+
+    /// Brings the ages up to `now`; how far the pipeline is behind, and how old its last checkpoint is,
+    /// seconds. Neither is known before there was one.
+    pub fn age(&self, now: EventTime) -> [Option<f64>; 2] {
+        let since = |then: &AtomicI64, gauge: &Real| {
+            let then = then.load(Ordering::Relaxed);
+            let seconds = (then != 0).then(|| now.nanos_since(EventTime(then)).max(0) as f64 / 1e9)?;
+            gauge.set(seconds);
+            Some(seconds)
+        };
+        [
+            since(&self.applied, &self.pipeline_behind),
+            since(&self.checkpointed, &self.checkpoint_age),
+        ]
+    }
+
     /// The OpenMetrics text.
     pub fn render(&self) -> String {
         let mut text = String::new();

@@ -38,6 +38,7 @@
 mod analysis;
 mod counters;
 mod firing;
+mod lag;
 mod overdue;
 mod placement;
 mod replayed;
@@ -47,17 +48,20 @@ mod runner;
 #[cfg(test)]
 pub(crate) mod script;
 mod shedding;
+mod stages;
 mod streams;
 #[cfg(test)]
 mod tests;
 mod waiting;
 
 pub use counters::Counters;
+pub use lag::LaneLag;
 pub use overdue::OVERDUE_NS;
 pub use placement::LETTERS_PER_HOUR;
 pub use replayed::{REPLAYED_MAX, REVISION_REPLAYED, Recall};
 pub use restated::{Restatement, look_ahead};
 pub use runner::{RunError, Runner};
+pub use stages::Stage;
 pub use streams::NAMES_MAX;
 
 use crate::advisory::{Advisories, AdvisoryChange};
@@ -78,6 +82,7 @@ use analysis::Analysis;
 use firing::{IdleWatch, Watch};
 use placement::{Missing, Quotas};
 use serde::{Deserialize, Serialize};
+use stages::StageWatch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -149,6 +154,7 @@ pub struct Pipeline {
     touched: BTreeSet<NodeId>,
     /// Windows that have gone and are to be made again before the next commit.
     reopening: replayed::Reopening,
+    stages: StageWatch,
 }
 
 impl fmt::Debug for Pipeline {
@@ -244,6 +250,7 @@ impl Pipeline {
             definitions,
             touched: BTreeSet::new(),
             reopening: replayed::Reopening::default(),
+            stages: StageWatch::default(),
         }
     }
 
@@ -261,6 +268,7 @@ impl Pipeline {
             self.recall().is_none(),
             "what a commit wants to read again is read before the next one"
         );
+        self.stages.enter(Stage::Decode);
         self.count_elapsed(commit.time);
         self.state.now = self.state.now.max(commit.time);
         self.state.letters.note_commit(commit.time, self.state.position);
@@ -276,6 +284,16 @@ impl Pipeline {
         let changes = self.state.ledger.poll_changes();
         self.outputs.extend(changes.into_iter().map(Output::Ledger));
         std::mem::take(&mut self.outputs)
+    }
+
+    /// Tells from now on which stage it is at, at every change. What follows from commits is the same.
+    pub fn watch_stages(&mut self, tell: impl FnMut(Stage) + Send + 'static) {
+        self.stages = StageWatch::new(tell);
+    }
+
+    /// The thread around it has gone on to a stage of its own.
+    pub(crate) fn enter(&mut self, stage: Stage) {
+        self.stages.enter(stage);
     }
 
     /// What a checkpoint holds.
@@ -376,14 +394,7 @@ impl Pipeline {
             Body::Gap(gap) => {
                 // Samples that are missing for it have a name. Their node does not count them as dropped: it
                 // had handed them over, to an agent that has lost them.
-                let unseen = self
-                    .state
-                    .frames
-                    .unseen(gap.node, gap.boot, gap.class, &gap.ranges);
-                if unseen > 0 {
-                    let bytes = unseen.saturating_mul(FRAME_MAX as u64);
-                    self.lose_unnamed(gateway, Some((gap.node, gap.boot)), gap.cause, bytes);
-                }
+                self.lose_unseen(gateway, (gap.node, gap.boot), gap.class, &gap.ranges, gap.cause);
                 self.fill_frames(gateway, (gap.node, gap.boot), gap.class, &gap.ranges);
             }
             Body::Tombstone(tombstone) => {
@@ -392,6 +403,11 @@ impl Pipeline {
                 }
                 self.state.ledger.observe_tombstone(&tombstone);
                 for (node, boot, class, ranges) in &tombstone.frames {
+                    // The samples in them are counted above. But an essential frame may also have been
+                    // the last one that told what its node dropped: that is missing without another word.
+                    if *class == Class::Essential {
+                        self.lose_unseen(gateway, (*node, *boot), *class, ranges, tombstone.cause);
+                    }
                     self.fill_frames(gateway, (*node, *boot), *class, ranges);
                 }
             }
@@ -609,6 +625,22 @@ impl Pipeline {
             self.give_up_frames(gateway, source, closed);
         }
         self.fire_node(source.0);
+    }
+
+    /// Frames that nobody has any more: what was in those not received explains samples that are missing.
+    fn lose_unseen(
+        &mut self,
+        gateway: &GatewayId,
+        source: (NodeId, BootId),
+        class: Class,
+        ranges: &[Range],
+        cause: LossCause,
+    ) {
+        let unseen = self.state.frames.unseen(source.0, source.1, class, ranges);
+        if unseen > 0 {
+            let bytes = unseen.saturating_mul(FRAME_MAX as u64);
+            self.lose_unnamed(gateway, Some(source), cause, bytes);
+        }
     }
 
     fn give_up_frames(&mut self, gateway: &GatewayId, source: (NodeId, BootId), frames: Range) {

@@ -23,12 +23,13 @@
 //! | memory of a channel | bound | what happens there |
 //! |---|---|---|
 //! | boots | [`BOOTS_MAX`] | the one heard of longest ago is forgotten: its windows wait for nothing |
-//! | islands per boot | ranges of a [`SequenceSet`] | closing a hole there joins the islands around it |
+//! | islands per boot | ranges of a [`FrameSet`] | closing a hole there joins the islands around it |
 
+use crate::ingest::dedup::FrameSet;
 use serde::{Deserialize, Serialize};
 use trunnion_common::frame::Class;
 use trunnion_common::id::BootId;
-use trunnion_common::sequence::{Range, SequenceSet};
+use trunnion_common::sequence::Range;
 use trunnion_common::time::EventTime;
 
 /// Boots of a channel's node whose samples may come in turns: the running one, and those of a backlog.
@@ -112,7 +113,7 @@ impl Default for Watermark {
 
 impl Watermark {
     /// Samples have come, at the journal's time `now`; `received` are the frames of their boot and class.
-    pub fn observe(&mut self, arrival: &Arrival, received: &SequenceSet, now: EventTime) {
+    pub fn observe(&mut self, arrival: &Arrival, received: &FrameSet, now: EventTime) {
         let heard = &mut self.heard[usize::from(arrival.backfill)];
         *heard = now.max(*heard);
         if !arrival.backfill {
@@ -135,7 +136,7 @@ impl Watermark {
 
     /// Brings the openings up to date. `frames` says which frames of a boot and class have been received,
     /// and whether any samples of that boot wait for a clock fix or a channel table.
-    pub fn settle(&mut self, mut frames: impl FnMut(BootId, Class) -> (SequenceSet, bool)) {
+    pub fn settle(&mut self, mut frames: impl FnMut(BootId, Class) -> (FrameSet, bool)) {
         for track in &mut self.tracks {
             let (received, waiting) = frames(track.boot, track.class);
             track.settle(&received);
@@ -229,6 +230,19 @@ impl Watermark {
         })
     }
 
+    /// How far a lane has come: where live samples end; or the oldest place where history is still to be
+    /// filled in, and where samples end if there is none. `None` before anything has come.
+    pub fn reached(&self, backfill: bool) -> Option<EventTime> {
+        let reached = if backfill {
+            let openings = self.tracks.iter().flat_map(Track::openings);
+            let oldest = openings.map(|opening| opening.since).min();
+            oldest.or_else(|| self.tracks.iter().map(Track::end).max())?
+        } else {
+            self.live
+        };
+        (reached != NEVER).then_some(reached)
+    }
+
     /// Whether nothing has come for `idle_ns` of the journal's time, live or as history.
     pub fn is_idle(&self, backfill: bool, now: EventTime, idle_ns: i64) -> bool {
         now.nanos_since(self.heard[usize::from(backfill)]) >= idle_ns
@@ -280,7 +294,7 @@ impl Track {
         }
     }
 
-    fn add(&mut self, island: Island, received: &SequenceSet) {
+    fn add(&mut self, island: Island, received: &FrameSet) {
         let place = run(received, island.frames.0);
         match self.islands.last_mut() {
             // In order, as nearly always.
@@ -298,7 +312,7 @@ impl Track {
     }
 
     /// Joins islands between which no frame is missing any more.
-    fn settle(&mut self, received: &SequenceSet) {
+    fn settle(&mut self, received: &FrameSet) {
         self.islands.dedup_by(|upper, lower| {
             let joined = run(received, lower.frames.1) == run(received, upper.frames.0);
             if joined {
@@ -378,7 +392,7 @@ impl Opening {
 }
 
 /// Which run of the frames received a frame is in, from below.
-fn run(received: &SequenceSet, frame: u64) -> usize {
+fn run(received: &FrameSet, frame: u64) -> usize {
     if frame < received.upto() {
         return 0;
     }
@@ -398,14 +412,14 @@ mod tests {
     /// A channel whose frame `n` holds samples `10n..10n + 10`, one each nanosecond.
     struct Source {
         mark: Watermark,
-        received: SequenceSet,
+        received: FrameSet,
     }
 
     impl Source {
         fn new() -> Self {
             Self {
                 mark: Watermark::default(),
-                received: SequenceSet::new(),
+                received: FrameSet::new(),
             }
         }
 
@@ -633,11 +647,11 @@ mod tests {
     #[test]
     fn memory_is_bounded() {
         let mut source = Source::new();
-        for n in 0..100 {
+        for n in 0..1_000 {
             source.frame(2 * n, n % 2 == 0);
         }
         let islands = source.mark.tracks.iter().map(|track| track.islands.len());
-        assert!(islands.sum::<usize>() <= 1 + trunnion_common::sequence::RANGES_MAX);
+        assert!(islands.sum::<usize>() <= 1 + crate::ingest::dedup::frame_set::RANGES_MAX);
         for boot in 0..100 {
             let arrival = Arrival {
                 boot: BootId::new(boot, 0),
@@ -648,7 +662,7 @@ mod tests {
                 end: EventTime(10),
                 backfill: false,
             };
-            source.mark.observe(&arrival, &SequenceSet::new(), EventTime(1));
+            source.mark.observe(&arrival, &FrameSet::new(), EventTime(1));
         }
         assert_eq!(source.mark.tracks.len(), BOOTS_MAX);
     }

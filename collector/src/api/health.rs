@@ -111,6 +111,7 @@ fn lag(progress: Option<Progress>, now: EventTime) -> Result<(), String> {
 
 pub(super) async fn metrics(State(api): State<Api>) -> impl IntoResponse {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    api.metrics.age((api.now)());
     ([(header::CONTENT_TYPE, kind)], api.metrics.render())
 }
 

@@ -112,6 +112,7 @@ struct Served {
     broker_ok: Arc<AtomicBool>,
     stop: oneshot::Sender<()>,
     serving: tokio::task::JoinHandle<io::Result<()>>,
+    metrics: Metrics,
     _dir: tempfile::TempDir,
 }
 
@@ -156,7 +157,8 @@ impl Served {
                 gateway("urn:trunnion:bremen:gw-2", None),
             ])
         };
-        let api = Api::new(&path, Metrics::default(), || NOON, gateways, vec![check]).unwrap();
+        let metrics = Metrics::default();
+        let api = Api::new(&path, metrics.clone(), || NOON, gateways, vec![check]).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -169,6 +171,7 @@ impl Served {
             broker_ok,
             stop,
             serving,
+            metrics,
             _dir: dir,
         }
     }
@@ -518,6 +521,62 @@ async fn readiness_follows_its_checks_and_liveness_does_not() {
         answer.json()["checks"][1],
         json!({"name": "pipeline", "ok": false, "reason": "40.0 s behind the clock; 30 s are allowed"})
     );
+}
+
+#[tokio::test]
+async fn the_pipeline_says_how_far_behind_it_is_as_of_the_question_and_null_before_it_knows() {
+    let served = Served::with(Batch {
+        counters: vec![("windows_corrected".into(), 3)],
+        ..Batch::default()
+    })
+    .await;
+    let answer = served.json("/api/v1/pipeline").await;
+    assert_eq!(answer["behind_s"], Value::Null);
+    assert_eq!(
+        answer["checkpoint"],
+        json!({"age_s": null, "bytes": null, "duration_s": null})
+    );
+    assert_eq!(
+        answer["watermarks"][1],
+        json!({"lane": "backfill", "channels": 0, "median_lag_s": null, "slowest_lag_s": null})
+    );
+    assert_eq!(answer["counters"], json!({"windows_corrected": 3}));
+    served.metrics.observe_progress(NOON.plus_nanos(-2 * SECOND), 640);
+    served
+        .metrics
+        .observe_checkpoint(NOON.plus_nanos(-5 * SECOND), 1_000, 0.25);
+    let answer = served.json("/api/v1/pipeline").await;
+    assert_eq!(
+        (&answer["behind_s"], &answer["backlog_bytes"]),
+        (&json!(2.0), &json!(640))
+    );
+    assert_eq!(
+        answer["checkpoint"],
+        json!({"age_s": 5.0, "bytes": 1000, "duration_s": 0.25})
+    );
+    let stages: Vec<&String> = answer["stage_s"].as_object().unwrap().keys().collect();
+    assert_eq!(
+        stages,
+        [
+            "checkpoint",
+            "decode",
+            "features",
+            "read",
+            "state",
+            "wait",
+            "windows"
+        ]
+    );
+    let metrics = served.get("/metrics").await.body;
+    for line in [
+        "trunnion_collector_pipeline_behind_seconds 2.0",
+        "trunnion_collector_pipeline_backlog_bytes 640",
+        "trunnion_collector_checkpoint_age_seconds 5.0",
+        "trunnion_collector_checkpoint_size_bytes 1000",
+        "trunnion_collector_pipeline_stage_seconds_total{stage=\"features\"} 0.0",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in {metrics}");
+    }
 }
 
 #[tokio::test]

@@ -7,13 +7,18 @@
 //!
 //! | table | bound | what happens there |
 //! |---|---|---|
-//! | ranges per set | [`RANGES_MAX`] | the lowest hole is given up and must be booked as lost |
+//! | ranges per set of blocks | [`RANGES_MAX`] | the lowest hole is given up and must be booked as lost |
+//! | ranges per set of frames | [`frame_set::RANGES_MAX`] | the same |
 //! | open epochs per gateway | [`EPOCHS_OPEN_MAX`] | a block of a further epoch is refused |
 //! | closed epochs per gateway | [`EPOCHS_CLOSED_MAX`] | the one closed first is forgotten |
 //! | starts of an agent that later ones superseded, per gateway | [`STARTS_MAX`] | the one superseded first is forgotten |
 //! | boots per node | [`BOOTS_MAX`] | the boot heard of longest ago is forgotten |
 //! | forgotten boots per node | [`BOOTS_FORGOTTEN_MAX`] | the one forgotten first would count as new |
 //! | nodes | [`NODES_MAX`] | frames of a further node are refused |
+
+pub mod frame_set;
+
+pub use frame_set::FrameSet;
 
 use crate::command::CommandLog;
 use crate::journal::Entry;
@@ -289,7 +294,7 @@ struct NodeFrames {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct BootFrames {
     boot: BootId,
-    classes: [SequenceSet; 2],
+    classes: [FrameSet; 2],
 }
 
 /// What to do with a frame.
@@ -335,7 +340,7 @@ impl FrameSets {
     }
 
     /// What has been received of a boot's class: nothing, if it is unknown.
-    pub fn received(&self, node: NodeId, boot: BootId, class: Class) -> SequenceSet {
+    pub fn received(&self, node: NodeId, boot: BootId, class: Class) -> FrameSet {
         let known = self.nodes.get(&node);
         known
             .and_then(|known| known.boots.iter().find(|known| known.boot == boot))
@@ -586,7 +591,7 @@ mod tests {
             assert_eq!(sets.admit_frame(node, boot, class, 0), FrameVerdict::New);
             assert_eq!(sets.admit_frame(node, boot, class, 0), FrameVerdict::Duplicate);
         }
-        for n in 0..RANGES_MAX as u64 {
+        for n in 0..frame_set::RANGES_MAX as u64 {
             assert_eq!(
                 sets.admit_frame(node, one, Class::Essential, 10 + 2 * n),
                 FrameVerdict::New

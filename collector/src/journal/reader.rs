@@ -46,6 +46,19 @@ impl Reader {
         self.position
     }
 
+    /// Bytes from here to `end`, heads and seals of segments included; a segment that is gone counts as 0.
+    pub fn bytes_until(&self, end: Position) -> u64 {
+        if self.position.segment >= end.segment {
+            return end.offset.saturating_sub(self.position.offset);
+        }
+        let lengths = self.segments.lengths().unwrap_or_default();
+        let between: u64 = lengths
+            .range(self.position.segment..end.segment)
+            .map(|(_, bytes)| bytes)
+            .sum();
+        (between + end.offset).saturating_sub(self.position.offset)
+    }
+
     /// What could not be read back so far. Each finding is logged with its place when it is made.
     pub const fn damage(&self) -> Damage {
         self.damage
@@ -202,4 +215,36 @@ pub(super) fn any_id(segments: &Segments) -> Result<Option<JournalId>, JournalEr
 /// The file of segment `number`.
 pub(super) fn segment_path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number:020}.seg"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{Entry, Journal, Options};
+    use trunnion_common::time::EventTime;
+
+    #[test]
+    fn what_is_left_to_read_falls_with_every_commit_across_segments_to_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { segment_bytes: 4_096 };
+        let (mut journal, _) = Journal::open(dir.path(), options, EventTime(0)).unwrap();
+        for n in 0..40 {
+            journal.append(&Entry::Fleet {
+                effective: EventTime(n),
+                text: "x".repeat(700),
+            });
+            journal.commit(EventTime(n)).unwrap();
+        }
+        let end = journal.end();
+        assert!(end.segment > 4, "{end}");
+        let mut reader = Reader::open(dir.path(), Position::default()).unwrap();
+        let mut left = reader.bytes_until(end);
+        assert!(left > 40 * 700, "{left}");
+        while reader.next_commit(end).unwrap().is_some() {
+            let now = reader.bytes_until(end);
+            assert!(now + 700 < left, "{now} after {left}");
+            left = now;
+        }
+        assert_eq!(left, 0);
+    }
 }

@@ -1,7 +1,7 @@
 //! From the watermark on: windows fire, and become features, verdicts and advisories.
 
 use super::analysis::{Evaluated, Pending, Said};
-use super::{Channel, ChannelKey, FIRST_CHANNEL, Output, Pipeline};
+use super::{Channel, ChannelKey, FIRST_CHANNEL, Output, Pipeline, Stage};
 use crate::advisory::{Advisories, AdvisoryChange};
 use crate::detection::{Detection, Detector, Verdict};
 use crate::features::{Depth, PointContext};
@@ -20,6 +20,7 @@ impl Pipeline {
         if self.puts_off_firing(node) {
             return;
         }
+        self.stages.enter(Stage::Windows);
         let mut fired = Vec::new();
         let settings = self.state.settings.at(self.state.now).windows;
         let channels = self.state.channels.range_mut((node, FIRST_CHANNEL)..);
@@ -45,6 +46,7 @@ impl Pipeline {
     /// Fires what is left of channels that fell silent. Which those are is looked for when there may be one:
     /// a commit must not cost the more, the more channels there are.
     pub(super) fn fire_idle(&mut self) {
+        self.stages.enter(Stage::Windows);
         let now = self.state.now;
         let settings = self.state.settings.at(now).windows;
         if !self.idle.begin(now, &settings) {
@@ -74,10 +76,12 @@ impl Pipeline {
                 self.publish_pending();
             }
         }
+        self.stages.enter(Stage::Decode);
     }
 
     /// The windows that wait: features, detection, advisory.
     pub(super) fn publish_pending(&mut self) {
+        self.stages.enter(Stage::Features);
         for evaluated in self.analysis.run() {
             self.publish(evaluated);
         }

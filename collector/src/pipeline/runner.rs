@@ -1,12 +1,12 @@
 //! The thread around the pipeline: follows the journal, writes outputs and checkpoints.
 
 use super::shedding::Shedding;
-use super::{Counters, Output, Pipeline, Recall, Restatement, look_ahead};
+use super::{Counters, Output, Pipeline, Recall, Restatement, Stage, look_ahead};
 use crate::advisory::AdvisoryChange;
 use crate::checkpoint;
 use crate::ingest::IngestCommand;
 use crate::journal::{Commit, Entry, JournalError, Position, Reader, Segments};
-use crate::metrics::{Metrics, Reason};
+use crate::metrics::{LANES, LagLabel, LaneLabel, Metrics, Reason, StageLabel};
 use crate::settings::SettingsError;
 use crate::state::{Batch, State, StateError};
 use std::collections::BTreeMap;
@@ -41,6 +41,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// acknowledged first, and a backlog of the pipeline is worked off afterwards. Not more, since what it
 /// says of now must not wait for a drain to end.
 const NICE: i32 = 5;
+
+/// From one look at the watermarks of all channels to the next.
+const LAGS_EVERY: Duration = Duration::from_secs(1);
 
 /// The pipeline cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +87,8 @@ pub struct Runner {
     written: Position,
     /// What has been added to the metrics.
     counted: Counters,
+    /// When the watermarks were last looked at.
+    lags_told: Option<Instant>,
     /// When the last checkpoint was complete, how long it took, and where it is.
     checkpointed: Instant,
     checkpoint_took: Duration,
@@ -116,6 +121,7 @@ impl Runner {
             }
         }
         let mut pipeline = Pipeline::resume(resumed.unwrap_or_default());
+        pipeline.watch_stages(stage_clock(&metrics));
         let position = pipeline.state().position();
         let written = state
             .progress()?
@@ -130,6 +136,7 @@ impl Runner {
             pipeline,
             metrics,
             written,
+            lags_told: None,
             checkpointed: instant_now(),
             checkpoint_took: Duration::ZERO,
             checkpoint_at: position,
@@ -152,6 +159,7 @@ impl Runner {
         if self.pipeline.state().position() == Position::default() {
             self.pipeline = Pipeline::restated(restatement)?;
             self.pipeline.set_workers(cores());
+            self.pipeline.watch_stages(stage_clock(&self.metrics));
         }
         if self.pipeline.began_with() == Some(restatement.id) {
             Ok(())
@@ -208,6 +216,7 @@ impl Runner {
             tracing::info!(id = last.id, "history is computed with settings of its own");
             self.pipeline = Pipeline::restated(&last)?;
             self.pipeline.set_workers(cores());
+            self.pipeline.watch_stages(stage_clock(&self.metrics));
         }
         self.looked_ahead = true;
         Ok(())
@@ -233,6 +242,7 @@ impl Runner {
         loop {
             let upto = *committed.borrow_and_update();
             self.catch_up_while(upto, &mut may_go_on)?;
+            self.pipeline.enter(Stage::Wait);
             if waiter.block_on(committed.changed()).is_err() {
                 let upto = *committed.borrow();
                 self.catch_up_while(upto, &mut may_go_on)?;
@@ -274,6 +284,7 @@ impl Runner {
         let mut outputs = 0;
         // Where the batch stops being a repetition, so that metrics see each window once.
         let mut news_from = None;
+        self.pipeline.enter(Stage::Read);
         while commits < BATCH_COMMITS
             && outputs < BATCH_OUTPUTS
             && may_go_on()
@@ -284,6 +295,7 @@ impl Runner {
                 news_from.get_or_insert(batch.features.len());
             }
             outputs += self.apply(&commit, &mut batch, &mut ledger)?;
+            self.pipeline.enter(Stage::Read);
         }
         if commits == 0 {
             return Ok(false);
@@ -292,6 +304,7 @@ impl Runner {
         let due = instant_now().duration_since(self.checkpointed) >= checkpoint_pause(self.checkpoint_took);
         self.write(batch, due, news_from)?;
         self.look_at_lag(upto);
+        self.tell_progress(upto);
         Ok(true)
     }
 
@@ -303,7 +316,6 @@ impl Runner {
         } else {
             Duration::ZERO
         };
-        self.metrics.pipeline_lag_s.set(lag.as_secs_f64());
         let Some((shedding, ingest)) = &mut self.shedding else {
             return;
         };
@@ -410,11 +422,18 @@ impl Runner {
         // While it catches up with what was written before, the tables stay where they were.
         batch.position = self.pipeline.state().position().max(self.written);
         let begun = instant_now();
-        batch.checkpoint = with_checkpoint.then(|| checkpoint::save(&self.pipeline));
+        if with_checkpoint {
+            self.pipeline.enter(Stage::Checkpoint);
+            batch.checkpoint = Some(checkpoint::save(&self.pipeline));
+        }
+        let made = instant_now().duration_since(begun);
+        self.pipeline.enter(Stage::State);
         batch.published = utc_now();
         self.state.write(&batch)?;
         self.written = batch.position;
-        if with_checkpoint {
+        if let Some(bytes) = &batch.checkpoint {
+            self.metrics
+                .observe_checkpoint(utc_now(), bytes.len(), made.as_secs_f64());
             self.checkpointed = instant_now();
             self.checkpoint_took = self.checkpointed.duration_since(begun);
             // Only a checkpoint that this process has read or written is known to be of use.
@@ -436,6 +455,36 @@ impl Runner {
         Ok(())
     }
 
+    /// Says how far it has come, and each second how far event time has.
+    fn tell_progress(&mut self, upto: Position) {
+        let backlog = self.reader.bytes_until(upto);
+        self.metrics
+            .observe_progress(self.pipeline.state().now(), backlog);
+        let now = instant_now();
+        if self
+            .lags_told
+            .is_some_and(|told| now.duration_since(told) < LAGS_EVERY)
+        {
+            return;
+        }
+        self.lags_told = Some(now);
+        for (lane, lag) in LANES.into_iter().zip(self.pipeline.lane_lags()) {
+            let channels = i64::try_from(lag.channels).unwrap_or(i64::MAX);
+            let metrics = &self.metrics;
+            metrics
+                .watermark_channels
+                .get_or_create(&LaneLabel { lane })
+                .set(channels);
+            for (channel, nanos) in [("median", lag.median_ns), ("slowest", lag.slowest_ns)] {
+                let label = LagLabel { lane, channel };
+                metrics
+                    .watermark_lag
+                    .get_or_create(&label)
+                    .set(nanos as f64 / 1e9);
+            }
+        }
+    }
+
     /// Adds what the pipeline counted to the metrics, unless it was counted before a restart.
     fn count(&mut self, news: bool) {
         let (then, now) = (&self.counted, self.pipeline.counters());
@@ -448,6 +497,12 @@ impl Runner {
                 .samples_stored
                 .inc_by(now.samples_stored - then.samples_stored);
             metrics.samples_late.inc_by(now.samples_late - then.samples_late);
+            metrics
+                .samples_ahead
+                .inc_by(now.samples_ahead - then.samples_ahead);
+            metrics
+                .windows_corrected
+                .inc_by(now.windows_corrected - then.windows_corrected);
             metrics
                 .windows_fired
                 .inc_by(now.windows_fired - then.windows_fired);
@@ -530,6 +585,21 @@ fn cores() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
+/// Adds up what the thread spends on each stage.
+fn stage_clock(metrics: &Metrics) -> impl FnMut(Stage) + Send + 'static {
+    let counters = Stage::ALL.map(|stage| {
+        let stage = stage.label();
+        metrics.pipeline_stage.get_or_create_owned(&StageLabel { stage })
+    });
+    let mut at: Option<(Stage, Instant)> = None;
+    move |stage| {
+        let now = instant_now();
+        if let Some((before, since)) = at.replace((stage, now)) {
+            counters[before as usize].inc_by(now.duration_since(since).as_secs_f64());
+        }
+    }
+}
+
 /// When outputs became visible; nothing is decided by it.
 #[allow(
     clippy::disallowed_methods,
@@ -541,7 +611,10 @@ fn utc_now() -> EventTime {
 }
 
 /// When the next checkpoint is due; outputs do not depend on it.
-#[allow(clippy::disallowed_methods, reason = "the shell paces checkpoints")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the shell paces checkpoints and measures itself"
+)]
 fn instant_now() -> Instant {
     Instant::now()
 }
@@ -700,6 +773,32 @@ mod tests {
                 0,
                 "counted before the restart"
             );
+        }
+    }
+
+    #[test]
+    fn it_tells_its_backlog_its_checkpoint_its_lag_and_what_it_spent_its_time_on() {
+        let mut place = Place::new();
+        let mut runner = place.runner("state");
+        let metrics = runner.metrics.clone();
+        let (middle, end) = (place.commit(100), place.commit(103));
+        assert_eq!(metrics.age(script::START), [None, None]);
+        runner.catch_up(middle).unwrap();
+        runner.tell_progress(end);
+        let backlog = metrics.pipeline_backlog.get();
+        assert_eq!(backlog, (end.offset - middle.offset) as i64);
+        runner.catch_up(end).unwrap();
+        assert_eq!(metrics.pipeline_backlog.get(), 0);
+        runner.save().unwrap();
+        let saved = runner.state.checkpoints().unwrap();
+        assert_eq!(metrics.checkpoint_size.get(), saved[0].len() as i64);
+        let [behind, age] = metrics.age(utc_now());
+        assert!(behind.is_some() && age.is_some());
+        let live = LaneLabel { lane: LANES[0] };
+        assert_eq!(metrics.watermark_channels.get_or_create(&live).get(), 1);
+        for stage in Stage::ALL.map(Stage::label) {
+            let spent = metrics.pipeline_stage.get_or_create(&StageLabel { stage }).get();
+            assert_eq!(spent > 0.0, stage != "wait", "{stage}: {spent} s");
         }
     }
 

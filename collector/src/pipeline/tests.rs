@@ -417,6 +417,41 @@ fn gaps_and_tombstones_let_the_watermark_go_on() {
 }
 
 #[test]
+fn what_a_node_dropped_is_named_by_the_tombstone_of_the_frames_that_would_have_told_it() {
+    for (class, unexplained) in [(Class::Essential, 0), (Class::Waveform, 20)] {
+        let mut node = Node::new(1);
+        let mut entries = vec![fleet(1)];
+        entries.extend(node.story(5, sine));
+        let (id, boot) = (node.id, node.boot);
+        let lost = Tombstone {
+            epoch: Epoch(1),
+            blocks: Range::one(1_000).unwrap(),
+            cause: LossCause::SpoolUnreadable,
+            frames: [(id, boot, class, [Range::one(900).unwrap()].into_iter().collect())]
+                .into_iter()
+                .collect(),
+            samples: Default::default(),
+        };
+        entries.push(node.block(Kind::Tombstone, &postcard::to_stdvec(&lost).unwrap()));
+        let channel = ChannelHolding {
+            channel: FIRST_CHANNEL,
+            produced: node.sample + 20,
+            at_node: node.sample + 20,
+            at_agent: None,
+        };
+        entries.push(node.holding(Holding {
+            node: id,
+            boot,
+            channels: [channel].into_iter().collect(),
+        }));
+        let (_, outputs) = play(&commits(entries));
+        let row = &ledger_of(&outputs)[&(id, boot, FIRST_CHANNEL)];
+        assert_eq!(row.unexplained, unexplained, "{row:?}");
+        assert_eq!(row.lost_total(), 20 - unexplained, "{row:?}");
+    }
+}
+
+#[test]
 fn a_restarted_node_goes_on_in_the_same_series() {
     let mut node = Node::new(1);
     let mut entries = vec![fleet(1)];
