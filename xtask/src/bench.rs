@@ -102,7 +102,7 @@ mod tests {
         assert!(
             refused
                 .to_string()
-                .contains("`drain` here; there are: waveform, "),
+                .contains("`drain` here; there are: windows, waveform, "),
             "{refused}"
         );
     }
