@@ -86,7 +86,7 @@ use stages::StageWatch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroUsize;
-use streams::{Slow, Streams};
+use streams::{Slow, SlowIdle, Streams};
 use trunnion_common::block::{BODY_MAX, Block, Body, Lane, Readings};
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::frame::{ChannelDescriptor, Class, Describe, FRAME_MAX, Header, Payload, RawFrame};
@@ -147,6 +147,7 @@ pub struct Pipeline {
     fleets: BTreeMap<EventTime, Fleet>,
     analysis: Analysis,
     idle: IdleWatch,
+    slow_idle: SlowIdle,
     outputs: Vec<Output>,
     /// The streams of the state's settings.
     definitions: Vec<Definition>,
@@ -246,6 +247,7 @@ impl Pipeline {
             state,
             analysis: Analysis::new(NonZeroUsize::MIN),
             idle: IdleWatch::default(),
+            slow_idle: SlowIdle::default(),
             outputs: Vec::new(),
             definitions,
             touched: BTreeSet::new(),

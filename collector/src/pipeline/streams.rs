@@ -71,6 +71,48 @@ impl Slow {
     }
 }
 
+impl Channel {
+    /// From when on a lane counts as silent that readings in its slow windows came on, if nothing more
+    /// comes; none without such windows.
+    fn silent_from(&self, idle_ns: i64) -> Option<EventTime> {
+        let [live, history] = self.watermark.silent_from(idle_ns);
+        let silent = if self.slow.backfilled {
+            live.min(history)
+        } else {
+            live
+        };
+        (!self.slow.is_empty()).then_some(silent)
+    }
+}
+
+/// When the next slow channel may fall silent, so that a commit costs the same however many there are. It
+/// follows from the channels, and is no part of the state: looking too early finds nothing.
+#[derive(Debug, Default)]
+pub(super) struct SlowIdle {
+    /// Nobody falls silent before this, by the patience it was computed with, nanoseconds.
+    next: Option<(EventTime, i64)>,
+}
+
+impl SlowIdle {
+    /// Whether somebody may have fallen silent by now. If so, every channel is to be [noted](Self::note).
+    fn begin(&mut self, now: EventTime, idle_ns: i64) -> bool {
+        let is_due = self
+            .next
+            .is_none_or(|(next, with)| next <= now || with != idle_ns);
+        if is_due {
+            self.next = Some((EventTime(i64::MAX), idle_ns));
+        }
+        is_due
+    }
+
+    /// A channel falls silent then, if nothing more comes.
+    fn note(&mut self, silent: EventTime) {
+        if let Some((next, _)) = &mut self.next {
+            *next = silent.min(*next);
+        }
+    }
+}
+
 /// The windows of all streams.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Streams {
@@ -207,6 +249,14 @@ impl Pipeline {
         let state = &mut self.state;
         let channel = state.channels.entry(readings.key).or_default();
         channel.slow.rate_mhz = readings.signal.rate_mhz;
+        let silent = now.plus_nanos(settings.idle_ns);
+        // Beside history the live lane may have been silent for long, or always.
+        let live = channel.watermark.silent_from(settings.idle_ns)[0];
+        self.slow_idle.note(if readings.backfill {
+            live.min(silent)
+        } else {
+            silent
+        });
         for definition in &self.definitions {
             if last.0 < definition.from || first.0 >= definition.to {
                 continue;
@@ -287,19 +337,30 @@ impl Pipeline {
             self.state.now,
             self.state.settings.at(self.state.now).windows.idle_ns,
         );
-        let updates = (self.state.streams.by_name.values()).any(|windows| windows.emit == Emit::Update);
-        let due = self
-            .state
-            .channels
-            .iter()
-            .filter(|(key, Channel { slow, watermark, .. })| {
-                let is_idle = |lane| watermark.is_idle(lane, now, idle_ns);
-                !slow.is_empty()
-                    && (updates && touched.contains(&key.0)
-                        || is_idle(false)
-                        || slow.backfilled && is_idle(true))
-            });
-        let keys: Vec<ChannelKey> = due.map(|(key, _)| *key).collect();
+        let mut keys = BTreeSet::new();
+        if (self.state.streams.by_name.values()).any(|windows| windows.emit == Emit::Update) {
+            let of_node = |node: &NodeId| {
+                let node = *node;
+                let channels = self.state.channels.range((node, super::FIRST_CHANNEL)..);
+                channels.take_while(move |(key, _)| key.0 == node)
+            };
+            let slow = touched
+                .iter()
+                .flat_map(of_node)
+                .filter(|(_, channel)| !channel.slow.is_empty());
+            keys.extend(slow.map(|(key, _)| *key));
+        }
+        if self.slow_idle.begin(now, idle_ns) {
+            for (key, channel) in &self.state.channels {
+                let Some(silent) = channel.silent_from(idle_ns) else {
+                    continue;
+                };
+                self.slow_idle.note(silent);
+                if silent <= now {
+                    keys.insert(*key);
+                }
+            }
+        }
         for key in keys {
             self.advance_channel(key, |_| true);
         }
