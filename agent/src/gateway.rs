@@ -35,6 +35,7 @@ use crate::port::PortEvent;
 use crate::publisher::{Greeting, Publisher};
 use crate::retention::{Decision, DerivedPlan, Limits};
 use crate::spool::{Commit, ReadError, Recovered, Reply, Request};
+use crate::spool_watch::SpoolWatch;
 use crate::starts::Starts;
 use crate::status;
 use crate::timekeeper::{Change, Timekeeper};
@@ -118,6 +119,7 @@ pub struct Gateway {
     /// By class.
     commits: [VecDeque<Flushing>; 2],
     commit_number: u64,
+    spool_watch: SpoolWatch,
     /// What the spool's disk has room for.
     room: Decision,
     limits: Limits,
@@ -341,6 +343,7 @@ impl Gateway {
             },
             commits: [VecDeque::new(), VecDeque::new()],
             commit_number: 0,
+            spool_watch: SpoolWatch::default(),
             room: Decision::Keep,
             limits: config.retention,
             derived_plan: DerivedPlan::Full,
@@ -645,6 +648,7 @@ impl Gateway {
 
     /// The spool answered.
     pub fn handle_spool(&mut self, reply: Reply, now: Now) {
+        self.spool_watch.handle_reply();
         let now = self.keep_time(now);
         match reply {
             Reply::Committed(class, number) => self.handle_committed(class, number, now),
@@ -908,7 +912,18 @@ impl Gateway {
         }
         self.poll_link(now);
         self.poll_publisher(now);
+        let is_owing = self.commits.iter().any(|commits| !commits.is_empty())
+            || self.reading > 0
+            || !self.freeing.is_empty();
+        self.spool_watch.poll(is_owing, now.mono);
         self.actions.pop_front()
+    }
+
+    /// How long the spool has owed an answer, once that is so long that it will never come. Nothing helps
+    /// then but another process.
+    pub fn spool_silence(&self) -> Option<Duration> {
+        let watch = &self.spool_watch;
+        watch.is_over().then(|| watch.silence())
     }
 
     /// When [`Self::poll`] will have something to do although nothing happened.
@@ -937,6 +952,7 @@ impl Gateway {
         });
         lines
             .chain([holdings, retry, commit, stall, alarms, commands, publisher])
+            .chain([self.spool_watch.next_timeout()])
             .flatten()
             .min()
             .unwrap_or(Duration::MAX)
@@ -974,6 +990,8 @@ impl Gateway {
             .spool_bytes
             .set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.metrics.nodes.set(self.nodes_present(now) as i64);
+        let silence = self.spool_watch.silence().as_secs();
+        self.metrics.spool_silent_seconds.set(silence as i64);
         self.forecast
             .handle_backlog(self.metrics.stored_bytes.get(), bytes, now.mono);
         self.metrics.observe_outlook(&self.forecast.outlook());

@@ -52,12 +52,16 @@ pub mod publisher;
 pub mod retention;
 pub mod runs;
 pub mod spool;
+pub mod spool_watch;
 pub mod stand_in;
 pub mod starts;
 pub mod status;
 pub mod timekeeper;
 pub mod tls;
 mod toml_section;
+
+#[cfg(test)]
+mod tests;
 
 use crate::clock::{Clock, Now};
 use crate::clock_source::Source;
@@ -73,6 +77,7 @@ use crate::timekeeper::Timekeeper;
 use crate::tls::TlsClock;
 use bytes::Bytes;
 use std::io;
+use std::path::PathBuf;
 use std::sync::mpsc::TrySendError;
 use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -96,6 +101,12 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a stop waits for the collector to take what is in hand: the rest stays in the spool.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a stop waits for the spool's thread to do the rest: one that hangs is left behind.
+const THREAD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often it is looked at then.
+const THREAD_LOOK: Duration = Duration::from_millis(10);
+
 /// How long a stop waits for the connection to end.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -111,6 +122,19 @@ pub enum AgentError {
     /// The spool.
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    /// The spool's thread hangs.
+    #[error(
+        "the spool at {path} has answered nothing for {} s: a call of its disk or database hangs, and no frame \
+         is confirmed any more; start the agent again, which a service manager does by itself (nothing that was \
+         confirmed is lost, nodes send the rest again), and look for errors of the disk in the system's log",
+        silence.as_secs()
+    )]
+    SpoolSilent {
+        /// Which.
+        path: PathBuf,
+        /// For how long it has owed an answer.
+        silence: Duration,
+    },
     /// The enrolment bundle's certificates.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
@@ -181,6 +205,16 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
 
     tracing::info!("stopping");
     shell.stop(gateway).await
+}
+
+/// Whether the thread ends within `patience`. Not a join: the runtime would not end before it.
+async fn has_ended<T>(thread: &std::thread::JoinHandle<T>, patience: Duration) -> bool {
+    let end = async {
+        while !thread.is_finished() {
+            tokio::time::sleep(THREAD_LOOK).await;
+        }
+    };
+    timeout(patience, end).await.is_ok()
 }
 
 const fn quality_of(source: Option<Source>) -> ClockQuality {
@@ -362,7 +396,13 @@ impl Shell {
         while let Some(action) = gateway.poll(now) {
             self.perform(gateway, action, now)?;
         }
-        Ok(())
+        match gateway.spool_silence() {
+            None => Ok(()),
+            Some(silence) => Err(AgentError::SpoolSilent {
+                path: self.config.state_dir.join("spool"),
+                silence,
+            }),
+        }
     }
 
     fn perform(&mut self, gateway: &mut Gateway, action: Action, now: Now) -> Result<(), AgentError> {
@@ -513,10 +553,12 @@ impl Shell {
         }
         drop(self.events);
         drop(self.spool);
-        let thread = self.spool_thread;
         // Whatever it was asked for is done when it ends.
-        if tokio::task::spawn_blocking(|| thread.join()).await.is_err() || !is_flushed {
+        let is_done = has_ended(&self.spool_thread, THREAD_PATIENCE).await;
+        if !is_flushed {
             tracing::error!("stopped with blocks not on disk; nodes still hold their frames");
+        } else if !is_done {
+            tracing::warn!("stopped before the spool was closed; everything is on disk");
         } else {
             tracing::info!("stopped, everything on disk");
         }

@@ -127,6 +127,8 @@ pub struct Metrics {
     pub spool_quarantine_bytes: Gauge,
     /// Files of the spool that are never made durable: anything but 0 is a fault.
     pub spool_blob_files: Gauge,
+    /// Seconds, in steps of ten, that the spool has owed an answer; at 60 the agent ends.
+    pub spool_silent_seconds: Gauge,
     /// Bytes that the spool's disk has left.
     pub disk_free_bytes: Gauge,
     /// Nodes heard in the last ten seconds.
@@ -508,6 +510,12 @@ impl Metrics {
             "spool_blob_files",
             "Files of the spool that are never made durable: anything but 0 is a fault",
             self.spool_blob_files.clone(),
+        );
+        registry.register_with_unit(
+            "spool_silent",
+            "Time that the spool has owed an answer: at 60 the agent ends",
+            Unit::Seconds,
+            self.spool_silent_seconds.clone(),
         );
         registry.register(
             "clock",

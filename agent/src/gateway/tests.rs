@@ -1,6 +1,7 @@
 //! A gateway between a scripted node, a disk whose confirmations are given by hand, and a collector.
 
 mod introduction;
+mod silence;
 
 use super::*;
 use crate::config::{BlockLimits, PortConfig};

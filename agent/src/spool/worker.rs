@@ -5,6 +5,9 @@
 //! else is asked for goes on meanwhile, above all acknowledgements and evictions, which make room.
 //! Nothing is acknowledged to nodes until then and, since the agent bounds what it has asked for,
 //! nothing piles up.
+//!
+//! A call that never returns, of the disk or of sled, takes this thread with it: [`crate::spool_watch`]
+//! notices that nothing is answered any more.
 
 use super::{ReadError, Spool};
 use crate::block::{Block, BlockKey};
@@ -24,6 +27,9 @@ const REQUESTS_MAX: usize = 1_024;
 
 /// Between attempts to write while the disk refuses: the first pause, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+// A disk that refuses is not taken for one that hangs.
+const _: () = assert!(RETRY.1.as_secs() < crate::spool_watch::LOOK.as_secs());
 
 /// How often the disk's room is looked at when nothing is asked for.
 const LOOK: Duration = Duration::from_secs(1);

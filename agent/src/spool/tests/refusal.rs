@@ -33,7 +33,8 @@ const CALLS: [(&str, &str); 10] = [
 ];
 
 /// Without a word for so long, the victim waits in sled for ever: after some refusals sled's `flush` is not
-/// woken any more. It confirms nothing then, and that is what is checked of it.
+/// woken any more. It confirms nothing then, and that is what is checked of it; an agent ends by
+/// [`crate::spool_watch`].
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// Ends the process when `progress` is heard no more.
