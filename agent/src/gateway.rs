@@ -14,7 +14,7 @@
 //! but for a start and for the blocks that an event itself is about.
 
 use crate::alarm::Alarms;
-use crate::block::{Block, BlockKey, Gathering, Index, span};
+use crate::block::{Block, BlockKey, Gathering, Index};
 use crate::clock::Now;
 use crate::clock_sync::{ClockSync, FixInForce};
 use crate::command::Commands;
@@ -25,7 +25,7 @@ use crate::drain::{self, Drain};
 use crate::endpoints::Endpoints;
 use crate::floor::{Floor, Refusal};
 use crate::forecast::Forecast;
-use crate::intake::{BootKey, Fate, Intake, Taken, Upto};
+use crate::intake::{BootKey, Fate, Intake, Taken};
 use crate::introduction::Introductions;
 use crate::inventory::Inventory;
 use crate::line::{Heard, Line};
@@ -47,13 +47,21 @@ use trunnion_common::ack::Ack;
 use trunnion_common::block::{FrameRecord, GatewayDescribe, Kind, Lane};
 use trunnion_common::codec::crc32c;
 use trunnion_common::frame::{Class, Payload};
-use trunnion_common::id::{ChannelId, Epoch, JournalId, MasterId};
+use trunnion_common::id::{Epoch, JournalId, MasterId};
 use trunnion_common::message::{self, GatewayStatus, MESSAGE_MAX, Phase};
 use trunnion_common::reject::{Reject, RejectReason};
 use trunnion_common::sample::LossCause;
-use trunnion_common::sequence::{Range, SequenceSet};
+use trunnion_common::sequence::SequenceSet;
 use trunnion_common::time::{ClockQuality, EventTime};
 use trunnion_common::topic;
+
+mod command;
+mod room;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use writer::{ChainWriter, Flushing, Writer, encode};
 
 /// Bytes of essential blocks not yet flushed at which no further frame is taken: the nodes hold on to
 /// theirs.
@@ -159,115 +167,6 @@ enum Link {
     Down { retry_at: Duration },
     Connecting,
     Up,
-}
-
-/// A commit to one chain that the disk has not confirmed yet.
-#[derive(Debug)]
-struct Flushing {
-    number: u64,
-    /// Of its class; 0 of the other.
-    upto: BTreeMap<BootKey, Upto>,
-    blocks: Vec<(BlockKey, usize)>,
-    /// When they were made, or a little later.
-    made: Duration,
-    bytes: usize,
-    /// What to remove once its tombstones are on disk.
-    removals: Vec<Request>,
-}
-
-/// Numbers blocks and keeps those that are in no commit yet.
-#[derive(Debug)]
-struct Writer {
-    chains: [ChainWriter; 2],
-    age: Duration,
-    /// What every unacknowledged block holds, from its making on.
-    inventory: Inventory,
-    /// What to remove once the tombstones among the finished blocks are on disk.
-    removals: Vec<Request>,
-}
-
-/// The next blocks of one chain.
-#[derive(Debug)]
-struct ChainWriter {
-    epoch: Epoch,
-    next: u64,
-    gathering: Gathering,
-    finished: Vec<Block>,
-    /// When the oldest of `finished` must be in a commit.
-    due: Option<Duration>,
-}
-
-impl ChainWriter {
-    fn key(&mut self) -> BlockKey {
-        let sequence = self.next;
-        self.next += 1;
-        BlockKey {
-            epoch: self.epoch,
-            sequence,
-        }
-    }
-
-    /// When a commit is due.
-    fn due(&self) -> Option<Duration> {
-        [self.due, self.gathering.due()].into_iter().flatten().min()
-    }
-}
-
-impl Writer {
-    fn finish(&mut self, class: Class, mut block: Block, now: Now) {
-        block.index.made = now.utc;
-        self.inventory.insert(block.key, &block.index);
-        let chain = &mut self.chains[class.index()];
-        chain.finished.push(block);
-        chain.due.get_or_insert(now.mono + self.age);
-    }
-
-    fn close_gathering(&mut self, class: Class, now: Now) {
-        let chain = &mut self.chains[class.index()];
-        if !chain.gathering.is_empty() {
-            let key = chain.key();
-            let block = chain.gathering.close(key);
-            self.finish(class, block, now);
-        }
-    }
-
-    fn add(&mut self, kind: Kind, body: &[u8], index: Index, now: Now) -> BlockKey {
-        let key = self.chains[Class::Essential.index()].key();
-        self.finish(Class::Essential, Block::new(key, kind, body, index), now);
-        key
-    }
-
-    fn add_record<T: Serialize>(&mut self, kind: Kind, record: &T, now: Now) {
-        self.add(kind, &encode(record), Index::default(), now);
-    }
-
-    /// Whether an epoch is of a former start, and nothing is left of it.
-    fn is_done(&self, epoch: Epoch) -> bool {
-        self.chains.iter().all(|chain| chain.epoch != epoch) && !self.inventory.has_epoch(epoch)
-    }
-
-    /// When a commit to either chain is due.
-    fn due(&self) -> Option<Duration> {
-        self.chains.iter().filter_map(ChainWriter::due).min()
-    }
-
-    /// Samples in memory and spool, by channel.
-    fn samples(&mut self) -> BTreeMap<(BootKey, ChannelId), Range> {
-        let mut spans: BTreeMap<_, _> = self.inventory.samples().collect();
-        let gathered = self.chains.iter().map(|chain| chain.gathering.index());
-        for &(node, boot, channel, _, range) in gathered.flat_map(|index| &index.samples) {
-            spans
-                .entry(((node, boot), channel))
-                .and_modify(|known| *known = span(*known, range))
-                .or_insert(range);
-        }
-        spans
-    }
-}
-
-fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_extend(value, Vec::new())
-        .expect("a vector takes any length, and the contract's types encode")
 }
 
 /// A message with its version byte.
@@ -1184,8 +1083,3 @@ fn book_gaps(taken: &Taken, writer: &mut Writer, metrics: &Metrics, now: Now) {
         writer.add_record(Kind::Gap, gap, now);
     }
 }
-
-mod command;
-mod room;
-#[cfg(test)]
-mod tests;

@@ -16,8 +16,9 @@ use trunnion_common::codec::{Decoder, LINE_FRAME_MAX, stuff};
 use trunnion_common::frame::{
     Class, FRAME_MAX, Header, Packing, Poll, RawFrame, TimeReply, Waveform, encode as frame,
 };
-use trunnion_common::id::{BootId, GatewayId, LineAddress, Name, NodeId};
+use trunnion_common::id::{BootId, ChannelId, GatewayId, LineAddress, Name, NodeId};
 use trunnion_common::message::GatewayClock;
+use trunnion_common::sequence::Range;
 use trunnion_common::time::{ClockFix, ClockQuality, EventTime, NodeTicks};
 
 const JOURNAL: JournalId = JournalId(1);
