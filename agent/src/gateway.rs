@@ -82,6 +82,13 @@ const HOLDINGS_INTERVAL: Duration = Duration::from_secs(1);
 /// Before a block is tried again that the connection or the disk did not take.
 const STALL: Duration = Duration::from_millis(50);
 
+/// How long a report of a node waits for others, so that one commit serves several nodes: half of a node's
+/// patience with an acknowledgement (the firmware's `TIMEOUT_MICROS_MIN`).
+const REPORT_AGE: Duration = Duration::from_millis(500);
+
+/// How much too early what is held may be reported when there is a commit anyway.
+const HOLDINGS_EARLY: Duration = Duration::from_millis(500);
+
 /// A node not heard for this long is not counted as present.
 const PRESENCE: Duration = Duration::from_secs(10);
 
@@ -288,12 +295,13 @@ impl Gateway {
     fn introduce(&mut self, now: Now) {
         tracing::info!("another journal acknowledges: channel tables and clock fixes are sent to it again");
         self.describe(now);
+        let due = now.mono + self.writer.age;
         for (header, record) in self.introductions.tables() {
             let gathering = &mut self.writer.chains[Class::Essential.index()].gathering;
-            if !gathering.add(&record, header, None, now.mono) {
+            if !gathering.add(&record, header, None, due) {
                 self.writer.close_gathering(Class::Essential, now);
                 let gathering = &mut self.writer.chains[Class::Essential.index()].gathering;
-                let added = gathering.add(&record, header, None, now.mono);
+                let added = gathering.add(&record, header, None, due);
                 debug_assert!(added, "an empty block has room for any frame");
             }
         }
@@ -528,10 +536,11 @@ impl Gateway {
                 _ => {}
             }
             let at = header.class.index();
+            let due = now.mono + patience(payload.as_ref(), writer.age);
             let add = |writer: &mut Writer| {
                 writer.chains[at]
                     .gathering
-                    .add(&record, header, taken.samples, now.mono)
+                    .add(&record, header, taken.samples, due)
             };
             if !add(writer) {
                 writer.close_gathering(header.class, now);
@@ -610,8 +619,9 @@ impl Gateway {
             .iter()
             .take_while(|commit| commit.number <= number)
             .count();
+        let mut moved = BTreeSet::new();
         for commit in commits.drain(..confirmed) {
-            self.intake.handle_durable(&commit.upto);
+            moved.extend(self.intake.handle_durable(&commit.upto));
             let age = now.mono.saturating_sub(commit.made);
             for (key, bytes) in commit.blocks {
                 self.publisher.handle_stored(key, bytes, age, now.mono);
@@ -621,7 +631,8 @@ impl Gateway {
             self.actions
                 .extend(commit.removals.into_iter().map(Action::Spool));
         }
-        self.lines.iter_mut().for_each(Line::hasten_poll);
+        let news = |line: &&mut Line| line.node().is_some_and(|key| moved.contains(&key));
+        self.lines.iter_mut().filter(news).for_each(Line::hasten_poll);
     }
 
     /// The connection did not take a block that it was given.
@@ -793,7 +804,10 @@ impl Gateway {
         let now = self.keep_time(now);
         if !self.is_stopping {
             self.poll_lines(now);
-            if self.holdings_due <= now.mono {
+            let commit = self.writer.chains[Class::Essential.index()].due();
+            let is_riding =
+                commit.is_some_and(|due| due <= now.mono) && self.holdings_due <= now.mono + HOLDINGS_EARLY;
+            if is_riding || self.holdings_due <= now.mono {
                 self.tell_holdings(now);
             }
         }
@@ -1066,6 +1080,14 @@ impl Gateway {
     fn publish<T: Serialize>(&mut self, kind: topic::Kind, message: &T) {
         self.actions
             .push_back(Action::Publish(kind, encode_message(message).into()));
+    }
+}
+
+/// How long a frame may wait for its commit: what only reports can wait for other nodes' reports.
+fn patience(payload: Option<&Payload<'_>>, age: Duration) -> Duration {
+    match payload {
+        Some(Payload::Status(_) | Payload::TimeReply(_)) => age.max(REPORT_AGE),
+        _ => age,
     }
 }
 

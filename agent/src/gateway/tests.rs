@@ -1,6 +1,7 @@
 //! A gateway between a scripted node, a disk whose confirmations are given by hand, and a collector.
 
 mod introduction;
+mod pace;
 mod silence;
 
 use super::*;
@@ -587,7 +588,7 @@ fn what_others_refer_to_in_an_unreadable_block_is_said_again_and_again() {
         world.advance(Duration::from_millis(50));
         world.time_reply(sequence);
     }
-    world.advance(AGE);
+    world.advance(REPORT_AGE);
     world.flush();
     // The second time the disk destroys what took the place of the first, and its tombstones.
     for _ in 0..2 {
