@@ -48,6 +48,7 @@ mod runner;
 #[cfg(test)]
 pub(crate) mod script;
 mod shedding;
+mod snapshot;
 mod stages;
 mod streams;
 #[cfg(test)]
