@@ -92,6 +92,8 @@ pub enum IngestCommand {
     Order(Box<Action>),
     /// Dead letters that a person wants replayed; they are journaled in one commit.
     Replay(Vec<Letter>),
+    /// What a person decided about a machine.
+    Decide(Box<crate::decision::Decision>),
 }
 
 /// Longest fleet file that is journaled; one of ten thousand channels has about half of it.
@@ -284,6 +286,7 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
                         self.journal.append(&Entry::Replayed(Box::new(letter)));
                     }
                 }
+                IngestCommand::Decide(decision) => self.journal.append(&Entry::Decided(decision)),
                 IngestCommand::Wanted(wanted) => {
                     self.desk.want(*wanted);
                     self.looked = None;

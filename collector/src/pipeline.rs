@@ -3,7 +3,7 @@
 //! ```text
 //! commit -> block -> frame -> known before? -> clock fix, channel table -> ledger
 //!                                                     |
-//!                    advisory <- detection <- features <- window <- samples in event time -> streams
+//!   health <- advisory <- detection, condition <- features <- window <- samples in event time -> streams
 //! ```
 //!
 //! Everything follows the journal in its order, but for the features of windows: those that fire in a commit
@@ -36,6 +36,7 @@
 //! after such a commit the pipeline asks for a part of the journal once more ([`Pipeline::recall`]).
 
 mod analysis;
+mod condition;
 mod counters;
 mod firing;
 mod lag;
@@ -71,13 +72,14 @@ use crate::dead_letter::{DeadLetter, DeadReason, Form, ReplayRow};
 use crate::derived::{self, DerivedRow};
 use crate::features::Depth;
 use crate::fleet::Fleet;
+use crate::health::HealthRow;
 use crate::history::History;
 use crate::ingest::dedup::{BOOTS_MAX as BOOTS_OF_NODE_MAX, FrameSets, FrameVerdict, NODES_MAX};
 use crate::journal::{Commit, Entry, Position};
 use crate::ledger::{AccountKey, Ledger, LedgerRow, Unnamed};
 use crate::settings::{Definition, Schedule, Settings};
 use crate::slots::Slots;
-use crate::state::{FeatureRow, FleetRow, SeriesKey};
+use crate::state::{BaselineRow, FeatureRow, FleetRow, SeriesKey};
 use crate::watermark::Watermark;
 use crate::window::Windows;
 use analysis::Analysis;
@@ -129,6 +131,10 @@ pub enum Output {
     Ledger(LedgerRow),
     /// Something could not be used.
     DeadLetter(DeadLetter),
+    /// The health of an asset changed.
+    Health(HealthRow),
+    /// A baseline is at another stage, or has been closed.
+    Baseline(BaselineRow),
     /// A dead letter was replayed.
     Replayed(ReplayRow),
     /// Another fleet file is in force.
@@ -158,6 +164,8 @@ pub struct Pipeline {
     /// Windows that have gone and are to be made again before the next commit.
     reopening: replayed::Reopening,
     stages: StageWatch,
+    /// Assets of which something has come in this commit.
+    concerned: BTreeSet<String>,
 }
 
 impl fmt::Debug for Pipeline {
@@ -184,6 +192,7 @@ pub struct PipelineState {
     detectors: BTreeMap<SeriesKey, Watch>,
     histories: BTreeMap<SeriesKey, History>,
     advisories: BTreeMap<(String, String), Advisories>,
+    conditions: condition::Conditions,
     fleets: BTreeMap<EventTime, String>,
     counters: Counters,
     derived: derived::WaitingRoom,
@@ -255,6 +264,7 @@ impl Pipeline {
             touched: BTreeSet::new(),
             reopening: replayed::Reopening::default(),
             stages: StageWatch::default(),
+            concerned: BTreeSet::new(),
         }
     }
 
@@ -284,6 +294,8 @@ impl Pipeline {
         self.fire_idle();
         self.settle_streams();
         self.publish_pending();
+        self.settle_silence();
+        self.settle_health();
         self.state.position = commit.end;
         let changes = self.state.ledger.poll_changes();
         self.outputs.extend(changes.into_iter().map(Output::Ledger));
@@ -345,6 +357,11 @@ impl Pipeline {
                 self.lose_unnamed(gateway, None, *cause, bytes);
             }
             Entry::Shed { depth } => self.state.depth = *depth,
+            Entry::Decided(decision) => {
+                // What fired before it is judged before it.
+                self.publish_pending();
+                self.handle_decision(decision);
+            }
             Entry::EpochClosed { .. }
             | Entry::Superseded { .. }
             | Entry::Command { .. }
@@ -582,6 +599,7 @@ impl Pipeline {
             self.state.fleets.pop_first();
             self.fleets.pop_first();
         }
+        self.settle_conditions();
     }
 
     fn handle_settings(&mut self, position: Position, effective: EventTime, text: &str) {

@@ -6,6 +6,7 @@
 //! Readers ([`StateReader`]) have connections of their own and see whole batches only.
 
 mod checkpoints;
+mod conditions;
 mod corrections;
 mod file;
 mod letters;
@@ -13,6 +14,7 @@ mod reader;
 mod reports;
 
 pub use checkpoints::CheckpointId;
+pub use conditions::{BASELINES_CLOSED_MAX, BaselineRow, NormalRow};
 pub use corrections::{CORRECTIONS_MAX, CorrectionQuery, CorrectionRow};
 pub use file::{set_aside, settle};
 pub use letters::{DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX, DeadLetterRow, LetterQuery, Replay};
@@ -26,6 +28,7 @@ use crate::advisory::Advisory;
 use crate::alarm::AlarmRow;
 use crate::dead_letter::{DeadLetter, ReplayRow};
 use crate::derived::DerivedRow;
+use crate::health::HealthRow;
 use crate::journal::Position;
 use crate::ledger::LedgerRow;
 use rusqlite::{Connection, Transaction, params};
@@ -150,6 +153,10 @@ pub struct Batch {
     pub alarms: Vec<AlarmRow>,
     /// Advisories as they are now.
     pub advisories: Vec<Advisory>,
+    /// Assets whose health has changed.
+    pub healths: Vec<HealthRow>,
+    /// Baselines that are at another stage.
+    pub baselines: Vec<BaselineRow>,
     /// Ledger rows as they are now.
     pub ledger: Vec<LedgerRow>,
     /// New dead letters.
@@ -257,8 +264,9 @@ impl State {
         let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match found {
             0 => connection.execute_batch(&format!(
-                "BEGIN IMMEDIATE; {TABLES} {} {} {} {} PRAGMA user_version = {SCHEMA}; COMMIT;",
+                "BEGIN IMMEDIATE; {TABLES} {} {} {} {} {} PRAGMA user_version = {SCHEMA}; COMMIT;",
                 checkpoints::TABLES,
+                conditions::TABLES,
                 reports::TABLES,
                 corrections::TABLES,
                 letters::TABLES
@@ -308,6 +316,12 @@ impl State {
         for advisory in &batch.advisories {
             write_advisory(&transaction, advisory)?;
         }
+        for row in &batch.healths {
+            conditions::write_health(&transaction, row)?;
+        }
+        for row in &batch.baselines {
+            conditions::write_baseline(&transaction, row)?;
+        }
         for row in &batch.ledger {
             write_ledger(&transaction, row)?;
         }
@@ -344,6 +358,7 @@ impl State {
         evict_advisories(&transaction, ADVISORIES_CLEARED_MAX)?;
         letters::evict_letters(&transaction, DEAD_LETTERS_MAX)?;
         reports::evict_alarms(&transaction, ALARMS_MAX)?;
+        conditions::evict_baselines(&transaction, BASELINES_CLOSED_MAX)?;
         corrections::evict(&transaction, CORRECTIONS_MAX)?;
         Ok(transaction.commit()?)
     }
