@@ -73,8 +73,9 @@ pub const BLOCK_BYTES: usize = 64 * 1_024;
 /// Age of a block: together with the flush it bounds how much a node must be able to hold back.
 pub const BLOCK_AGE: Duration = Duration::from_millis(200);
 
-/// Between polls: each is an acknowledgement and new credit, and costs 50 bytes of a full-duplex line.
-pub const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Between polls that have no news: each is new credit, and costs 50 bytes of a full-duplex line. One that
+/// acknowledges something goes at once; a line in use has one of those in each block's age, and no others.
+pub const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Between time exchanges: crystals of plus and minus 50 ppm drift half a millisecond apart in it.
 pub const CLOCK_SYNC_INTERVAL: Duration = Duration::from_secs(5);

@@ -1,6 +1,7 @@
 //! A gateway between a scripted node, a disk whose confirmations are given by hand, and a collector.
 
 mod introduction;
+mod pace;
 mod silence;
 
 use super::*;
@@ -16,8 +17,9 @@ use trunnion_common::codec::{Decoder, LINE_FRAME_MAX, stuff};
 use trunnion_common::frame::{
     Class, FRAME_MAX, Header, Packing, Poll, RawFrame, TimeReply, Waveform, encode as frame,
 };
-use trunnion_common::id::{BootId, GatewayId, LineAddress, Name, NodeId};
+use trunnion_common::id::{BootId, ChannelId, GatewayId, LineAddress, Name, NodeId};
 use trunnion_common::message::GatewayClock;
+use trunnion_common::sequence::Range;
 use trunnion_common::time::{ClockFix, ClockQuality, EventTime, NodeTicks};
 
 const JOURNAL: JournalId = JournalId(1);
@@ -586,7 +588,7 @@ fn what_others_refer_to_in_an_unreadable_block_is_said_again_and_again() {
         world.advance(Duration::from_millis(50));
         world.time_reply(sequence);
     }
-    world.advance(AGE);
+    world.advance(REPORT_AGE);
     world.flush();
     // The second time the disk destroys what took the place of the first, and its tombstones.
     for _ in 0..2 {
