@@ -48,6 +48,7 @@ mod runner;
 #[cfg(test)]
 pub(crate) mod script;
 mod shedding;
+mod snapshot;
 mod stages;
 mod streams;
 #[cfg(test)]
@@ -75,6 +76,7 @@ use crate::ingest::dedup::{BOOTS_MAX as BOOTS_OF_NODE_MAX, FrameSets, FrameVerdi
 use crate::journal::{Commit, Entry, Position};
 use crate::ledger::{AccountKey, Ledger, LedgerRow, Unnamed};
 use crate::settings::{Definition, Schedule, Settings};
+use crate::slots::Slots;
 use crate::state::{FeatureRow, FleetRow, SeriesKey};
 use crate::watermark::Watermark;
 use crate::window::Windows;
@@ -173,10 +175,10 @@ pub struct PipelineState {
     now: EventTime,
     settings: Schedule,
     frames: FrameSets,
-    boots: BTreeMap<(NodeId, BootId), Boot>,
+    boots: Slots<(NodeId, BootId), Boot>,
     waiting: Waiting,
     ledger: Ledger,
-    channels: BTreeMap<ChannelKey, Channel>,
+    channels: Slots<ChannelKey, Channel>,
     streams: Streams,
     quotas: Quotas,
     detectors: BTreeMap<SeriesKey, Watch>,
@@ -655,9 +657,12 @@ impl Pipeline {
     fn note_boot(&mut self, source: (NodeId, BootId)) -> &mut Boot {
         let boots = &mut self.state.boots;
         if !boots.contains_key(&source) {
-            let mine = (source.0, BootId::from_u64(0))..=(source.0, BootId::from_u64(u64::MAX));
-            let displaced = if boots.range(mine.clone()).count() >= BOOTS_OF_NODE_MAX {
-                longest_ago(boots.range(mine))
+            let mine = || {
+                let known = boots.from((source.0, BootId::from_u64(0)));
+                known.take_while(|(known, _)| known.0 == source.0)
+            };
+            let displaced = if mine().count() >= BOOTS_OF_NODE_MAX {
+                longest_ago(mine())
             } else if boots.len() >= BOOTS_MAX {
                 longest_ago(boots.iter())
             } else {
@@ -670,7 +675,7 @@ impl Pipeline {
             }
         }
         self.state.ledger.observe_boot(source.0, source.1);
-        let boot = self.state.boots.entry(source).or_default();
+        let boot = self.state.boots.or_default(source);
         boot.heard = self.state.now;
         boot
     }

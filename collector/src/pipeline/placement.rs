@@ -189,7 +189,7 @@ impl Pipeline {
             };
             late += if samples.signal.waveform {
                 let schedule = &self.state.settings;
-                let channel = self.state.channels.entry(key).or_default();
+                let channel = self.state.channels.or_default(key);
                 let cut = |time| schedule.cut(time, true);
                 let misplaced = channel.windows.place(&run, cut, &settings, now);
                 self.state.counters.samples_ahead += misplaced.ahead;
@@ -225,8 +225,8 @@ impl Pipeline {
             end: whole.time_after(samples.range.count()),
             backfill: whole.backfill,
         };
-        let channel = self.state.channels.entry(key).or_default();
-        channel.watermark.observe(&arrival, &received, now);
+        let channel = self.state.channels.or_default(key);
+        channel.watermark.observe(&arrival, received, now);
         for part in elsewhere {
             self.put_misplaced_aside(samples.account, &whole, part);
         }

@@ -378,7 +378,7 @@ impl Pipeline {
         let (mut aside, mut slow) = (Vec::new(), Vec::new());
         for &part in fresh.ranges() {
             for (slot, run) in pieces(&whole, part, cut) {
-                let channel = self.state.channels.entry(key).or_default();
+                let channel = self.state.channels.or_default(key);
                 let count = run.values.len() as u64;
                 if run.time.nanos_since(now) > settings.lead_ns {
                     aside.extend(run.range());

@@ -22,6 +22,7 @@ use super::{Channel, ChannelKey, Output, Pipeline};
 use crate::fleet::{ChannelSite, Fleet};
 use crate::settings::Definition;
 use crate::settings::stream::{Key, Selector};
+use crate::slots::Slots;
 use crate::state::{ALL_CHANNELS, FeatureRow, SeriesKey, Told, UNASSIGNED};
 use crate::watermark::{Outlook, Watermark};
 use crate::window::Signal;
@@ -247,7 +248,7 @@ impl Pipeline {
             Lane::Live
         };
         let state = &mut self.state;
-        let channel = state.channels.entry(readings.key).or_default();
+        let channel = state.channels.or_default(readings.key);
         channel.slow.rate_mhz = readings.signal.rate_mhz;
         let silent = now.plus_nanos(settings.idle_ns);
         // Beside history the live lane may have been silent for long, or always.
@@ -284,7 +285,7 @@ impl Pipeline {
             };
             let result = match (stream.key, placed) {
                 (Key::Channel, _) => {
-                    let channel = state.channels.entry(readings.key).or_default();
+                    let channel = state.channels.or_default(readings.key);
                     channel.slow.keys.insert(own.clone());
                     channel.slow.backfilled |= readings.backfill;
                     let sources = [Source::new(&channel.watermark, now, settings.idle_ns)];
@@ -318,7 +319,7 @@ impl Pipeline {
 
     /// Looks at a node's slow channels again, whose watermarks have been settled.
     pub(super) fn advance_slow(&mut self, node: NodeId) {
-        let channels = self.state.channels.range((node, super::FIRST_CHANNEL)..);
+        let channels = self.state.channels.from((node, super::FIRST_CHANNEL));
         let slow = channels
             .take_while(|(key, _)| key.0 == node)
             .filter(|(_, channel)| !channel.slow.is_empty());
@@ -341,7 +342,7 @@ impl Pipeline {
         if (self.state.streams.by_name.values()).any(|windows| windows.emit == Emit::Update) {
             let of_node = |node: &NodeId| {
                 let node = *node;
-                let channels = self.state.channels.range((node, super::FIRST_CHANNEL)..);
+                let channels = self.state.channels.from((node, super::FIRST_CHANNEL));
                 channels.take_while(move |(key, _)| key.0 == node)
             };
             let slow = touched
@@ -351,7 +352,7 @@ impl Pipeline {
             keys.extend(slow.map(|(key, _)| *key));
         }
         if self.slow_idle.begin(now, idle_ns) {
-            for (key, channel) in &self.state.channels {
+            for (key, channel) in self.state.channels.iter() {
                 let Some(silent) = channel.silent_from(idle_ns) else {
                     continue;
                 };
@@ -562,7 +563,7 @@ impl Joined {
     /// Its channels that are known still.
     fn sources<'a>(
         &self,
-        channels: &'a BTreeMap<ChannelKey, Channel>,
+        channels: &'a Slots<ChannelKey, Channel>,
         now: EventTime,
         idle_ns: i64,
     ) -> Vec<Source<'a>> {

@@ -302,7 +302,7 @@ async fn deliver_at(sender: &mut Sender, blocks: &[Vec<u8>], pace: f64) -> Resul
 }
 
 /// Waits until the pipeline has written so many samples.
-fn await_stored(plant: &Plant, samples: u64) -> Result<()> {
+pub(super) fn await_stored(plant: &Plant, samples: u64) -> Result<()> {
     let stored = || plant.metric(STORED).ok();
     await_some(LIMIT, || stored().filter(|stored| *stored >= samples as f64))
         .map(|_| ())

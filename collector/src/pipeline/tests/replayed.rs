@@ -17,7 +17,7 @@ fn play_all(commits: &[Commit], restart: bool) -> (Pipeline, Vec<Output>) {
             outputs.extend(pipeline.reopen());
         }
         if restart {
-            pipeline = Pipeline::resume(checkpoint::load(&checkpoint::save(&pipeline)).unwrap());
+            pipeline = Pipeline::resume(checkpoint::load(&checkpoint::save(pipeline.state())).unwrap());
         }
     }
     (pipeline, outputs)

@@ -496,9 +496,9 @@ fn a_restart_at_any_commit_changes_nothing_that_streams_tell() {
     let mut outputs = Vec::new();
     for commit in &commits {
         outputs.extend(pipeline.apply(commit));
-        let saved = checkpoint::save(&pipeline);
+        let saved = checkpoint::save(pipeline.state());
         pipeline = Pipeline::resume(checkpoint::load(&saved).unwrap());
-        assert_eq!(checkpoint::save(&pipeline), saved);
+        assert_eq!(checkpoint::save(pipeline.state()), saved);
     }
     assert_eq!(format!("{outputs:?}"), format!("{expected:?}"));
     assert_eq!(pipeline.state(), whole.state());
