@@ -37,7 +37,8 @@
 //!
 //! Beside the contract stands what all three judge a machine by, so that they judge alike: [`feature`]s of
 //! windows, how the machine is [`operating`], the [`severity`] of its vibration, the [`baseline`] of what is
-//! normal for it, faults of the [`instrument`], and the [`monitor`] that joins them.
+//! normal for it, faults of the [`instrument`], and the [`monitor`] that joins them; what a gateway is told to
+//! [`watch`] with that, and what it then says.
 #![cfg_attr(not(test), no_std)]
 
 pub mod ack;
@@ -60,3 +61,4 @@ pub mod severity;
 pub mod time;
 pub mod topic;
 pub mod version;
+pub mod watch;
