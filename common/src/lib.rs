@@ -39,6 +39,7 @@
 pub mod ack;
 pub mod block;
 pub mod codec;
+pub mod detection;
 pub mod feature;
 pub mod frame;
 pub mod id;
