@@ -12,14 +12,33 @@
 //! | [`trees`] | rows that lie where few have lain | Tan, Ting and Liu 2011 |
 //! | [`hotelling`] | channels that no longer move together, and which | Hotelling 1947, Jackson 1959 |
 //! | [`drift`] | a distribution that is no longer the one learned | Kolmogorov 1933, Smirnov 1948 |
+//! | [`change`] | a level that moved, whatever it was before | |
 //! | [`spread`] | nothing by itself: how far a channel strays while it is learned | |
 //! | [`hysteresis`] | what stays beyond a limit, not what touches it | |
+//!
+//! Three detectors are composed of them:
+//!
+//! | detector | looks at | says |
+//! |---|---|---|
+//! | [`scalar::Scalar`] | one slow channel | this reading, or the mean of the last ones, is rare |
+//! | [`multivariate::Multivariate`] | the slow channels of an asset together | the asset has left what was learned; it has changed |
+//! | [`rise::Rise`] | one feature that grows with damage | it has risen and stays risen |
+//!
+//! [`attribution`] then tells which of several machine elements that rise is the source.
+//!
+//! The settings' defaults are the only ones: they were chosen once, as written beside each, and hold for
+//! every channel of every machine until somebody sets others.
 
+pub mod attribution;
+pub mod change;
 pub mod cusum;
 pub mod density;
 pub mod drift;
 pub mod ewma;
 pub mod hotelling;
 pub mod hysteresis;
+pub mod multivariate;
+pub mod rise;
+pub mod scalar;
 pub mod spread;
 pub mod trees;
