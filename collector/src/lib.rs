@@ -40,6 +40,7 @@ pub mod replay;
 pub mod retention;
 mod service;
 pub mod settings;
+pub mod slots;
 pub mod source;
 pub mod state;
 pub mod watermark;

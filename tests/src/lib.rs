@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod bench;
 pub mod cases;
+pub mod eval;
 pub mod fuzz;
 pub mod host_node;
 pub mod kills;

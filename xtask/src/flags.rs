@@ -40,6 +40,9 @@ pub(crate) enum Verb {
     Outages(Outages),
     /// Measure an area on a release build; ends with a table of figures beside their goals.
     Bench(Bench),
+    /// Judge on public benchmarks how well faults are found, through the collector's own components; ends
+    /// with a table of scores beside the published bests.
+    Eval(Eval),
 }
 
 /// Flags of `demo`.
@@ -119,6 +122,23 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "SECONDS")]
     pub(crate) burst_s: Option<u64>,
     /// Measure the debug build as it is: for work on the measurement itself.
+    #[arg(long)]
+    pub(crate) debug: bool,
+}
+
+/// Flags of `eval`.
+#[derive(clap::Args)]
+pub(crate) struct Eval {
+    /// The folder of recorded data; `TRUNNION_DATA` unless given.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Write the figures and the claims as JSON to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// Run this benchmark alone; may be given several times.
+    #[arg(long, value_name = "BENCHMARK")]
+    pub(crate) only: Vec<String>,
+    /// Run the debug build as it is: for work on the benchmarks themselves.
     #[arg(long)]
     pub(crate) debug: bool,
 }

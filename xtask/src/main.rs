@@ -4,6 +4,7 @@ mod bench;
 mod certs;
 mod ci;
 mod demo;
+mod eval;
 mod flags;
 mod fuzz;
 mod interrupt;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         flags::Verb::Kills(flags) => kills::run(&flags),
         flags::Verb::Outages(flags) => outages::run(&flags),
         flags::Verb::Bench(flags) => bench::run(&flags),
+        flags::Verb::Eval(flags) => eval::run(&flags),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

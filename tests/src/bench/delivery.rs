@@ -111,9 +111,9 @@ pub fn measure(
 /// Puts the peer's figure beside ours of the same run.
 fn compare(mut figures: Vec<Figure>) -> Vec<Figure> {
     let peer = figures.iter().find(|figure| figure.name == PEER[0].name);
-    let (peer, value) = (PEER[0].name, peer.and_then(|figure| figure.value));
+    let (peer, value) = (PEER[0].name.clone(), peer.and_then(|figure| figure.value));
     for figure in figures.iter_mut().filter(|figure| figure.name == DRAIN[0].name) {
-        figure.peer = Some(peer);
+        figure.peer = Some(peer.clone());
         figure.peer_value = value;
     }
     figures

@@ -1,6 +1,7 @@
 //! A measured figure, its goal, and the report that holds them.
 
 use serde::Serialize;
+use std::borrow::Cow;
 
 /// Which way a figure improves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -16,7 +17,7 @@ pub enum Better {
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Figure {
     /// Its name, which never changes.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// What was measured; nothing when it could not be.
     pub value: Option<f64>,
     /// In what.
@@ -26,7 +27,7 @@ pub struct Figure {
     /// Which way it improves.
     pub better: Better,
     /// Whom it is compared with.
-    pub peer: Option<&'static str>,
+    pub peer: Option<Cow<'static, str>>,
     /// What the peer reached in the same run.
     pub peer_value: Option<f64>,
     /// Why there is no value, if there is none.
@@ -57,7 +58,7 @@ impl Figure {
 
     const fn new(name: &'static str, goal: Option<f64>, unit: &'static str, better: Better) -> Self {
         Self {
-            name,
+            name: Cow::Borrowed(name),
             value: None,
             unit,
             goal,
@@ -65,6 +66,14 @@ impl Figure {
             peer: None,
             peer_value: None,
             reason: None,
+        }
+    }
+
+    /// Under a name that the data gives: of a set, a folder, a machine.
+    pub fn named(self, name: impl Into<String>) -> Self {
+        Self {
+            name: Cow::Owned(name.into()),
+            ..self
         }
     }
 
@@ -137,7 +146,7 @@ impl Report {
                 ),
             };
             text += &format!("  {name:<34} {value:>12} {unit:<8} {goal:<8} {verdict}\n");
-            if let (Some(peer), Some(value)) = (figure.peer, figure.peer_value) {
+            if let (Some(peer), Some(value)) = (&figure.peer, figure.peer_value) {
                 text += &format!("  {:<34} {value:>12.3} {unit:<8} {peer}\n", "");
             }
         }
