@@ -423,6 +423,7 @@ impl Pipeline {
             }
             Body::Derived(records) => self.handle_derived(origin, records, bytes),
             Body::Advisory(records) => self.handle_alarms(origin, records, bytes),
+            Body::Condition(records) => self.handle_conditions(origin, records, bytes),
             Body::Describe(_) => {}
             Body::Status(records) => {
                 for (item, record) in records.enumerate().skip(first) {

@@ -179,7 +179,7 @@ fn a_command_is_sent_after_its_commit_and_its_answer_is_journaled_once() {
     };
     let wanted = Wanted {
         gateways: BTreeMap::from([(gateway("gw-1"), settings), (gateway("gw-2"), settings)]),
-        nodes: BTreeMap::new(),
+        ..Wanted::default()
     };
     let result = CommandResult {
         number: 1,
