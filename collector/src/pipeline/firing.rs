@@ -38,7 +38,10 @@ impl Pipeline {
             while let Some(window) = channel.windows.fire(&settings, look) {
                 fired.push((*key, window));
             }
-            idle.note(channel, &settings);
+            channel
+                .idle_from(&settings)
+                .into_iter()
+                .for_each(|at| idle.note(at));
         };
         let first = (node, FIRST_CHANNEL);
         self.state
@@ -54,7 +57,7 @@ impl Pipeline {
         self.stages.enter(Stage::Windows);
         let now = self.state.now;
         let settings = self.state.settings.at(now).windows;
-        if !self.idle.begin(now, &settings) {
+        if !self.idle.begin(now, settings) {
             return;
         }
         let mut fired = Vec::new();
@@ -68,7 +71,10 @@ impl Pipeline {
             while let Some(window) = channel.windows.fire_idle(now, idle, &settings, look) {
                 fired.push((*key, window));
             }
-            watch.note(channel, &settings);
+            channel
+                .idle_from(&settings)
+                .into_iter()
+                .for_each(|at| watch.note(at));
         });
         self.publish_all(fired);
     }
@@ -266,35 +272,11 @@ impl Pipeline {
     }
 }
 
-/// When the next channel may have fallen silent. It follows from the channels, and is no part of the state:
-/// looking too early finds nothing.
-#[derive(Debug, Default)]
-pub(super) struct IdleWatch {
-    /// Nobody falls silent before this, by the settings it was computed with.
-    next: Option<(EventTime, WindowSettings)>,
-}
-
-impl IdleWatch {
-    /// Whether somebody may have fallen silent by now. If so, every channel is to be [noted](Self::note).
-    fn begin(&mut self, now: EventTime, settings: &WindowSettings) -> bool {
-        let is_due = self
-            .next
-            .as_ref()
-            .is_none_or(|(next, with)| *next <= now || with != settings);
-        if is_due {
-            self.next = Some((EventTime(i64::MAX), *settings));
-        }
-        is_due
-    }
-
-    /// A channel's windows have changed, or were looked at.
-    fn note(&mut self, channel: &Channel, settings: &WindowSettings) {
-        let silent = channel.watermark.silent_from(settings.idle_ns);
-        if let Some((next, _)) = &mut self.next
-            && let Some(due) = channel.windows.idle_from(silent, settings)
-        {
-            *next = due.min(*next);
-        }
+impl Channel {
+    /// When its open windows may fire for silence, if nothing more comes; none without one.
+    fn idle_from(&self, settings: &WindowSettings) -> Option<EventTime> {
+        let silent = self.watermark.silent_from(settings.idle_ns);
+        self.windows.idle_from(silent, settings)
     }
 }
 
