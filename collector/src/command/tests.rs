@@ -400,6 +400,7 @@ fn a_channel_is_watched_by_the_gateway_that_has_its_node_until_the_file_says_no_
     let channel = ChannelId::new(0).unwrap();
     let watch = Watch {
         settings: trunnion_common::monitor::Settings::default(),
+        gain: 1.0,
         speed_hz: Some(25.0),
         baselines: Default::default(),
     };
