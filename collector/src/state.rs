@@ -543,9 +543,11 @@ fn write_fleet(to: &Transaction<'_>, fleet: &FleetRow) -> Result<(), StateError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::advisory::{Cause, Evidence};
     use crate::dead_letter::{DeadReason, Form, LetterId};
     use crate::features::Finding;
     use trunnion_common::id::{BootId, ChannelId, NodeId};
+    use trunnion_common::level::Level;
     use trunnion_common::reject::RejectReason;
     use trunnion_common::sample::LossCause;
 
@@ -574,18 +576,19 @@ mod tests {
             id: format!("{asset}/de/ball/{raised}"),
             asset: asset.to_owned(),
             point: "de".to_owned(),
-            element: None,
+            cause: Cause::Bearing(None),
+            level: Level::Alarm,
             raised: EventTime(raised),
             cleared: None,
             last_seen: EventTime(raised),
-            evidence: Finding {
+            evidence: Evidence::Lines(Finding {
                 element: None,
                 order: 0.0,
                 score: 3.25,
                 runner_up: 1.0,
                 lines: Vec::new(),
                 band_hz: (1.0, 2.0),
-            },
+            }),
             recommendation: "Look at it.".to_owned(),
             backfill: false,
         }

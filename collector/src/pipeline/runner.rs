@@ -595,15 +595,15 @@ fn checkpoint_pause(took: Duration) -> Duration {
 fn tell(output: &Output) {
     match output {
         Output::Advisory(AdvisoryChange::Raised(advisory)) => {
-            tracing::info!(asset = advisory.asset, point = advisory.point, element = ?advisory.element,
+            tracing::info!(asset = advisory.asset, point = advisory.point, cause = ?advisory.cause,
                 raised = %advisory.raised, "an advisory is raised");
         }
         Output::Advisory(AdvisoryChange::Cleared(advisory)) => {
-            tracing::info!(asset = advisory.asset, point = advisory.point, element = ?advisory.element,
+            tracing::info!(asset = advisory.asset, point = advisory.point, cause = ?advisory.cause,
                 cleared = ?advisory.cleared, "an advisory is cleared");
         }
         Output::Advisory(AdvisoryChange::Found(advisory)) => {
-            tracing::debug!(asset = advisory.asset, point = advisory.point, element = ?advisory.element,
+            tracing::debug!(asset = advisory.asset, point = advisory.point, cause = ?advisory.cause,
                 from = %advisory.raised, to = %advisory.last_seen, "history shows a fault");
         }
         Output::DeadLetter(letter) => {
