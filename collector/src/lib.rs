@@ -23,6 +23,7 @@ pub mod config;
 pub mod dead_letter;
 pub mod derived;
 pub mod detection;
+pub mod diagnosis;
 pub mod door;
 pub mod features;
 pub mod fleet;

@@ -11,6 +11,7 @@ use crate::watermark::Span;
 use crate::window::{Fired, WindowSettings};
 use serde::{Deserialize, Serialize};
 use trunnion_common::feature::FeatureKind;
+use trunnion_common::feature::definition::{BANDS_MAX, Basis, SpeedSource};
 use trunnion_common::id::NodeId;
 use trunnion_common::time::EventTime;
 
@@ -105,6 +106,7 @@ impl Pipeline {
     fn look_up(&mut self, key: ChannelKey, window: Fired) -> Pending {
         let (node, channel) = key;
         let (signal, rate_hz) = (window.signal, window.rate_hz());
+        let seconds = window.end.nanos_since(window.start) as f64 / 1e9;
         let counters = &mut self.state.counters;
         if window.revision == 0 {
             counters.windows_fired += 1;
@@ -130,6 +132,7 @@ impl Pipeline {
                 assigned: true,
                 gain: (site.gain * factor) as f32,
                 context: site.context(rate_hz, signal.band_high_hz),
+                basis: site.basis(rate_hz, signal.band_high_hz, seconds),
                 depth,
                 before: None,
                 window,
@@ -147,6 +150,19 @@ impl Pipeline {
                     shaft_hz: 0.0,
                     bearing: None,
                     band_high_hz: signal.band_high_hz.min(rate_hz / NYQUIST_MARGIN),
+                },
+                // Nobody has said how low its sensor reaches, nor how fast the machine turns: nothing that
+                // depends on either is told.
+                basis: Basis {
+                    unit: signal.unit,
+                    rate_hz,
+                    seconds,
+                    usable_low_hz: f64::INFINITY,
+                    usable_high_hz: signal.band_high_hz.min(rate_hz / NYQUIST_MARGIN),
+                    shaft_hz: 0.0,
+                    speed: SpeedSource::Unknown,
+                    envelope_hz: None,
+                    bands: [None; BANDS_MAX],
                 },
                 depth,
                 before: None,
@@ -167,6 +183,7 @@ impl Pipeline {
             key,
             series,
             assigned,
+            basis,
             window,
             ..
         } = pending;
@@ -193,6 +210,7 @@ impl Pipeline {
             backfill: window.backfill,
             values,
             old,
+            basis: window.signal.waveform.then_some(basis),
             ..FeatureRow::default()
         }));
     }

@@ -505,6 +505,7 @@ impl Pipeline {
             backfill: told.history,
             values: values(told.new),
             old: if corrected { values(told.old) } else { Vec::new() },
+            basis: None,
         }));
     }
 }
