@@ -32,6 +32,8 @@
 //! | samples of dead letters, told apart per channel and boot | [`RANGES_MAX`](crate::ledger::RANGES_MAX) | the lowest can no longer be replayed |
 //! | letters known to have been replayed | [`REPLAYED_MAX`] | the oldest can be replayed again, which changes counts alone |
 //!
+//! A checkpoint is made beside it, of a copy of its state (`snapshot`).
+//!
 //! What a replayed dead letter adds to a window that has gone is added to what the journal says was in it:
 //! after such a commit the pipeline asks for a part of the journal once more ([`Pipeline::recall`]).
 
@@ -42,6 +44,7 @@ mod firing;
 mod lag;
 mod overdue;
 mod placement;
+mod remade;
 mod replayed;
 mod reports;
 mod restated;
@@ -599,6 +602,7 @@ impl Pipeline {
             .change(settings.clone(), effective, now, begun)
         {
             self.definitions = self.state.settings.streams();
+            self.state.letters.keep_streams(&self.definitions);
             // Before the first sample nothing is cut, and everything may be.
             self.state
                 .streams
@@ -759,7 +763,7 @@ impl Pipeline {
     /// Samples that nobody can make use of, unless they are replayed one day.
     fn refuse(&mut self, account: AccountKey, samples: Range) {
         self.state.ledger.refuse(account, samples);
-        self.state.letters.put_aside(account, samples);
+        self.put_aside(account, &[samples]);
     }
 
     fn lose_unnamed(

@@ -45,6 +45,7 @@ pub mod ack;
 pub mod baseline;
 pub mod block;
 pub mod codec;
+pub mod detection;
 pub mod feature;
 pub mod frame;
 pub mod id;
