@@ -72,11 +72,13 @@
 //! live_share_percent = 80
 //! backfill_order = "oldest_first"
 //! backfill_kib_s = 512
+//! watch = "on"                # it judges its machines itself, too, for when it is cut off
 //! ```
 
 mod condition;
 mod plan;
 mod section;
+mod watch;
 
 pub use condition::{ALARMS_MAX, Judging, Origin, Told};
 pub use trunnion_common::severity::Support;
@@ -269,7 +271,11 @@ impl Fleet {
 
     /// What the file wants of gateways and nodes.
     pub fn wanted(&self) -> Wanted {
-        self.wanted.clone()
+        let mut wanted = self.wanted.clone();
+        if !wanted.watching.is_empty() {
+            wanted.watches = self.watches().collect();
+        }
+        wanted
     }
 
     /// All channels, by node and number.
@@ -288,9 +294,11 @@ impl Fleet {
             let mut gateways = Names::default();
             for gateway in site.tables("gateway") {
                 let id = gateways.claim(&gateway);
-                self.wanted
-                    .gateways
-                    .extend(plan::read_gateway(&gateway, &site_id, &id));
+                let is_watching = watch::read_watching(&gateway);
+                let wanted = plan::read_gateway(&gateway, &site_id, &id);
+                let name = wanted.as_ref().filter(|_| is_watching);
+                self.wanted.watching.extend(name.map(|(name, _)| name.clone()));
+                self.wanted.gateways.extend(wanted);
             }
             let mut areas = Names::default();
             for area in site.tables("area") {

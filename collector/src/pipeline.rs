@@ -38,6 +38,7 @@
 //! after such a commit the pipeline asks for a part of the journal once more ([`Pipeline::recall`]).
 
 mod analysis;
+mod conditions;
 mod counters;
 mod firing;
 mod lag;
@@ -69,7 +70,7 @@ pub use runner::{RunError, Runner};
 pub use stages::Stage;
 pub use streams::NAMES_MAX;
 
-use crate::advisory::{Advisories, AdvisoryChange};
+use crate::advisory::{Advisories, AdvisoryChange, Notices};
 use crate::alarm::AlarmRow;
 use crate::dead_letter::{DeadLetter, DeadReason, Form, ReplayRow};
 use crate::derived::{self, DerivedRow};
@@ -190,6 +191,8 @@ pub struct PipelineState {
     detectors: BTreeMap<SeriesKey, Watch>,
     histories: BTreeMap<SeriesKey, History>,
     advisories: BTreeMap<(String, String), Advisories>,
+    /// By asset and point.
+    notices: BTreeMap<(String, String), Notices>,
     fleets: BTreeMap<EventTime, String>,
     counters: Counters,
     derived: derived::WaitingRoom,
