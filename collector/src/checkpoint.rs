@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use trunnion_common::codec::crc32c;
 
 const MAGIC: [u8; 4] = *b"TRCP";
-const VERSION: u16 = 5;
+const VERSION: u16 = 6;
 const HEAD_BYTES: usize = 10;
 
 /// The state has no format of its own: a build reads what the same build wrote.

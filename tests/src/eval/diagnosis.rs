@@ -29,10 +29,10 @@ impl Channel<'_> {
         let mut detector = Detector::default();
         let mut confirmed = Vec::new();
         for window in self.samples.chunks_exact((seconds * self.rate_hz) as usize) {
-            let finding = analyzer
-                .analyze(window, self.rate_hz, &context, Depth::Full)
-                .finding;
-            let detection = detector.handle_window(Verdict::new(1.0, finding));
+            let features = analyzer.analyze(window, self.rate_hz, &context, Depth::Full);
+            let verdict = Verdict::new(1.0, features.finding);
+            let verdict = detector.weigh(verdict, features.envelope.as_ref());
+            let detection = detector.handle_window(verdict);
             if let Some(finding) = detection.confirmed
                 && !confirmed.contains(&finding.element)
             {
