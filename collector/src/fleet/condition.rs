@@ -204,7 +204,7 @@ impl Draft {
             }
         }
         let mut alarms: BTreeMap<FeatureKind, ([f32; 2], Origin)> = BTreeMap::new();
-        for (id, template) in template {
+        if let Some((id, template)) = template {
             alarms.extend(
                 template
                     .alarms
