@@ -82,6 +82,11 @@ impl Persistence {
 }
 
 impl Persistence {
+    /// How many windows must agree.
+    pub const fn required(&self) -> u8 {
+        self.required
+    }
+
     /// How many windows are looked back on.
     pub const fn of(&self) -> u8 {
         self.of

@@ -65,7 +65,7 @@
 //!                             # every_s too, a waveform now and then; a node without any is left alone
 //!
 //! [[bearing]]                 # optional: designations of the plant's own, which go before the built-in ones
-//! designation = "NU 316"
+//! designation = "our 316"
 //! geometry = { balls = 13, ball_mm = 22, pitch_mm = 125 }   # or orders
 //!
 //! [[site.gateway]]            # optional: what is not said here is as the gateway's own configuration says
@@ -668,6 +668,23 @@ mod tests {
             problems.iter().any(|problem| problem.contains(wanted)),
             "{from} -> {to}: {problems:#?}"
         );
+    }
+
+    #[test]
+    fn a_designation_of_the_plant_goes_before_the_built_in_ones() {
+        let own = "[[bearing]]\ndesignation = \"6205\"\n\
+                   geometry = { balls = 8, ball_mm = 8, pitch_mm = 40 }\n[[site]]\nid = \"bremen\"";
+        let text = example().replacen("[[site]]\nid = \"bremen\"", own, 1);
+        let fleet = Fleet::parse(&text, "fleet.toml").unwrap();
+        let (_, _, site) = fleet.channels().next().unwrap();
+        assert!((site.bearing.unwrap().outer_race - 3.2).abs() < 1e-9);
+        check(
+            "[[bearing]]\ndesignation = \"our 316\"",
+            "[[bearing]]\ndesignation = \"our 316\"\norders = {}",
+            "by geometry or by orders",
+        );
+        check("designation = \"our 316\"", "", "designation");
+        check("pitch_mm = 125", "pitch_mm = 12", "13 balls");
     }
 
     #[test]
