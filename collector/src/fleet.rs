@@ -66,6 +66,10 @@
 //! plan = { window = 4096 }    # optional: "off", "raw", features over a window, or, with samples and
 //!                             # every_s too, a waveform now and then; a node without any is left alone
 //!
+//! [[bearing]]                 # optional: designations of the plant's own, which go before the built-in ones
+//! designation = "our 316"
+//! geometry = { balls = 13, ball_mm = 22, pitch_mm = 125 }   # or orders
+//!
 //! [[site.gateway]]            # optional: what is not said here is as the gateway's own configuration says
 //! id = "gw-1"
 //! heartbeat_interval_ms = 10000
@@ -75,6 +79,7 @@
 //! watch = "on"                # it judges its machines itself, too, for when it is cut off
 //! ```
 
+mod bearing;
 mod condition;
 mod plan;
 mod section;
@@ -83,11 +88,12 @@ mod watch;
 pub use condition::{ALARMS_MAX, Judging, Origin, Told};
 pub use trunnion_common::severity::Support;
 
-use crate::bearing::{BearingGeometry, BearingOrders};
+use crate::bearing::BearingOrders;
 use crate::command::Wanted;
 use crate::diagnosis::Train;
 use crate::features::PointContext;
 use crate::state::{AssetRow, SeriesKey, UNASSIGNED};
+use bearing::{Catalogue, read_bearing, read_catalogue};
 use condition::Draft;
 use section::{At, Section, Source};
 use std::cell::RefCell;
@@ -288,6 +294,7 @@ impl Fleet {
     fn read(&mut self, root: &Section<'_>) {
         let (mut sites, mut assets) = (Names::default(), Names::default());
         let templates = read_templates(root);
+        let catalogue = read_catalogue(root);
         for site in root.tables("site") {
             let site_id = sites.claim(&site);
             site.text("name");
@@ -319,7 +326,7 @@ impl Fleet {
                         site: site_id.clone(),
                         area: area_id.clone(),
                     });
-                    self.read_points(&asset, &id);
+                    self.read_points(&asset, &id, &catalogue);
                 }
             }
         }
@@ -333,8 +340,8 @@ impl Fleet {
         plans[channel.index()] = plan;
     }
 
-    fn read_points(&mut self, asset: &Section<'_>, asset_id: &str) {
-        let shafts = read_shafts(asset);
+    fn read_points(&mut self, asset: &Section<'_>, asset_id: &str, catalogue: &Catalogue) {
+        let shafts = read_shafts(asset, catalogue);
         let line_hz = asset.positive("line_hz").map(|(line_hz, _)| line_hz);
         let mut points = Names::default();
         for point in asset.tables("point") {
@@ -476,7 +483,7 @@ struct Shaft {
     bearings: BTreeMap<String, Option<BearingOrders>>,
 }
 
-fn read_shafts(asset: &Section<'_>) -> BTreeMap<String, Shaft> {
+fn read_shafts(asset: &Section<'_>, catalogue: &Catalogue) -> BTreeMap<String, Shaft> {
     /// The shaft that drives, where that is said, and the ratio.
     type Drive<'t> = (At<&'t str>, Option<f64>);
     let mut shafts: BTreeMap<String, Shaft> = BTreeMap::new();
@@ -518,7 +525,7 @@ fn read_shafts(asset: &Section<'_>) -> BTreeMap<String, Shaft> {
         let bearings = shaft.tables("bearing");
         let bearings = bearings
             .iter()
-            .map(|bearing| (bearing_names.claim(bearing), read_bearing(bearing)))
+            .map(|bearing| (bearing_names.claim(bearing), read_bearing(bearing, catalogue)))
             .collect();
         let hz = rpm.map(|(rpm, _)| rpm / 60.0);
         shafts.insert(
@@ -555,58 +562,6 @@ fn read_shafts(asset: &Section<'_>) -> BTreeMap<String, Shaft> {
             .refuse(&place, what, "one shaft of the train needs an rpm");
     }
     shafts
-}
-
-fn read_bearing(bearing: &Section<'_>) -> Option<BearingOrders> {
-    let designation = bearing.text("designation");
-    let geometry = bearing.table("geometry", "geometry");
-    let orders = bearing.table("orders", "set of orders");
-    let given = ["designation", "geometry", "orders"]
-        .into_iter()
-        .filter(|key| bearing.has(key))
-        .count();
-    if given != 1 {
-        let what = "a bearing is told in one way, by designation, geometry or orders";
-        bearing.source.refuse(
-            &bearing.at,
-            format!("{what}, and this one in {given}"),
-            "give exactly one",
-        );
-        return None;
-    }
-    let (found, at) = if let Some((designation, at)) = designation {
-        (designation.parse(), at)
-    } else if let Some(geometry) = geometry {
-        let number = |key| geometry.require(key, geometry.positive(key), "a bearing's orders follow from it");
-        let angle = geometry.number("angle_deg").map_or(0.0, |(angle, _)| angle);
-        let balls = geometry.whole("balls", u16::from(u8::MAX));
-        let balls = geometry.require("balls", balls, "a bearing's orders follow from it");
-        let (ball, pitch) = (number("ball_mm"), number("pitch_mm"));
-        let made = BearingGeometry::new(balls?.0 as u8, ball?.0, pitch?.0, angle);
-        (made.map(|made| made.orders()), geometry.at.clone())
-    } else {
-        let orders = orders?;
-        let number = |key| {
-            orders.require(
-                key,
-                orders.positive(key),
-                "give all four, in multiples of shaft speed",
-            )
-        };
-        let (outer, inner) = (number("outer_race"), number("inner_race"));
-        let (ball, cage) = (number("ball"), number("cage"));
-        let declared = BearingOrders::declared(outer?.0, inner?.0, ball?.0, cage?.0);
-        (declared, orders.at.clone())
-    };
-    match found {
-        Ok(found) => Some(found),
-        Err(error) => {
-            bearing
-                .source
-                .refuse(&at, error.to_string(), "correct the bearing");
-            None
-        }
-    }
 }
 
 /// What a channel section says by itself; asset, point, shaft and bearing are the caller's to fill in.
@@ -789,6 +744,23 @@ mod tests {
             problems.iter().any(|problem| problem.contains(wanted)),
             "{from} -> {to}: {problems:#?}"
         );
+    }
+
+    #[test]
+    fn a_designation_of_the_plant_goes_before_the_built_in_ones() {
+        let own = "[[bearing]]\ndesignation = \"6205\"\n\
+                   geometry = { balls = 8, ball_mm = 8, pitch_mm = 40 }\n[[site]]\nid = \"bremen\"";
+        let text = example().replacen("[[site]]\nid = \"bremen\"", own, 1);
+        let fleet = Fleet::parse(&text, "fleet.toml").unwrap();
+        let (_, _, site) = fleet.channels().next().unwrap();
+        assert!((site.bearing.unwrap().outer_race - 3.2).abs() < 1e-9);
+        check(
+            "[[bearing]]\ndesignation = \"our 316\"",
+            "[[bearing]]\ndesignation = \"our 316\"\norders = {}",
+            "by geometry or by orders",
+        );
+        check("designation = \"our 316\"", "", "designation");
+        check("pitch_mm = 125", "pitch_mm = 12", "13 balls");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::analysis::{Evaluated, Pending, Said};
 use super::{Channel, ChannelKey, FIRST_CHANNEL, Output, Pipeline, Stage};
 use crate::advisory::{Advisories, AdvisoryChange};
 use crate::detection::{Detection, Detector, Verdict};
-use crate::features::{Depth, PointContext};
+use crate::features::{Depth, Envelope, PointContext};
 use crate::fleet::NYQUIST_MARGIN;
 use crate::state::{FeatureRow, SeriesKey, Told, UNASSIGNED};
 use crate::watermark::Span;
@@ -184,6 +184,7 @@ impl Pipeline {
             features,
             values,
             verdict,
+            envelope,
         } = said;
         let Pending {
             key,
@@ -195,7 +196,7 @@ impl Pipeline {
         } = pending;
         if assigned && window.signal.waveform {
             if window.current {
-                self.detect(&series, &window, verdict);
+                self.detect(&series, &window, verdict, envelope.as_ref());
             } else {
                 self.look_back(&series, &window, verdict);
             }
@@ -241,9 +242,9 @@ impl Pipeline {
     }
 
     /// Windows of one channel are looked at together; a point's channels speak for the same bearing.
-    fn detect(&mut self, series: &SeriesKey, window: &Fired, verdict: Verdict) {
+    fn detect(&mut self, series: &SeriesKey, window: &Fired, verdict: Verdict, envelope: Option<&Envelope>) {
         let watch = self.state.detectors.entry(series.clone()).or_default();
-        let detection = watch.handle_window(window.start, window.end, verdict.clone());
+        let (verdict, detection) = watch.handle_window(window.start, window.end, verdict, envelope);
         let point = (series.asset.clone(), series.point.clone());
         let advisories = self
             .state
@@ -296,13 +297,21 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Windows between the last one and this one that never came live keep their places.
-    fn handle_window(&mut self, start: EventTime, end: EventTime, verdict: Verdict) -> Detection {
+    fn handle_window(
+        &mut self,
+        start: EventTime,
+        end: EventTime,
+        verdict: Verdict,
+        envelope: Option<&Envelope>,
+    ) -> (Verdict, Detection) {
         let missed = self.end.map_or(0, |last| {
             let length = end.nanos_since(start).max(1);
             start.nanos_since(last).max(0) / length
         });
         self.detector.handle_gap(missed.unsigned_abs());
         self.end = self.end.max(Some(end));
-        self.detector.handle_window(verdict)
+        let verdict = self.detector.weigh(verdict, envelope);
+        let detection = self.detector.handle_window(verdict.clone());
+        (verdict, detection)
     }
 }
