@@ -262,7 +262,7 @@ pub struct Gathering {
     limits: BlockLimits,
     body: Vec<u8>,
     index: Index,
-    first_at: Duration,
+    due: Duration,
 }
 
 impl Gathering {
@@ -272,7 +272,7 @@ impl Gathering {
             limits,
             body: Vec::with_capacity(limits.bytes),
             index: Index::default(),
-            first_at: Duration::ZERO,
+            due: Duration::MAX,
         }
     }
 
@@ -283,7 +283,7 @@ impl Gathering {
 
     /// When it must be closed, if it holds anything.
     pub fn due(&self) -> Option<Duration> {
-        (!self.is_empty()).then(|| self.first_at + self.limits.age)
+        (!self.is_empty()).then_some(self.due)
     }
 
     /// The samples gathered so far.
@@ -291,14 +291,14 @@ impl Gathering {
         &self.index
     }
 
-    /// Adds a frame; `false`, and nothing changed, when the block must be closed first. An empty one
-    /// always has room.
+    /// Adds a frame that must be in a commit at `due` at the latest; `false`, and nothing changed, when the
+    /// block must be closed first. An empty one always has room.
     pub fn add(
         &mut self,
         record: &FrameRecord<'_>,
         header: &Header,
         samples: Option<Samples>,
-        now: Duration,
+        due: Duration,
     ) -> bool {
         let mut bytes = [0; FRAME_RECORD_MAX];
         let bytes = postcard::to_slice(record, &mut bytes).expect("a frame record fits FRAME_RECORD_MAX");
@@ -308,9 +308,7 @@ impl Gathering {
         if !self.index.add(header, samples) {
             return false;
         }
-        if self.is_empty() {
-            self.first_at = now;
-        }
+        self.due = self.due.min(due);
         if samples.is_none() {
             StandIn::add(&mut self.index.stand_in, header, record.frame, bytes);
         }
@@ -322,6 +320,7 @@ impl Gathering {
     pub fn close(&mut self, key: BlockKey) -> Block {
         let block = Block::new(key, Kind::Frames, &self.body, std::mem::take(&mut self.index));
         self.body.clear();
+        self.due = Duration::MAX;
         block
     }
 }
@@ -384,10 +383,14 @@ mod tests {
     #[test]
     fn a_block_holds_the_frames_verbatim_and_knows_them_by_index() {
         let mut gathering = gathering(65_536);
-        for sequence in [3, 4, 6] {
+        for sequence in [6, 3, 4] {
             assert!(add(&mut gathering, 7, sequence));
         }
-        assert_eq!(gathering.due(), Some(Duration::from_millis(3_200)));
+        assert_eq!(
+            gathering.due(),
+            Some(Duration::from_secs(3)),
+            "the most urgent one counts"
+        );
         let block = gathering.close(KEY);
         assert!(gathering.is_empty() && gathering.due().is_none());
 
@@ -398,7 +401,7 @@ mod tests {
         let sequences: Vec<u64> = records
             .map(|record| RawFrame::parse(record.unwrap().frame).unwrap().header().sequence)
             .collect();
-        assert_eq!(sequences, [3, 4, 6]);
+        assert_eq!(sequences, [6, 3, 4]);
 
         let tombstone = &tombstones([(KEY, &block.index)], LossCause::SpoolUnreadable)[0];
         let ranges = [Range::new(3, 5).unwrap(), Range::new(6, 7).unwrap()];

@@ -14,7 +14,7 @@
 //! but for a start and for the blocks that an event itself is about.
 
 use crate::alarm::Alarms;
-use crate::block::{Block, BlockKey, Gathering, Index, span};
+use crate::block::{Block, BlockKey, Gathering, Index};
 use crate::clock::Now;
 use crate::clock_sync::{ClockSync, FixInForce};
 use crate::command::Commands;
@@ -25,7 +25,7 @@ use crate::drain::{self, Drain};
 use crate::endpoints::Endpoints;
 use crate::floor::{Floor, Refusal};
 use crate::forecast::Forecast;
-use crate::intake::{BootKey, Fate, Intake, Taken, Upto};
+use crate::intake::{BootKey, Fate, Intake, Taken};
 use crate::introduction::Introductions;
 use crate::inventory::Inventory;
 use crate::line::{Heard, Line};
@@ -39,6 +39,7 @@ use crate::spool_watch::SpoolWatch;
 use crate::starts::Starts;
 use crate::status;
 use crate::timekeeper::{Change, Timekeeper};
+use crate::watch::{Arrival, Watches};
 use bytes::Bytes;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -47,13 +48,24 @@ use trunnion_common::ack::Ack;
 use trunnion_common::block::{FrameRecord, GatewayDescribe, Kind, Lane};
 use trunnion_common::codec::crc32c;
 use trunnion_common::frame::{Class, Payload};
-use trunnion_common::id::{ChannelId, Epoch, JournalId, MasterId};
+use trunnion_common::id::{Epoch, JournalId, MasterId};
 use trunnion_common::message::{self, GatewayStatus, MESSAGE_MAX, Phase};
 use trunnion_common::reject::{Reject, RejectReason};
 use trunnion_common::sample::LossCause;
-use trunnion_common::sequence::{Range, SequenceSet};
+use trunnion_common::sequence::SequenceSet;
 use trunnion_common::time::{ClockQuality, EventTime};
 use trunnion_common::topic;
+use trunnion_common::watch::LocalCondition;
+
+mod command;
+mod room;
+#[cfg(test)]
+mod tests;
+mod watch;
+mod writer;
+
+pub(crate) use watch::about;
+use writer::{ChainWriter, Flushing, Writer, encode};
 
 /// Bytes of essential blocks not yet flushed at which no further frame is taken: the nodes hold on to
 /// theirs.
@@ -73,6 +85,13 @@ const HOLDINGS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Before a block is tried again that the connection or the disk did not take.
 const STALL: Duration = Duration::from_millis(50);
+
+/// How long a report of a node waits for others, so that one commit serves several nodes: half of a node's
+/// patience with an acknowledgement (the firmware's `TIMEOUT_MICROS_MIN`).
+const REPORT_AGE: Duration = Duration::from_millis(500);
+
+/// How much too early what is held may be reported when there is a commit anyway.
+const HOLDINGS_EARLY: Duration = Duration::from_millis(500);
 
 /// A node not heard for this long is not counted as present.
 const PRESENCE: Duration = Duration::from_secs(10);
@@ -101,6 +120,13 @@ pub enum Action {
     Disconnect,
     /// Make the record of commands durable; [`Gateway::handle_kept`] must be told how it went.
     Keep(Record),
+    /// Show what is held against machines now, and switch the relay.
+    Advise {
+        /// The conditions, the worst first.
+        standing: Vec<LocalCondition>,
+        /// When the window closed that changed them.
+        closed: Duration,
+    },
 }
 
 /// The state of the whole gateway.
@@ -125,6 +151,7 @@ pub struct Gateway {
     limits: Limits,
     derived_plan: DerivedPlan,
     derive: Derive,
+    watches: Watches,
     alarms: Alarms,
     publisher: Publisher,
     starts: Starts,
@@ -159,115 +186,6 @@ enum Link {
     Down { retry_at: Duration },
     Connecting,
     Up,
-}
-
-/// A commit to one chain that the disk has not confirmed yet.
-#[derive(Debug)]
-struct Flushing {
-    number: u64,
-    /// Of its class; 0 of the other.
-    upto: BTreeMap<BootKey, Upto>,
-    blocks: Vec<(BlockKey, usize)>,
-    /// When they were made, or a little later.
-    made: Duration,
-    bytes: usize,
-    /// What to remove once its tombstones are on disk.
-    removals: Vec<Request>,
-}
-
-/// Numbers blocks and keeps those that are in no commit yet.
-#[derive(Debug)]
-struct Writer {
-    chains: [ChainWriter; 2],
-    age: Duration,
-    /// What every unacknowledged block holds, from its making on.
-    inventory: Inventory,
-    /// What to remove once the tombstones among the finished blocks are on disk.
-    removals: Vec<Request>,
-}
-
-/// The next blocks of one chain.
-#[derive(Debug)]
-struct ChainWriter {
-    epoch: Epoch,
-    next: u64,
-    gathering: Gathering,
-    finished: Vec<Block>,
-    /// When the oldest of `finished` must be in a commit.
-    due: Option<Duration>,
-}
-
-impl ChainWriter {
-    fn key(&mut self) -> BlockKey {
-        let sequence = self.next;
-        self.next += 1;
-        BlockKey {
-            epoch: self.epoch,
-            sequence,
-        }
-    }
-
-    /// When a commit is due.
-    fn due(&self) -> Option<Duration> {
-        [self.due, self.gathering.due()].into_iter().flatten().min()
-    }
-}
-
-impl Writer {
-    fn finish(&mut self, class: Class, mut block: Block, now: Now) {
-        block.index.made = now.utc;
-        self.inventory.insert(block.key, &block.index);
-        let chain = &mut self.chains[class.index()];
-        chain.finished.push(block);
-        chain.due.get_or_insert(now.mono + self.age);
-    }
-
-    fn close_gathering(&mut self, class: Class, now: Now) {
-        let chain = &mut self.chains[class.index()];
-        if !chain.gathering.is_empty() {
-            let key = chain.key();
-            let block = chain.gathering.close(key);
-            self.finish(class, block, now);
-        }
-    }
-
-    fn add(&mut self, kind: Kind, body: &[u8], index: Index, now: Now) -> BlockKey {
-        let key = self.chains[Class::Essential.index()].key();
-        self.finish(Class::Essential, Block::new(key, kind, body, index), now);
-        key
-    }
-
-    fn add_record<T: Serialize>(&mut self, kind: Kind, record: &T, now: Now) {
-        self.add(kind, &encode(record), Index::default(), now);
-    }
-
-    /// Whether an epoch is of a former start, and nothing is left of it.
-    fn is_done(&self, epoch: Epoch) -> bool {
-        self.chains.iter().all(|chain| chain.epoch != epoch) && !self.inventory.has_epoch(epoch)
-    }
-
-    /// When a commit to either chain is due.
-    fn due(&self) -> Option<Duration> {
-        self.chains.iter().filter_map(ChainWriter::due).min()
-    }
-
-    /// Samples in memory and spool, by channel.
-    fn samples(&mut self) -> BTreeMap<(BootKey, ChannelId), Range> {
-        let mut spans: BTreeMap<_, _> = self.inventory.samples().collect();
-        let gathered = self.chains.iter().map(|chain| chain.gathering.index());
-        for &(node, boot, channel, _, range) in gathered.flat_map(|index| &index.samples) {
-            spans
-                .entry(((node, boot), channel))
-                .and_modify(|known| *known = span(*known, range))
-                .or_insert(range);
-        }
-        spans
-    }
-}
-
-fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_extend(value, Vec::new())
-        .expect("a vector takes any length, and the contract's types encode")
 }
 
 /// A message with its version byte.
@@ -348,6 +266,7 @@ impl Gateway {
             limits: config.retention,
             derived_plan: DerivedPlan::Full,
             derive: Derive::new(config.derive),
+            watches: Watches::default(),
             alarms: Alarms::default(),
             publisher,
             starts: Starts::new(master, Vec::new()),
@@ -389,12 +308,13 @@ impl Gateway {
     fn introduce(&mut self, now: Now) {
         tracing::info!("another journal acknowledges: channel tables and clock fixes are sent to it again");
         self.describe(now);
+        let due = now.mono + self.writer.age;
         for (header, record) in self.introductions.tables() {
             let gathering = &mut self.writer.chains[Class::Essential.index()].gathering;
-            if !gathering.add(&record, header, None, now.mono) {
+            if !gathering.add(&record, header, None, due) {
                 self.writer.close_gathering(Class::Essential, now);
                 let gathering = &mut self.writer.chains[Class::Essential.index()].gathering;
-                let added = gathering.add(&record, header, None, now.mono);
+                let added = gathering.add(&record, header, None, due);
                 debug_assert!(added, "an empty block has room for any frame");
             }
         }
@@ -539,6 +459,7 @@ impl Gateway {
             commands,
             metrics,
             derive,
+            watches,
             alarms,
             ..
         } = self;
@@ -586,6 +507,7 @@ impl Gateway {
             if taken.forgotten > 0 {
                 clocks.retain(|known, _| intake.knows(*known));
                 derive.retain(|known| intake.knows(known));
+                watches.retain(|known| intake.knows(known));
                 introductions.retain(|known| intake.knows(known));
             }
             let clock = clocks
@@ -621,18 +543,27 @@ impl Gateway {
             match &payload {
                 Some(Payload::Waveform(waveform)) => {
                     derive.handle_waveform(key, header.ticks, clock.number(), waveform, now.mono);
+                    let arrival = Arrival {
+                        ticks: header.ticks,
+                        fix: clock.fix(),
+                        utc: arrived.utc,
+                        mono: arrived.mono,
+                    };
+                    watches.handle_waveform(key, waveform, arrival);
                 }
                 Some(Payload::Describe(describe)) => {
                     derive.handle_describe(key, describe);
+                    watches.handle_describe(key, describe);
                     introductions.handle_table(header, &record);
                 }
                 _ => {}
             }
             let at = header.class.index();
+            let due = now.mono + patience(payload.as_ref(), writer.age);
             let add = |writer: &mut Writer| {
                 writer.chains[at]
                     .gathering
-                    .add(&record, header, taken.samples, now.mono)
+                    .add(&record, header, taken.samples, due)
             };
             if !add(writer) {
                 writer.close_gathering(header.class, now);
@@ -711,8 +642,9 @@ impl Gateway {
             .iter()
             .take_while(|commit| commit.number <= number)
             .count();
+        let mut moved = BTreeSet::new();
         for commit in commits.drain(..confirmed) {
-            self.intake.handle_durable(&commit.upto);
+            moved.extend(self.intake.handle_durable(&commit.upto));
             let age = now.mono.saturating_sub(commit.made);
             for (key, bytes) in commit.blocks {
                 self.publisher.handle_stored(key, bytes, age, now.mono);
@@ -722,7 +654,8 @@ impl Gateway {
             self.actions
                 .extend(commit.removals.into_iter().map(Action::Spool));
         }
-        self.lines.iter_mut().for_each(Line::hasten_poll);
+        let news = |line: &&mut Line| line.node().is_some_and(|key| moved.contains(&key));
+        self.lines.iter_mut().filter(news).for_each(Line::hasten_poll);
     }
 
     /// The connection did not take a block that it was given.
@@ -894,7 +827,10 @@ impl Gateway {
         let now = self.keep_time(now);
         if !self.is_stopping {
             self.poll_lines(now);
-            if self.holdings_due <= now.mono {
+            let commit = self.writer.chains[Class::Essential.index()].due();
+            let is_riding =
+                commit.is_some_and(|due| due <= now.mono) && self.holdings_due <= now.mono + HOLDINGS_EARLY;
+            if is_riding || self.holdings_due <= now.mono {
                 self.tell_holdings(now);
             }
         }
@@ -907,6 +843,7 @@ impl Gateway {
             }
         }
         self.poll_alarms(now);
+        self.poll_watches(now);
         if !self.is_stopping {
             self.poll_commands(now);
         }
@@ -1000,6 +937,8 @@ impl Gateway {
         if self.commits[Class::Essential.index()].len() >= COMMITS_MAX {
             return;
         }
+        self.watches.handle_time(now.utc, now.mono);
+        self.metrics.observe_watches(self.watches.take_tally());
         // Features ride in the commit of each second.
         self.derive.handle_time(now.mono);
         self.add_derived(now);
@@ -1170,6 +1109,14 @@ impl Gateway {
     }
 }
 
+/// How long a frame may wait for its commit: what only reports can wait for other nodes' reports.
+fn patience(payload: Option<&Payload<'_>>, age: Duration) -> Duration {
+    match payload {
+        Some(Payload::Status(_) | Payload::TimeReply(_)) => age.max(REPORT_AGE),
+        _ => age,
+    }
+}
+
 fn book_gaps(taken: &Taken, writer: &mut Writer, metrics: &Metrics, now: Now) {
     for gap in &taken.gaps {
         let frames: u64 = gap.ranges.iter().map(|range| range.count()).sum();
@@ -1184,8 +1131,3 @@ fn book_gaps(taken: &Taken, writer: &mut Writer, metrics: &Metrics, now: Now) {
         writer.add_record(Kind::Gap, gap, now);
     }
 }
-
-mod command;
-mod room;
-#[cfg(test)]
-mod tests;

@@ -192,13 +192,18 @@ impl Intake {
             .collect()
     }
 
-    /// A commit has been flushed.
-    pub fn handle_durable(&mut self, upto: &BTreeMap<BootKey, Upto>) {
+    /// A commit has been flushed; the boots of which more is durable now.
+    pub fn handle_durable(&mut self, upto: &BTreeMap<BootKey, Upto>) -> Vec<BootKey> {
+        let mut moved = Vec::new();
         for (key, upto) in upto {
             if let Some(boot) = self.boots.get_mut(key) {
-                boot.durable = [boot.durable[0].max(upto[0]), boot.durable[1].max(upto[1])];
+                let durable = [boot.durable[0].max(upto[0]), boot.durable[1].max(upto[1])];
+                if std::mem::replace(&mut boot.durable, durable) != durable {
+                    moved.push(*key);
+                }
             }
         }
+        moved
     }
 
     /// Whether any boot's frames of a class have been taken in further than is durable.
@@ -497,8 +502,9 @@ mod tests {
         let commit = intake.upto();
         waveform(&mut intake, 1, 1);
         assert_eq!(intake.durable(key(1)), [0, 0]);
-        intake.handle_durable(&commit);
+        assert_eq!(intake.handle_durable(&commit), [key(1)]);
         assert_eq!(intake.durable(key(1)), [0, 1]);
+        assert!(intake.handle_durable(&commit).is_empty(), "no news");
     }
 
     #[test]

@@ -6,6 +6,17 @@
 //! asset, channel ids within their point.
 //!
 //! ```toml
+//! [[template]]                # optional: how a class of machines is judged
+//! id = "fans"
+//! [template.condition]        # optional, as is every key; an asset has the same
+//! baseline_hours = 24         # a normal is proposed after so long, and baseline_windows = 300 windows
+//! alert_ratio = 2             # told from so many times the normal on, alarm_ratio = 10 when it is bad, and
+//! deviations = 4              # not below so many standard deviations
+//! [[template.condition.alarm]] # limits that hold whatever is normal
+//! feature = "crest_factor"
+//! alert = 6
+//! alarm = 10
+//!
 //! [[site]]
 //! id = "bremen"
 //! [[site.area]]
@@ -14,9 +25,17 @@
 //! [[site.area.asset]]
 //! id = "fan-3"
 //! name = "Exhaust fan 3"
+//! template = "fans"           # optional: what the asset itself says goes before
 //! iso_group = 2               # ISO 20816-3: 1 above 300 kW, 2 above 15 kW; needs the next two
-//! power_kw = 75
+//! power_kw = 75               # instead: iso_class = "I" to "IV" (ISO 10816-1), or zones_mm_s = [2.5, 4, 6.6]
 //! support = "rigid"           # or "flexible"
+//! [site.area.asset.condition]
+//! off_below = 0.02            # RMS, in the channels' unit: below, it stands still
+//! settle_s = 10               # so long after it begins to run it is not judged; speed_change_percent = 2
+//! windows_required = 3        # so many of the last windows_of = 5 must agree
+//! speed_edges_rpm = [900]     # a normal of its own for each range of speeds; load_edges too
+//! trip_mm_s = 5.0             # lower than 1.25 times C/D
+//! expected_s = 1              # a window is expected so often; else by the plan
 //!
 //! [[site.area.asset.shaft]]
 //! id = "motor"
@@ -53,13 +72,18 @@
 //! backfill_kib_s = 512
 //! ```
 
+mod condition;
 mod plan;
 mod section;
+
+pub use condition::{ALARMS_MAX, Judging, Origin, Told};
+pub use trunnion_common::severity::Support;
 
 use crate::bearing::{BearingGeometry, BearingOrders};
 use crate::command::Wanted;
 use crate::features::PointContext;
 use crate::state::{AssetRow, SeriesKey, UNASSIGNED};
+use condition::Draft;
 use section::{At, Section, Source};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -117,30 +141,12 @@ pub struct Asset {
     pub site: String,
     /// Area id.
     pub area: String,
-    /// How its vibration is judged, if by ISO 20816-3.
-    pub iso: Option<IsoClass>,
+    /// How its condition is judged.
+    pub judging: Judging,
 }
 
-/// What decides the severity zones of ISO 20816-3.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct IsoClass {
-    /// Group 1 or 2.
-    pub group: u8,
-    /// Rated power, kW.
-    pub power_kw: f64,
-    /// How it stands.
-    pub support: Support,
-}
-
-/// How a machine stands (ISO 20816-3, 5.4: flexible if its lowest natural frequency with its support is
-/// not well above the main excitation).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Support {
-    /// Stiff against its main excitation.
-    Rigid,
-    /// Not.
-    Flexible,
-}
+/// The unit of limits between zones.
+const UNIT_OF_ZONES: Unit = Unit::MillimetrePerSecond;
 
 /// What a node's channel measures, and where.
 #[derive(Clone, PartialEq, Debug)]
@@ -245,6 +251,7 @@ impl Fleet {
 
     fn read(&mut self, root: &Section<'_>) {
         let (mut sites, mut assets) = (Names::default(), Names::default());
+        let templates = read_templates(root);
         for site in root.tables("site") {
             let site_id = sites.claim(&site);
             site.text("name");
@@ -268,7 +275,7 @@ impl Fleet {
                     }
                     let name = asset.text("name").map_or(id.clone(), |(name, _)| name.to_owned());
                     self.assets.push(Asset {
-                        iso: read_iso(&asset),
+                        judging: read_judging(&asset, &templates),
                         id: id.clone(),
                         name,
                         site: site_id.clone(),
@@ -389,31 +396,29 @@ impl Names {
     }
 }
 
-fn read_iso(asset: &Section<'_>) -> Option<IsoClass> {
-    let power = asset.positive("power_kw");
-    let support = asset.text("support").and_then(|(support, at)| match support {
-        "rigid" => Some(Support::Rigid),
-        "flexible" => Some(Support::Flexible),
-        _ => {
-            let what = format!("a machine does not stand {support:?}");
-            asset.source.refuse(&at, what, "write \"rigid\" or \"flexible\"");
-            None
+fn read_templates(root: &Section<'_>) -> BTreeMap<String, Draft> {
+    let mut names = Names::default();
+    let templates = root.tables("template");
+    let read = templates
+        .iter()
+        .map(|template| (names.claim(template), Draft::read(template)));
+    read.collect()
+}
+
+fn read_judging(asset: &Section<'_>, templates: &BTreeMap<String, Draft>) -> Judging {
+    let own = Draft::read(asset);
+    let template = asset.text("template").and_then(|(id, at)| {
+        let found = templates.get(id).map(|template| (id, template));
+        if found.is_none() {
+            let known: Vec<_> = templates.keys().map(String::as_str).collect();
+            let fix = format!("declare it above, or name one of: {}", known.join(", "));
+            asset
+                .source
+                .refuse(&at, format!("there is no template {id:?}"), fix);
         }
+        found
     });
-    let (group, at) = asset.whole("iso_group", 2)?;
-    if group == 0 {
-        asset
-            .source
-            .refuse(&at, "ISO 20816-3 has no group 0", "write 1 or 2, or leave it out");
-    }
-    let why = "its ISO 20816-3 group cannot be judged without";
-    let power = asset.require("power_kw", power, why);
-    let support = asset.require("support", support, why);
-    Some(IsoClass {
-        group: group as u8,
-        power_kw: power?.0,
-        support: support?,
-    })
+    own.merge(template)
 }
 
 /// A shaft as far as the points need it. What is `None` was refused.

@@ -741,7 +741,7 @@ mod tests {
         };
         let wanted = Wanted {
             gateways: BTreeMap::from([(gateway("gw-1"), settings), (gateway("gw-2"), settings)]),
-            nodes: BTreeMap::new(),
+            ..Wanted::default()
         };
         let result = CommandResult {
             number: 1,

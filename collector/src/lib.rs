@@ -39,6 +39,7 @@ pub mod replay;
 pub mod retention;
 mod service;
 pub mod settings;
+pub mod slots;
 pub mod source;
 pub mod state;
 pub mod watermark;

@@ -32,6 +32,8 @@
 //! | samples of dead letters, told apart per channel and boot | [`RANGES_MAX`](crate::ledger::RANGES_MAX) | the lowest can no longer be replayed |
 //! | letters known to have been replayed | [`REPLAYED_MAX`] | the oldest can be replayed again, which changes counts alone |
 //!
+//! A checkpoint is made beside it, of a copy of its state (`snapshot`).
+//!
 //! What a replayed dead letter adds to a window that has gone is added to what the journal says was in it:
 //! after such a commit the pipeline asks for a part of the journal once more ([`Pipeline::recall`]).
 
@@ -41,6 +43,7 @@ mod firing;
 mod lag;
 mod overdue;
 mod placement;
+mod remade;
 mod replayed;
 mod reports;
 mod restated;
@@ -48,6 +51,7 @@ mod runner;
 #[cfg(test)]
 pub(crate) mod script;
 mod shedding;
+mod snapshot;
 mod stages;
 mod streams;
 #[cfg(test)]
@@ -75,6 +79,7 @@ use crate::ingest::dedup::{BOOTS_MAX as BOOTS_OF_NODE_MAX, FrameSets, FrameVerdi
 use crate::journal::{Commit, Entry, Position};
 use crate::ledger::{AccountKey, Ledger, LedgerRow, Unnamed};
 use crate::settings::{Definition, Schedule, Settings};
+use crate::slots::Slots;
 use crate::state::{FeatureRow, FleetRow, SeriesKey};
 use crate::watermark::Watermark;
 use crate::window::Windows;
@@ -173,10 +178,10 @@ pub struct PipelineState {
     now: EventTime,
     settings: Schedule,
     frames: FrameSets,
-    boots: BTreeMap<(NodeId, BootId), Boot>,
+    boots: Slots<(NodeId, BootId), Boot>,
     waiting: Waiting,
     ledger: Ledger,
-    channels: BTreeMap<ChannelKey, Channel>,
+    channels: Slots<ChannelKey, Channel>,
     streams: Streams,
     quotas: Quotas,
     detectors: BTreeMap<SeriesKey, Watch>,
@@ -415,6 +420,7 @@ impl Pipeline {
             }
             Body::Derived(records) => self.handle_derived(origin, records, bytes),
             Body::Advisory(records) => self.handle_alarms(origin, records, bytes),
+            Body::Condition(records) => self.handle_conditions(origin, records, bytes),
             Body::Describe(_) => {}
             Body::Status(records) => {
                 for (item, record) in records.enumerate().skip(first) {
@@ -593,6 +599,7 @@ impl Pipeline {
             .change(settings.clone(), effective, now, begun)
         {
             self.definitions = self.state.settings.streams();
+            self.state.letters.keep_streams(&self.definitions);
             // Before the first sample nothing is cut, and everything may be.
             self.state
                 .streams
@@ -654,9 +661,12 @@ impl Pipeline {
     fn note_boot(&mut self, source: (NodeId, BootId)) -> &mut Boot {
         let boots = &mut self.state.boots;
         if !boots.contains_key(&source) {
-            let mine = (source.0, BootId::from_u64(0))..=(source.0, BootId::from_u64(u64::MAX));
-            let displaced = if boots.range(mine.clone()).count() >= BOOTS_OF_NODE_MAX {
-                longest_ago(boots.range(mine))
+            let mine = || {
+                let known = boots.from((source.0, BootId::from_u64(0)));
+                known.take_while(|(known, _)| known.0 == source.0)
+            };
+            let displaced = if mine().count() >= BOOTS_OF_NODE_MAX {
+                longest_ago(mine())
             } else if boots.len() >= BOOTS_MAX {
                 longest_ago(boots.iter())
             } else {
@@ -669,7 +679,7 @@ impl Pipeline {
             }
         }
         self.state.ledger.observe_boot(source.0, source.1);
-        let boot = self.state.boots.entry(source).or_default();
+        let boot = self.state.boots.or_default(source);
         boot.heard = self.state.now;
         boot
     }
@@ -750,7 +760,7 @@ impl Pipeline {
     /// Samples that nobody can make use of, unless they are replayed one day.
     fn refuse(&mut self, account: AccountKey, samples: Range) {
         self.state.ledger.refuse(account, samples);
-        self.state.letters.put_aside(account, samples);
+        self.put_aside(account, &[samples]);
     }
 
     fn lose_unnamed(

@@ -7,6 +7,7 @@
 
 pub mod cmapss;
 pub mod cwru;
+mod diagnosis;
 pub mod femto;
 pub mod ims;
 pub mod mfpt;

@@ -103,7 +103,11 @@ impl World {
                 Action::Spool(request) => self.spool(request),
                 Action::Connect { connection, .. } => self.connection = connection,
                 Action::PublishBlock(_, bytes) => self.collect(&bytes),
-                Action::Subscribe | Action::Publish(..) | Action::Disconnect | Action::Keep(_) => {}
+                Action::Subscribe
+                | Action::Publish(..)
+                | Action::Disconnect
+                | Action::Keep(_)
+                | Action::Advise { .. } => {}
             }
         }
     }

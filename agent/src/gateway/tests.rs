@@ -1,7 +1,9 @@
 //! A gateway between a scripted node, a disk whose confirmations are given by hand, and a collector.
 
 mod introduction;
+mod pace;
 mod silence;
+mod watching;
 
 use super::*;
 use crate::config::{BlockLimits, PortConfig};
@@ -16,8 +18,9 @@ use trunnion_common::codec::{Decoder, LINE_FRAME_MAX, stuff};
 use trunnion_common::frame::{
     Class, FRAME_MAX, Header, Packing, Poll, RawFrame, TimeReply, Waveform, encode as frame,
 };
-use trunnion_common::id::{BootId, GatewayId, LineAddress, Name, NodeId};
+use trunnion_common::id::{BootId, ChannelId, GatewayId, LineAddress, Name, NodeId};
 use trunnion_common::message::GatewayClock;
+use trunnion_common::sequence::Range;
 use trunnion_common::time::{ClockFix, ClockQuality, EventTime, NodeTicks};
 
 const JOURNAL: JournalId = JournalId(1);
@@ -51,6 +54,7 @@ fn config() -> Config {
         derive: crate::config::DERIVE,
         flash_endurance_bytes: None,
         drain: crate::config::DRAIN,
+        relay: None,
         metrics_listen: None,
         poll_interval: Duration::from_millis(100),
         clock_sync_interval: Duration::from_secs(5),
@@ -81,6 +85,7 @@ struct World {
     lanes: Vec<Lane>,
     connects: Vec<usize>,
     connection: u64,
+    advised: Vec<(Vec<LocalCondition>, Duration)>,
     /// What acknowledgements say that it is.
     utc: i64,
     /// Which journal they come from.
@@ -110,6 +115,7 @@ impl World {
             lanes: Vec::new(),
             connects: Vec::new(),
             connection: 0,
+            advised: Vec::new(),
             utc: 0,
             journal: JOURNAL,
         };
@@ -168,6 +174,7 @@ impl World {
                     self.published.push(key);
                 }
                 Action::Subscribe | Action::Publish(..) | Action::Disconnect | Action::Keep(_) => {}
+                Action::Advise { standing, closed } => self.advised.push((standing, closed)),
             }
         }
     }
@@ -586,7 +593,7 @@ fn what_others_refer_to_in_an_unreadable_block_is_said_again_and_again() {
         world.advance(Duration::from_millis(50));
         world.time_reply(sequence);
     }
-    world.advance(AGE);
+    world.advance(REPORT_AGE);
     world.flush();
     // The second time the disk destroys what took the place of the first, and its tombstones.
     for _ in 0..2 {

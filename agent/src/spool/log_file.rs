@@ -33,14 +33,20 @@ const MESSAGE_HEADER_MAX: usize = 32;
 /// The kind of a message that fills a segment up.
 const CAP: u8 = 2;
 
+/// Of a log that is only checked, read at once: a start checks every database of the spool, and a segment
+/// in memory for each would stay with the allocator.
+const PIECE_BYTES: usize = 32 * 1_024;
+
 /// Whether the log of the database in `directory` is whole up to its end. One that was being written
 /// when the power went may not be either.
 pub(crate) fn is_whole(directory: &Path) -> io::Result<bool> {
-    let mut is_whole = true;
-    each_segment(&directory.join("db"), |_, segment| {
-        is_whole &= is_whole_segment(segment);
-    })?;
-    Ok(is_whole)
+    let mut log = Pieces::of(&directory.join("db"))?;
+    for start in (0..log.length).step_by(SEGMENT_BYTES) {
+        if !is_whole_segment(&mut log, start)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// What a database's log has of blocks, by where it stands.
@@ -123,31 +129,86 @@ fn each_segment(file: &Path, mut each: impl FnMut(u64, &[u8])) -> io::Result<()>
     }
 }
 
-fn is_whole_segment(segment: &[u8]) -> bool {
-    let is_empty = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
-    let Some(number) = segment_number(segment) else {
-        return is_empty(segment);
+/// A file of which a piece at a time is in memory.
+struct Pieces {
+    file: File,
+    length: u64,
+    piece: Vec<u8>,
+    /// Where the piece stands in the file.
+    at: u64,
+}
+
+impl Pieces {
+    fn of(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        let (piece, at) = (Vec::with_capacity(PIECE_BYTES), 0);
+        Ok(Self {
+            file,
+            length,
+            piece,
+            at,
+        })
+    }
+
+    /// The bytes from `at` on: at least `wanted` of them or, at `end`, as many as there are.
+    fn get(&mut self, at: u64, wanted: usize, end: u64) -> io::Result<&[u8]> {
+        let left = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX);
+        let wanted = wanted.min(left);
+        debug_assert!(wanted <= PIECE_BYTES, "a piece holds what is asked for");
+        if at < self.at || self.at + (self.piece.len() as u64) < at + wanted as u64 {
+            let left = usize::try_from(self.length.saturating_sub(at)).unwrap_or(usize::MAX);
+            self.piece.resize(left.min(PIECE_BYTES), 0);
+            self.at = at;
+            self.file.read_exact_at(&mut self.piece, at)?;
+        }
+        let bytes = self.piece.get((at - self.at) as usize..).unwrap_or_default();
+        Ok(&bytes[..bytes.len().min(left)])
+    }
+
+    /// Hands over all bytes from `at` to `end`, piece by piece, for as long as `each` wants more; whether
+    /// it wanted all.
+    fn each(&mut self, mut at: u64, end: u64, mut each: impl FnMut(&[u8]) -> bool) -> io::Result<bool> {
+        while at < end {
+            let bytes = self.get(at, 1, end)?;
+            if bytes.is_empty() || !each(bytes) {
+                return Ok(false);
+            }
+            at += bytes.len() as u64;
+        }
+        Ok(true)
+    }
+}
+
+fn is_whole_segment(log: &mut Pieces, start: u64) -> io::Result<bool> {
+    let room = start + SEGMENT_BYTES as u64;
+    let end = room.min(log.length);
+    let is_empty = |log: &mut Pieces, at| log.each(at, end, |bytes| bytes.iter().all(|byte| *byte == 0));
+    let Some(number) = segment_number(log.get(start, SEGMENT_HEADER_BYTES, end)?) else {
+        return is_empty(log, start);
     };
-    let mut at = SEGMENT_HEADER_BYTES;
-    while SEGMENT_BYTES - at >= MESSAGE_HEADER_MAX {
-        match message(&segment[at..]) {
+    let mut at = start + SEGMENT_HEADER_BYTES as u64;
+    while room.saturating_sub(at) >= MESSAGE_HEADER_MAX as u64 {
+        match message(log, at, end)? {
             Some(message) if message.segment == number => {
                 at += message.bytes;
                 if message.kind == CAP {
-                    return true;
+                    return Ok(true);
                 }
             }
-            _ => return is_empty(&segment[at..]),
+            _ => return is_empty(log, at),
         }
     }
-    true
+    Ok(true)
 }
 
 /// The segment's place in the log, if its header is what was written.
-fn segment_number(segment: &[u8]) -> Option<u64> {
-    let (crc, header) = segment.get(..SEGMENT_HEADER_BYTES)?.split_first_chunk()?;
+fn segment_number(header: &[u8]) -> Option<u64> {
+    let (crc, header) = header.get(..SEGMENT_HEADER_BYTES)?.split_first_chunk()?;
     let (log_number, _) = header.split_first_chunk()?;
-    let is_good = !u32::from_le_bytes(*crc) == checksum(&[header]);
+    let mut sum = Crc::new();
+    sum.update(header);
+    let is_good = !u32::from_le_bytes(*crc) == sum.sum();
     let log_number = u64::from_le_bytes(*log_number) ^ (u64::MAX >> 1);
     is_good.then_some(log_number / SEGMENT_BYTES as u64)
 }
@@ -157,23 +218,48 @@ struct Message {
     kind: u8,
     segment: u64,
     /// Header and body.
-    bytes: usize,
+    bytes: u64,
 }
 
-fn message(bytes: &[u8]) -> Option<Message> {
+/// The message that begins at `at`, if all of it stands before `end` and is what was written.
+fn message(log: &mut Pieces, at: u64, end: u64) -> io::Result<Option<Message>> {
+    let mut head = [0; MESSAGE_HEADER_MAX];
+    let there = log.get(at, MESSAGE_HEADER_MAX, end)?;
+    let there = &there[..there.len().min(MESSAGE_HEADER_MAX)];
+    head[..there.len()].copy_from_slice(there);
+    let Some((crc, header, message)) = message_header(&head[..there.len()]) else {
+        return Ok(None);
+    };
+    let body = at + header as u64;
+    let Some(behind) = body.checked_add(message.bytes).filter(|behind| *behind <= end) else {
+        return Ok(None);
+    };
+    // The checksum is of the body first, and of the header behind itself.
+    let mut sum = Crc::new();
+    log.each(body, behind, |bytes| {
+        sum.update(bytes);
+        true
+    })?;
+    sum.update(&head[4..header]);
+    Ok((!crc == sum.sum()).then_some(Message {
+        bytes: behind - at,
+        ..message
+    }))
+}
+
+/// The header of a message: its checksum, its length, and what it says, with the body's bytes alone.
+fn message_header(bytes: &[u8]) -> Option<(u32, usize, Message)> {
     let (crc, rest) = bytes.split_first_chunk()?;
     let (&kind, rest) = rest.split_first()?;
-    let (length, rest) = integer(rest)?;
+    let (body, rest) = integer(rest)?;
     let (segment, rest) = integer(rest)?;
     let (_page, rest) = integer(rest)?;
-    let body = rest.get(..usize::try_from(length).ok()?)?;
-    let header = bytes.len() - rest.len();
-    let is_good = !u32::from_le_bytes(*crc) == checksum(&[body, &bytes[4..header]]);
-    is_good.then_some(Message {
+    let message = Message {
         kind,
         segment,
-        bytes: header + body.len(),
-    })
+        bytes: body,
+    };
+    Some((u32::from_le_bytes(*crc), bytes.len() - rest.len(), message))
 }
 
 /// One of sled's integers of one to nine bytes, and what follows it.
@@ -199,12 +285,6 @@ fn integer(bytes: &[u8]) -> Option<(u64, &[u8])> {
             Some((value, rest))
         }
     }
-}
-
-fn checksum(parts: &[&[u8]]) -> u32 {
-    let mut crc = Crc::new();
-    parts.iter().for_each(|part| crc.update(part));
-    crc.sum()
 }
 
 fn places_of(segment: &[u8], magic: [u8; 4]) -> impl Iterator<Item = usize> + '_ {

@@ -23,12 +23,12 @@ impl Pipeline {
         self.stages.enter(Stage::Windows);
         let mut fired = Vec::new();
         let settings = self.state.settings.at(self.state.now).windows;
-        let channels = self.state.channels.range_mut((node, FIRST_CHANNEL)..);
-        for (key, channel) in channels.take_while(|(key, _)| key.0 == node) {
+        let (frames, waiting) = (&self.state.frames, &self.state.waiting);
+        let idle = &mut self.idle;
+        let look_at = |key: &ChannelKey, channel: &mut Channel| {
             if channel.windows.is_empty() && channel.slow.is_empty() {
-                continue;
+                return;
             }
-            let (frames, waiting) = (&self.state.frames, &self.state.waiting);
             channel.watermark.settle(|boot, class| {
                 let received = frames.received(node, boot, class);
                 (received, waiting.has((node, boot)))
@@ -37,8 +37,12 @@ impl Pipeline {
             while let Some(window) = channel.windows.fire(&settings, look) {
                 fired.push((*key, window));
             }
-            self.idle.note(channel, &settings);
-        }
+            idle.note(channel, &settings);
+        };
+        let first = (node, FIRST_CHANNEL);
+        self.state
+            .channels
+            .for_each_mut_while(first, |key| key.0 == node, look_at);
         self.publish_all(fired);
         self.advance_slow(node);
     }
@@ -53,17 +57,18 @@ impl Pipeline {
             return;
         }
         let mut fired = Vec::new();
-        for (key, channel) in &mut self.state.channels {
+        let watch = &mut self.idle;
+        self.state.channels.for_each_mut(|key, channel| {
             if channel.windows.is_empty() {
-                continue;
+                return;
             }
             let idle = [false, true].map(|lane| channel.watermark.is_idle(lane, now, settings.idle_ns));
             let look = |span: &Span| channel.watermark.outlook(span, settings.patience());
             while let Some(window) = channel.windows.fire_idle(now, idle, &settings, look) {
                 fired.push((*key, window));
             }
-            self.idle.note(channel, &settings);
-        }
+            watch.note(channel, &settings);
+        });
         self.publish_all(fired);
     }
 

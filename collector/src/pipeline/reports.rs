@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use trunnion_common::block::{Derived, LocalAdvisory, Records};
 use trunnion_common::id::{BootId, ChannelId, NodeId};
 use trunnion_common::time::EventTime;
+use trunnion_common::watch::LocalCondition;
 
 impl Pipeline {
     /// Features that an agent computed at intake.
@@ -86,6 +87,22 @@ impl Pipeline {
                     let row = AlarmRow::new(&origin.gateway, &told, series);
                     self.outputs.push(Output::Alarm(row));
                 }
+                Err(reason) => self.bury(origin, DeadReason::Rejected(reason), (Form::Block, bytes)),
+            }
+        }
+    }
+
+    /// What an agent itself holds against machines.
+    pub(super) fn handle_conditions(
+        &mut self,
+        origin: &mut Origin,
+        records: Records<'_, LocalCondition>,
+        bytes: &[u8],
+    ) {
+        for (item, record) in records.enumerate().skip(origin.item as usize) {
+            origin.item = item as u32;
+            match record {
+                Ok(_) => self.state.counters.conditions_told += 1,
                 Err(reason) => self.bury(origin, DeadReason::Rejected(reason), (Form::Block, bytes)),
             }
         }

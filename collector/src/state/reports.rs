@@ -385,10 +385,10 @@ mod tests {
         let batch = Batch {
             derived: vec![stretch(5), recent],
             now,
-            checkpoint: Some(Vec::new()),
             ..Batch::default()
         };
         state.write(&batch).unwrap();
+        state.evict(now).unwrap();
         let mut all = query("rms");
         all.to = now;
         assert_eq!(reader.series(&all).unwrap().len(), 1);

@@ -43,7 +43,11 @@ fn the_outputs_are_the_same_bytes_with_one_worker_and_with_many() {
             let mut pipeline = Pipeline::new();
             pipeline.set_workers(NonZeroUsize::new(workers).unwrap());
             let outputs: Vec<_> = commits.iter().flat_map(|commit| pipeline.apply(commit)).collect();
-            (format!("{outputs:?}"), checkpoint::save(&pipeline), outputs)
+            (
+                format!("{outputs:?}"),
+                checkpoint::save(pipeline.state()),
+                outputs,
+            )
         });
         let rows = windows(&played[0].2);
         let decided = rows.iter().filter(|row| row.decided).count();
@@ -158,7 +162,7 @@ fn what_is_shed_is_part_of_the_state() {
             depth: Depth::Severity,
         }])[0],
     );
-    let resumed = Pipeline::resume(checkpoint::load(&checkpoint::save(&pipeline)).unwrap());
+    let resumed = Pipeline::resume(checkpoint::load(&checkpoint::save(pipeline.state())).unwrap());
     assert_eq!(resumed.state().depth(), Depth::Severity);
 }
 
