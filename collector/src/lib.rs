@@ -36,6 +36,7 @@ pub mod metrics;
 pub mod page;
 pub mod pipeline;
 pub mod pki;
+pub mod prognosis;
 pub mod replay;
 pub mod retention;
 mod service;
