@@ -32,16 +32,20 @@
 //! | samples of dead letters, told apart per channel and boot | [`RANGES_MAX`](crate::ledger::RANGES_MAX) | the lowest can no longer be replayed |
 //! | letters known to have been replayed | [`REPLAYED_MAX`] | the oldest can be replayed again, which changes counts alone |
 //!
+//! A checkpoint is made beside it, of a copy of its state (`snapshot`).
+//!
 //! What a replayed dead letter adds to a window that has gone is added to what the journal says was in it:
 //! after such a commit the pipeline asks for a part of the journal once more ([`Pipeline::recall`]).
 
 mod analysis;
 mod condition;
 mod counters;
+mod edge;
 mod firing;
 mod lag;
 mod overdue;
 mod placement;
+mod remade;
 mod replayed;
 mod reports;
 mod restated;
@@ -49,6 +53,7 @@ mod runner;
 #[cfg(test)]
 pub(crate) mod script;
 mod shedding;
+mod silence;
 mod snapshot;
 mod stages;
 mod streams;
@@ -81,16 +86,17 @@ use crate::settings::{Definition, Schedule, Settings};
 use crate::slots::Slots;
 use crate::state::{BaselineRow, FeatureRow, FleetRow, SeriesKey};
 use crate::watermark::Watermark;
-use crate::window::Windows;
+use crate::window::{WindowSettings, Windows};
 use analysis::Analysis;
-use firing::{IdleWatch, Watch};
+use firing::Watch;
 use placement::{Missing, Quotas};
 use serde::{Deserialize, Serialize};
+use silence::SilenceWatch;
 use stages::StageWatch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroUsize;
-use streams::{Slow, SlowIdle, Streams};
+use streams::{Slow, Streams};
 use trunnion_common::block::{BODY_MAX, Block, Body, Lane, Readings};
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::frame::{ChannelDescriptor, Class, Describe, FRAME_MAX, Header, Payload, RawFrame};
@@ -154,8 +160,9 @@ pub struct Pipeline {
     /// The fleet files of the state, read.
     fleets: BTreeMap<EventTime, Fleet>,
     analysis: Analysis,
-    idle: IdleWatch,
-    slow_idle: SlowIdle,
+    /// Of fast channels, and of slow ones by their patience in nanoseconds.
+    idle: SilenceWatch<WindowSettings>,
+    slow_idle: SilenceWatch<i64>,
     outputs: Vec<Output>,
     /// The streams of the state's settings.
     definitions: Vec<Definition>,
@@ -257,8 +264,8 @@ impl Pipeline {
             fleets,
             state,
             analysis: Analysis::new(NonZeroUsize::MIN),
-            idle: IdleWatch::default(),
-            slow_idle: SlowIdle::default(),
+            idle: SilenceWatch::default(),
+            slow_idle: SilenceWatch::default(),
             outputs: Vec::new(),
             definitions,
             touched: BTreeSet::new(),
@@ -434,6 +441,7 @@ impl Pipeline {
             }
             Body::Derived(records) => self.handle_derived(origin, records, bytes),
             Body::Advisory(records) => self.handle_alarms(origin, records, bytes),
+            Body::Condition(records) => self.handle_conditions(origin, records, bytes),
             Body::Describe(_) => {}
             Body::Status(records) => {
                 for (item, record) in records.enumerate().skip(first) {
@@ -613,6 +621,7 @@ impl Pipeline {
             .change(settings.clone(), effective, now, begun)
         {
             self.definitions = self.state.settings.streams();
+            self.state.letters.keep_streams(&self.definitions);
             // Before the first sample nothing is cut, and everything may be.
             self.state
                 .streams
@@ -773,7 +782,7 @@ impl Pipeline {
     /// Samples that nobody can make use of, unless they are replayed one day.
     fn refuse(&mut self, account: AccountKey, samples: Range) {
         self.state.ledger.refuse(account, samples);
-        self.state.letters.put_aside(account, samples);
+        self.put_aside(account, &[samples]);
     }
 
     fn lose_unnamed(

@@ -95,7 +95,7 @@ pub(super) async fn list(
             // One more than shown tells whether there are more.
             let rows = state.baselines(asset, BASELINES_MAX as u32 + 1)?;
             let fleet = state.fleet_text()?;
-            let fleet = fleet.and_then(|text| Fleet::parse(&text, "fleet.toml").ok());
+            let fleet = fleet.and_then(|(_, text)| Fleet::parse(&text, "fleet.toml").ok());
             let assets = fleet.iter().flat_map(Fleet::assets);
             let shown = assets.filter(|found| asset.is_none_or(|asset| found.id == asset));
             Ok((rows, shown.map(told).collect::<Vec<_>>()))

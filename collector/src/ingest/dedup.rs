@@ -54,7 +54,7 @@ pub const BOOTS_FORGOTTEN_MAX: usize = 1_024;
 pub const NODES_MAX: usize = 4_096;
 
 /// Everything received so far.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct SequenceSets {
     /// Blocks, per gateway and epoch.
     pub blocks: BlockSets,

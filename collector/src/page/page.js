@@ -6,8 +6,11 @@ const REFRESH_MS = 2000;
 
 // A mark beside the colour and the word, for those who see neither well.
 const GRADES = {
+  danger: "■ Danger",
   fault: "▲ Fault",
+  watch: "△ Watch",
   healthy: "● Healthy",
+  off: "○ Off",
   unknown: "? Unknown",
 };
 
@@ -73,8 +76,10 @@ function spectralLine(line, order) {
   return `${number(line.frequency_hz, 4)} Hz, ${number(line.prominence, 2)} × background (${name}${offset})`;
 }
 
-function gradeCell(grade) {
-  return element("td", GRADES[grade] ?? grade, `grade ${Object.hasOwn(GRADES, grade) ? grade : "unknown"}`);
+function gradeCell(grade, reasons) {
+  const cell = element("td", GRADES[grade] ?? grade, `grade ${Object.hasOwn(GRADES, grade) ? grade : "unknown"}`);
+  cell.title = reasons.map((reason) => `${[reason.point, reason.channel].filter(Boolean).join(" ")}: ${reason.what}`).join("\n");
+  return cell;
 }
 
 // Channels differ in quantity and unit, so no figure is taken over several of them.
@@ -91,7 +96,7 @@ function showAssets(answer) {
   const rows = answer.assets.map((asset) =>
     row([
       asset.name && asset.name !== asset.asset ? `${asset.name} (${asset.asset})` : asset.asset,
-      gradeCell(asset.grade),
+      gradeCell(asset.grade, asset.reasons),
       [asset.site, asset.area].filter(Boolean).join(" / ") || "not in the fleet file",
       age(asset.last_data, answer.now),
       rmsByChannel(asset),

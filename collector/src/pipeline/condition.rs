@@ -9,6 +9,7 @@
 //! | monitors | one for each channel of the fleet in force | those that a fleet no longer has are forgotten with what they held |
 //! | notices of a point | one for each cause | further channels support the one that stands |
 
+use super::edge::AT_GATEWAY;
 use super::{Output, Pipeline};
 use crate::advisory::{AdvisoryChange, Cause, Evidence, LimitEvidence, Notices, Observation};
 use crate::decision::{Decision, DecisionAction};
@@ -190,11 +191,12 @@ impl Pipeline {
                 let series = SeriesKey {
                     asset: asset.clone(),
                     point: point.clone(),
-                    channel,
+                    // A gateway speaks for the channels of the same fleet.
+                    channel: channel.trim_end_matches(AT_GATEWAY).to_owned(),
                 };
                 let settings = fleet.site(&series).and_then(|site| site.monitor.as_ref());
                 if !settings.is_some_and(|settings| is_watched(settings, cause)) {
-                    over.push((series, cause));
+                    over.push((SeriesKey { channel, ..series }, cause));
                 }
             }
         }
@@ -381,7 +383,7 @@ impl Pipeline {
         );
     }
 
-    fn notice(&mut self, series: &SeriesKey, observation: Observation) {
+    pub(super) fn notice(&mut self, series: &SeriesKey, observation: Observation) {
         let point = (series.asset.clone(), series.point.clone());
         let notices = &mut self.state.conditions.notices;
         let standing = notices

@@ -691,6 +691,8 @@ fn instant_now() -> Instant {
 mod tests {
     use super::super::script::{self, Node};
     use super::*;
+    use crate::features::Depth;
+    use crate::ingest::{BlockSource, Ingest, Message, SourceClosed};
     use crate::journal::{Entry, Journal, Options};
     use crate::state::StateReader;
 
@@ -906,6 +908,53 @@ mod tests {
             let spent = metrics.pipeline_stage.get_or_create(&StageLabel { stage }).get();
             assert_eq!(spent > 0.0, stage != "wait", "{stage}: {spent} s");
         }
+    }
+
+    /// Ingest hears nothing but commands.
+    struct Silence;
+
+    impl BlockSource for Silence {
+        fn receive(&mut self, _: Duration) -> Result<Option<Message>, SourceClosed> {
+            Ok(None)
+        }
+
+        fn publish(&mut self, _: &str, _: Vec<u8>) -> Result<(), SourceClosed> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_lag_reaches_the_journal_and_so_does_its_end() {
+        let mut place = Place::new();
+        for _ in 0..2 * BATCH_COMMITS {
+            place.commit(1);
+        }
+        let mut runner = place.runner("state");
+        let Place { dir, journal, .. } = place;
+        let (mut ingest, handle) = Ingest::new(journal, Silence, Metrics::default(), || script::START);
+        let mut turn = || {
+            ingest.turn(true).unwrap();
+            *handle.committed.borrow()
+        };
+        // What is applied lies years before this machine's clock.
+        runner.shed_beyond(Duration::from_secs(30), handle.commands.clone());
+        let end = turn();
+        assert!(runner.step(end, &mut || true).unwrap() && runner.position() < end);
+        let shed = turn();
+        runner.catch_up(shed).unwrap();
+        assert_eq!(runner.pipeline.state().depth(), Depth::Severity);
+        // Now nothing is left.
+        let restored = turn();
+        runner.catch_up(restored).unwrap();
+        assert_eq!(runner.pipeline.state().depth(), Depth::Full);
+        let mut reader = Reader::open(dir.path(), end).unwrap();
+        let commits = std::iter::from_fn(|| reader.next_commit(restored).unwrap());
+        let entries: Vec<_> = commits.flat_map(|commit| commit.entries).collect();
+        let depths = entries.into_iter().filter_map(|(_, entry)| match entry {
+            Entry::Shed { depth } => Some(depth),
+            _ => None,
+        });
+        assert_eq!(depths.collect::<Vec<_>>(), [Depth::Severity, Depth::Full]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
 mod history;
+mod remade;
 mod replayed;
 mod stages;
 mod streams;
