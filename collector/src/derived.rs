@@ -223,6 +223,7 @@ mod tests {
             bearing: None,
             band_low_hz: 1.0,
             band_high_hz: 500.0,
+            monitor: None,
             envelope_hz: None,
             train: crate::diagnosis::Train::default(),
         }
