@@ -18,6 +18,7 @@ use crate::state::SeriesKey;
 use crate::window::Fired;
 use std::num::NonZeroUsize;
 use trunnion_common::feature::FeatureKind;
+use trunnion_common::feature::definition::Basis;
 
 /// Windows taken before they are computed.
 pub(super) const WINDOWS_MAX: usize = 1_024;
@@ -42,6 +43,8 @@ pub(super) struct Pending {
     pub(super) gain: f32,
     /// What is known of the machine.
     pub(super) context: PointContext,
+    /// What its values are computed from.
+    pub(super) basis: Basis,
     /// How much is computed.
     pub(super) depth: Depth,
     /// As it fired before, where it is made again.
@@ -187,7 +190,7 @@ fn say(analyzer: &mut Analyzer, place: &Pending, mut window: Fired) -> Said {
             envelope: None,
         };
     }
-    let found = analyzer.analyze(&window.samples, window.rate_hz(), &place.context, place.depth);
+    let found = analyzer.measure(&window.samples, &place.basis, &place.context, place.depth);
     Said {
         values: labelled(&found.values),
         features: found.values,

@@ -247,9 +247,9 @@ fn sum_of(contributions: Row) -> Statistic {
     }
 }
 
-/// A channel's standard deviation, or what counts as one where it stood still: a thousandth of its mean.
+/// A channel's standard deviation, or what counts as one where it stood still: a ten-thousandth of its mean.
 pub(super) fn deviation_or_floor(deviation: f64, mean: f64) -> f64 {
-    deviation.max(1e-3 * libm::fabs(mean)).max(1e-9)
+    deviation.max(1e-4 * libm::fabs(mean)).max(1e-9)
 }
 
 /// The matrix with these eigenvectors and the eigenvalues that `value` gives.

@@ -10,7 +10,7 @@
 //! Chosen on the 16 runs of valve 1 of the Skoltech Anomaly Benchmark; each within a fifth leaves F1 above
 //! 0.86.
 
-use super::change::{self, Change, ChangePoints};
+use super::change::{Change, ChangePoints};
 use super::ewma::Ewma;
 use super::hotelling::{CHANNELS_MAX, Covariance, Model, Row};
 use super::hysteresis::{Edge, Hysteresis, Limits};
@@ -26,6 +26,7 @@ pub const LEARNING_CELLS_MAX: usize = 400 * CHANNELS_MAX;
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Settings {
     /// Rows learned from before any is judged; as many as fit in [`LEARNING_CELLS_MAX`].
+    /// With fewer than [`super::change::HISTORY`], no change of level is ever told.
     pub learning: u16,
     /// Share of the newest row in the smoothed one.
     pub weight: f64,
@@ -215,9 +216,6 @@ fn learn(settings: &Settings, cells: &[f32], channels: usize) -> Phase {
         model,
     }
 }
-
-/// Rows that [`ChangePoints`] looks back on; a learning period shorter than that finds no changes.
-pub const CHANGE_HISTORY: usize = change::HISTORY;
 
 #[cfg(test)]
 mod tests {
