@@ -194,7 +194,7 @@ struct Judged {
 impl Judged {
     fn new(run: &Run) -> Self {
         let sensors = run.rows.first().map_or(0, Vec::len);
-        let mut detector = Multivariate::new(sensors, Settings::default());
+        let mut detector: Multivariate = Multivariate::new(sensors, Settings::default());
         let mut judged = Self {
             counts: Counts::default(),
             changes: Vec::new(),
