@@ -224,6 +224,7 @@ mod tests {
             band_low_hz: 1.0,
             band_high_hz: 500.0,
             envelope_hz: None,
+            train: crate::diagnosis::Train::default(),
         }
     }
 

@@ -38,6 +38,7 @@
 //! after such a commit the pipeline asks for a part of the journal once more ([`Pipeline::recall`]).
 
 mod analysis;
+mod conditions;
 mod counters;
 mod firing;
 mod lag;
@@ -51,6 +52,7 @@ mod runner;
 #[cfg(test)]
 pub(crate) mod script;
 mod shedding;
+mod silence;
 mod snapshot;
 mod stages;
 mod streams;
@@ -68,7 +70,7 @@ pub use runner::{RunError, Runner};
 pub use stages::Stage;
 pub use streams::NAMES_MAX;
 
-use crate::advisory::{Advisories, AdvisoryChange};
+use crate::advisory::{Advisories, AdvisoryChange, Notices};
 use crate::alarm::AlarmRow;
 use crate::dead_letter::{DeadLetter, DeadReason, Form, ReplayRow};
 use crate::derived::{self, DerivedRow};
@@ -82,16 +84,17 @@ use crate::settings::{Definition, Schedule, Settings};
 use crate::slots::Slots;
 use crate::state::{FeatureRow, FleetRow, SeriesKey};
 use crate::watermark::Watermark;
-use crate::window::Windows;
+use crate::window::{WindowSettings, Windows};
 use analysis::Analysis;
-use firing::{IdleWatch, Watch};
+use firing::Watch;
 use placement::{Missing, Quotas};
 use serde::{Deserialize, Serialize};
+use silence::SilenceWatch;
 use stages::StageWatch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroUsize;
-use streams::{Slow, SlowIdle, Streams};
+use streams::{Slow, Streams};
 use trunnion_common::block::{BODY_MAX, Block, Body, Lane, Readings};
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::frame::{ChannelDescriptor, Class, Describe, FRAME_MAX, Header, Payload, RawFrame};
@@ -151,8 +154,9 @@ pub struct Pipeline {
     /// The fleet files of the state, read.
     fleets: BTreeMap<EventTime, Fleet>,
     analysis: Analysis,
-    idle: IdleWatch,
-    slow_idle: SlowIdle,
+    /// Of fast channels, and of slow ones by their patience in nanoseconds.
+    idle: SilenceWatch<WindowSettings>,
+    slow_idle: SilenceWatch<i64>,
     outputs: Vec<Output>,
     /// The streams of the state's settings.
     definitions: Vec<Definition>,
@@ -187,6 +191,8 @@ pub struct PipelineState {
     detectors: BTreeMap<SeriesKey, Watch>,
     histories: BTreeMap<SeriesKey, History>,
     advisories: BTreeMap<(String, String), Advisories>,
+    /// By asset and point.
+    notices: BTreeMap<(String, String), Notices>,
     fleets: BTreeMap<EventTime, String>,
     counters: Counters,
     derived: derived::WaitingRoom,
@@ -251,8 +257,8 @@ impl Pipeline {
             fleets,
             state,
             analysis: Analysis::new(NonZeroUsize::MIN),
-            idle: IdleWatch::default(),
-            slow_idle: SlowIdle::default(),
+            idle: SilenceWatch::default(),
+            slow_idle: SilenceWatch::default(),
             outputs: Vec::new(),
             definitions,
             touched: BTreeSet::new(),

@@ -7,6 +7,7 @@
 
 mod checkpoints;
 mod corrections;
+mod definitions;
 mod file;
 mod letters;
 mod reader;
@@ -14,6 +15,7 @@ mod reports;
 
 pub use checkpoints::CheckpointId;
 pub use corrections::{CORRECTIONS_MAX, CorrectionQuery, CorrectionRow};
+pub use definitions::SeriesDefinition;
 pub use file::{set_aside, settle};
 pub use letters::{DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX, DeadLetterRow, LetterQuery, Replay};
 pub use reader::{
@@ -31,11 +33,12 @@ use crate::ledger::LedgerRow;
 use rusqlite::{Connection, Transaction, params};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use trunnion_common::feature::definition::Basis;
 use trunnion_common::id::JournalId;
 use trunnion_common::time::EventTime;
 
 /// Version of the tables; another one is refused rather than guessed at.
-const SCHEMA: i64 = 4;
+const SCHEMA: i64 = 5;
 
 /// Cleared advisories kept; beyond, those raised first go. Those that stand are bounded by the fleet:
 /// one for each point and element at most.
@@ -98,6 +101,8 @@ pub struct FeatureRow {
     pub values: Vec<(&'static str, f32)>,
     /// Of a correction, what held before; empty if nothing could be decided then.
     pub old: Vec<(&'static str, f32)>,
+    /// What the features of a fast channel are computed from, which defines them; none for readings.
+    pub basis: Option<Basis>,
 }
 
 /// Why a window is told.
@@ -257,7 +262,8 @@ impl State {
         let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match found {
             0 => connection.execute_batch(&format!(
-                "BEGIN IMMEDIATE; {TABLES} {} {} {} {} PRAGMA user_version = {SCHEMA}; COMMIT;",
+                "BEGIN IMMEDIATE; {TABLES} {} {} {} {} {} PRAGMA user_version = {SCHEMA}; COMMIT;",
+                definitions::TABLES,
                 checkpoints::TABLES,
                 reports::TABLES,
                 corrections::TABLES,
@@ -365,7 +371,7 @@ CREATE TABLE window(channel INTEGER NOT NULL REFERENCES channel(id), start INTEG
     open INTEGER NOT NULL, backfill INTEGER NOT NULL, published INTEGER NOT NULL, PRIMARY KEY (channel, start)) WITHOUT ROWID;
 CREATE INDEX window_by_end ON window(end);
 CREATE TABLE series(id INTEGER PRIMARY KEY, channel INTEGER NOT NULL REFERENCES channel(id),
-    feature TEXT NOT NULL, UNIQUE (channel, feature));
+    feature TEXT NOT NULL, definition INTEGER NOT NULL, UNIQUE (channel, feature, definition));
 CREATE TABLE value(series INTEGER NOT NULL REFERENCES series(id), start INTEGER NOT NULL, value REAL NOT NULL,
     PRIMARY KEY (series, start)) WITHOUT ROWID;
 CREATE TABLE advisory(id TEXT PRIMARY KEY, asset TEXT NOT NULL, raised INTEGER NOT NULL, cleared INTEGER,
@@ -436,13 +442,9 @@ fn write_features(to: &Transaction<'_>, row: &FeatureRow, published: EventTime) 
         .execute([channel, row.start.0])?;
     }
     for (feature, value) in &row.values {
-        to.prepare_cached("INSERT OR IGNORE INTO series(channel, feature) VALUES (?1, ?2)")?
-            .execute(params![channel, feature])?;
-        to.prepare_cached(
-            "INSERT OR REPLACE INTO value(series, start, value)
-             SELECT id, ?3, ?4 FROM series WHERE channel = ?1 AND feature = ?2",
-        )?
-        .execute(params![channel, feature, row.start.0, f64::from(*value)])?;
+        let series = definitions::series_id(to, channel, feature, row.basis.as_ref())?;
+        to.prepare_cached("INSERT OR REPLACE INTO value(series, start, value) VALUES (?1, ?2, ?3)")?
+            .execute(params![series, row.start.0, f64::from(*value)])?;
     }
     Ok(())
 }
@@ -632,6 +634,7 @@ mod tests {
             series: key("fan"),
             stream: String::new(),
             feature: "rms".to_owned(),
+            definition: None,
             from: EventTime(0),
             to: EventTime(20),
             limit: 10,
@@ -673,6 +676,7 @@ mod tests {
                 series: key("fan"),
                 stream: stream.to_owned(),
                 feature: "rms".to_owned(),
+                definition: None,
                 from: EventTime(0),
                 to: EventTime(10),
                 limit: 10,
@@ -799,6 +803,7 @@ mod tests {
             series: key("fan"),
             stream: String::new(),
             feature: "rms".to_owned(),
+            definition: None,
             from: EventTime(0),
             to: EventTime(100),
             limit: 10,

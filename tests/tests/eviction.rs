@@ -309,6 +309,7 @@ fn mean_series(outputs: &[Output]) -> Vec<SeriesValue> {
         },
         stream: String::new(),
         feature: "mean".to_owned(),
+        definition: None,
         from: EventTime(0),
         to: EventTime(i64::MAX),
         limit: 1_000,

@@ -330,7 +330,8 @@ async fn advisories_are_selected_by_standing_and_asset() {
 async fn a_series_is_read_page_by_page_from_its_newest_value() {
     let served = Served::with(plant()).await;
     let names = served.json("/api/v1/series?asset=pump").await;
-    let name = json!({"asset": "pump", "point": "drive end", "channel": "x", "stream": "", "feature": "rms"});
+    let name = json!({"asset": "pump", "point": "drive end", "channel": "x", "stream": "", "feature": "rms",
+        "definition": null});
     assert_eq!(names["series"], json!([name]));
 
     let mut seen = Vec::new();

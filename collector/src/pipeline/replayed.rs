@@ -400,18 +400,10 @@ impl Pipeline {
                 fresh_in.insert(name.clone(), mine);
             }
         }
-        let (node, boot, channel) = account;
-        let key = (node, channel);
+        let key = (account.0, account.2);
         let (schedule, now) = (&self.state.settings, self.state.now);
         let settings = schedule.at(now).windows;
-        let whole = Run {
-            boot,
-            first: samples.range.first(),
-            time: samples.time,
-            signal: samples.signal,
-            values: &samples.values,
-            backfill: true,
-        };
+        let whole = samples.run();
         let cut = |time| schedule.cut(time, samples.signal.waveform);
         let tally = &mut self.reopening.tally;
         tally.known |= fresh.ranges().is_empty();
@@ -662,14 +654,7 @@ impl Pipeline {
         for &gone in aside.ranges() {
             placed.remove(gone);
         }
-        let whole = Run {
-            boot,
-            first: samples.range.first(),
-            time: samples.time,
-            signal: samples.signal,
-            values: &samples.values,
-            backfill: samples.origin.backfill,
-        };
+        let whole = samples.run();
         for &part in placed.ranges() {
             for (slot, run) in pieces(&whole, part, cut) {
                 let Some(reopened) = self.reopening.filling.get_mut(&(key, slot.start)) else {

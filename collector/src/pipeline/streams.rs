@@ -86,34 +86,6 @@ impl Channel {
     }
 }
 
-/// When the next slow channel may fall silent, so that a commit costs the same however many there are. It
-/// follows from the channels, and is no part of the state: looking too early finds nothing.
-#[derive(Debug, Default)]
-pub(super) struct SlowIdle {
-    /// Nobody falls silent before this, by the patience it was computed with, nanoseconds.
-    next: Option<(EventTime, i64)>,
-}
-
-impl SlowIdle {
-    /// Whether somebody may have fallen silent by now. If so, every channel is to be [noted](Self::note).
-    fn begin(&mut self, now: EventTime, idle_ns: i64) -> bool {
-        let is_due = self
-            .next
-            .is_none_or(|(next, with)| next <= now || with != idle_ns);
-        if is_due {
-            self.next = Some((EventTime(i64::MAX), idle_ns));
-        }
-        is_due
-    }
-
-    /// A channel falls silent then, if nothing more comes.
-    fn note(&mut self, silent: EventTime) {
-        if let Some((next, _)) = &mut self.next {
-            *next = silent.min(*next);
-        }
-    }
-}
-
 /// The windows of all streams.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Streams {
@@ -573,6 +545,7 @@ impl Pipeline {
             backfill: told.history,
             values: values(told.new),
             old: if corrected { values(told.old) } else { Vec::new() },
+            basis: None,
         }));
     }
 }

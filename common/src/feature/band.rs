@@ -89,25 +89,37 @@ impl Lines<'_> {
         if top <= 0.0 || lobe.iter().any(|&line| line > top) {
             return None;
         }
-        let (before, after) = (self.heights[index - 1], self.heights[index + 1]);
-        // Of a Hann window a sine between two lines has them as 2 - d to 1 + d (Rife and Vincent 1970).
-        let (side, towards) = if after >= before {
-            (after, 1.0)
-        } else {
-            (before, -1.0)
-        };
-        let ratio = f64::from(side) / f64::from(top);
-        let shift = ((2.0 * ratio - 1.0) / (ratio + 1.0)).clamp(0.0, 0.5);
         Some(Line {
-            hz: (index as f64 + towards * shift) * self.resolution_hz,
+            hz: self.summit_hz(index),
             rms: rms(lobe),
             index,
         })
     }
 
-    /// The median height within so many lines on either side of one: what a line there stands on. Takes
+    /// Where the sine is that a line is the highest of, Hz: of a Hann window one that lies `d` beside the line
+    /// has its two highest as 2 - d to 1 + d (D. C. Rife and G. A. Vincent, *Bell Syst. Tech. J.* 49, 1970).
+    pub fn summit_hz(&self, index: usize) -> f64 {
+        let height = |index: Option<usize>| {
+            index
+                .and_then(|index| self.heights.get(index))
+                .copied()
+                .unwrap_or(0.0)
+        };
+        let (before, after) = (height(index.checked_sub(1)), height(Some(index + 1)));
+        let (side, towards) = if after >= before {
+            (after, 1.0)
+        } else {
+            (before, -1.0)
+        };
+        let ratio = f64::from(side) / f64::from(height(Some(index)).max(f32::MIN_POSITIVE));
+        let shift = ((2.0 * ratio - 1.0) / (ratio + 1.0)).clamp(0.0, 0.5);
+        (index as f64 + towards * shift) * self.resolution_hz
+    }
+
+    /// The height that a share of the lines within so many on either side of one does not reach: what a line
+    /// there stands on. The median (1/2) is a floor as long as half of the lines are no sines. Takes
     /// `scratch` for as many as fit.
-    pub fn floor(&self, index: usize, reach: usize, scratch: &mut [f32]) -> f32 {
+    pub fn floor(&self, index: usize, reach: usize, share: f32, scratch: &mut [f32]) -> f32 {
         let first = index.saturating_sub(reach).max(1);
         let near = self
             .heights
@@ -119,8 +131,9 @@ impl Lines<'_> {
         if scratch.is_empty() {
             return 0.0;
         }
-        let (_, median, _) = scratch.select_nth_unstable_by(count / 2, f32::total_cmp);
-        *median
+        let rank = (share * count as f32) as usize;
+        let (_, floor, _) = scratch.select_nth_unstable_by(rank.min(count - 1), f32::total_cmp);
+        *floor
     }
 }
 
@@ -218,14 +231,14 @@ mod tests {
     }
 
     #[test]
-    fn the_floor_is_what_most_lines_are() {
+    fn the_floor_is_what_the_other_lines_are() {
         let mut heights = [1.0; 100];
         heights[50] = 90.0;
         let lines = Lines {
             heights: &heights,
             resolution_hz: 1.0,
         };
-        assert_eq!(lines.floor(50, 8, &mut [0.0; 32]), 1.0);
-        assert_eq!(lines.floor(200, 8, &mut [0.0; 32]), 0.0);
+        assert_eq!(lines.floor(50, 8, 0.5, &mut [0.0; 32]), 1.0);
+        assert_eq!(lines.floor(200, 8, 0.5, &mut [0.0; 32]), 0.0);
     }
 }
