@@ -32,8 +32,10 @@ use trunnion_common::message::{
 };
 use trunnion_common::reject::RejectReason;
 use trunnion_common::time::EventTime;
+use trunnion_common::watch::WATCHES_MAX;
 
 use crate::clock::Now;
+use crate::watch::Plan;
 
 /// From one try to tell the node to the next: it needs a poll or two to answer, and flash takes its time.
 const RETRY: Duration = Duration::from_secs(1);
@@ -63,6 +65,8 @@ pub enum Effect {
     Answer(CommandResult),
     /// Work like this from now on.
     Configure(GatewaySettings),
+    /// Watch this from now on.
+    Watch(Plan),
 }
 
 /// Why a message was refused without an answer.
@@ -141,6 +145,7 @@ impl Commands {
             record.outcome = Some(CommandOutcome::Interrupted);
         }
         self.effects.push_back(Effect::Configure(record.settings));
+        self.effects.push_back(Effect::Watch(record.watches.clone()));
         self.record = record;
     }
 
@@ -158,7 +163,7 @@ impl Commands {
         } else if expires < now.utc {
             self.answer(number, CommandOutcome::Expired);
         } else if let Ok((action, _)) = postcard::take_from_bytes::<Action>(action)
-            && is_supported(&action)
+            && is_supported(&action, &self.record.watches)
         {
             self.begin(Command {
                 number,
@@ -253,6 +258,7 @@ impl Commands {
             highest: command.number,
             outcome: None,
             settings: self.record.settings,
+            watches: self.record.watches.clone(),
         }));
         self.phase = Phase::Beginning(command);
     }
@@ -263,6 +269,15 @@ impl Commands {
             Action::Gateway(settings) => {
                 self.record.settings = settings;
                 self.effects.push_back(Effect::Configure(settings));
+                return self.end(number, CommandOutcome::Done);
+            }
+            Action::Watch { node, channel, watch } => {
+                let watches = &mut self.record.watches;
+                match watch {
+                    Some(watch) => watches.insert((node, channel), watch),
+                    None => watches.remove(&(node, channel)),
+                };
+                self.effects.push_back(Effect::Watch(watches.clone()));
                 return self.end(number, CommandOutcome::Done);
             }
             Action::Settings { node, plans } => {
@@ -301,7 +316,7 @@ impl Commands {
 
     fn end(&mut self, number: u64, outcome: CommandOutcome) {
         self.record.outcome = Some(outcome);
-        self.effects.push_back(Effect::Keep(self.record));
+        self.effects.push_back(Effect::Keep(self.record.clone()));
         self.phase = Phase::Ending(self.result(number, outcome));
     }
 
@@ -337,8 +352,11 @@ const fn node_number(number: u64) -> u32 {
     number as u32
 }
 
-fn is_supported(action: &Action) -> bool {
+fn is_supported(action: &Action, watches: &Plan) -> bool {
     match action {
+        Action::Watch { node, channel, watch } => {
+            watch.is_none() || watches.contains_key(&(*node, *channel)) || watches.len() < WATCHES_MAX
+        }
         Action::Settings { .. } | Action::Identify { .. } | Action::Capture { .. } => true,
         Action::Gateway(settings) => {
             let heartbeat = settings.heartbeat_interval_ms;

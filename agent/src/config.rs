@@ -7,6 +7,7 @@
 use crate::derive;
 use crate::drain::{Drain, Order};
 use crate::enrolment::Enrolment;
+use crate::relay;
 use crate::retention::Limits;
 use crate::toml_section::{Section, parse};
 use std::fmt;
@@ -14,6 +15,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use trunnion_common::level::Level;
 
 /// Everything the agent needs to know, checked.
 #[derive(Clone, Debug)]
@@ -34,7 +36,9 @@ pub struct Config {
     pub flash_endurance_bytes: Option<u64>,
     /// How a backlog is drained.
     pub drain: Drain,
-    /// Where `/metrics` and `/healthz` answer, if anywhere; always a loopback address.
+    /// What is switched while an advisory of this gateway stands, if anything is.
+    pub relay: Option<relay::Settings>,
+    /// Where `/metrics`, `/advisories` and `/healthz` answer, if anywhere; always a loopback address.
     pub metrics_listen: Option<SocketAddr>,
     /// Longest time from one poll of a node to the next.
     pub poll_interval: Duration,
@@ -155,6 +159,7 @@ impl Config {
                 derive: written.derive,
                 flash_endurance_bytes: written.flash_endurance_bytes,
                 drain: written.drain,
+                relay: written.relay,
                 metrics_listen: written.metrics_listen,
                 poll_interval: written.poll_interval,
                 clock_sync_interval: written.clock_sync_interval,
@@ -181,6 +186,7 @@ impl Config {
             derive: DERIVE,
             flash_endurance_bytes: None,
             drain: DRAIN,
+            relay: None,
             metrics_listen: None,
             poll_interval: POLL_INTERVAL,
             clock_sync_interval: CLOCK_SYNC_INTERVAL,
@@ -199,6 +205,7 @@ struct Written {
     derive: derive::Settings,
     flash_endurance_bytes: Option<u64>,
     drain: Drain,
+    relay: Option<relay::Settings>,
     metrics_listen: Option<SocketAddr>,
     poll_interval: Duration,
     clock_sync_interval: Duration,
@@ -243,6 +250,7 @@ impl Written {
             derive: derive(&mut section, &mut problems),
             flash_endurance_bytes: flash(&mut section, &mut problems),
             drain: drain(&mut section, &mut problems),
+            relay: relay(&mut section, base, &mut problems),
             metrics_listen: loopback(&mut section, &mut problems),
             poll_interval: millis(
                 section.integer("poll_interval_ms", POLL_MS_RANGE, &mut problems),
@@ -323,6 +331,44 @@ fn drain(section: &mut Section<'_>, problems: &mut Problems) -> Drain {
     };
     section.refuse_the_rest(problems);
     drain
+}
+
+/// The table `[relay]`.
+fn relay(section: &mut Section<'_>, base: &Path, problems: &mut Problems) -> Option<relay::Settings> {
+    let mut section = section.table("relay", problems)?;
+    let file = section.string("file", problems).map(|(file, _)| base.join(file));
+    let command = section.strings("command", problems).into_iter();
+    let command: Vec<String> = command.map(|(word, _)| word.to_owned()).collect();
+    let level = level(&mut section, problems);
+    if file.is_none() && command.is_empty() {
+        problems.push(section.problem(
+            section.span(),
+            "the relay has neither a `file` nor a `command`: there is nothing to switch".to_owned(),
+            "name the file to be written, or the command to be run",
+        ));
+    }
+    section.refuse_the_rest(problems);
+    let settings = relay::Settings { file, command, level };
+    Some(settings)
+}
+
+/// Bad enough to act on; what is merely to be looked into stops no machine.
+const RELAY_LEVEL: Level = Level::Alarm;
+
+fn level(section: &mut Section<'_>, problems: &mut Problems) -> Level {
+    const LEVELS: [Level; 3] = [Level::Alert, Level::Alarm, Level::Trip];
+    let Some((text, span)) = section.string("level", problems) else {
+        return RELAY_LEVEL;
+    };
+    let known = LEVELS.into_iter().find(|level| level.label() == text);
+    known.unwrap_or_else(|| {
+        problems.push(section.problem(
+            span,
+            format!("level = \"{text}\" is no level"),
+            "write \"alert\", \"alarm\" or \"trip\"",
+        ));
+        RELAY_LEVEL
+    })
 }
 
 fn order(section: &mut Section<'_>, problems: &mut Problems) -> Order {

@@ -391,7 +391,7 @@ impl Records {
 }
 
 /// What is told of a stretch: everything of it that needs neither spectrum nor geometry.
-fn features(statistics: &Statistics) -> impl Iterator<Item = (FeatureKind, f32)> {
+pub(crate) fn features(statistics: &Statistics) -> impl Iterator<Item = (FeatureKind, f32)> {
     let shape = statistics.shape.map(|shape| {
         [
             (FeatureKind::CrestFactor, shape.crest_factor),

@@ -39,6 +39,7 @@ use crate::spool_watch::SpoolWatch;
 use crate::starts::Starts;
 use crate::status;
 use crate::timekeeper::{Change, Timekeeper};
+use crate::watch::{Arrival, Watches};
 use bytes::Bytes;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -54,13 +55,16 @@ use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::SequenceSet;
 use trunnion_common::time::{ClockQuality, EventTime};
 use trunnion_common::topic;
+use trunnion_common::watch::LocalCondition;
 
 mod command;
 mod room;
 #[cfg(test)]
 mod tests;
+mod watch;
 mod writer;
 
+pub(crate) use watch::about;
 use writer::{ChainWriter, Flushing, Writer, encode};
 
 /// Bytes of essential blocks not yet flushed at which no further frame is taken: the nodes hold on to
@@ -116,6 +120,13 @@ pub enum Action {
     Disconnect,
     /// Make the record of commands durable; [`Gateway::handle_kept`] must be told how it went.
     Keep(Record),
+    /// Show what is held against machines now, and switch the relay.
+    Advise {
+        /// The conditions, the worst first.
+        standing: Vec<LocalCondition>,
+        /// When the window closed that changed them.
+        closed: Duration,
+    },
 }
 
 /// The state of the whole gateway.
@@ -140,6 +151,7 @@ pub struct Gateway {
     limits: Limits,
     derived_plan: DerivedPlan,
     derive: Derive,
+    watches: Watches,
     alarms: Alarms,
     publisher: Publisher,
     starts: Starts,
@@ -254,6 +266,7 @@ impl Gateway {
             limits: config.retention,
             derived_plan: DerivedPlan::Full,
             derive: Derive::new(config.derive),
+            watches: Watches::default(),
             alarms: Alarms::default(),
             publisher,
             starts: Starts::new(master, Vec::new()),
@@ -446,6 +459,7 @@ impl Gateway {
             commands,
             metrics,
             derive,
+            watches,
             alarms,
             ..
         } = self;
@@ -493,6 +507,7 @@ impl Gateway {
             if taken.forgotten > 0 {
                 clocks.retain(|known, _| intake.knows(*known));
                 derive.retain(|known| intake.knows(known));
+                watches.retain(|known| intake.knows(known));
                 introductions.retain(|known| intake.knows(known));
             }
             let clock = clocks
@@ -528,9 +543,17 @@ impl Gateway {
             match &payload {
                 Some(Payload::Waveform(waveform)) => {
                     derive.handle_waveform(key, header.ticks, clock.number(), waveform, now.mono);
+                    let arrival = Arrival {
+                        ticks: header.ticks,
+                        fix: clock.fix(),
+                        utc: arrived.utc,
+                        mono: arrived.mono,
+                    };
+                    watches.handle_waveform(key, waveform, arrival);
                 }
                 Some(Payload::Describe(describe)) => {
                     derive.handle_describe(key, describe);
+                    watches.handle_describe(key, describe);
                     introductions.handle_table(header, &record);
                 }
                 _ => {}
@@ -820,6 +843,7 @@ impl Gateway {
             }
         }
         self.poll_alarms(now);
+        self.poll_watches(now);
         if !self.is_stopping {
             self.poll_commands(now);
         }
@@ -913,6 +937,8 @@ impl Gateway {
         if self.commits[Class::Essential.index()].len() >= COMMITS_MAX {
             return;
         }
+        self.watches.handle_time(now.utc, now.mono);
+        self.metrics.observe_watches(self.watches.take_tally());
         // Features ride in the commit of each second.
         self.derive.handle_time(now.mono);
         self.add_derived(now);

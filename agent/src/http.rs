@@ -1,16 +1,22 @@
-//! `/metrics` and `/healthz`, on a loopback address only: served by the running agent, asked by `diag`.
+//! `/metrics`, `/advisories` and `/healthz`, on a loopback address only: served by the running agent, asked by `diag`.
 
 use crate::metrics::Page;
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
+use bytes::Bytes;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 /// Serves from now on; returns the address, whose port may have been left to the system.
-pub(crate) async fn serve(address: SocketAddr, page: Page) -> io::Result<SocketAddr> {
+pub(crate) async fn serve(
+    address: SocketAddr,
+    page: Page,
+    advisories: watch::Receiver<Bytes>,
+) -> io::Result<SocketAddr> {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let listener = TcpListener::bind(address).await?;
     let local = listener.local_addr()?;
@@ -18,6 +24,10 @@ pub(crate) async fn serve(address: SocketAddr, page: Page) -> io::Result<SocketA
         .route(
             "/metrics",
             get(async move || ([(CONTENT_TYPE, OPEN_METRICS)], page.text())),
+        )
+        .route(
+            "/advisories",
+            get(async move || ([(CONTENT_TYPE, "application/json")], advisories.borrow().clone())),
         )
         .route("/healthz", get(async || "ok\n"));
     tokio::spawn(async move {

@@ -22,6 +22,7 @@
 //! holds it; a block leaves the spool after the collector's acknowledgement. Whatever is lost anyway is
 //! counted under a cause and reported to the collector.
 
+pub mod advisory;
 pub mod alarm;
 pub mod backoff;
 pub mod block;
@@ -49,6 +50,7 @@ pub mod mqtt;
 pub mod port;
 pub mod probe;
 pub mod publisher;
+pub mod relay;
 pub mod retention;
 pub mod runs;
 pub mod spool;
@@ -59,6 +61,7 @@ pub mod status;
 pub mod timekeeper;
 pub mod tls;
 mod toml_section;
+pub mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -81,10 +84,11 @@ use std::path::PathBuf;
 use std::sync::mpsc::TrySendError;
 use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::sync::watch;
+use tokio::sync::watch as latest;
 use tokio::time::{sleep_until, timeout};
 use trunnion_common::id::{Epoch, MasterId};
 use trunnion_common::time::{ClockQuality, EventTime};
+use trunnion_common::watch::LocalCondition;
 
 /// Chunks of bytes from ports that may wait; beyond, ports are not read and nodes hold on to theirs.
 const PORT_EVENTS_MAX: usize = 64;
@@ -232,7 +236,7 @@ async fn ask_clock_source() -> Option<Source> {
 }
 
 /// Asks again and again, until nobody wants to know.
-async fn watch_clock_source(found: watch::Sender<Option<Source>>) {
+async fn watch_clock_source(found: latest::Sender<Option<Source>>) {
     while !found.is_closed() {
         tokio::time::sleep(QUALITY_INTERVAL).await;
         let source = ask_clock_source().await;
@@ -281,10 +285,14 @@ struct Shell {
     events: Receiver<Event>,
     events_in: Sender<Event>,
     connection: Option<Connection>,
-    clock_source: watch::Receiver<Option<Source>>,
+    clock_source: latest::Receiver<Option<Source>>,
     tls_clock: TlsClock,
     /// The last writing of the clock floor's file.
     floor_saved: Option<tokio::task::JoinHandle<()>>,
+    /// What the page shows of this gateway's own advisories.
+    advisories: latest::Sender<Bytes>,
+    /// Whether the exit relay is to be on, if there is one.
+    relay: Option<latest::Sender<bool>>,
 }
 
 impl Shell {
@@ -316,8 +324,14 @@ impl Shell {
         })
         .map_err(system("starting the spool's thread"))?;
 
+        let (advisories, _) = latest::channel(Bytes::from(advisory::page(&[])));
+        let relay = config.relay.clone().map(|settings| {
+            let (relay, wanted) = latest::channel(false);
+            tokio::spawn(relay::run(settings, metrics.clone(), wanted));
+            relay
+        });
         if let Some(address) = config.metrics_listen {
-            let local = http::serve(address, metrics.page())
+            let local = http::serve(address, metrics.page(), advisories.subscribe())
                 .await
                 .map_err(|source| AgentError::Metrics { address, source })?;
             tracing::info!(address = %local, "metrics page answers");
@@ -340,7 +354,7 @@ impl Shell {
         let mut timekeeper = Timekeeper::new(open_floor(config, metrics));
         let tls_clock = TlsClock::default();
         tls_clock.set_floor(timekeeper.floor().utc());
-        let (clock_source_in, clock_source) = watch::channel(ask_clock_source().await);
+        let (clock_source_in, clock_source) = latest::channel(ask_clock_source().await);
         tokio::spawn(watch_clock_source(clock_source_in));
         timekeeper.handle_quality(quality_of(*clock_source.borrow()));
         // Only tells whose clock it is; what it would report is reported by the gateway.
@@ -367,6 +381,8 @@ impl Shell {
             clock_source,
             tls_clock,
             floor_saved: None,
+            advisories,
+            relay,
         };
         Ok((shell, gateway))
     }
@@ -436,6 +452,7 @@ impl Shell {
                     gateway.handle_not_taken(key, now);
                 }
             }
+            Action::Advise { standing, closed } => self.advise(&standing, closed),
             Action::Disconnect => self.connection = None,
             // A few times a month; whatever follows has to wait for it anyway.
             Action::Keep(kept) => {
@@ -447,6 +464,16 @@ impl Shell {
             }
         }
         Ok(())
+    }
+
+    /// Shows what this gateway holds against machines; `closed` is when the window closed that changed it.
+    fn advise(&self, standing: &[LocalCondition], closed: Duration) {
+        self.advisories.send_replace(advisory::page(standing).into());
+        if let (Some(relay), Some(settings)) = (&self.relay, &self.config.relay) {
+            relay.send_replace(settings.is_on(standing));
+        }
+        let taken = self.clock.now().mono.saturating_sub(closed);
+        self.metrics.observe_advisory(taken);
     }
 
     fn publish(&self, kind: trunnion_common::topic::Kind, payload: Bytes) -> bool {

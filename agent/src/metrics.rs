@@ -149,6 +149,22 @@ pub struct Metrics {
     pub alarms_refused: Counter,
     /// Slots of alarms with something that the collector does not know.
     pub alarms_untold: Gauge,
+    /// Channels watched at this gateway.
+    pub watched_channels: Gauge,
+    /// Windows judged at this gateway.
+    pub windows_judged: Counter,
+    /// Of these, windows with too few samples to decide on.
+    pub windows_undecided: Counter,
+    /// Advisories raised at this gateway.
+    pub advisories_raised: Counter,
+    /// Changes of advisories dropped before they were told.
+    pub advisories_dropped: Counter,
+    /// Advisories that stand at this gateway.
+    pub advisories_standing: Gauge,
+    /// From the close of a window to the advisory that it changed: the longest, seconds.
+    pub advisory_seconds_max: Measure,
+    /// Times the exit relay did not do as it was told.
+    pub relay_failures: Counter,
     /// Times that UTC was set.
     pub clock_steps: Counter,
     /// Whose UTC is gone by: 1 for that one, 0 for the others.
@@ -211,6 +227,19 @@ impl Metrics {
         self.alarms_folded.inc_by(alarms.folded);
         self.alarms_forgotten.inc_by(alarms.forgotten);
         self.alarms_untold.set(slots.1 as i64);
+    }
+
+    /// What was judged at this gateway since this was last called.
+    pub fn observe_watches(&self, tally: crate::watch::Tally) {
+        self.windows_judged.inc_by(tally.windows);
+        self.windows_undecided.inc_by(tally.undecided);
+        self.advisories_dropped.inc_by(tally.dropped);
+    }
+
+    /// How long it took from the close of a window to an advisory.
+    pub fn observe_advisory(&self, taken: std::time::Duration) {
+        let longest = self.advisory_seconds_max.get().max(taken.as_secs_f64());
+        self.advisory_seconds_max.set(longest);
     }
 
     /// The counter of this refusal of a time.
@@ -295,6 +324,31 @@ impl Metrics {
                 "history_published",
                 "Blocks handed to the connection as history, repeats included",
                 &self.history_published,
+            ),
+            (
+                "windows_judged",
+                "Windows judged at this gateway",
+                &self.windows_judged,
+            ),
+            (
+                "windows_undecided",
+                "Windows judged at this gateway with too few samples to decide on",
+                &self.windows_undecided,
+            ),
+            (
+                "advisories_raised",
+                "Advisories raised at this gateway",
+                &self.advisories_raised,
+            ),
+            (
+                "advisories_dropped",
+                "Changes of this gateway's advisories dropped before they were told",
+                &self.advisories_dropped,
+            ),
+            (
+                "relay_failures",
+                "Times the exit relay did not do as it was told",
+                &self.relay_failures,
             ),
             ("clock_steps", "Times that UTC was set", &self.clock_steps),
             (
@@ -567,6 +621,22 @@ impl Metrics {
         ] {
             registry.register_with_unit(name, help, unit, gauge.clone());
         }
+        registry.register_with_unit(
+            "advisory_max",
+            "From the close of a window to the advisory of this gateway that it changed, the longest",
+            Unit::Seconds,
+            self.advisory_seconds_max.clone(),
+        );
+        registry.register(
+            "advisories_standing",
+            "Advisories that stand at this gateway",
+            self.advisories_standing.clone(),
+        );
+        registry.register(
+            "watched_channels",
+            "Channels watched at this gateway",
+            self.watched_channels.clone(),
+        );
         registry.register("nodes", "Nodes heard in the last ten seconds", self.nodes.clone());
         Page(Arc::new(registry))
     }

@@ -1,30 +1,130 @@
 //! Raise, hold, clear: advisories with hysteresis. Pure.
+//!
+//! There is at most one advisory for each asset, measurement point and [`Cause`]: what further windows and
+//! other directions say changes the one that stands. [`Advisories`] are of bearing faults, whose evidence is
+//! collected window by window; [`Notices`] are of conditions whose level a monitor holds
+//! ([`trunnion_common::monitor`]).
+
+mod notice;
+mod recommendation;
+
+pub use notice::{Notices, Observation};
+pub(crate) use recommendation::of_bearing as recommendation;
 
 use crate::bearing::Element;
 use crate::detection::{Detection, Verdict};
 use crate::features::Finding;
 use serde::{Deserialize, Serialize};
+use trunnion_common::feature::FeatureKind;
+use trunnion_common::instrument::Fault;
+use trunnion_common::level::Level;
+use trunnion_common::monitor;
+use trunnion_common::severity::Zone;
 use trunnion_common::time::EventTime;
 
+/// What an advisory is about.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// A bearing; the element is none when undetermined.
+    Bearing(Option<Element>),
+    /// The overall vibration.
+    Severity,
+    /// Another feature that is off its limits or its normal.
+    Deviation(FeatureKind),
+    /// The instrument, and not the machine.
+    Instrument,
+}
+
+impl Cause {
+    /// The kind of cause on the API.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Bearing(_) => "bearing",
+            Self::Severity => "severity",
+            Self::Deviation(_) => "deviation",
+            Self::Instrument => "instrument",
+        }
+    }
+
+    /// What stands for it in an advisory's id.
+    fn slug(self) -> &'static str {
+        match self {
+            Self::Bearing(element) => element.map_or("undetermined", Element::label),
+            Self::Deviation(kind) => kind.label(),
+            Self::Severity | Self::Instrument => self.label(),
+        }
+    }
+
+    /// The element of a bearing, where that is meant and clear.
+    pub const fn element(self) -> Option<Element> {
+        match self {
+            Self::Bearing(element) => element,
+            Self::Severity | Self::Deviation(_) | Self::Instrument => None,
+        }
+    }
+}
+
+/// What an advisory rests on.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Evidence {
+    /// Lines of an envelope spectrum.
+    Lines(Finding),
+    /// A value and the limit that it was compared with.
+    Limit(LimitEvidence),
+    /// What is wrong with the instrument.
+    Instrument {
+        /// Which channel of the point.
+        channel: String,
+        /// What.
+        fault: Fault,
+    },
+}
+
+/// A value and the limit that it was compared with.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LimitEvidence {
+    /// Which channel of the point, so in which direction.
+    pub channel: String,
+    /// Which feature.
+    pub feature: FeatureKind,
+    /// Its value, in its unit.
+    pub value: f32,
+    /// The limit.
+    pub limit: f32,
+    /// What is normal, where that has been accepted.
+    pub normal: Option<f32>,
+    /// Whether the limit follows from the normal, or holds whatever that is.
+    pub basis: monitor::Basis,
+    /// The zone, where severity is meant.
+    pub zone: Option<Zone>,
+    /// By which standard and edition, where severity is meant.
+    pub standard: Option<String>,
+}
+
 /// What a person is told about an asset.
-#[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Advisory {
-    /// Stable id: `<asset>/<point>/<element>/<raised ns>`, with the element it was raised with.
+    /// Stable id: `<asset>/<point>/<cause>/<raised ns>`, with the element it was raised with where that is the
+    /// cause.
     pub id: String,
     /// Asset id of the fleet file.
     pub asset: String,
     /// Measurement point id.
     pub point: String,
-    /// The element, none when undetermined.
-    pub element: Option<Element>,
+    /// What it is about.
+    pub cause: Cause,
+    /// How bad it is: the highest level that holds, and of one that is over the last that held.
+    pub level: Level,
     /// End of the window that raised it (event time).
     pub raised: EventTime,
     /// End of the window that cleared it; none while it stands.
     pub cleared: Option<EventTime>,
     /// End of the last window that supported it.
     pub last_seen: EventTime,
-    /// The strongest finding so far.
-    pub evidence: Finding,
+    /// The strongest so far.
+    pub evidence: Evidence,
     /// What to do about it, in a sentence.
     pub recommendation: String,
     /// Whether it rests on history rather than on live data.
@@ -102,7 +202,7 @@ impl Advisories {
             .and_then(|finding| self.confirm(end, finding));
         let mut changes = Vec::new();
         for (index, standing) in self.standing.iter_mut().enumerate() {
-            let supported = verdict.supports(standing.advisory.element);
+            let supported = verdict.supports(standing.element());
             standing.remember(supported);
             if supported {
                 standing.advisory.last_seen = end;
@@ -130,13 +230,13 @@ impl Advisories {
         let position = self
             .standing
             .iter()
-            .position(|standing| standing.advisory.element == finding.element)
+            .position(|standing| standing.element() == finding.element)
             .or_else(|| {
                 // Without an element the fault speaks for whatever stands; with one, it is what the
                 // advisory without an element was about.
                 self.standing
                     .iter()
-                    .position(|standing| finding.element.is_none() || standing.advisory.element.is_none())
+                    .position(|standing| finding.element.is_none() || standing.element().is_none())
             });
         let Some(position) = position else {
             let advisory = self.raise(end, finding);
@@ -148,32 +248,48 @@ impl Advisories {
             });
             return Some((self.standing.len() - 1, AdvisoryChange::Raised));
         };
-        let advisory = &mut self.standing[position].advisory;
-        let upgrade = advisory.element.is_none() && finding.element.is_some();
-        let stronger =
-            advisory.element == finding.element && finding.score >= Self::STRONGER * advisory.evidence.score;
+        let standing = &mut self.standing[position];
+        let upgrade = standing.element().is_none() && finding.element.is_some();
+        let stronger = standing.element() == finding.element
+            && finding.score >= Self::STRONGER * standing.advisory.evidence.score();
         if !(upgrade || stronger) {
             return None;
         }
-        advisory.element = finding.element;
-        advisory.evidence = finding.clone();
+        let advisory = &mut standing.advisory;
+        advisory.cause = Cause::Bearing(finding.element);
+        advisory.evidence = Evidence::Lines(finding.clone());
         advisory.recommendation = recommendation(finding.element).to_owned();
         Some((position, AdvisoryChange::Updated))
     }
 
     fn raise(&self, end: EventTime, finding: &Finding) -> Advisory {
-        let element = finding.element.map_or("undetermined", Element::label);
+        let cause = Cause::Bearing(finding.element);
         Advisory {
-            id: format!("{}/{}/{element}/{}", self.asset, self.point, end.0),
+            id: format!("{}/{}/{}/{}", self.asset, self.point, cause.slug(), end.0),
             asset: self.asset.clone(),
             point: self.point.clone(),
-            element: finding.element,
+            cause,
+            level: BEARING_LEVEL,
             raised: end,
             cleared: None,
             last_seen: end,
-            evidence: finding.clone(),
+            evidence: Evidence::Lines(finding.clone()),
             recommendation: recommendation(finding.element).to_owned(),
             backfill: false,
+        }
+    }
+}
+
+/// How bad a bearing fault is that has been confirmed: to be acted on at the next occasion, however small it
+/// still is, since it does not mend itself.
+pub(crate) const BEARING_LEVEL: Level = Level::Alarm;
+
+impl Evidence {
+    /// How strong lines are; 0 for other evidence, which is not compared by strength.
+    pub(crate) const fn score(&self) -> f64 {
+        match self {
+            Self::Lines(finding) => finding.score,
+            Self::Limit(_) | Self::Instrument { .. } => 0.0,
         }
     }
 }
@@ -205,6 +321,10 @@ struct Standing {
 }
 
 impl Standing {
+    const fn element(&self) -> Option<Element> {
+        self.advisory.cause.element()
+    }
+
     fn remember(&mut self, supported: bool) {
         let kept = (1 << Advisories::CLEAR_WINDOWS) - 1;
         self.support = (self.support << 1 | u32::from(supported)) & kept;
@@ -213,28 +333,6 @@ impl Standing {
 
     const fn is_over(&self) -> bool {
         self.decided == Advisories::CLEAR_WINDOWS && self.support.count_ones() <= Advisories::CLEAR_SUPPORT
-    }
-}
-
-/// ISO 13379-1:2012 asks that a diagnosis come with the action to take; how long a seeded or spalled
-/// race lasts cannot be told from one finding, so none promises a time.
-pub(crate) const fn recommendation(element: Option<Element>) -> &'static str {
-    match element {
-        Some(Element::OuterRace) => {
-            "Check lubrication, load and fit of the outer ring; plan to replace the bearing and look for spalling in its load zone."
-        }
-        Some(Element::InnerRace) => {
-            "Check shaft fit and lubrication; plan to replace the bearing soon, as inner-race damage turns with the shaft and spreads."
-        }
-        Some(Element::Ball) => {
-            "Check the lubricant for particles and water; plan to replace the bearing, as a damaged ball marks both races."
-        }
-        Some(Element::Cage) => {
-            "Inspect the bearing at the next stop and replace it: a cage gives little further warning before it breaks."
-        }
-        None => {
-            "The bearing shows impacts of an element that is not yet clear: check lubrication and measure again, closer and longer."
-        }
     }
 }
 
@@ -297,7 +395,11 @@ mod tests {
                         AdvisoryChange::Cleared(_) => "cleared",
                         AdvisoryChange::Found(_) => "found",
                     };
-                    let element = change.advisory().element.map_or("undetermined", Element::label);
+                    let element = change
+                        .advisory()
+                        .cause
+                        .element()
+                        .map_or("undetermined", Element::label);
                     format!("{} {word} {element}", self.seconds)
                 })
                 .collect()
@@ -354,7 +456,7 @@ mod tests {
         assert_eq!(point.feed("ooo"), ["6 updated outer_race"]);
         let standing: Vec<_> = point.advisories.standing().collect();
         assert_eq!((standing.len(), &standing[0].id), (1, &id));
-        assert_eq!(standing[0].element, Some(Element::OuterRace));
+        assert_eq!(standing[0].cause.element(), Some(Element::OuterRace));
     }
 
     #[test]

@@ -36,15 +36,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use trunnion_common::block::{Block, Body, Kind};
 use trunnion_common::frame::ChannelPlan;
-use trunnion_common::id::{BootId, GatewayId, NodeId};
+use trunnion_common::id::{BootId, ChannelId, GatewayId, NodeId};
 use trunnion_common::message::{Action, Command, CommandOutcome, CommandResult, GatewaySettings};
 use trunnion_common::time::EventTime;
+use trunnion_common::watch::{WATCHES_MAX, Watch};
 
 /// Nodes of one gateway that can be commanded.
 pub const NODES_MAX: usize = 256;
 
-/// What one gateway's commands were last about: its nodes twice (settings, orders) and itself.
-pub const SUBJECTS_MAX: usize = 2 * NODES_MAX + 1;
+/// What one gateway's commands were last about: its nodes twice (settings, orders), the channels that it
+/// watches, and itself.
+pub const SUBJECTS_MAX: usize = 2 * NODES_MAX + WATCHES_MAX + 1;
 
 /// Orders of people that wait for their gateway.
 pub const ORDERS_MAX: usize = 64;
@@ -71,12 +73,16 @@ const SECOND: i64 = 1_000_000_000;
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the plant wants.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Wanted {
     /// Of gateways; one that is not listed is left to its own configuration.
     pub gateways: BTreeMap<GatewayId, GatewaySettings>,
     /// Of nodes, a plan for each channel in the order of the table; one that is not listed sends all.
     pub nodes: BTreeMap<NodeId, Vec<ChannelPlan>>,
+    /// Gateways that judge machines themselves.
+    pub watching: BTreeSet<GatewayId>,
+    /// Of channels, what the gateway that hears them judges them by; one that is not listed is not watched.
+    pub watches: BTreeMap<(NodeId, ChannelId), Watch>,
 }
 
 /// What a command is about: the next one about the same takes its place.
@@ -88,12 +94,15 @@ pub enum Subject {
     Settings(NodeId),
     /// What a person asked of a node.
     Order(NodeId),
+    /// How a channel is watched by its gateway.
+    Watch(NodeId, ChannelId),
 }
 
 impl Subject {
     fn of(action: &Action) -> Self {
         match action {
             Action::Gateway(_) => Self::Gateway,
+            Action::Watch { node, channel, .. } => Self::Watch(*node, *channel),
             Action::Settings { node, .. } => Self::Settings(*node),
             Action::Identify { node, .. } | Action::Capture { node, .. } => Self::Order(*node),
         }
@@ -101,7 +110,7 @@ impl Subject {
 }
 
 /// The last command about a subject.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Standing {
     /// Number, time of expiry and action.
     pub command: Command,
@@ -141,7 +150,7 @@ fn backoff((first, longest): (i64, i64), failures: u32) -> i64 {
 }
 
 /// What is known of one gateway.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 struct GatewayLog {
     /// The highest number given, or begun as the gateway says.
     highest: u64,
@@ -151,7 +160,7 @@ struct GatewayLog {
 }
 
 /// What the journal says of commands.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct CommandLog {
     gateways: BTreeMap<GatewayId, GatewayLog>,
 }
@@ -280,14 +289,34 @@ impl GatewayLog {
                     plans: plans.into_iter().flatten().copied().collect(),
                 })
             }
+            Subject::Watch(node, channel) => {
+                let is_watching = wanted.watching.contains(gateway);
+                let watch = wanted.watches.get(&(node, channel)).filter(|_| is_watching);
+                let watch = watch.cloned();
+                (watch.is_some() || is_managed).then_some(Action::Watch { node, channel, watch })
+            }
             Subject::Order(_) => None,
         }
+    }
+
+    /// Channels that the gateway is to watch, or was told to.
+    fn watched(&self, gateway: &GatewayId, wanted: &Wanted) -> BTreeSet<(NodeId, ChannelId)> {
+        let is_watching = wanted.watching.contains(gateway);
+        let is_here = |(node, _): &&(NodeId, ChannelId)| is_watching && self.nodes.contains_key(node);
+        let wished = wanted.watches.keys().filter(is_here).take(WATCHES_MAX).copied();
+        let managed = self.subjects.keys().filter_map(|subject| match subject {
+            Subject::Watch(node, channel) => Some((*node, *channel)),
+            Subject::Gateway | Subject::Settings(_) | Subject::Order(_) => None,
+        });
+        wished.chain(managed).collect()
     }
 
     /// The first wish that is neither in effect nor has to wait.
     fn next_wish(&self, gateway: &GatewayId, wanted: &Wanted, now: EventTime) -> Option<Action> {
         let nodes = self.nodes.keys().map(|node| Subject::Settings(*node));
-        let mut subjects = std::iter::once(Subject::Gateway).chain(nodes);
+        let watched = self.watched(gateway, wanted).into_iter();
+        let watched = watched.map(|(node, channel)| Subject::Watch(node, channel));
+        let mut subjects = std::iter::once(Subject::Gateway).chain(nodes).chain(watched);
         subjects.find_map(|subject| {
             let action = self.wish(gateway, subject, wanted)?;
             let boot = action.node().and_then(|node| self.nodes.get(&node).copied());
@@ -444,7 +473,7 @@ impl Desk {
 }
 
 /// One subject, for people.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct CommandRow {
     /// What is wanted.
     pub wanted: Action,

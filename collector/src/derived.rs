@@ -95,7 +95,18 @@ fn unassigned(derived: &Derived) -> SeriesKey {
 fn scaled(kind: FeatureKind, value: f32, gain: f32) -> f32 {
     match kind {
         FeatureKind::Mean => value * gain,
-        FeatureKind::Rms | FeatureKind::Peak | FeatureKind::PeakToPeak => value * gain.abs(),
+        FeatureKind::Rms
+        | FeatureKind::Peak
+        | FeatureKind::PeakToPeak
+        | FeatureKind::VelocityRms
+        | FeatureKind::EnvelopeRms
+        | FeatureKind::VelocityOrder1
+        | FeatureKind::VelocityOrder2
+        | FeatureKind::VelocityOrder3
+        | FeatureKind::Band1
+        | FeatureKind::Band2
+        | FeatureKind::Band3
+        | FeatureKind::Band4 => value * gain.abs(),
         FeatureKind::Skewness => value * gain.signum(),
         FeatureKind::CrestFactor
         | FeatureKind::KurtosisExcess
@@ -212,6 +223,8 @@ mod tests {
             bearing: None,
             band_low_hz: 1.0,
             band_high_hz: 500.0,
+            envelope_hz: None,
+            train: crate::diagnosis::Train::default(),
         }
     }
 

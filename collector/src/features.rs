@@ -1,14 +1,21 @@
 //! Which features of `trunnion_common` are computed on which window, and the bearing search.
 
 mod demodulation;
+mod memory;
 mod search;
+mod vibration;
+
+pub use memory::{Envelope, EnvelopeMemory};
 
 use crate::bearing::{BearingOrders, Element};
+use crate::diagnosis::{Outcome, Train};
 use demodulation::Demodulator;
-use search::{EnvelopeSpectrum, MINIMUM_REVOLUTIONS, Search};
+use search::{EnvelopeSpectrum, MINIMUM_REVOLUTIONS, Prominences, Search};
 use std::borrow::Cow;
 use trunnion_common::feature::FeatureKind;
+use trunnion_common::feature::definition::Basis;
 use trunnion_common::feature::statistics::Statistics;
+use vibration::Vibration;
 
 /// What is known about the machine at a measurement point: geometry and speed, never a label.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -58,6 +65,8 @@ pub struct WindowFeatures {
     pub values: Vec<(FeatureKind, f32)>,
     /// What the window claims; `None` when it looks healthy, or there was nothing to search with.
     pub finding: Option<Finding>,
+    /// What the finding was read from, for an [`EnvelopeMemory`] to hear; none where nothing was searched.
+    pub envelope: Option<Envelope>,
 }
 
 /// How much is computed on a window.
@@ -74,12 +83,45 @@ pub enum Depth {
 #[derive(Default)]
 pub struct Analyzer {
     demodulator: Option<Box<Demodulator>>,
+    vibration: Vibration,
 }
 
 impl Analyzer {
     /// An analyzer with nothing planned.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Everything that is computed on a window of a point: what [`Self::analyze`] does, and what `basis`
+    /// defines. A missing sample counts as the mean of the others.
+    pub fn measure(
+        &mut self,
+        window: &[f32],
+        basis: &Basis,
+        context: &PointContext,
+        depth: Depth,
+    ) -> WindowFeatures {
+        let mut features = self.analyze(window, basis.rate_hz, context, depth);
+        // The first value is the mean; without one there are no samples.
+        let Some(&(FeatureKind::Mean, mean)) = features.values.first() else {
+            return features;
+        };
+        let filled = filled(window, mean);
+        self.vibration
+            .measure(&filled, basis, depth, &mut features.values);
+        features.values.sort_by_key(|(kind, _)| *kind);
+        features
+    }
+
+    /// What the machine's shaft, and what hangs on it, says of a window ([`crate::diagnosis`]). A missing sample
+    /// counts as the mean of the others.
+    pub fn examine(&mut self, window: &[f32], basis: &Basis, train: &Train) -> Outcome {
+        let present = window.iter().filter(|sample| sample.is_finite());
+        let (sum, count) = present.fold((0.0, 0u32), |(sum, count), &sample| {
+            (sum + f64::from(sample), count + 1)
+        });
+        let filled = filled(window, (sum / f64::from(count.max(1))) as f32);
+        self.vibration.examine(&filled, basis, train)
     }
 
     /// The features of one window of `rate_hz` samples a second, in the channel's unit. A missing
@@ -97,6 +139,7 @@ impl Analyzer {
         let mut features = WindowFeatures {
             values: Vec::new(),
             finding: None,
+            envelope: None,
         };
         let is_present = |sample: &&f32| sample.is_finite();
         let present = if window.iter().filter(is_present).count() == window.len() {
@@ -124,7 +167,7 @@ impl Analyzer {
             return features;
         };
         let found = self.search(window, statistics.mean, rate_hz, context, &bearing);
-        let Some((search, band_hz)) = found else {
+        let Some((search, envelope)) = found else {
             return features;
         };
         for element in Element::ALL {
@@ -139,12 +182,13 @@ impl Analyzer {
             }
         }
         features.values.sort_by_key(|(kind, _)| *kind);
-        features.finding = search.finding(band_hz);
+        features.finding = search.finding(envelope.band_hz);
+        features.envelope = Some(envelope);
         features
     }
 
-    /// The bearing search on the window, and the band that was demodulated; none where the window
-    /// holds too few turns or the band is not usable.
+    /// The bearing search on the window, and what it searched; none where the window holds too few turns or the
+    /// band is not usable.
     fn search(
         &mut self,
         window: &[f32],
@@ -152,7 +196,7 @@ impl Analyzer {
         rate_hz: f64,
         context: &PointContext,
         bearing: &BearingOrders,
-    ) -> Option<(Search, (f64, f64))> {
+    ) -> Option<(Search, Envelope)> {
         let length = friendly_length(window.len());
         let seconds = length as f64 / rate_hz;
         if !seconds.is_finite()
@@ -177,12 +221,24 @@ impl Analyzer {
             .demodulator
             .get_or_insert_with(|| Box::new(Demodulator::new()));
         let magnitudes = demodulator.magnitudes(samples, last_line, wanted);
-        let spectrum = EnvelopeSpectrum::new(magnitudes, 0.5 / seconds, context.shaft_hz, usable_hz);
-        Some((
-            Search::new(&spectrum, bearing),
-            (1.0 / seconds, last_line as f64 / seconds),
-        ))
+        let prominences = Prominences::new(magnitudes, 0.5 / seconds, context.shaft_hz, usable_hz);
+        let search = Search::new(&EnvelopeSpectrum::new(&prominences), bearing);
+        let envelope = Envelope {
+            prominences: prominences.shortened(),
+            bearing: *bearing,
+            band_hz: (1.0 / seconds, last_line as f64 / seconds),
+        };
+        Some((search, envelope))
     }
+}
+
+/// The window with a value where a sample is missing.
+fn filled(window: &[f32], value: f32) -> Cow<'_, [f32]> {
+    if window.iter().all(|sample| sample.is_finite()) {
+        return Cow::Borrowed(window);
+    }
+    let fill = |sample: &f32| if sample.is_finite() { *sample } else { value };
+    window.iter().map(fill).collect()
 }
 
 /// The longest even length of at most `samples` without a prime factor above 5, to which a window is
@@ -207,6 +263,12 @@ fn friendly_length(samples: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnosis::{Cause, Undetermined};
+    use std::collections::BTreeMap;
+    use std::f64::consts::TAU;
+    use trunnion_common::feature::band::Band;
+    use trunnion_common::feature::definition::{BANDS_MAX, SpeedSource, WatchedBand};
+    use trunnion_common::quantity::Unit;
 
     fn context(bearing: Option<&str>) -> PointContext {
         let bearing = bearing.map(|designation| designation.parse().unwrap());
@@ -237,8 +299,200 @@ mod tests {
     #[test]
     fn values_come_in_the_order_of_their_kinds() {
         let features = Analyzer::new().analyze(&noise(12_000), 12_000.0, &context(Some("6205")), Depth::Full);
-        assert_eq!(kinds(&features), FeatureKind::ALL);
+        assert_eq!(kinds(&features), FeatureKind::ALL[..11]);
         assert_eq!(features.finding, None, "noise is no fault");
+    }
+
+    fn basis(rate_hz: f64, seconds: f64) -> Basis {
+        Basis {
+            unit: Unit::StandardGravity,
+            rate_hz,
+            seconds,
+            usable_low_hz: 1.0,
+            usable_high_hz: rate_hz / 2.56,
+            shaft_hz: 30.0,
+            speed: SpeedSource::Declared,
+            envelope_hz: None,
+            bands: [None; BANDS_MAX],
+        }
+    }
+
+    /// A shaft at 30 Hz with 2 mm/s at its speed, 1 at twice and 0.5 at three times that, and a carrier in the
+    /// middle of the band that is modulated by 0.1 g RMS.
+    fn machine(rate_hz: f64, seconds: f64) -> Vec<f32> {
+        let sine = |hz: f64, at: f64| 2f64.sqrt() * (TAU * hz * at + 0.3).sin();
+        let velocity = |hz: f64, at: f64| TAU * hz / 9_806.65 * sine(hz, at);
+        let value = |index: usize| {
+            let at = index as f64 / rate_hz;
+            let shaft = 2.0 * velocity(30.0, at) + velocity(60.0, at) + 0.5 * velocity(90.0, at);
+            let carrier = (0.3 + 0.1 * sine(107.0, at)) * (TAU * rate_hz / 5.12 * at).sin();
+            1.0 + shaft + carrier
+        };
+        (0..(rate_hz * seconds) as usize)
+            .map(|index| value(index) as f32)
+            .collect()
+    }
+
+    fn measured(window: &[f32], basis: &Basis, depth: Depth) -> BTreeMap<FeatureKind, f32> {
+        let context = PointContext {
+            band_high_hz: basis.usable_high_hz,
+            ..context(None)
+        };
+        let features = Analyzer::new().measure(window, basis, &context, depth);
+        let kinds = kinds(&features);
+        assert!(kinds.is_sorted(), "{kinds:?}");
+        features.values.into_iter().collect()
+    }
+
+    #[test]
+    fn velocity_and_envelope_are_told_at_every_rate() {
+        for rate_hz in [6_400.0, 12_000.0, 25_600.0, 48_000.0, 97_656.0] {
+            let found = measured(&machine(rate_hz, 1.0), &basis(rate_hz, 1.0), Depth::Full);
+            let check = |kind: FeatureKind, expected: f32| {
+                let error = found[&kind] / expected - 1.0;
+                assert!(
+                    error.abs() < 0.01,
+                    "{kind:?} at {rate_hz}: {} is not {expected}",
+                    found[&kind]
+                );
+            };
+            check(FeatureKind::VelocityRms, 5.25f32.sqrt());
+            check(FeatureKind::VelocityOrder1, 2.0);
+            check(FeatureKind::VelocityOrder2, 1.0);
+            check(FeatureKind::VelocityOrder3, 0.5);
+            check(FeatureKind::EnvelopeRms, 0.1);
+        }
+    }
+
+    #[test]
+    fn a_window_is_examined_with_what_is_declared_of_the_machine() {
+        let unbalanced = |rate_hz: f64| -> Vec<f32> {
+            let sine = |index: usize| (TAU * 30.0 * index as f64 / rate_hz).sin();
+            (0..rate_hz as usize)
+                .map(|index| (1.0 + 0.15 * sine(index)) as f32)
+                .collect()
+        };
+        let train = Train {
+            limit_mm_s: Some(2.8),
+            ..Train::default()
+        };
+        for rate_hz in [6_400.0, 12_000.0, 25_600.0, 48_000.0] {
+            let mut window = unbalanced(rate_hz);
+            window[100] = f32::NAN;
+            let outcome = Analyzer::new().examine(&window, &basis(rate_hz, 1.0), &train);
+            let Outcome::Suspected(suspicion) = outcome else {
+                panic!("at {rate_hz} Hz: {outcome:?}");
+            };
+            assert_eq!(suspicion.cause, Cause::Unbalance);
+            let expected = 0.15 * 9_806.65 / (TAU * 30.0) / 2f64.sqrt();
+            assert!(
+                (suspicion.lines[0].rms / expected - 1.0).abs() < 0.01,
+                "{suspicion:?}"
+            );
+        }
+        let undeclared =
+            Analyzer::new().examine(&unbalanced(25_600.0), &basis(25_600.0, 1.0), &Train::default());
+        assert_eq!(undeclared, Outcome::Undetermined(Undetermined::NothingDeclared));
+    }
+
+    #[test]
+    fn under_shedding_the_overall_is_still_told_and_no_lines() {
+        let found = measured(&machine(25_600.0, 1.0), &basis(25_600.0, 1.0), Depth::Severity);
+        assert!(found.contains_key(&FeatureKind::VelocityRms));
+        assert!(!found.contains_key(&FeatureKind::VelocityOrder1));
+    }
+
+    #[test]
+    fn a_window_with_a_twentieth_missing_keeps_its_overall() {
+        let mut window = machine(25_600.0, 1.0);
+        window[13_000..14_280].fill(f32::NAN);
+        let found = measured(&window, &basis(25_600.0, 1.0), Depth::Full);
+        let overall = found[&FeatureKind::VelocityRms];
+        assert!((overall / 5.25f32.sqrt() - 1.0).abs() < 0.1, "{overall}");
+    }
+
+    #[test]
+    fn what_the_sensor_does_not_reach_is_not_told() {
+        let window = machine(25_600.0, 1.0);
+        let kinds = |basis: &Basis| -> Vec<FeatureKind> {
+            let found = measured(&window, basis, Depth::Full);
+            found
+                .into_keys()
+                .filter(|kind| *kind > FeatureKind::EnvelopeCage)
+                .collect()
+        };
+        let whole = basis(25_600.0, 1.0);
+        let lines = [
+            FeatureKind::VelocityRms,
+            FeatureKind::EnvelopeRms,
+            FeatureKind::VelocityOrder1,
+            FeatureKind::VelocityOrder2,
+            FeatureKind::VelocityOrder3,
+        ];
+        assert_eq!(kinds(&whole), lines);
+        let deaf_below_50 = Basis {
+            usable_low_hz: 50.0,
+            ..whole
+        };
+        assert_eq!(kinds(&deaf_below_50), [lines[1], lines[3], lines[4]]);
+        let speed_unknown = Basis {
+            shaft_hz: 0.0,
+            ..whole
+        };
+        assert_eq!(kinds(&speed_unknown), lines[..2]);
+        let envelope_beyond = Basis {
+            envelope_hz: Some((9_000.0, 11_000.0)),
+            ..whole
+        };
+        assert!(!kinds(&envelope_beyond).contains(&FeatureKind::EnvelopeRms));
+        let temperature = Basis {
+            unit: Unit::DegreeCelsius,
+            ..whole
+        };
+        assert_eq!(kinds(&temperature), []);
+        for rate_hz in [0.0, f64::NAN, f64::INFINITY, 1e-300, 1e300] {
+            assert_eq!(kinds(&Basis { rate_hz, ..whole }), [], "at {rate_hz} Hz");
+        }
+    }
+
+    #[test]
+    fn bands_of_the_point_are_told_in_hz_and_in_orders() {
+        let bands = [
+            Some((
+                Band::Hz {
+                    low: 20.0,
+                    high: 40.0,
+                },
+                true,
+            )),
+            Some((Band::Orders { low: 1.5, high: 3.5 }, true)),
+            Some((
+                Band::Hz {
+                    low: 4_000.0,
+                    high: 6_000.0,
+                },
+                false,
+            )),
+            None,
+        ];
+        let basis = Basis {
+            bands: bands.map(|band| band.map(|(band, velocity)| WatchedBand { band, velocity })),
+            ..basis(25_600.0, 1.0)
+        };
+        let found = measured(&machine(25_600.0, 1.0), &basis, Depth::Full);
+        for (kind, expected) in [
+            (FeatureKind::Band1, 2.0),
+            (FeatureKind::Band2, 1.25f32.sqrt()),
+            // The carrier, and what its modulation leaves on either side.
+            (FeatureKind::Band3, 0.1f32.sqrt() * 0.5f32.sqrt()),
+        ] {
+            assert!(
+                (found[&kind] / expected - 1.0).abs() < 0.01,
+                "{kind:?}: {}",
+                found[&kind]
+            );
+        }
+        assert!(!found.contains_key(&FeatureKind::Band4));
     }
 
     #[test]
@@ -260,7 +514,8 @@ mod tests {
             nothing,
             WindowFeatures {
                 values: Vec::new(),
-                finding: None
+                finding: None,
+                envelope: None
             }
         );
         assert_eq!(

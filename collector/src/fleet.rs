@@ -6,6 +6,17 @@
 //! asset, channel ids within their point.
 //!
 //! ```toml
+//! [[template]]                # optional: how a class of machines is judged
+//! id = "fans"
+//! [template.condition]        # optional, as is every key; an asset has the same
+//! baseline_hours = 24         # a normal is proposed after so long, and baseline_windows = 300 windows
+//! alert_ratio = 2             # told from so many times the normal on, alarm_ratio = 10 when it is bad, and
+//! deviations = 4              # not below so many standard deviations
+//! [[template.condition.alarm]] # limits that hold whatever is normal
+//! feature = "crest_factor"
+//! alert = 6
+//! alarm = 10
+//!
 //! [[site]]
 //! id = "bremen"
 //! [[site.area]]
@@ -14,9 +25,18 @@
 //! [[site.area.asset]]
 //! id = "fan-3"
 //! name = "Exhaust fan 3"
+//! template = "fans"           # optional: what the asset itself says goes before
 //! iso_group = 2               # ISO 20816-3: 1 above 300 kW, 2 above 15 kW; needs the next two
-//! power_kw = 75
+//! power_kw = 75               # instead: iso_class = "I" to "IV" (ISO 10816-1), or zones_mm_s = [2.5, 4, 6.6]
 //! support = "rigid"           # or "flexible"
+//! line_hz = 50                # optional: of its electric supply
+//! [site.area.asset.condition]
+//! off_below = 0.02            # RMS, in the channels' unit: below, it stands still
+//! settle_s = 10               # so long after it begins to run it is not judged; speed_change_percent = 2
+//! windows_required = 3        # so many of the last windows_of = 5 must agree
+//! speed_edges_rpm = [900]     # a normal of its own for each range of speeds; load_edges too
+//! trip_mm_s = 5.0             # lower than 1.25 times C/D
+//! expected_s = 1              # a window is expected so often; else by the plan
 //!
 //! [[site.area.asset.shaft]]
 //! id = "motor"
@@ -32,6 +52,7 @@
 //! shaft = "motor"
 //! bearing = "drive-end"       # optional: nothing is searched for without
 //! mounting_limit_hz = 7000    # optional: what the mount passes on
+//! envelope_band_hz = [2000, 4000] # optional: the band whose envelope is trended, for good
 //! [[site.area.asset.point.channel]]
 //! id = "v"                    # optional: else quantity and axis
 //! node = "00000000000000a1"
@@ -45,27 +66,42 @@
 //! plan = { window = 4096 }    # optional: "off", "raw", features over a window, or, with samples and
 //!                             # every_s too, a waveform now and then; a node without any is left alone
 //!
+//! [[bearing]]                 # optional: designations of the plant's own, which go before the built-in ones
+//! designation = "our 316"
+//! geometry = { balls = 13, ball_mm = 22, pitch_mm = 125 }   # or orders
+//!
 //! [[site.gateway]]            # optional: what is not said here is as the gateway's own configuration says
 //! id = "gw-1"
 //! heartbeat_interval_ms = 10000
 //! live_share_percent = 80
 //! backfill_order = "oldest_first"
 //! backfill_kib_s = 512
+//! watch = "on"                # it judges its machines itself, too, for when it is cut off
 //! ```
 
+mod bearing;
+mod condition;
 mod plan;
 mod section;
+mod watch;
 
-use crate::bearing::{BearingGeometry, BearingOrders};
+pub use condition::{ALARMS_MAX, Judging, Origin, Told};
+pub use trunnion_common::severity::Support;
+
+use crate::bearing::BearingOrders;
 use crate::command::Wanted;
+use crate::diagnosis::Train;
 use crate::features::PointContext;
 use crate::state::{AssetRow, SeriesKey, UNASSIGNED};
+use bearing::{Catalogue, read_bearing, read_catalogue};
+use condition::Draft;
 use section::{At, Section, Source};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use toml::de::DeTable;
+use trunnion_common::feature::definition::{BANDS_MAX, Basis, SpeedSource};
 use trunnion_common::frame::ChannelPlan;
 use trunnion_common::id::{ChannelId, Name, NodeId};
 use trunnion_common::quantity::{Quantity, Unit};
@@ -117,30 +153,12 @@ pub struct Asset {
     pub site: String,
     /// Area id.
     pub area: String,
-    /// How its vibration is judged, if by ISO 20816-3.
-    pub iso: Option<IsoClass>,
+    /// How its condition is judged.
+    pub judging: Judging,
 }
 
-/// What decides the severity zones of ISO 20816-3.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct IsoClass {
-    /// Group 1 or 2.
-    pub group: u8,
-    /// Rated power, kW.
-    pub power_kw: f64,
-    /// How it stands.
-    pub support: Support,
-}
-
-/// How a machine stands (ISO 20816-3, 5.4: flexible if its lowest natural frequency with its support is
-/// not well above the main excitation).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Support {
-    /// Stiff against its main excitation.
-    Rigid,
-    /// Not.
-    Flexible,
-}
+/// The unit of limits between zones.
+const UNIT_OF_ZONES: Unit = Unit::MillimetrePerSecond;
 
 /// What a node's channel measures, and where.
 #[derive(Clone, PartialEq, Debug)]
@@ -161,6 +179,11 @@ pub struct ChannelSite {
     pub band_low_hz: f64,
     /// The lower of the sensor's upper edge and the mounting's limit, Hz.
     pub band_high_hz: f64,
+    /// The band whose envelope is trended, Hz, where the point declares one.
+    pub envelope_hz: Option<(f32, f32)>,
+    /// What hangs on the point's shaft. The limit is not the fleet file's to say: it follows from the machine's
+    /// class and its baseline.
+    pub train: Train,
 }
 
 impl ChannelSite {
@@ -174,6 +197,27 @@ impl ChannelSite {
                 .band_high_hz
                 .min(sensor_high_hz)
                 .min(rate_hz / NYQUIST_MARGIN),
+        }
+    }
+
+    /// What the values of a window of `seconds` are computed from, for samples and a sensor as for
+    /// [`Self::context`].
+    pub fn basis(&self, rate_hz: f64, sensor_high_hz: f64, seconds: f64) -> Basis {
+        let context = self.context(rate_hz, sensor_high_hz);
+        Basis {
+            unit: self.unit,
+            rate_hz,
+            seconds,
+            usable_low_hz: self.band_low_hz,
+            usable_high_hz: context.band_high_hz,
+            shaft_hz: self.shaft_hz,
+            speed: if self.shaft_hz > 0.0 {
+                SpeedSource::Declared
+            } else {
+                SpeedSource::Unknown
+            },
+            envelope_hz: self.envelope_hz,
+            bands: [None; BANDS_MAX],
         }
     }
 }
@@ -233,7 +277,11 @@ impl Fleet {
 
     /// What the file wants of gateways and nodes.
     pub fn wanted(&self) -> Wanted {
-        self.wanted.clone()
+        let mut wanted = self.wanted.clone();
+        if !wanted.watching.is_empty() {
+            wanted.watches = self.watches().collect();
+        }
+        wanted
     }
 
     /// All channels, by node and number.
@@ -245,15 +293,19 @@ impl Fleet {
 
     fn read(&mut self, root: &Section<'_>) {
         let (mut sites, mut assets) = (Names::default(), Names::default());
+        let templates = read_templates(root);
+        let catalogue = read_catalogue(root);
         for site in root.tables("site") {
             let site_id = sites.claim(&site);
             site.text("name");
             let mut gateways = Names::default();
             for gateway in site.tables("gateway") {
                 let id = gateways.claim(&gateway);
-                self.wanted
-                    .gateways
-                    .extend(plan::read_gateway(&gateway, &site_id, &id));
+                let is_watching = watch::read_watching(&gateway);
+                let wanted = plan::read_gateway(&gateway, &site_id, &id);
+                let name = wanted.as_ref().filter(|_| is_watching);
+                self.wanted.watching.extend(name.map(|(name, _)| name.clone()));
+                self.wanted.gateways.extend(wanted);
             }
             let mut areas = Names::default();
             for area in site.tables("area") {
@@ -268,13 +320,13 @@ impl Fleet {
                     }
                     let name = asset.text("name").map_or(id.clone(), |(name, _)| name.to_owned());
                     self.assets.push(Asset {
-                        iso: read_iso(&asset),
+                        judging: read_judging(&asset, &templates),
                         id: id.clone(),
                         name,
                         site: site_id.clone(),
                         area: area_id.clone(),
                     });
-                    self.read_points(&asset, &id);
+                    self.read_points(&asset, &id, &catalogue);
                 }
             }
         }
@@ -288,12 +340,14 @@ impl Fleet {
         plans[channel.index()] = plan;
     }
 
-    fn read_points(&mut self, asset: &Section<'_>, asset_id: &str) {
-        let shafts = read_shafts(asset);
+    fn read_points(&mut self, asset: &Section<'_>, asset_id: &str, catalogue: &Catalogue) {
+        let shafts = read_shafts(asset, catalogue);
+        let line_hz = asset.positive("line_hz").map(|(line_hz, _)| line_hz);
         let mut points = Names::default();
         for point in asset.tables("point") {
             let point_id = points.claim(&point);
             let mounting = point.positive("mounting_limit_hz");
+            let envelope_hz = read_envelope_band(&point);
             let named = point.text("shaft");
             let named = point.require("shaft", named, "name the shaft that it is measured at");
             let shaft = named.and_then(|(name, at)| {
@@ -337,6 +391,13 @@ impl Fleet {
                     band_high_hz: site
                         .band_high_hz
                         .min(mounting.as_ref().map_or(f64::MAX, |limit| limit.0)),
+                    envelope_hz,
+                    train: Train {
+                        teeth: shaft.and_then(|shaft| shaft.teeth),
+                        blades: shaft.and_then(|shaft| shaft.blades),
+                        line_hz,
+                        ..site.train
+                    },
                     ..site
                 };
                 if !channels.insert(site.series.channel.clone()) {
@@ -389,40 +450,40 @@ impl Names {
     }
 }
 
-fn read_iso(asset: &Section<'_>) -> Option<IsoClass> {
-    let power = asset.positive("power_kw");
-    let support = asset.text("support").and_then(|(support, at)| match support {
-        "rigid" => Some(Support::Rigid),
-        "flexible" => Some(Support::Flexible),
-        _ => {
-            let what = format!("a machine does not stand {support:?}");
-            asset.source.refuse(&at, what, "write \"rigid\" or \"flexible\"");
-            None
+fn read_templates(root: &Section<'_>) -> BTreeMap<String, Draft> {
+    let mut names = Names::default();
+    let templates = root.tables("template");
+    let read = templates
+        .iter()
+        .map(|template| (names.claim(template), Draft::read(template)));
+    read.collect()
+}
+
+fn read_judging(asset: &Section<'_>, templates: &BTreeMap<String, Draft>) -> Judging {
+    let own = Draft::read(asset);
+    let template = asset.text("template").and_then(|(id, at)| {
+        let found = templates.get(id).map(|template| (id, template));
+        if found.is_none() {
+            let known: Vec<_> = templates.keys().map(String::as_str).collect();
+            let fix = format!("declare it above, or name one of: {}", known.join(", "));
+            asset
+                .source
+                .refuse(&at, format!("there is no template {id:?}"), fix);
         }
+        found
     });
-    let (group, at) = asset.whole("iso_group", 2)?;
-    if group == 0 {
-        asset
-            .source
-            .refuse(&at, "ISO 20816-3 has no group 0", "write 1 or 2, or leave it out");
-    }
-    let why = "its ISO 20816-3 group cannot be judged without";
-    let power = asset.require("power_kw", power, why);
-    let support = asset.require("support", support, why);
-    Some(IsoClass {
-        group: group as u8,
-        power_kw: power?.0,
-        support: support?,
-    })
+    own.merge(template)
 }
 
 /// A shaft as far as the points need it. What is `None` was refused.
 struct Shaft {
     hz: Option<f64>,
+    teeth: Option<u16>,
+    blades: Option<u16>,
     bearings: BTreeMap<String, Option<BearingOrders>>,
 }
 
-fn read_shafts(asset: &Section<'_>) -> BTreeMap<String, Shaft> {
+fn read_shafts(asset: &Section<'_>, catalogue: &Catalogue) -> BTreeMap<String, Shaft> {
     /// The shaft that drives, where that is said, and the ratio.
     type Drive<'t> = (At<&'t str>, Option<f64>);
     let mut shafts: BTreeMap<String, Shaft> = BTreeMap::new();
@@ -430,12 +491,14 @@ fn read_shafts(asset: &Section<'_>) -> BTreeMap<String, Shaft> {
     let mut names = Names::default();
     for shaft in asset.tables("shaft") {
         let id = names.claim(&shaft);
-        for optional in ["teeth", "blades"] {
-            if let Some((0, at)) = shaft.whole(optional, 10_000) {
-                let what = format!("a shaft cannot have 0 {optional}");
+        let [teeth, blades] = ["teeth", "blades"].map(|wheel| {
+            let (count, at) = shaft.whole(wheel, 10_000)?;
+            if count == 0 {
+                let what = format!("a shaft cannot have 0 {wheel}");
                 shaft.source.refuse(&at, what, "leave it out if there are none");
             }
-        }
+            (count > 0).then_some(count)
+        });
         let rpm = shaft.positive("rpm");
         let ratio = shaft.positive("ratio");
         let driver = shaft.text("driven_by");
@@ -462,10 +525,18 @@ fn read_shafts(asset: &Section<'_>) -> BTreeMap<String, Shaft> {
         let bearings = shaft.tables("bearing");
         let bearings = bearings
             .iter()
-            .map(|bearing| (bearing_names.claim(bearing), read_bearing(bearing)))
+            .map(|bearing| (bearing_names.claim(bearing), read_bearing(bearing, catalogue)))
             .collect();
         let hz = rpm.map(|(rpm, _)| rpm / 60.0);
-        shafts.insert(id, Shaft { hz, bearings });
+        shafts.insert(
+            id,
+            Shaft {
+                hz,
+                teeth,
+                blades,
+                bearings,
+            },
+        );
     }
     // Each pass resolves at least one shaft, or what is left is a circle or hangs in the air.
     while let Some(at) = driven
@@ -491,58 +562,6 @@ fn read_shafts(asset: &Section<'_>) -> BTreeMap<String, Shaft> {
             .refuse(&place, what, "one shaft of the train needs an rpm");
     }
     shafts
-}
-
-fn read_bearing(bearing: &Section<'_>) -> Option<BearingOrders> {
-    let designation = bearing.text("designation");
-    let geometry = bearing.table("geometry", "geometry");
-    let orders = bearing.table("orders", "set of orders");
-    let given = ["designation", "geometry", "orders"]
-        .into_iter()
-        .filter(|key| bearing.has(key))
-        .count();
-    if given != 1 {
-        let what = "a bearing is told in one way, by designation, geometry or orders";
-        bearing.source.refuse(
-            &bearing.at,
-            format!("{what}, and this one in {given}"),
-            "give exactly one",
-        );
-        return None;
-    }
-    let (found, at) = if let Some((designation, at)) = designation {
-        (designation.parse(), at)
-    } else if let Some(geometry) = geometry {
-        let number = |key| geometry.require(key, geometry.positive(key), "a bearing's orders follow from it");
-        let angle = geometry.number("angle_deg").map_or(0.0, |(angle, _)| angle);
-        let balls = geometry.whole("balls", u16::from(u8::MAX));
-        let balls = geometry.require("balls", balls, "a bearing's orders follow from it");
-        let (ball, pitch) = (number("ball_mm"), number("pitch_mm"));
-        let made = BearingGeometry::new(balls?.0 as u8, ball?.0, pitch?.0, angle);
-        (made.map(|made| made.orders()), geometry.at.clone())
-    } else {
-        let orders = orders?;
-        let number = |key| {
-            orders.require(
-                key,
-                orders.positive(key),
-                "give all four, in multiples of shaft speed",
-            )
-        };
-        let (outer, inner) = (number("outer_race"), number("inner_race"));
-        let (ball, cage) = (number("ball"), number("cage"));
-        let declared = BearingOrders::declared(outer?.0, inner?.0, ball?.0, cage?.0);
-        (declared, orders.at.clone())
-    };
-    match found {
-        Ok(found) => Some(found),
-        Err(error) => {
-            bearing
-                .source
-                .refuse(&at, error.to_string(), "correct the bearing");
-            None
-        }
-    }
 }
 
 /// What a channel section says by itself; asset, point, shaft and bearing are the caller's to fill in.
@@ -658,8 +677,25 @@ fn read_channel(channel: &Section<'_>) -> Option<((NodeId, ChannelId), Range<usi
             bearing: None,
             band_low_hz,
             band_high_hz,
+            envelope_hz: None,
+            train: Train {
+                axial: axis.is_some_and(|(_, letter)| letter == "a"),
+                ..Train::default()
+            },
         },
     ))
+}
+
+fn read_envelope_band(point: &Section<'_>) -> Option<(f32, f32)> {
+    let ((low, high), at) = point.pair("envelope_band_hz")?;
+    if !(low > 0.0 && low < high) {
+        let what = format!("a band from {low} to {high} Hz has no envelope");
+        point
+            .source
+            .refuse(&at, what, "give two frequencies above 0, the lower one first");
+        return None;
+    }
+    Some((low as f32, high as f32))
 }
 
 /// A word out of a closed list, by its serde name.
@@ -711,6 +747,23 @@ mod tests {
     }
 
     #[test]
+    fn a_designation_of_the_plant_goes_before_the_built_in_ones() {
+        let own = "[[bearing]]\ndesignation = \"6205\"\n\
+                   geometry = { balls = 8, ball_mm = 8, pitch_mm = 40 }\n[[site]]\nid = \"bremen\"";
+        let text = example().replacen("[[site]]\nid = \"bremen\"", own, 1);
+        let fleet = Fleet::parse(&text, "fleet.toml").unwrap();
+        let (_, _, site) = fleet.channels().next().unwrap();
+        assert!((site.bearing.unwrap().outer_race - 3.2).abs() < 1e-9);
+        check(
+            "[[bearing]]\ndesignation = \"our 316\"",
+            "[[bearing]]\ndesignation = \"our 316\"\norders = {}",
+            "by geometry or by orders",
+        );
+        check("designation = \"our 316\"", "", "designation");
+        check("pitch_mm = 125", "pitch_mm = 12", "13 balls");
+    }
+
+    #[test]
     fn the_example_of_the_documentation_is_a_fleet() {
         let fleet = Fleet::parse(&example(), "fleet.toml").unwrap();
         assert_eq!(
@@ -729,6 +782,15 @@ mod tests {
         assert!((context.bearing.unwrap().outer_race - 3.5848).abs() < 1e-3);
         assert_eq!(context.band_high_hz, 5_000.0);
         assert_eq!(site.context(2_560.0, 20_000.0).band_high_hz, 1_000.0);
+        let basis = site.basis(48_000.0, 20_000.0, 1.0);
+        assert_eq!((basis.usable_low_hz, basis.usable_high_hz), (1.0, 5_000.0));
+        assert_eq!(basis.envelope_band(), (2_000.0, 4_000.0));
+        let train = Train {
+            blades: Some(6),
+            line_hz: Some(50.0),
+            ..Train::default()
+        };
+        assert_eq!(site.train, train);
         assert!(
             fleet
                 .channel("a1".parse().unwrap(), ChannelId::new(1).unwrap())
@@ -763,6 +825,11 @@ mod tests {
             "there is no shaft \"gear\" here",
         );
         check("blades = 6", "blades = 0", "0 blades");
+        check(
+            "line_hz = 50",
+            "line_hz = 0",
+            "line_hz = 0 of this asset is not above 0",
+        );
         check(
             "shaft = \"motor\"",
             "shaft = \"pump\"",
@@ -806,6 +873,11 @@ mod tests {
             "band_hz = [1, 5000]",
             "band_hz = [5000, 1]",
             "is none; give the lower edge first",
+        );
+        check(
+            "envelope_band_hz = [2000, 4000]",
+            "envelope_band_hz = [4000, 2000]",
+            "has no envelope; give two frequencies",
         );
         check(
             "node = \"00000000000000a1\"",

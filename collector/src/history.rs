@@ -12,7 +12,7 @@
 //! | verdicts | [`VERDICTS_MAX`] | the one farthest in time from the newest goes |
 //! | advisories that may still grow | [`EPISODES_MAX`] | the one that grew longest ago stays as it was told |
 
-use crate::advisory::{Advisory, recommendation};
+use crate::advisory::{Advisory, BEARING_LEVEL, Cause, Evidence, recommendation};
 use crate::bearing::Element;
 use crate::detection::{Detector, Persistence, Verdict};
 use crate::features::Finding;
@@ -109,7 +109,8 @@ impl History {
             known.raised.plus_nanos(-REACH_NS) <= last && first <= known.last_seen.plus_nanos(REACH_NS)
         };
         let same = |known: &Advisory| {
-            known.element == finding.element || known.element.is_none() || finding.element.is_none()
+            let element = known.cause.element();
+            element == finding.element || element.is_none() || finding.element.is_none()
         };
         let known = self.episodes.iter().rposition(|known| near(known) && same(known));
         let mut advisory = match known {
@@ -119,10 +120,11 @@ impl History {
         advisory.raised = advisory.raised.min(first);
         advisory.last_seen = advisory.last_seen.max(last);
         advisory.cleared = Some(advisory.last_seen);
-        let upgrade = advisory.element.is_none() && finding.element.is_some();
-        if upgrade || (advisory.element == finding.element && finding.score > advisory.evidence.score) {
-            advisory.element = finding.element;
-            advisory.evidence = finding.clone();
+        let element = advisory.cause.element();
+        let upgrade = element.is_none() && finding.element.is_some();
+        if upgrade || (element == finding.element && finding.score > advisory.evidence.score()) {
+            advisory.cause = Cause::Bearing(finding.element);
+            advisory.evidence = Evidence::Lines(finding.clone());
             recommendation(finding.element).clone_into(&mut advisory.recommendation);
         }
         self.episodes.push(advisory.clone());
@@ -147,11 +149,12 @@ fn begin(series: &SeriesKey, finding: &Finding, (first, last): (EventTime, Event
         id: format!("{asset}/{point}/{element}/history/{channel}/{}", last.0),
         asset: asset.clone(),
         point: point.clone(),
-        element: finding.element,
+        cause: Cause::Bearing(finding.element),
+        level: BEARING_LEVEL,
         raised: first,
         cleared: Some(last),
         last_seen: last,
-        evidence: finding.clone(),
+        evidence: Evidence::Lines(finding.clone()),
         recommendation: recommendation(finding.element).to_owned(),
         backfill: true,
     }
@@ -208,7 +211,13 @@ mod tests {
         }
         let mut told: Vec<_> = told
             .into_values()
-            .map(|told| (told.element, told.raised.0 / SECOND, told.last_seen.0 / SECOND))
+            .map(|told| {
+                (
+                    told.cause.element(),
+                    told.raised.0 / SECOND,
+                    told.last_seen.0 / SECOND,
+                )
+            })
             .collect();
         told.sort_by_key(|told| told.1);
         told

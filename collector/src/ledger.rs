@@ -19,6 +19,7 @@ mod index_set;
 
 pub use index_set::IndexSet;
 
+use crate::slots::Slots;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use trunnion_common::block::{Holding, Tombstone};
@@ -89,8 +90,8 @@ pub struct Unnamed {
 /// The accounts of all channels and boots.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Ledger {
-    accounts: BTreeMap<AccountKey, Account>,
-    newest: BTreeMap<NodeId, BootId>,
+    accounts: Slots<AccountKey, Account>,
+    newest: Slots<NodeId, BootId>,
     unnamed: Vec<Unnamed>,
     changed: BTreeSet<AccountKey>,
 }
@@ -251,7 +252,7 @@ impl Ledger {
 
     /// A boot of a node gave a sign of life: earlier boots have ended, and what they still held is lost.
     pub fn observe_boot(&mut self, node: NodeId, boot: BootId) {
-        let newest = self.newest.entry(node).or_insert(boot);
+        let newest = self.newest.or_insert_with(node, || boot);
         if boot <= *newest {
             return;
         }
@@ -305,19 +306,19 @@ impl Ledger {
     /// Samples without an explanation, over all accounts.
     pub fn unexplained(&self) -> u64 {
         // Counts come from nodes: a wild one must not end in an overflow.
-        let unexplained = self.accounts.values().map(|account| account.unexplained);
+        let unexplained = self.accounts.iter().map(|(_, account)| account.unexplained);
         unexplained.fold(0, u64::saturating_add)
     }
 
     fn account(&mut self, key: AccountKey) -> &mut Account {
         self.changed.insert(key);
-        self.accounts.entry(key).or_default()
+        self.accounts.or_default(key)
     }
 
     fn accounts_of(&self, node: NodeId) -> impl Iterator<Item = AccountKey> + '_ {
         let first = (node, BootId::from_u64(0), FIRST_CHANNEL);
         let mine = move |(key, _): &(&AccountKey, _)| key.0 == node;
-        self.accounts.range(first..).take_while(mine).map(|(key, _)| *key)
+        self.accounts.from(first).take_while(mine).map(|(key, _)| *key)
     }
 
     fn ended(&self, (node, boot, _): AccountKey) -> bool {
@@ -598,7 +599,7 @@ mod tests {
         ledger.refuse(key(1), range(100, 120));
         report(&mut ledger, 1, 8, None);
         report(&mut ledger, 1, 7, Some(range(100, 140)));
-        let at_agent = |ledger: &Ledger| ledger.accounts[&key(1)].at_agent;
+        let at_agent = |ledger: &Ledger| ledger.accounts.get(&key(1)).unwrap().at_agent;
         assert_eq!(at_agent(&ledger), None);
         report(&mut ledger, 2, 0, Some(range(100, 140)));
         assert!(at_agent(&ledger).is_some(), "another epoch counts anew");
@@ -724,7 +725,7 @@ mod tests {
             ledger.row(key(1)).unwrap().lost,
             [(LossCause::OutboxFull, 3 * holes)]
         );
-        assert!(ledger.accounts[&key(1)].stored.ranges().len() <= RANGES_MAX);
+        assert!(ledger.accounts.get(&key(1)).unwrap().stored.ranges().len() <= RANGES_MAX);
     }
 
     /// Where a sample really is.

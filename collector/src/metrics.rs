@@ -300,7 +300,7 @@ impl Default for Metrics {
             checkpoint_duration: register!(
                 Real::default(),
                 "checkpoint_duration",
-                "Making the last checkpoint",
+                "How long the last checkpoint kept the pipeline from its work",
                 Unit::Seconds
             ),
             applied: Arc::default(),
@@ -363,7 +363,8 @@ impl Metrics {
             .set(i64::try_from(backlog).unwrap_or(i64::MAX));
     }
 
-    /// A checkpoint of that size was written at `now`, by the clock; it took `seconds` to make.
+    /// A checkpoint of that size was written at `now`, by the clock; it kept the pipeline from its work for
+    /// `seconds`.
     pub fn observe_checkpoint(&self, now: EventTime, bytes: usize, seconds: f64) {
         self.checkpointed.store(now.0, Ordering::Relaxed);
         self.checkpoint_size.set(i64::try_from(bytes).unwrap_or(i64::MAX));

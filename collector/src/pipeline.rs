@@ -32,15 +32,19 @@
 //! | samples of dead letters, told apart per channel and boot | [`RANGES_MAX`](crate::ledger::RANGES_MAX) | the lowest can no longer be replayed |
 //! | letters known to have been replayed | [`REPLAYED_MAX`] | the oldest can be replayed again, which changes counts alone |
 //!
+//! A checkpoint is made beside it, of a copy of its state (`snapshot`).
+//!
 //! What a replayed dead letter adds to a window that has gone is added to what the journal says was in it:
 //! after such a commit the pipeline asks for a part of the journal once more ([`Pipeline::recall`]).
 
 mod analysis;
+mod conditions;
 mod counters;
 mod firing;
 mod lag;
 mod overdue;
 mod placement;
+mod remade;
 mod replayed;
 mod reports;
 mod restated;
@@ -48,6 +52,8 @@ mod runner;
 #[cfg(test)]
 pub(crate) mod script;
 mod shedding;
+mod silence;
+mod snapshot;
 mod stages;
 mod streams;
 #[cfg(test)]
@@ -64,7 +70,7 @@ pub use runner::{RunError, Runner};
 pub use stages::Stage;
 pub use streams::NAMES_MAX;
 
-use crate::advisory::{Advisories, AdvisoryChange};
+use crate::advisory::{Advisories, AdvisoryChange, Notices};
 use crate::alarm::AlarmRow;
 use crate::dead_letter::{DeadLetter, DeadReason, Form, ReplayRow};
 use crate::derived::{self, DerivedRow};
@@ -75,18 +81,20 @@ use crate::ingest::dedup::{BOOTS_MAX as BOOTS_OF_NODE_MAX, FrameSets, FrameVerdi
 use crate::journal::{Commit, Entry, Position};
 use crate::ledger::{AccountKey, Ledger, LedgerRow, Unnamed};
 use crate::settings::{Definition, Schedule, Settings};
+use crate::slots::Slots;
 use crate::state::{FeatureRow, FleetRow, SeriesKey};
 use crate::watermark::Watermark;
-use crate::window::Windows;
+use crate::window::{WindowSettings, Windows};
 use analysis::Analysis;
-use firing::{IdleWatch, Watch};
+use firing::Watch;
 use placement::{Missing, Quotas};
 use serde::{Deserialize, Serialize};
+use silence::SilenceWatch;
 use stages::StageWatch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroUsize;
-use streams::{Slow, SlowIdle, Streams};
+use streams::{Slow, Streams};
 use trunnion_common::block::{BODY_MAX, Block, Body, Lane, Readings};
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::frame::{ChannelDescriptor, Class, Describe, FRAME_MAX, Header, Payload, RawFrame};
@@ -146,8 +154,9 @@ pub struct Pipeline {
     /// The fleet files of the state, read.
     fleets: BTreeMap<EventTime, Fleet>,
     analysis: Analysis,
-    idle: IdleWatch,
-    slow_idle: SlowIdle,
+    /// Of fast channels, and of slow ones by their patience in nanoseconds.
+    idle: SilenceWatch<WindowSettings>,
+    slow_idle: SilenceWatch<i64>,
     outputs: Vec<Output>,
     /// The streams of the state's settings.
     definitions: Vec<Definition>,
@@ -173,15 +182,17 @@ pub struct PipelineState {
     now: EventTime,
     settings: Schedule,
     frames: FrameSets,
-    boots: BTreeMap<(NodeId, BootId), Boot>,
+    boots: Slots<(NodeId, BootId), Boot>,
     waiting: Waiting,
     ledger: Ledger,
-    channels: BTreeMap<ChannelKey, Channel>,
+    channels: Slots<ChannelKey, Channel>,
     streams: Streams,
     quotas: Quotas,
     detectors: BTreeMap<SeriesKey, Watch>,
     histories: BTreeMap<SeriesKey, History>,
     advisories: BTreeMap<(String, String), Advisories>,
+    /// By asset and point.
+    notices: BTreeMap<(String, String), Notices>,
     fleets: BTreeMap<EventTime, String>,
     counters: Counters,
     derived: derived::WaitingRoom,
@@ -246,8 +257,8 @@ impl Pipeline {
             fleets,
             state,
             analysis: Analysis::new(NonZeroUsize::MIN),
-            idle: IdleWatch::default(),
-            slow_idle: SlowIdle::default(),
+            idle: SilenceWatch::default(),
+            slow_idle: SilenceWatch::default(),
             outputs: Vec::new(),
             definitions,
             touched: BTreeSet::new(),
@@ -415,6 +426,7 @@ impl Pipeline {
             }
             Body::Derived(records) => self.handle_derived(origin, records, bytes),
             Body::Advisory(records) => self.handle_alarms(origin, records, bytes),
+            Body::Condition(records) => self.handle_conditions(origin, records, bytes),
             Body::Describe(_) => {}
             Body::Status(records) => {
                 for (item, record) in records.enumerate().skip(first) {
@@ -593,6 +605,7 @@ impl Pipeline {
             .change(settings.clone(), effective, now, begun)
         {
             self.definitions = self.state.settings.streams();
+            self.state.letters.keep_streams(&self.definitions);
             // Before the first sample nothing is cut, and everything may be.
             self.state
                 .streams
@@ -654,9 +667,12 @@ impl Pipeline {
     fn note_boot(&mut self, source: (NodeId, BootId)) -> &mut Boot {
         let boots = &mut self.state.boots;
         if !boots.contains_key(&source) {
-            let mine = (source.0, BootId::from_u64(0))..=(source.0, BootId::from_u64(u64::MAX));
-            let displaced = if boots.range(mine.clone()).count() >= BOOTS_OF_NODE_MAX {
-                longest_ago(boots.range(mine))
+            let mine = || {
+                let known = boots.from((source.0, BootId::from_u64(0)));
+                known.take_while(|(known, _)| known.0 == source.0)
+            };
+            let displaced = if mine().count() >= BOOTS_OF_NODE_MAX {
+                longest_ago(mine())
             } else if boots.len() >= BOOTS_MAX {
                 longest_ago(boots.iter())
             } else {
@@ -669,7 +685,7 @@ impl Pipeline {
             }
         }
         self.state.ledger.observe_boot(source.0, source.1);
-        let boot = self.state.boots.entry(source).or_default();
+        let boot = self.state.boots.or_default(source);
         boot.heard = self.state.now;
         boot
     }
@@ -750,7 +766,7 @@ impl Pipeline {
     /// Samples that nobody can make use of, unless they are replayed one day.
     fn refuse(&mut self, account: AccountKey, samples: Range) {
         self.state.ledger.refuse(account, samples);
-        self.state.letters.put_aside(account, samples);
+        self.put_aside(account, &[samples]);
     }
 
     fn lose_unnamed(

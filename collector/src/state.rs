@@ -1,17 +1,21 @@
 //! What outputs look like at rest: feature series, advisories, ledger, in SQLite behind one seam.
 //!
-//! One [`State`] writes, in one transaction per [`Batch`]: outputs, the journal position they reach
-//! and, now and then, a checkpoint of the pipeline. Every row has a key that follows from the journal
-//! alone, and writing a row again changes nothing, so that a replay after a crash is harmless.
+//! One [`State`] writes, in one transaction per [`Batch`]: outputs and the journal position they reach;
+//! and, behind them, now and then a checkpoint of the pipeline. Every row has a key that follows from the
+//! journal alone, and writing a row again changes nothing, so that a replay after a crash is harmless.
 //! Readers ([`StateReader`]) have connections of their own and see whole batches only.
 
+mod checkpoints;
 mod corrections;
+mod definitions;
 mod file;
 mod letters;
 mod reader;
 mod reports;
 
+pub use checkpoints::CheckpointId;
 pub use corrections::{CORRECTIONS_MAX, CorrectionQuery, CorrectionRow};
+pub use definitions::SeriesDefinition;
 pub use file::{set_aside, settle};
 pub use letters::{DEAD_LETTER_BYTES_MAX, DEAD_LETTERS_MAX, DeadLetterRow, LetterQuery, Replay};
 pub use reader::{
@@ -29,11 +33,12 @@ use crate::ledger::LedgerRow;
 use rusqlite::{Connection, Transaction, params};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use trunnion_common::feature::definition::Basis;
 use trunnion_common::id::JournalId;
 use trunnion_common::time::EventTime;
 
 /// Version of the tables; another one is refused rather than guessed at.
-const SCHEMA: i64 = 3;
+const SCHEMA: i64 = 5;
 
 /// Cleared advisories kept; beyond, those raised first go. Those that stand are bounded by the fleet:
 /// one for each point and element at most.
@@ -41,9 +46,6 @@ pub const ADVISORIES_CLEARED_MAX: u32 = 10_000;
 
 /// How long windows and their values are kept, in the journal's time: 30 days. Nanoseconds.
 pub const SERIES_KEPT_NS: i64 = 30 * 86_400 * 1_000_000_000;
-
-/// Checkpoints kept: the newest, and the one before in case the newest cannot be read.
-const CHECKPOINTS_KEPT: i64 = 2;
 
 /// Longest wait for a lock: a writer's batch takes milliseconds, a checkpoint of the WAL more.
 const BUSY_WAIT: Duration = Duration::from_secs(10);
@@ -99,6 +101,8 @@ pub struct FeatureRow {
     pub values: Vec<(&'static str, f32)>,
     /// Of a correction, what held before; empty if nothing could be decided then.
     pub old: Vec<(&'static str, f32)>,
+    /// What the features of a fast channel are computed from, which defines them; none for readings.
+    pub basis: Option<Basis>,
 }
 
 /// Why a window is told.
@@ -167,8 +171,6 @@ pub struct Batch {
     pub now: EventTime,
     /// Wall time of this write, from the shell: when the features became visible.
     pub published: EventTime,
-    /// The pipeline at `position`, if this batch saves one.
-    pub checkpoint: Option<Vec<u8>>,
 }
 
 /// The state cannot be read or written.
@@ -260,7 +262,9 @@ impl State {
         let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match found {
             0 => connection.execute_batch(&format!(
-                "BEGIN IMMEDIATE; {TABLES} {} {} {} PRAGMA user_version = {SCHEMA}; COMMIT;",
+                "BEGIN IMMEDIATE; {TABLES} {} {} {} {} {} PRAGMA user_version = {SCHEMA}; COMMIT;",
+                definitions::TABLES,
+                checkpoints::TABLES,
                 reports::TABLES,
                 corrections::TABLES,
                 letters::TABLES
@@ -336,28 +340,18 @@ impl State {
                 "INSERT OR REPLACE INTO progress(id, partition, segment, offset, now) VALUES (0, ?1, ?2, ?3, ?4)",
             )?
             .execute(params![at.partition, at.segment as i64, at.offset as i64, batch.now.0])?;
-        if let Some(bytes) = &batch.checkpoint {
-            transaction.execute("INSERT INTO checkpoint(bytes) VALUES (?1)", [bytes])?;
-            transaction.execute(
-                "DELETE FROM checkpoint WHERE id NOT IN (SELECT id FROM checkpoint ORDER BY id DESC LIMIT ?1)",
-                [CHECKPOINTS_KEPT],
-            )?;
-            evict_windows(&transaction, batch.now)?;
-            evict_advisories(&transaction, ADVISORIES_CLEARED_MAX)?;
-            letters::evict_letters(&transaction, DEAD_LETTERS_MAX)?;
-            reports::evict_alarms(&transaction, ALARMS_MAX)?;
-            corrections::evict(&transaction, CORRECTIONS_MAX)?;
-        }
         Ok(transaction.commit()?)
     }
 
-    /// The checkpoints kept, newest first.
-    pub fn checkpoints(&self) -> Result<Vec<Vec<u8>>, StateError> {
-        let mut statement = self
-            .connection
-            .prepare("SELECT bytes FROM checkpoint ORDER BY id DESC")?;
-        let rows = statement.query_map([], |row| row.get(0))?;
-        Ok(rows.collect::<Result<_, _>>()?)
+    /// Removes what has become too old or too many, as of the journal's time `now`.
+    pub fn evict(&mut self, now: EventTime) -> Result<(), StateError> {
+        let transaction = self.connection.transaction()?;
+        evict_windows(&transaction, now)?;
+        evict_advisories(&transaction, ADVISORIES_CLEARED_MAX)?;
+        letters::evict_letters(&transaction, DEAD_LETTERS_MAX)?;
+        reports::evict_alarms(&transaction, ALARMS_MAX)?;
+        corrections::evict(&transaction, CORRECTIONS_MAX)?;
+        Ok(transaction.commit()?)
     }
 
     /// How far the outputs reach; none before the first batch.
@@ -370,7 +364,6 @@ const TABLES: &str = "
 CREATE TABLE journal(id INTEGER PRIMARY KEY CHECK (id = 0), journal TEXT NOT NULL);
 CREATE TABLE progress(id INTEGER PRIMARY KEY CHECK (id = 0), partition INTEGER NOT NULL,
     segment INTEGER NOT NULL, offset INTEGER NOT NULL, now INTEGER NOT NULL);
-CREATE TABLE checkpoint(id INTEGER PRIMARY KEY AUTOINCREMENT, bytes BLOB NOT NULL);
 CREATE TABLE channel(id INTEGER PRIMARY KEY, asset TEXT NOT NULL, point TEXT NOT NULL, channel TEXT NOT NULL,
     stream TEXT NOT NULL, UNIQUE (asset, point, channel, stream));
 CREATE TABLE window(channel INTEGER NOT NULL REFERENCES channel(id), start INTEGER NOT NULL,
@@ -378,7 +371,7 @@ CREATE TABLE window(channel INTEGER NOT NULL REFERENCES channel(id), start INTEG
     open INTEGER NOT NULL, backfill INTEGER NOT NULL, published INTEGER NOT NULL, PRIMARY KEY (channel, start)) WITHOUT ROWID;
 CREATE INDEX window_by_end ON window(end);
 CREATE TABLE series(id INTEGER PRIMARY KEY, channel INTEGER NOT NULL REFERENCES channel(id),
-    feature TEXT NOT NULL, UNIQUE (channel, feature));
+    feature TEXT NOT NULL, definition INTEGER NOT NULL, UNIQUE (channel, feature, definition));
 CREATE TABLE value(series INTEGER NOT NULL REFERENCES series(id), start INTEGER NOT NULL, value REAL NOT NULL,
     PRIMARY KEY (series, start)) WITHOUT ROWID;
 CREATE TABLE advisory(id TEXT PRIMARY KEY, asset TEXT NOT NULL, raised INTEGER NOT NULL, cleared INTEGER,
@@ -449,13 +442,9 @@ fn write_features(to: &Transaction<'_>, row: &FeatureRow, published: EventTime) 
         .execute([channel, row.start.0])?;
     }
     for (feature, value) in &row.values {
-        to.prepare_cached("INSERT OR IGNORE INTO series(channel, feature) VALUES (?1, ?2)")?
-            .execute(params![channel, feature])?;
-        to.prepare_cached(
-            "INSERT OR REPLACE INTO value(series, start, value)
-             SELECT id, ?3, ?4 FROM series WHERE channel = ?1 AND feature = ?2",
-        )?
-        .execute(params![channel, feature, row.start.0, f64::from(*value)])?;
+        let series = definitions::series_id(to, channel, feature, row.basis.as_ref())?;
+        to.prepare_cached("INSERT OR REPLACE INTO value(series, start, value) VALUES (?1, ?2, ?3)")?
+            .execute(params![series, row.start.0, f64::from(*value)])?;
     }
     Ok(())
 }
@@ -556,9 +545,11 @@ fn write_fleet(to: &Transaction<'_>, fleet: &FleetRow) -> Result<(), StateError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::advisory::{Cause, Evidence};
     use crate::dead_letter::{DeadReason, Form, LetterId};
     use crate::features::Finding;
     use trunnion_common::id::{BootId, ChannelId, NodeId};
+    use trunnion_common::level::Level;
     use trunnion_common::reject::RejectReason;
     use trunnion_common::sample::LossCause;
 
@@ -587,18 +578,19 @@ mod tests {
             id: format!("{asset}/de/ball/{raised}"),
             asset: asset.to_owned(),
             point: "de".to_owned(),
-            element: None,
+            cause: Cause::Bearing(None),
+            level: Level::Alarm,
             raised: EventTime(raised),
             cleared: None,
             last_seen: EventTime(raised),
-            evidence: Finding {
+            evidence: Evidence::Lines(Finding {
                 element: None,
                 order: 0.0,
                 score: 3.25,
                 runner_up: 1.0,
                 lines: Vec::new(),
                 band_hz: (1.0, 2.0),
-            },
+            }),
             recommendation: "Look at it.".to_owned(),
             backfill: false,
         }
@@ -642,6 +634,7 @@ mod tests {
             series: key("fan"),
             stream: String::new(),
             feature: "rms".to_owned(),
+            definition: None,
             from: EventTime(0),
             to: EventTime(20),
             limit: 10,
@@ -683,6 +676,7 @@ mod tests {
                 series: key("fan"),
                 stream: stream.to_owned(),
                 feature: "rms".to_owned(),
+                definition: None,
                 from: EventTime(0),
                 to: EventTime(10),
                 limit: 10,
@@ -768,7 +762,6 @@ mod tests {
             position: letter.position,
             now: EventTime(30),
             published: EventTime(5_000_010),
-            checkpoint: None,
         };
         for _ in 0..2 {
             state.write(&batch).unwrap();
@@ -810,6 +803,7 @@ mod tests {
             series: key("fan"),
             stream: String::new(),
             feature: "rms".to_owned(),
+            definition: None,
             from: EventTime(0),
             to: EventTime(100),
             limit: 10,
@@ -889,10 +883,10 @@ mod tests {
             features: vec![features("fan", 0, 1.0), features("fan", SERIES_KEPT_NS, 1.0)],
             dead_letters: (0..kept + 3).map(letter).collect(),
             now: EventTime(SERIES_KEPT_NS + 11),
-            checkpoint: Some(vec![1]),
             ..Batch::default()
         };
         state.write(&batch).unwrap();
+        state.evict(batch.now).unwrap();
         let letters = reader.dead_letters(&every_letter()).unwrap();
         assert_eq!(letters.len() as u64, kept + 3, "they stay listed");
         let whole = letters
@@ -931,7 +925,6 @@ mod tests {
         let batch = Batch {
             features: vec![features("fan", 10, 1.0)],
             now: EventTime(100 * SERIES_KEPT_NS),
-            checkpoint: Some(vec![1]),
             ..Batch::default()
         };
         state.write(&batch).unwrap();
@@ -980,19 +973,6 @@ mod tests {
             reader.fleet_text().unwrap(),
             Some((EventTime(50), "last".to_owned()))
         );
-    }
-
-    #[test]
-    fn two_checkpoints_are_kept_newest_first() {
-        let (_dir, mut state, _) = open();
-        for n in 1..5 {
-            let batch = Batch {
-                checkpoint: Some(vec![n]),
-                ..Batch::default()
-            };
-            state.write(&batch).unwrap();
-        }
-        assert_eq!(state.checkpoints().unwrap(), [[4], [3]]);
     }
 
     #[test]

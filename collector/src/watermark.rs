@@ -136,10 +136,10 @@ impl Watermark {
 
     /// Brings the openings up to date. `frames` says which frames of a boot and class have been received,
     /// and whether any samples of that boot wait for a clock fix or a channel table.
-    pub fn settle(&mut self, mut frames: impl FnMut(BootId, Class) -> (FrameSet, bool)) {
+    pub fn settle<'a>(&mut self, mut frames: impl FnMut(BootId, Class) -> (&'a FrameSet, bool)) {
         for track in &mut self.tracks {
             let (received, waiting) = frames(track.boot, track.class);
-            track.settle(&received);
+            track.settle(received);
             track.waiting = waiting.then(|| track.waiting.unwrap_or(self.live));
         }
     }
@@ -464,7 +464,7 @@ mod tests {
         /// for what is to come, `d` is due, `D` is due and grows.
         fn windows(&mut self, live: bool, starts: impl IntoIterator<Item = i64>) -> String {
             let received = self.received.clone();
-            self.mark.settle(|_, _| (received.clone(), false));
+            self.mark.settle(|_, _| (&received, false));
             let letter = |start: i64| {
                 let span = Span {
                     start,
@@ -625,12 +625,12 @@ mod tests {
             period_ns: 1,
             live,
         };
-        source.mark.settle(|_, _| (received.clone(), true));
+        source.mark.settle(|_, _| (&received, true));
         assert!(!source.mark.outlook(&span(0, true), PATIENCE).due);
         assert!(!source.mark.outlook(&span(0, false), PATIENCE).due);
         source.live(4..7);
         let received = source.received.clone();
-        source.mark.settle(|_, _| (received.clone(), true));
+        source.mark.settle(|_, _| (&received, true));
         assert!(source.mark.outlook(&span(0, true), PATIENCE).due);
         assert!(!source.mark.outlook(&span(0, false), PATIENCE).due);
     }

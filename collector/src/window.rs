@@ -7,6 +7,7 @@
 //! | [`sketch`] | its quantiles |
 //! | [`stream`] | the windows of a stream of readings, by key: verdicts, firing, corrections |
 //! | [`source_mark`] | how far event time has come at a source, and at several together |
+//! | `values` | samples in a row that a checkpoint in the making shares with the pipeline |
 //! | [`waveform`] | windows of consecutive samples of one channel, laid out by index for analysis |
 //!
 //! Rules that hold in all of them, each with its test in `tests/window_semantics.rs`:
@@ -25,6 +26,7 @@ pub mod shape;
 pub mod sketch;
 pub mod source_mark;
 pub mod stream;
+mod values;
 pub mod waveform;
 
 pub use waveform::{

@@ -17,8 +17,8 @@
 //! | 33 | body | |
 //!
 //! The gateway is not in it: it comes from the certificate-bound topic. Bodies are postcard; the body
-//! of [`Kind::Frames`], [`Kind::Derived`], [`Kind::Advisory`] and [`Kind::Status`] is records back to
-//! back until it ends ([`Records`]).
+//! of [`Kind::Frames`], [`Kind::Derived`], [`Kind::Advisory`], [`Kind::Status`] and
+//! [`Kind::Condition`] is records back to back until it ends ([`Records`]).
 
 use crate::codec::crc32c_parts;
 use crate::feature::FeatureKind;
@@ -30,6 +30,7 @@ use crate::sample::{LossCause, Reading};
 use crate::sequence::{Range, Ranges};
 use crate::time::{ClockFix, EventTime, NodeTicks};
 use crate::version;
+use crate::watch::LocalCondition;
 use core::marker::PhantomData;
 use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
@@ -86,11 +87,13 @@ pub enum Kind {
     Describe = 8,
     /// [`Holding`]s.
     Status = 9,
+    /// [`LocalCondition`]s.
+    Condition = 10,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Frames,
         Self::Readings,
         Self::ClockFix,
@@ -100,6 +103,7 @@ impl Kind {
         Self::Advisory,
         Self::Describe,
         Self::Status,
+        Self::Condition,
     ];
 
     /// The kind of that number.
@@ -259,6 +263,7 @@ impl<'a> Block<'a> {
             Kind::Advisory => Body::Advisory(Records::new(self.body)),
             Kind::Describe => Body::Describe(one(self.body)?),
             Kind::Status => Body::Status(Records::new(self.body)),
+            Kind::Condition => Body::Condition(Records::new(self.body)),
         })
     }
 }
@@ -288,6 +293,8 @@ pub enum Body<'a> {
     Describe(GatewayDescribe),
     /// What the agent holds.
     Status(Records<'a, Holding>),
+    /// What the agent holds against machines that it watches.
+    Condition(Records<'a, LocalCondition>),
 }
 
 /// Postcard records back to back until the bytes end. A record that does not decode ends the list

@@ -1,8 +1,18 @@
 //! Condition-monitoring features on slices of f32: one code for node, gateway and collector.
+//!
+//! The first stage of ISO 13374, data manipulation. [`statistics`] are of the samples themselves, [`velocity`]
+//! of what a filter makes of them, [`spectrum`] and [`band`] of averaged lines, [`envelope`] and
+//! [`quadrature`] of the envelope. What a number means is told by its [`definition`].
 
+pub mod band;
+pub mod decimation;
+pub mod definition;
 pub mod envelope;
 pub mod moments;
+pub mod quadrature;
+pub mod spectrum;
 pub mod statistics;
+pub mod velocity;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,11 +43,29 @@ pub enum FeatureKind {
     EnvelopeBall,
     /// Score of the cage line in the envelope spectrum.
     EnvelopeCage,
+    /// Overall RMS of the velocity from 10 to 1000 Hz, or from 2 Hz below 600 rpm, mm/s ([`velocity`]).
+    VelocityRms,
+    /// RMS of the envelope of the point's fixed band about its mean, channel unit ([`quadrature`]).
+    EnvelopeRms,
+    /// RMS of the velocity at the shaft's speed, mm/s ([`band`]).
+    VelocityOrder1,
+    /// The same at twice the shaft's speed.
+    VelocityOrder2,
+    /// The same at three times the shaft's speed.
+    VelocityOrder3,
+    /// RMS in the first band of the point's own ([`definition::WatchedBand`]).
+    Band1,
+    /// RMS in the second band of the point's own.
+    Band2,
+    /// RMS in the third band of the point's own.
+    Band3,
+    /// RMS in the fourth band of the point's own.
+    Band4,
 }
 
 impl FeatureKind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 20] = [
         Self::Mean,
         Self::Rms,
         Self::Peak,
@@ -49,7 +77,19 @@ impl FeatureKind {
         Self::EnvelopeInnerRace,
         Self::EnvelopeBall,
         Self::EnvelopeCage,
+        Self::VelocityRms,
+        Self::EnvelopeRms,
+        Self::VelocityOrder1,
+        Self::VelocityOrder2,
+        Self::VelocityOrder3,
+        Self::Band1,
+        Self::Band2,
+        Self::Band3,
+        Self::Band4,
     ];
+
+    /// The kinds of a point's own bands, in their order.
+    pub const BANDS: [Self; definition::BANDS_MAX] = [Self::Band1, Self::Band2, Self::Band3, Self::Band4];
 
     /// The name in the API, in metrics and on the page.
     pub const fn label(self) -> &'static str {
@@ -65,6 +105,15 @@ impl FeatureKind {
             Self::EnvelopeInnerRace => "envelope_inner_race",
             Self::EnvelopeBall => "envelope_ball",
             Self::EnvelopeCage => "envelope_cage",
+            Self::VelocityRms => "velocity_rms",
+            Self::EnvelopeRms => "envelope_rms",
+            Self::VelocityOrder1 => "velocity_order_1",
+            Self::VelocityOrder2 => "velocity_order_2",
+            Self::VelocityOrder3 => "velocity_order_3",
+            Self::Band1 => "band_1",
+            Self::Band2 => "band_2",
+            Self::Band3 => "band_3",
+            Self::Band4 => "band_4",
         }
     }
 

@@ -37,13 +37,15 @@
 //!
 //! Beside the contract stands what all three judge a machine by, so that they judge alike: [`feature`]s of
 //! windows, how the machine is [`operating`], the [`severity`] of its vibration, the [`baseline`] of what is
-//! normal for it, faults of the [`instrument`], and the [`monitor`] that joins them.
+//! normal for it, faults of the [`instrument`], and the [`monitor`] that joins them; what a gateway is told to
+//! [`watch`] with that, and what it then says.
 #![cfg_attr(not(test), no_std)]
 
 pub mod ack;
 pub mod baseline;
 pub mod block;
 pub mod codec;
+pub mod detection;
 pub mod feature;
 pub mod frame;
 pub mod id;
@@ -60,3 +62,4 @@ pub mod severity;
 pub mod time;
 pub mod topic;
 pub mod version;
+pub mod watch;

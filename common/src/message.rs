@@ -5,6 +5,7 @@ use crate::id::{CHANNELS_MAX, ChannelId, GatewayId, NodeId};
 use crate::reject::RejectReason;
 use crate::time::EventTime;
 use crate::version;
+use crate::watch::Watch;
 use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
 
@@ -102,7 +103,7 @@ pub enum Phase {
 }
 
 /// Collector to agent, inside a [`SignedCommand`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Command {
     /// Counts the commands of a gateway from 1; an agent carries out each number at most once, and none
     /// below the highest that it has begun.
@@ -114,7 +115,7 @@ pub struct Command {
 }
 
 /// What a [`Command`] asks for. Appended to, never reordered.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[allow(
     clippy::large_enum_variant,
     reason = "decoded, matched and dropped; no allocation to box it"
@@ -145,16 +146,25 @@ pub enum Action {
     },
     /// The gateway itself works like this from now on, through restarts too.
     Gateway(GatewaySettings),
+    /// The gateway watches a channel like this from now on, through restarts too.
+    Watch {
+        /// Of which node.
+        node: NodeId,
+        /// Which channel.
+        channel: ChannelId,
+        /// How; none: not any more.
+        watch: Option<Watch>,
+    },
 }
 
 impl Action {
-    /// The node that is meant; none when it is the gateway itself.
+    /// The node that is to do something; none when it is the gateway itself.
     pub const fn node(&self) -> Option<NodeId> {
         match self {
             Self::Settings { node, .. } | Self::Identify { node, .. } | Self::Capture { node, .. } => {
                 Some(*node)
             }
-            Self::Gateway(_) => None,
+            Self::Gateway(_) | Self::Watch { .. } => None,
         }
     }
 }

@@ -17,15 +17,19 @@ use trunnion_common::codec::{Decoder, LINE_FRAME_MAX, stuff};
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::frame::*;
 use trunnion_common::id::*;
+use trunnion_common::level::Level;
 use trunnion_common::message::{
     self, Action, BackfillOrder, Command, CommandOutcome, CommandResult, GatewayClock, GatewayHealth,
     GatewaySettings, GatewayStatus, MESSAGE_MAX, Phase, SignedCommand,
 };
+use trunnion_common::monitor::{Basis, Condition, Evidence};
 use trunnion_common::quantity::Unit;
 use trunnion_common::reject::{Reject, RejectReason};
 use trunnion_common::sample::{LossCause, NoData};
 use trunnion_common::sequence::{Range, SequenceSet};
+use trunnion_common::severity::{Group, Standard, Support};
 use trunnion_common::time::{ClockFix, ClockQuality, EventTime, NodeTicks};
+use trunnion_common::watch::LocalCondition;
 
 fn node() -> NodeId {
     NodeId::new(0x0011_2233_4455_6677).unwrap()
@@ -316,6 +320,28 @@ fn bodies() -> Vec<(&'static str, Kind, Vec<u8>)> {
             }),
         ),
         (
+            "block.condition",
+            Kind::Condition,
+            body(&LocalCondition {
+                node: node(),
+                boot: boot(),
+                channel: channel(0),
+                condition: Condition::Deviation(FeatureKind::Rms),
+                level: Level::Alarm,
+                raised: utc(),
+                at: utc().plus_nanos(5),
+                evidence: Some(Evidence {
+                    kind: Some(FeatureKind::Rms),
+                    value: 2.5,
+                    limit: 2.0,
+                    normal: Some(0.5),
+                    basis: Basis::Baseline,
+                    fault: None,
+                }),
+                standard: Some(Standard::Iso20816Part3(Group::Medium, Support::Rigid)),
+            }),
+        ),
+        (
             "block.describe",
             Kind::Describe,
             body(&GatewayDescribe {
@@ -448,6 +474,14 @@ fn actions() -> Vec<(&'static str, Action)> {
             },
         ),
         (
+            "watch_no_more",
+            Action::Watch {
+                node: node(),
+                channel: channel(1),
+                watch: None,
+            },
+        ),
+        (
             "identify",
             Action::Identify {
                 node: node(),
@@ -503,6 +537,7 @@ fn current() -> BTreeMap<String, String> {
             Body::Status(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
             Body::Derived(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
             Body::Advisory(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
+            Body::Condition(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
             _ => {}
         }
         golden.insert(name.to_owned(), hex(&bytes));

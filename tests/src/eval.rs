@@ -7,11 +7,13 @@
 
 pub mod cmapss;
 pub mod cwru;
+mod diagnosis;
 pub mod femto;
 pub mod ims;
 pub mod mfpt;
 pub mod nab;
 pub mod skab;
+mod table;
 
 use crate::bench::figure::{Figure, Report};
 use anyhow::Result;

@@ -1,133 +1,21 @@
-//! Loaders of recorded machine data: the bearing rig of Case Western Reserve University and the
-//! PRONOSTIA runs to failure of FEMTO-ST.
+//! Loaders of recorded machine data: the bearing rigs of Case Western Reserve University and of the Society for
+//! Machinery Failure Prevention Technology, and the PRONOSTIA runs to failure of FEMTO-ST.
 //!
 //! The records are not part of the project. They lie where `TRUNNION_DATA` says, or in `../shared/data`
 //! beside the workspace; a test that needs one asks [`or_skip`] for it.
 
+pub mod cwru;
 pub(crate) mod matlab;
+pub mod mfpt;
+
+pub use cwru::{CwruRecord, Place};
+pub use mfpt::MfptRecord;
 
 use flate2::read::GzDecoder;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
-
-/// Where a sensor of the Case Western Reserve rig stands.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Place {
-    /// At the drive-end bearing, a 6205.
-    DriveEnd,
-    /// At the fan-end bearing, a 6203.
-    FanEnd,
-    /// On the base plate.
-    Base,
-}
-
-impl Place {
-    const ALL: [Self; 3] = [Self::DriveEnd, Self::FanEnd, Self::Base];
-
-    const fn suffix(self) -> &'static str {
-        match self {
-            Self::DriveEnd => "_DE_time",
-            Self::FanEnd => "_FE_time",
-            Self::Base => "_BA_time",
-        }
-    }
-}
-
-/// One file of the Case Western Reserve rig.
-#[derive(Clone, PartialEq, Debug)]
-pub struct CwruRecord {
-    /// The file's name without its extension.
-    pub name: String,
-    /// Samples a second.
-    pub rate_hz: f64,
-    /// Revolutions a minute as measured, where the file says.
-    pub rpm: Option<f64>,
-    /// Acceleration in g, by place.
-    pub channels: Vec<(Place, Vec<f32>)>,
-}
-
-impl CwruRecord {
-    /// Speed of the rig without load, where a file does not say: revolutions a minute.
-    pub const UNLOADED_RPM: f64 = 1797.0;
-
-    /// Reads one file.
-    pub fn read(path: &Path) -> Result<Self, RecordError> {
-        let name = path
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let bytes = read(path)?;
-        let refuse = |offset, reason: String| RecordError::Format {
-            path: path.to_owned(),
-            offset,
-            reason,
-        };
-        let variables = matlab::read(&bytes).map_err(|error| refuse(error.offset, error.reason))?;
-        // Some files also hold the channels of a neighbouring record; the file's own bears its number.
-        let number = name.rsplit('_').next().unwrap_or_default();
-        let own = format!("X{number:0>3}");
-        let of = |suffix: &str| {
-            let all = || {
-                variables
-                    .iter()
-                    .filter(|variable| variable.name.ends_with(suffix))
-            };
-            all()
-                .find(|variable| variable.name.strip_suffix(suffix) == Some(&own))
-                .or_else(|| {
-                    let mut rest = all();
-                    rest.next().filter(|_| rest.next().is_none())
-                })
-        };
-        let channels: Vec<_> = Place::ALL
-            .into_iter()
-            .filter_map(|place| {
-                let samples = &of(place.suffix())?.values;
-                Some((place, samples.iter().map(|&sample| sample as f32).collect()))
-            })
-            .collect();
-        if channels.is_empty() {
-            return Err(refuse(
-                0,
-                format!("no variable {own}_DE_time, {own}_FE_time or {own}_BA_time"),
-            ));
-        }
-        let rpm = of("RPM").and_then(|variable| variable.values.first().copied());
-        Ok(Self {
-            rate_hz: rate_of(&name),
-            name,
-            rpm,
-            channels,
-        })
-    }
-
-    /// The channel of a sensor, if the file has it.
-    pub fn channel(&self, place: Place) -> Option<&[f32]> {
-        self.channels
-            .iter()
-            .find(|(of, _)| *of == place)
-            .map(|(_, samples)| samples.as_slice())
-    }
-
-    /// Shaft speed, Hz.
-    pub fn shaft_hz(&self) -> f64 {
-        self.rpm.unwrap_or(Self::UNLOADED_RPM) / 60.0
-    }
-}
-
-/// The rate is not in the files but in the way the set was made: the records without a fault were taken
-/// at 48 kHz (at 12 kHz the lines of the shaft would stand at a quarter of its speed), as were those
-/// that say so in front; the others at 12 kHz.
-fn rate_of(name: &str) -> f64 {
-    if name.starts_with("normal") || name.starts_with("48k") {
-        48_000.0
-    } else {
-        12_000.0
-    }
-}
 
 /// One snapshot of the PRONOSTIA platform: 0.1 s of acceleration, g, taken every 10 s.
 #[derive(Clone, PartialEq, Debug)]
@@ -254,6 +142,24 @@ pub fn or_skip(test: &str, folder: &str, ending: &str) -> Option<Vec<PathBuf>> {
     Some(files)
 }
 
+/// The files with that ending in a folder and those below it, sorted by path; links to folders are not followed.
+pub fn files_below(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(path);
+            } else if entry.file_name().to_string_lossy().ends_with(ending) {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
 /// The file in which `cargo xtask test` has skipped tests written down.
 pub const SKIPS: &str = "TRUNNION_SKIPS";
 
@@ -345,13 +251,6 @@ mod tests {
         for removed in [6_010.0, 7_000.0, 12_000.5, 23_000.0] {
             assert!(rms_after(removed) < 2e-4, "{removed} Hz");
         }
-    }
-
-    #[test]
-    fn the_rate_follows_from_the_set_the_record_belongs_to() {
-        assert_eq!(rate_of("normal_0_97"), 48_000.0);
-        assert_eq!(rate_of("48k_Drive_End_B007_0_122"), 48_000.0);
-        assert_eq!(rate_of("12k_Drive_End_B007_0_118"), 12_000.0);
     }
 
     #[test]

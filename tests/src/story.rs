@@ -339,7 +339,9 @@ fn advisories(plant: &Plant, parts: &[Part], start: Duration) -> Result<Vec<Rais
     let answer = plant.get("/api/v1/advisories")?;
     let list = answer["advisories"].as_array().context("no list of advisories")?;
     let mut raised = Vec::new();
-    for advisory in list {
+    // What nodes, sensors and limits are told of besides is no diagnosis.
+    let is_diagnosis = |advisory: &&Value| advisory["cause"] == "bearing";
+    for advisory in list.iter().filter(is_diagnosis) {
         let asset = advisory["asset"]
             .as_str()
             .context("an advisory names its asset")?;

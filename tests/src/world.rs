@@ -601,8 +601,8 @@ impl World<'_> {
                     self.publish(gateway, Kind::Data, payload);
                 }
             }
-            // The simulated collector gives no commands.
-            Action::Keep(_) => {}
+            // The simulated collector gives no commands, and so no machine to watch.
+            Action::Keep(_) | Action::Advise { .. } => {}
             Action::Disconnect => {
                 if let Some((_, session)) = self.session_of_agent(gateway) {
                     session.is_up = false;

@@ -103,7 +103,11 @@ impl World {
                 Action::Spool(request) => self.spool(request),
                 Action::Connect { connection, .. } => self.connection = connection,
                 Action::PublishBlock(_, bytes) => self.collect(&bytes),
-                Action::Subscribe | Action::Publish(..) | Action::Disconnect | Action::Keep(_) => {}
+                Action::Subscribe
+                | Action::Publish(..)
+                | Action::Disconnect
+                | Action::Keep(_)
+                | Action::Advise { .. } => {}
             }
         }
     }
@@ -305,6 +309,7 @@ fn mean_series(outputs: &[Output]) -> Vec<SeriesValue> {
         },
         stream: String::new(),
         feature: "mean".to_owned(),
+        definition: None,
         from: EventTime(0),
         to: EventTime(i64::MAX),
         limit: 1_000,

@@ -1,19 +1,23 @@
 //! Exactly what continuous integration runs, runnable by anyone.
 
 use crate::report::{Skips, step};
-use crate::{no_std, tidy};
+use crate::{no_std, python, tidy};
 use anyhow::{Context, Result, bail};
 use std::process::{Command, Stdio};
-use trunnion_tests::workspace::cargo;
+use trunnion_tests::workspace::{cargo, root};
 
 /// The checks, then every test.
 pub(crate) fn test() -> Result<()> {
     let mut skips = Skips::default();
     checks(&mut skips)?;
+    let python = python::find(&root().join("target"));
     step("tests of the whole workspace");
     skips.collect(|name, file| {
         let mut tests = cargo(["test", "--workspace", "--all-targets", "--no-fail-fast"]);
         tests.env(name, file);
+        if let Some(python) = &python {
+            tests.env(python::VARIABLE, python);
+        }
         run(tests)
     })?;
     step("fuzzing, 60 s for each target");

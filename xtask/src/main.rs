@@ -11,6 +11,7 @@ mod interrupt;
 mod kills;
 mod no_std;
 mod outages;
+mod python;
 mod report;
 mod sim;
 mod tidy;

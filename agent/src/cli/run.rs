@@ -67,15 +67,16 @@ fn run_with(config: Config) -> ExitCode {
         // Installed before the start, so that no signal can come too early.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let shutdown = async {
+        let shutdown = async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
         };
-        trunnion_agent::run(config, shutdown)
-            .await
-            .map_err(anyhow::Error::from)
+        // As a task among tasks: what blocks the runtime itself looks for events once more each time that a
+        // line's task has something for it.
+        let agent = tokio::spawn(trunnion_agent::run(config, shutdown));
+        agent.await?.map_err(anyhow::Error::from)
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 use trunnion_common::codec::{CRC_BYTES, crc32c};
 use trunnion_common::message::{CommandOutcome, GatewaySettings};
 
+use crate::watch::Plan;
+
 /// What must survive a restart.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Record {
     /// The highest number that was begun; 0 when none ever was.
     pub highest: u64,
@@ -20,12 +22,17 @@ pub struct Record {
     pub outcome: Option<CommandOutcome>,
     /// What the collector has changed about this gateway.
     pub settings: GatewaySettings,
+    /// What the collector wants watched here.
+    pub watches: Plan,
 }
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
-/// Far more than a record of any version needs.
-const FILE_BYTES_MAX: u64 = 4_096;
+/// The version before, which had no watches.
+const VERSION_UNWATCHED: u8 = 1;
+
+/// More than a record of any version needs: 256 watches take some kilobytes each.
+const FILE_BYTES_MAX: u64 = 2 << 20;
 
 /// Where the record is kept.
 pub fn path(state_dir: &Path) -> PathBuf {
@@ -79,10 +86,23 @@ fn encode(record: &Record) -> Vec<u8> {
 fn decode(bytes: &[u8]) -> Option<Record> {
     let (content, crc) = bytes.split_last_chunk::<CRC_BYTES>()?;
     let (&version, record) = content.split_first()?;
-    if crc32c(content).to_le_bytes() != *crc || version != VERSION {
+    if crc32c(content).to_le_bytes() != *crc {
         return None;
     }
-    postcard::from_bytes(record).ok()
+    match version {
+        VERSION => postcard::from_bytes(record).ok(),
+        VERSION_UNWATCHED => {
+            let (highest, outcome, settings) = postcard::from_bytes(record).ok()?;
+            let watches = Plan::new();
+            Some(Record {
+                highest,
+                outcome,
+                settings,
+                watches,
+            })
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -98,7 +118,17 @@ mod tests {
             backfill_order: None,
             backfill_kib_s: None,
         },
+        watches: Plan::new(),
     };
+
+    #[test]
+    fn a_record_of_the_version_before_is_read() {
+        let former = (300_u64, RECORD.outcome, RECORD.settings);
+        let mut bytes = postcard::to_extend(&former, vec![VERSION_UNWATCHED]).unwrap();
+        let crc = crc32c(&bytes);
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        assert_eq!(decode(&bytes).unwrap(), RECORD);
+    }
 
     #[test]
     fn what_is_kept_is_read_back() {

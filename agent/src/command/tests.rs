@@ -9,8 +9,9 @@ use rcgen::{
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::sync::Arc;
 use trunnion_common::frame::ChannelPlan;
-use trunnion_common::id::{BootId, GatewayId, Name};
+use trunnion_common::id::{BootId, ChannelId, GatewayId, Name};
 use trunnion_common::message::{BackfillOrder, MESSAGE_MAX, signed_parts};
+use trunnion_common::watch::Watch;
 
 const NAME: &str = "collector.plant";
 const UTC: EventTime = EventTime(1_800_000_000_000_000_000);
@@ -135,6 +136,7 @@ struct World {
     sent: Vec<Payload<'static>>,
     answers: Vec<(u64, CommandOutcome, u64)>,
     configured: Vec<GatewaySettings>,
+    watched: Plan,
 }
 
 impl World {
@@ -152,6 +154,7 @@ impl World {
             sent: Vec::new(),
             answers: Vec::new(),
             configured: Vec::new(),
+            watched: Plan::new(),
         }
     }
 
@@ -180,6 +183,7 @@ impl World {
             Effect::Send(_, payload) => self.sent.push(payload),
             Effect::Answer(result) => self.answers.push((result.number, result.outcome, result.highest)),
             Effect::Configure(settings) => self.configured.push(settings),
+            Effect::Watch(plan) => self.watched = plan,
         }
         true
     }
@@ -226,7 +230,7 @@ impl World {
     /// The agent is killed, and another goes on from the disk.
     fn restart(&mut self) {
         self.commands = Commands::new(&enrolment(&self.authority));
-        self.commands.restore(self.disk);
+        self.commands.restore(self.disk.clone());
         self.pump();
     }
 
@@ -530,4 +534,52 @@ fn an_action_of_a_later_collector_is_answered_as_unsupported() {
     world.commands.handle_message(&message, world.now()).unwrap();
     world.pump();
     assert_eq!(world.answers, [(1, CommandOutcome::Unsupported, 0)]);
+}
+
+fn watch(node: u64, watch: Option<Watch>) -> Action {
+    Action::Watch {
+        node: NodeId::new(node).unwrap(),
+        channel: ChannelId::new(0).unwrap(),
+        watch,
+    }
+}
+
+fn any_watch() -> Watch {
+    Watch {
+        settings: trunnion_common::monitor::Settings::default(),
+        gain: 1.0,
+        speed_hz: Some(25.0),
+        baselines: Default::default(),
+    }
+}
+
+#[test]
+fn what_is_to_be_watched_here_holds_through_restarts_until_it_is_taken_back() {
+    let mut world = World::new();
+    world.order(1, watch(7, Some(any_watch())));
+    world.order(2, watch(8, Some(any_watch())));
+    assert_eq!(
+        world.answers,
+        [(1, CommandOutcome::Done, 1), (2, CommandOutcome::Done, 2)]
+    );
+    world.watched.clear();
+    world.restart();
+    assert_eq!(world.watched.len(), 2);
+    assert!(world.watched.values().all(|watch| *watch == any_watch()));
+    world.order(3, watch(7, None));
+    assert_eq!(world.watched.keys().next().unwrap().0.get(), 8);
+    assert_eq!(world.disk.watches, world.watched);
+}
+
+#[test]
+fn one_channel_more_than_can_be_watched_is_refused() {
+    let mut world = World::new();
+    let name = |node| (NodeId::new(node).unwrap(), ChannelId::new(0).unwrap());
+    let most = (1..=WATCHES_MAX as u64).map(|node| (name(node), any_watch()));
+    world.disk.watches = most.collect();
+    world.restart();
+    world.order(1, watch(WATCHES_MAX as u64 + 1, Some(any_watch())));
+    assert_eq!(world.answers[0].1, CommandOutcome::Unsupported);
+    world.order(1, watch(1, Some(any_watch())));
+    assert_eq!(world.answers[1].1, CommandOutcome::Done);
 }

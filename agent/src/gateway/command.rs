@@ -46,6 +46,10 @@ impl Gateway {
                 self.publish(topic::Kind::Result, &result);
             }
             Effect::Configure(settings) => self.configure(settings, now),
+            Effect::Watch(plan) => {
+                self.watches.configure(&plan);
+                self.metrics.watched_channels.set(self.watches.channels() as i64);
+            }
         }
     }
 

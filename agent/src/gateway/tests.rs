@@ -3,6 +3,7 @@
 mod introduction;
 mod pace;
 mod silence;
+mod watching;
 
 use super::*;
 use crate::config::{BlockLimits, PortConfig};
@@ -53,6 +54,7 @@ fn config() -> Config {
         derive: crate::config::DERIVE,
         flash_endurance_bytes: None,
         drain: crate::config::DRAIN,
+        relay: None,
         metrics_listen: None,
         poll_interval: Duration::from_millis(100),
         clock_sync_interval: Duration::from_secs(5),
@@ -83,6 +85,7 @@ struct World {
     lanes: Vec<Lane>,
     connects: Vec<usize>,
     connection: u64,
+    advised: Vec<(Vec<LocalCondition>, Duration)>,
     /// What acknowledgements say that it is.
     utc: i64,
     /// Which journal they come from.
@@ -112,6 +115,7 @@ impl World {
             lanes: Vec::new(),
             connects: Vec::new(),
             connection: 0,
+            advised: Vec::new(),
             utc: 0,
             journal: JOURNAL,
         };
@@ -170,6 +174,7 @@ impl World {
                     self.published.push(key);
                 }
                 Action::Subscribe | Action::Publish(..) | Action::Disconnect | Action::Keep(_) => {}
+                Action::Advise { standing, closed } => self.advised.push((standing, closed)),
             }
         }
     }

@@ -3,7 +3,8 @@
 //! ```json
 //! {"truncated": false, "advisories": [{
 //!   "id": "pump-7/drive-end/inner_race/1769860790000000000",
-//!   "asset": "pump-7", "point": "drive-end", "element": "inner_race", "active": true,
+//!   "asset": "pump-7", "point": "drive-end", "cause": "bearing", "element": "inner_race",
+//!   "feature": null, "level": "alarm", "active": true,
 //!   "raised": "2026-01-31T11:59:50Z", "raised_ns": 1769860790000000000,
 //!   "cleared": null, "cleared_ns": null,
 //!   "last_seen": "2026-01-31T11:59:59Z", "last_seen_ns": 1769860799000000000,
@@ -12,16 +13,28 @@
 //!   "recommendation": "...", "backfill": false}]}
 //! ```
 //!
-//! `element` is `outer_race`, `inner_race`, `ball`, `cage` or `undetermined`.
+//! `cause` and what it rests on, its evidence:
+//!
+//! | `cause` | is about | evidence |
+//! |---|---|---|
+//! | `bearing` | a bearing; `element` is `outer_race`, `inner_race`, `ball`, `cage` or `undetermined` | as above |
+//! | `severity` | the overall vibration | `channel`, `feature`, `value`, `limit`, `normal`, `basis`, `zone`, `standard` |
+//! | `deviation` | a `feature` that is off its limits or its normal | the same, without zone and standard |
+//! | `instrument` | the sensor, its cable or its data, and not the machine | `channel`, `fault` |
+//!
+//! `element` and `feature` are null where they are not meant. `basis` is `baseline` where the limit follows from
+//! the accepted normal, and `absolute` where there is none. `level` is `alert`, `alarm` or `trip`.
 
 use super::error::{ApiError, Parameters};
 use super::time::rfc3339;
 use super::{Api, clip};
-use crate::advisory::Advisory;
+use crate::advisory::{Advisory, Cause, Evidence};
 use crate::bearing::Element;
+use crate::features::EvidenceLine;
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use trunnion_common::severity::Zone;
 
 /// Most advisories in one answer: the newest.
 pub const ADVISORIES_MAX: usize = 1_000;
@@ -49,7 +62,10 @@ struct Entry {
     id: String,
     asset: String,
     point: String,
-    element: &'static str,
+    cause: &'static str,
+    element: Option<&'static str>,
+    feature: Option<&'static str>,
+    level: &'static str,
     active: bool,
     raised: String,
     raised_ns: i64,
@@ -57,18 +73,35 @@ struct Entry {
     cleared_ns: Option<i64>,
     last_seen: String,
     last_seen_ns: i64,
-    evidence: Evidence,
+    evidence: Shown,
     recommendation: String,
     backfill: bool,
 }
 
 #[derive(Serialize)]
-struct Evidence {
-    order: f64,
-    score: f64,
-    runner_up: f64,
-    band_hz: [f64; 2],
-    lines: Vec<Line>,
+#[serde(untagged)]
+enum Shown {
+    Lines {
+        order: f64,
+        score: f64,
+        runner_up: f64,
+        band_hz: [f64; 2],
+        lines: Vec<Line>,
+    },
+    Limit {
+        channel: String,
+        feature: &'static str,
+        value: f32,
+        limit: f32,
+        normal: Option<f32>,
+        basis: &'static str,
+        zone: Option<&'static str>,
+        standard: Option<String>,
+    },
+    Instrument {
+        channel: String,
+        fault: &'static str,
+    },
 }
 
 #[derive(Serialize)]
@@ -100,12 +133,20 @@ pub(super) async fn list(
 }
 
 fn entry(advisory: Advisory) -> Entry {
-    let evidence = advisory.evidence;
     Entry {
         id: advisory.id,
         asset: advisory.asset,
         point: advisory.point,
-        element: element(advisory.element),
+        cause: advisory.cause.label(),
+        element: match advisory.cause {
+            Cause::Bearing(element) => Some(element.map_or("undetermined", Element::label)),
+            _ => None,
+        },
+        feature: match advisory.cause {
+            Cause::Deviation(kind) => Some(kind.label()),
+            _ => None,
+        },
+        level: advisory.level.label(),
         active: advisory.cleared.is_none(),
         raised: rfc3339(advisory.raised),
         raised_ns: advisory.raised.0,
@@ -113,33 +154,42 @@ fn entry(advisory: Advisory) -> Entry {
         cleared_ns: advisory.cleared.map(|at| at.0),
         last_seen: rfc3339(advisory.last_seen),
         last_seen_ns: advisory.last_seen.0,
-        evidence: Evidence {
-            order: evidence.order,
-            score: evidence.score,
-            runner_up: evidence.runner_up,
-            band_hz: evidence.band_hz.into(),
-            lines: evidence
-                .lines
-                .into_iter()
-                .map(|line| Line {
-                    order: line.order,
-                    frequency_hz: line.frequency_hz,
-                    harmonic: line.harmonic,
-                    prominence: line.prominence,
-                })
-                .collect(),
-        },
+        evidence: shown(advisory.evidence),
         recommendation: advisory.recommendation,
         backfill: advisory.backfill,
     }
 }
 
-fn element(element: Option<Element>) -> &'static str {
-    match element {
-        Some(Element::OuterRace) => "outer_race",
-        Some(Element::InnerRace) => "inner_race",
-        Some(Element::Ball) => "ball",
-        Some(Element::Cage) => "cage",
-        None => "undetermined",
+fn shown(evidence: Evidence) -> Shown {
+    match evidence {
+        Evidence::Lines(finding) => {
+            let line = |line: EvidenceLine| Line {
+                order: line.order,
+                frequency_hz: line.frequency_hz,
+                harmonic: line.harmonic,
+                prominence: line.prominence,
+            };
+            Shown::Lines {
+                order: finding.order,
+                score: finding.score,
+                runner_up: finding.runner_up,
+                band_hz: finding.band_hz.into(),
+                lines: finding.lines.into_iter().map(line).collect(),
+            }
+        }
+        Evidence::Limit(limit) => Shown::Limit {
+            channel: limit.channel,
+            feature: limit.feature.label(),
+            value: limit.value,
+            limit: limit.limit,
+            normal: limit.normal,
+            basis: limit.basis.label(),
+            zone: limit.zone.map(Zone::label),
+            standard: limit.standard,
+        },
+        Evidence::Instrument { channel, fault } => Shown::Instrument {
+            channel,
+            fault: fault.label(),
+        },
     }
 }

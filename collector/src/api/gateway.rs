@@ -31,8 +31,9 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use trunnion_common::frame::ChannelPlan;
-use trunnion_common::id::GatewayId;
+use trunnion_common::id::{ChannelId, GatewayId};
 use trunnion_common::message::{Action, GatewayHealth, GatewaySettings};
+use trunnion_common::watch::Watch;
 
 /// Most gateways in one answer.
 pub const GATEWAYS_MAX: usize = 1_000;
@@ -110,6 +111,7 @@ fn command(row: &CommandRow) -> Command {
             ("capture", format!("{samples} samples of channel {channel}"))
         }
         Action::Gateway(settings) => ("gateway", gateway_settings(settings)),
+        Action::Watch { channel, watch, .. } => ("watch", watched(*channel, watch.as_ref())),
     };
     Command {
         kind,
@@ -123,6 +125,18 @@ fn command(row: &CommandRow) -> Command {
         answered: answered.map(rfc3339),
         answered_ns: answered.map(|at| at.0),
     }
+}
+
+fn watched(channel: ChannelId, watch: Option<&Watch>) -> String {
+    let Some(watch) = watch else {
+        return format!("channel {channel} not watched");
+    };
+    let severity = watch.settings.severity.iter();
+    let severity = severity.map(|severity| severity.criterion.standard().edition());
+    let features = watch.settings.watched.iter().map(|watched| watched.kind.label());
+    let by: Vec<&str> = severity.chain(features).collect();
+    let baselines = watch.baselines.len();
+    format!("channel {channel} by {}, {baselines} baseline(s)", by.join(", "))
 }
 
 fn gateway_settings(settings: &GatewaySettings) -> String {

@@ -15,7 +15,8 @@
 //! it is little more without trouble. `backlog_bytes` were committed and not applied when a batch was last
 //! written. A lag is from where event time has come to the journal's time, among the channels active
 //! in that lane, and null when there are none. `stage_s` is since the collector's start, `counters` since
-//! the journal's beginning. What is not known yet is null.
+//! the journal's beginning. `duration_s` is how long the last checkpoint kept the pipeline from its work. What is
+//! not known yet is null.
 
 use super::Api;
 use super::error::ApiError;

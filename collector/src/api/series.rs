@@ -4,16 +4,23 @@
 //!
 //! ```json
 //! {"truncated": false, "series": [{"asset": "pump-7", "point": "drive-end", "channel": "x", "stream": "",
-//!   "feature": "rms"}]}
+//!   "feature": "velocity_rms", "definition": {"number": "e9084d1d", "quantity": "velocity", "unit": "mm/s",
+//!     "detector": "rms", "domain": "time", "band": {"hz": {"low": 10.0, "high": 1000.0}},
+//!     "window": "rectangular", "averages": 1, "resolution_hz": null, "duration_ms": 800,
+//!     "speed": "unknown", "source": "..."}}]}
 //! ```
+//!
+//! Values that are measured otherwise, in another band or unit or over another time, go into a series of
+//! another definition. `definition` names one by its number; without it the one is read whose values are the
+//! newest. It is null for readings of slow channels, whose features need none.
 //!
 //! With all four it reads the newest values of the range, by rising time; `from` and `to` (RFC 3339 or
 //! nanoseconds, `to` exclusive) bound the start of their windows:
 //!
 //! ```json
 //! {"asset": "pump-7", "point": "drive-end", "channel": "x", "stream": "", "feature": "rms",
-//!  "truncated": true,
-//!  "next": "/api/v1/series?asset=pump-7&point=drive-end&channel=x&stream=&feature=rms&from=...&to=...&limit=1000",
+//!  "definition": {"number": "30bc7e6a", "...": "..."}, "truncated": true,
+//!  "next": "/api/v1/series?asset=pump-7&point=drive-end&channel=x&stream=&feature=rms&definition=30bc7e6a&from=...&to=...&limit=1000",
 //!  "values": [{"start": "...", "start_ns": 0, "end": "...", "end_ns": 0, "value": 0.12, "coverage": 1.0,
 //!    "revision": 0, "open": false, "backfill": false, "source": "collector"}]}
 //! ```
@@ -30,7 +37,7 @@
 use super::error::{ApiError, Parameters};
 use super::time::{parse, rfc3339};
 use super::{Api, clip};
-use crate::state::{SeriesKey, SeriesName, SeriesQuery, SeriesValue};
+use crate::state::{SeriesDefinition, SeriesKey, SeriesName, SeriesQuery, SeriesValue};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -55,6 +62,7 @@ pub(super) struct Selection {
     channel: Option<String>,
     stream: Option<String>,
     feature: Option<String>,
+    definition: Option<String>,
     from: Option<String>,
     to: Option<String>,
     limit: Option<u32>,
@@ -80,6 +88,7 @@ struct Name {
     channel: String,
     stream: String,
     feature: String,
+    definition: Option<serde_json::Value>,
 }
 
 #[derive(Serialize)]
@@ -123,7 +132,10 @@ pub(super) async fn read(
             // One more than asked for shows whether there are older ones.
             let mut probe = query.clone();
             probe.limit += 1;
-            let mut values = api.readers.read(move |state| state.series(&probe)).await?;
+            let (mut values, definition) = api
+                .readers
+                .read(move |state| Ok((state.series(&probe)?, state.definition(&probe)?)))
+                .await?;
             let truncated = values.len() > query.limit as usize;
             if truncated {
                 values.remove(0);
@@ -131,12 +143,13 @@ pub(super) async fn read(
             let next = values
                 .first()
                 .filter(|_| truncated)
-                .map(|oldest| link(&query, oldest.start));
+                .map(|oldest| link(&query, definition.as_ref(), oldest.start));
             Json(Values {
                 name: name(SeriesName {
                     series: query.series,
                     stream: query.stream,
                     feature: query.feature,
+                    definition,
                 }),
                 truncated,
                 next,
@@ -160,6 +173,10 @@ fn request(selection: Selection) -> Result<Request, String> {
     if !(1..=VALUES_MAX).contains(&limit) {
         return Err(format!("limit: choose from 1 to {VALUES_MAX}"));
     }
+    let definition = selection.definition.map(|text| {
+        u32::from_str_radix(&text, 16).map_err(|_| format!("definition: {text:?} is no number of one"))
+    });
+    let definition = definition.transpose()?;
     match (
         selection.asset,
         selection.point,
@@ -175,6 +192,7 @@ fn request(selection: Selection) -> Result<Request, String> {
             },
             stream: selection.stream.unwrap_or_default(),
             feature,
+            definition,
             from,
             to,
             limit,
@@ -188,14 +206,18 @@ fn request(selection: Selection) -> Result<Request, String> {
 }
 
 /// Where the values before `to` are.
-fn link(query: &SeriesQuery, to: EventTime) -> String {
+fn link(query: &SeriesQuery, definition: Option<&SeriesDefinition>, to: EventTime) -> String {
     let SeriesKey {
         asset,
         point,
         channel,
     } = &query.series;
+    // The next page is of the same series, whatever has become the newest by then.
+    let definition = definition.map_or_else(String::new, |definition| {
+        format!("&definition={:08x}", definition.number)
+    });
     format!(
-        "/api/v1/series?asset={}&point={}&channel={}&stream={}&feature={}&from={}&to={}&limit={}",
+        "/api/v1/series?asset={}&point={}&channel={}&stream={}&feature={}{definition}&from={}&to={}&limit={}",
         escape(asset),
         escape(point),
         escape(channel),
@@ -226,7 +248,16 @@ fn name(name: SeriesName) -> Name {
         channel: name.series.channel,
         stream: name.stream,
         feature: name.feature,
+        definition: name.definition.and_then(told),
     }
+}
+
+/// The definition with its number in front.
+fn told(definition: SeriesDefinition) -> Option<serde_json::Value> {
+    let mut body: serde_json::Value = serde_json::from_str(&definition.body).ok()?;
+    let number = format!("{:08x}", definition.number);
+    body.as_object_mut()?.insert("number".to_owned(), number.into());
+    Some(body)
 }
 
 fn value(value: SeriesValue) -> Value {

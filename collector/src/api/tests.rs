@@ -1,5 +1,5 @@
 use super::*;
-use crate::advisory::Advisory;
+use crate::advisory::{Advisory, Cause, Evidence};
 use crate::bearing::Element;
 use crate::features::{EvidenceLine, Finding};
 use crate::ledger::LedgerRow;
@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use trunnion_common::id::{BootId, ChannelId, GatewayId, NodeId};
+use trunnion_common::level::Level;
 use trunnion_common::message::{GatewayStatus, Phase};
 use trunnion_common::sample::LossCause;
 
@@ -41,11 +42,12 @@ fn advisory(asset: &str, element: Option<Element>, raised_s: i64, cleared_s: Opt
         id: format!("{asset}/{raised_s}"),
         asset: asset.into(),
         point: "drive end".into(),
-        element,
+        cause: Cause::Bearing(element),
+        level: Level::Alarm,
         raised: at(raised_s),
         cleared: cleared_s.map(at),
         last_seen: at(raised_s + 1),
-        evidence: Finding {
+        evidence: Evidence::Lines(Finding {
             element,
             order: 5.41,
             score: 4.2,
@@ -57,7 +59,7 @@ fn advisory(asset: &str, element: Option<Element>, raised_s: i64, cleared_s: Opt
                 prominence: 9.0,
             }],
             band_hz: (2_000.0, 4_000.0),
-        },
+        }),
         recommendation: "Plan a bearing change.".into(),
         backfill: false,
     }
@@ -328,7 +330,8 @@ async fn advisories_are_selected_by_standing_and_asset() {
 async fn a_series_is_read_page_by_page_from_its_newest_value() {
     let served = Served::with(plant()).await;
     let names = served.json("/api/v1/series?asset=pump").await;
-    let name = json!({"asset": "pump", "point": "drive end", "channel": "x", "stream": "", "feature": "rms"});
+    let name = json!({"asset": "pump", "point": "drive end", "channel": "x", "stream": "", "feature": "rms",
+        "definition": null});
     assert_eq!(names["series"], json!([name]));
 
     let mut seen = Vec::new();

@@ -88,6 +88,7 @@ impl World {
                 .iter()
                 .map(|(number, plans)| (node(*number), plans.to_vec()))
                 .collect(),
+            ..Wanted::default()
         });
     }
 
@@ -361,7 +362,7 @@ fn settings_of_the_gateway_itself_come_and_go_with_the_file() {
     };
     world.desk.want(Wanted {
         gateways: BTreeMap::from([(gateway("gw-1"), faster), (gateway("gw-2"), faster)]),
-        nodes: BTreeMap::new(),
+        ..Wanted::default()
     });
     assert_eq!(world.issued(), [(1, Action::Gateway(faster))]);
     world.answer("gw-1", 1, CommandOutcome::Done, 1);
@@ -391,4 +392,51 @@ fn more_nodes_than_a_gateway_can_have_are_left_out_and_old_subjects_go() {
     let subjects = &world.log.gateways[&gateway("gw-1")].subjects;
     assert_eq!(subjects.len(), SUBJECTS_MAX);
     assert!(!subjects.contains_key(&Subject::Settings(node(10))));
+}
+
+#[test]
+fn a_channel_is_watched_by_the_gateway_that_has_its_node_until_the_file_says_no_more() {
+    let mut world = World::new();
+    let channel = ChannelId::new(0).unwrap();
+    let watch = Watch {
+        settings: trunnion_common::monitor::Settings::default(),
+        gain: 1.0,
+        speed_hz: Some(25.0),
+        baselines: Default::default(),
+    };
+    let action = |watch: Option<&Watch>| Action::Watch {
+        node: node(9),
+        channel,
+        watch: watch.cloned(),
+    };
+    let want = |world: &mut World, watch: &Watch| {
+        let watches = [9, 10].map(|number| ((node(number), channel), watch.clone()));
+        world.desk.want(Wanted {
+            watching: BTreeSet::from([gateway("gw-1")]),
+            watches: BTreeMap::from(watches),
+            ..Wanted::default()
+        });
+    };
+    want(&mut world, &watch);
+    world.hold("gw-2", &[(10, 1)]);
+    assert!(world.look().is_empty(), "nobody that watches has the nodes");
+    world.hold("gw-1", &[(9, 1)]);
+    assert_eq!(world.issued(), [(1, action(Some(&watch)))]);
+    world.answer("gw-1", 1, CommandOutcome::Done, 1);
+    assert!(world.look().is_empty());
+    let mut accepted = watch.clone();
+    let normals = Default::default();
+    accepted
+        .baselines
+        .push((Default::default(), normals, EventTime(5)))
+        .unwrap();
+    want(&mut world, &accepted);
+    assert_eq!(
+        world.issued(),
+        [(2, action(Some(&accepted)))],
+        "a baseline was accepted"
+    );
+    world.answer("gw-1", 2, CommandOutcome::Done, 2);
+    world.want(&[]);
+    assert_eq!(world.issued(), [(3, action(None))]);
 }

@@ -138,6 +138,16 @@ impl<'t> Section<'t> {
         }
     }
 
+    /// Any count of numbers.
+    pub(super) fn numbers(&self, key: &'static str) -> Option<At<Vec<f64>>> {
+        let value = self.ask(key)?;
+        let array = value.get_ref().as_array();
+        match array.and_then(|array| array.iter().map(|item| number(item.get_ref())).collect()) {
+            Some(numbers) => Some((numbers, value.span())),
+            None => self.misfit(key, value, "numbers in brackets"),
+        }
+    }
+
     /// A table within this one.
     pub(super) fn table(&self, key: &'static str, kind: &'static str) -> Option<Section<'t>> {
         let value = self.ask(key)?;

@@ -22,6 +22,7 @@ pub use frame_set::FrameSet;
 
 use crate::command::CommandLog;
 use crate::journal::Entry;
+use crate::slots::Slots;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use trunnion_common::ack::EPOCHS_MAX;
@@ -53,7 +54,7 @@ pub const BOOTS_FORGOTTEN_MAX: usize = 1_024;
 pub const NODES_MAX: usize = 4_096;
 
 /// Everything received so far.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct SequenceSets {
     /// Blocks, per gateway and epoch.
     pub blocks: BlockSets,
@@ -280,7 +281,7 @@ impl BlockSets {
 /// Frames received, per node, boot and class.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct FrameSets {
-    nodes: BTreeMap<NodeId, NodeFrames>,
+    nodes: Slots<NodeId, NodeFrames>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -340,12 +341,12 @@ impl FrameSets {
     }
 
     /// What has been received of a boot's class: nothing, if it is unknown.
-    pub fn received(&self, node: NodeId, boot: BootId, class: Class) -> FrameSet {
+    pub fn received(&self, node: NodeId, boot: BootId, class: Class) -> &FrameSet {
+        static NOTHING: FrameSet = FrameSet::new();
         let known = self.nodes.get(&node);
         known
-            .and_then(|known| known.boots.iter().find(|known| known.boot == boot))
-            .map(|known| known.classes[class.index()].clone())
-            .unwrap_or_default()
+            .and_then(|known| known.boots.iter().rfind(|known| known.boot == boot))
+            .map_or(&NOTHING, |known| &known.classes[class.index()])
     }
 
     /// How many of these frames, which do not overlap, have not been received.
@@ -397,7 +398,7 @@ impl FrameSets {
         if !self.nodes.contains_key(&node) && self.nodes.len() >= NODES_MAX {
             return FrameVerdict::TooManyNodes;
         }
-        let Some(known) = self.nodes.entry(node).or_default().boot(boot) else {
+        let Some(known) = self.nodes.or_default(node).boot(boot) else {
             return FrameVerdict::ForgottenBoot;
         };
         match known.classes[class.index()].insert_range(range) {

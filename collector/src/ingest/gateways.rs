@@ -18,7 +18,7 @@ pub const GATEWAYS_MAX: usize = 4_096;
 pub struct Gateways(Arc<RwLock<BTreeMap<GatewayId, Gateway>>>);
 
 /// The last word of one gateway.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Gateway {
     /// When anything came from it, on the collector's clock.
     pub heard: EventTime,

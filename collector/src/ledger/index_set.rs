@@ -11,6 +11,11 @@ pub struct IndexSet {
 }
 
 impl IndexSet {
+    /// Nothing in it.
+    pub const fn new() -> Self {
+        Self { ranges: Vec::new() }
+    }
+
     /// The ranges, ascending.
     pub fn ranges(&self) -> &[Range] {
         &self.ranges

@@ -13,11 +13,12 @@ use super::ChannelKey;
 use super::firing::labelled;
 use super::streams::summarise;
 use crate::detection::Verdict;
-use crate::features::{Analyzer, Depth, PointContext};
+use crate::features::{Analyzer, Depth, Envelope, PointContext};
 use crate::state::SeriesKey;
 use crate::window::Fired;
 use std::num::NonZeroUsize;
 use trunnion_common::feature::FeatureKind;
+use trunnion_common::feature::definition::Basis;
 
 /// Windows taken before they are computed.
 pub(super) const WINDOWS_MAX: usize = 1_024;
@@ -42,6 +43,8 @@ pub(super) struct Pending {
     pub(super) gain: f32,
     /// What is known of the machine.
     pub(super) context: PointContext,
+    /// What its values are computed from.
+    pub(super) basis: Basis,
     /// How much is computed.
     pub(super) depth: Depth,
     /// As it fired before, where it is made again.
@@ -68,8 +71,10 @@ pub(super) struct Said {
     pub(super) features: Vec<(FeatureKind, f32)>,
     /// Everything by label.
     pub(super) values: Vec<(&'static str, f32)>,
-    /// What detection is told.
+    /// What detection is told of this window by itself.
     pub(super) verdict: Verdict,
+    /// What detection hears together with the windows before.
+    pub(super) envelope: Option<Envelope>,
 }
 
 /// Windows that wait, and those who compute them.
@@ -174,6 +179,7 @@ fn say(analyzer: &mut Analyzer, place: &Pending, mut window: Fired) -> Said {
             features: Vec::new(),
             values: Vec::new(),
             verdict: Verdict::Undecided { coverage },
+            envelope: None,
         };
     }
     if !window.signal.waveform {
@@ -181,9 +187,10 @@ fn say(analyzer: &mut Analyzer, place: &Pending, mut window: Fired) -> Said {
             features: Vec::new(),
             values: summarise(&window.samples),
             verdict: Verdict::Healthy,
+            envelope: None,
         };
     }
-    let found = analyzer.analyze(&window.samples, window.rate_hz(), &place.context, place.depth);
+    let found = analyzer.measure(&window.samples, &place.basis, &place.context, place.depth);
     Said {
         values: labelled(&found.values),
         features: found.values,
@@ -192,5 +199,6 @@ fn say(analyzer: &mut Analyzer, place: &Pending, mut window: Fired) -> Said {
             // Nobody has looked: that is not the same as healthy.
             Depth::Severity => Verdict::Undecided { coverage },
         },
+        envelope: found.envelope,
     }
 }

@@ -51,6 +51,8 @@ pub struct Counters {
     pub derived_refused: u64,
     /// Times an agent told of a node's alarm, repeats included.
     pub alarms_told: u64,
+    /// Times an agent told of what it holds against a machine itself.
+    pub conditions_told: u64,
     /// Clock fixes that never came, in whose place the time of arrival stands.
     pub fixes_by_arrival: u64,
     /// Windows of readings that fired before their time, as their channel had too many.
@@ -90,6 +92,7 @@ impl Counters {
             ("derived_stored", self.derived_stored),
             ("derived_refused", self.derived_refused),
             ("alarms_told", self.alarms_told),
+            ("conditions_told", self.conditions_told),
             ("advisories_raised", self.advisories_raised),
             ("advisories_cleared", self.advisories_cleared),
             ("advisories_found", self.advisories_found),

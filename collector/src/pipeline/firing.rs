@@ -4,13 +4,14 @@ use super::analysis::{Evaluated, Pending, Said};
 use super::{Channel, ChannelKey, FIRST_CHANNEL, Output, Pipeline, Stage};
 use crate::advisory::{Advisories, AdvisoryChange};
 use crate::detection::{Detection, Detector, Verdict};
-use crate::features::{Depth, PointContext};
+use crate::features::{Depth, Envelope, PointContext};
 use crate::fleet::NYQUIST_MARGIN;
 use crate::state::{FeatureRow, SeriesKey, Told, UNASSIGNED};
 use crate::watermark::Span;
 use crate::window::{Fired, WindowSettings};
 use serde::{Deserialize, Serialize};
 use trunnion_common::feature::FeatureKind;
+use trunnion_common::feature::definition::{BANDS_MAX, Basis, SpeedSource};
 use trunnion_common::id::NodeId;
 use trunnion_common::time::EventTime;
 
@@ -23,12 +24,12 @@ impl Pipeline {
         self.stages.enter(Stage::Windows);
         let mut fired = Vec::new();
         let settings = self.state.settings.at(self.state.now).windows;
-        let channels = self.state.channels.range_mut((node, FIRST_CHANNEL)..);
-        for (key, channel) in channels.take_while(|(key, _)| key.0 == node) {
+        let (frames, waiting) = (&self.state.frames, &self.state.waiting);
+        let idle = &mut self.idle;
+        let look_at = |key: &ChannelKey, channel: &mut Channel| {
             if channel.windows.is_empty() && channel.slow.is_empty() {
-                continue;
+                return;
             }
-            let (frames, waiting) = (&self.state.frames, &self.state.waiting);
             channel.watermark.settle(|boot, class| {
                 let received = frames.received(node, boot, class);
                 (received, waiting.has((node, boot)))
@@ -37,8 +38,15 @@ impl Pipeline {
             while let Some(window) = channel.windows.fire(&settings, look) {
                 fired.push((*key, window));
             }
-            self.idle.note(channel, &settings);
-        }
+            channel
+                .idle_from(&settings)
+                .into_iter()
+                .for_each(|at| idle.note(at));
+        };
+        let first = (node, FIRST_CHANNEL);
+        self.state
+            .channels
+            .for_each_mut_while(first, |key| key.0 == node, look_at);
         self.publish_all(fired);
         self.advance_slow(node);
     }
@@ -49,21 +57,25 @@ impl Pipeline {
         self.stages.enter(Stage::Windows);
         let now = self.state.now;
         let settings = self.state.settings.at(now).windows;
-        if !self.idle.begin(now, &settings) {
+        if !self.idle.begin(now, settings) {
             return;
         }
         let mut fired = Vec::new();
-        for (key, channel) in &mut self.state.channels {
+        let watch = &mut self.idle;
+        self.state.channels.for_each_mut(|key, channel| {
             if channel.windows.is_empty() {
-                continue;
+                return;
             }
             let idle = [false, true].map(|lane| channel.watermark.is_idle(lane, now, settings.idle_ns));
             let look = |span: &Span| channel.watermark.outlook(span, settings.patience());
             while let Some(window) = channel.windows.fire_idle(now, idle, &settings, look) {
                 fired.push((*key, window));
             }
-            self.idle.note(channel, &settings);
-        }
+            channel
+                .idle_from(&settings)
+                .into_iter()
+                .for_each(|at| watch.note(at));
+        });
         self.publish_all(fired);
     }
 
@@ -100,6 +112,7 @@ impl Pipeline {
     fn look_up(&mut self, key: ChannelKey, window: Fired) -> Pending {
         let (node, channel) = key;
         let (signal, rate_hz) = (window.signal, window.rate_hz());
+        let seconds = window.end.nanos_since(window.start) as f64 / 1e9;
         let counters = &mut self.state.counters;
         if window.revision == 0 {
             counters.windows_fired += 1;
@@ -125,6 +138,7 @@ impl Pipeline {
                 assigned: true,
                 gain: (site.gain * factor) as f32,
                 context: site.context(rate_hz, signal.band_high_hz),
+                basis: site.basis(rate_hz, signal.band_high_hz, seconds),
                 depth,
                 before: None,
                 window,
@@ -143,6 +157,19 @@ impl Pipeline {
                     bearing: None,
                     band_high_hz: signal.band_high_hz.min(rate_hz / NYQUIST_MARGIN),
                 },
+                // Nobody has said how low its sensor reaches, nor how fast the machine turns: nothing that
+                // depends on either is told.
+                basis: Basis {
+                    unit: signal.unit,
+                    rate_hz,
+                    seconds,
+                    usable_low_hz: f64::INFINITY,
+                    usable_high_hz: signal.band_high_hz.min(rate_hz / NYQUIST_MARGIN),
+                    shaft_hz: 0.0,
+                    speed: SpeedSource::Unknown,
+                    envelope_hz: None,
+                    bands: [None; BANDS_MAX],
+                },
                 depth,
                 before: None,
                 window,
@@ -157,17 +184,19 @@ impl Pipeline {
             features,
             values,
             verdict,
+            envelope,
         } = said;
         let Pending {
             key,
             series,
             assigned,
+            basis,
             window,
             ..
         } = pending;
         if assigned && window.signal.waveform {
             if window.current {
-                self.detect(&series, &window, verdict);
+                self.detect(&series, &window, verdict, envelope.as_ref());
             } else {
                 self.look_back(&series, &window, verdict);
             }
@@ -188,6 +217,7 @@ impl Pipeline {
             backfill: window.backfill,
             values,
             old,
+            basis: window.signal.waveform.then_some(basis),
             ..FeatureRow::default()
         }));
     }
@@ -212,9 +242,9 @@ impl Pipeline {
     }
 
     /// Windows of one channel are looked at together; a point's channels speak for the same bearing.
-    fn detect(&mut self, series: &SeriesKey, window: &Fired, verdict: Verdict) {
+    fn detect(&mut self, series: &SeriesKey, window: &Fired, verdict: Verdict, envelope: Option<&Envelope>) {
         let watch = self.state.detectors.entry(series.clone()).or_default();
-        let detection = watch.handle_window(window.start, window.end, verdict.clone());
+        let (verdict, detection) = watch.handle_window(window.start, window.end, verdict, envelope);
         let point = (series.asset.clone(), series.point.clone());
         let advisories = self
             .state
@@ -243,35 +273,11 @@ impl Pipeline {
     }
 }
 
-/// When the next channel may have fallen silent. It follows from the channels, and is no part of the state:
-/// looking too early finds nothing.
-#[derive(Debug, Default)]
-pub(super) struct IdleWatch {
-    /// Nobody falls silent before this, by the settings it was computed with.
-    next: Option<(EventTime, WindowSettings)>,
-}
-
-impl IdleWatch {
-    /// Whether somebody may have fallen silent by now. If so, every channel is to be [noted](Self::note).
-    fn begin(&mut self, now: EventTime, settings: &WindowSettings) -> bool {
-        let is_due = self
-            .next
-            .as_ref()
-            .is_none_or(|(next, with)| *next <= now || with != settings);
-        if is_due {
-            self.next = Some((EventTime(i64::MAX), *settings));
-        }
-        is_due
-    }
-
-    /// A channel's windows have changed, or were looked at.
-    fn note(&mut self, channel: &Channel, settings: &WindowSettings) {
-        let silent = channel.watermark.silent_from(settings.idle_ns);
-        if let Some((next, _)) = &mut self.next
-            && let Some(due) = channel.windows.idle_from(silent, settings)
-        {
-            *next = due.min(*next);
-        }
+impl Channel {
+    /// When its open windows may fire for silence, if nothing more comes; none without one.
+    fn idle_from(&self, settings: &WindowSettings) -> Option<EventTime> {
+        let silent = self.watermark.silent_from(settings.idle_ns);
+        self.windows.idle_from(silent, settings)
     }
 }
 
@@ -291,13 +297,21 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Windows between the last one and this one that never came live keep their places.
-    fn handle_window(&mut self, start: EventTime, end: EventTime, verdict: Verdict) -> Detection {
+    fn handle_window(
+        &mut self,
+        start: EventTime,
+        end: EventTime,
+        verdict: Verdict,
+        envelope: Option<&Envelope>,
+    ) -> (Verdict, Detection) {
         let missed = self.end.map_or(0, |last| {
             let length = end.nanos_since(start).max(1);
             start.nanos_since(last).max(0) / length
         });
         self.detector.handle_gap(missed.unsigned_abs());
         self.end = self.end.max(Some(end));
-        self.detector.handle_window(verdict)
+        let verdict = self.detector.weigh(verdict, envelope);
+        let detection = self.detector.handle_window(verdict.clone());
+        (verdict, detection)
     }
 }

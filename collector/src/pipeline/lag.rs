@@ -39,7 +39,7 @@ impl Pipeline {
         let now = self.state.now;
         let idle_ns = self.state.settings.at(now).windows.idle_ns;
         [false, true].map(|backfill| {
-            let marks = self.state.channels.values().map(|channel| &channel.watermark);
+            let marks = self.state.channels.iter().map(|(_, channel)| &channel.watermark);
             let active = marks.filter(|mark| !mark.is_idle(backfill, now, idle_ns));
             let lags = active.filter_map(|mark| mark.reached(backfill));
             LaneLag::new(lags.map(|reached| now.nanos_since(reached)).collect())

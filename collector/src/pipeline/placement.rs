@@ -1,6 +1,6 @@
 //! From a frame or readings to samples in event time: ledger, window, watermark.
 
-use super::streams::Readings as SlowReadings;
+use super::streams::{Into, Readings as SlowReadings};
 use super::waiting::Origin;
 use super::{Pipeline, sample_range};
 use crate::dead_letter::{DeadReason, Form};
@@ -153,14 +153,7 @@ impl Pipeline {
         let key = (node, channel_id);
         let now = self.state.now;
         let settings = self.state.settings.at(now).windows;
-        let whole = Run {
-            boot,
-            first: samples.range.first(),
-            time: samples.time,
-            signal: samples.signal,
-            values: &samples.values,
-            backfill: samples.origin.backfill,
-        };
+        let whole = samples.run();
         let count: u64 = new.iter().map(|part| part.count()).sum();
         let counters = &mut self.state.counters;
         counters.samples_stored += count;
@@ -189,7 +182,7 @@ impl Pipeline {
             };
             late += if samples.signal.waveform {
                 let schedule = &self.state.settings;
-                let channel = self.state.channels.entry(key).or_default();
+                let channel = self.state.channels.or_default(key);
                 let cut = |time| schedule.cut(time, true);
                 let misplaced = channel.windows.place(&run, cut, &settings, now);
                 self.state.counters.samples_ahead += misplaced.ahead;
@@ -200,16 +193,20 @@ impl Pipeline {
             } else {
                 let times = (0..part.count()).map(|n| run.time_after(n));
                 let values: Vec<_> = times.zip(run.values.iter().copied()).collect();
-                let taken = self.take_slow(&SlowReadings {
+                let readings = SlowReadings {
                     key,
                     signal: samples.signal,
                     backfill: whole.backfill,
                     values: &values,
-                });
+                };
+                let taken = self.take_slow(&readings, Into::All);
                 self.state.counters.samples_unusable += taken.unusable;
                 self.state.counters.samples_no_room += taken.no_room;
-                if taken.late_always == part.count() {
-                    self.put_aside(samples.account, &[part]);
+                for late in taken.late_in {
+                    let name = &self.definitions[late.definition].stream.name;
+                    if let Some(index) = Range::one(part.first() + late.at as u64) {
+                        self.state.letters.put_aside(name, samples.account, index);
+                    }
                 }
                 taken.late
             };
@@ -225,18 +222,22 @@ impl Pipeline {
             end: whole.time_after(samples.range.count()),
             backfill: whole.backfill,
         };
-        let channel = self.state.channels.entry(key).or_default();
-        channel.watermark.observe(&arrival, &received, now);
+        let channel = self.state.channels.or_default(key);
+        channel.watermark.observe(&arrival, received, now);
         for part in elsewhere {
             self.put_misplaced_aside(samples.account, &whole, part);
         }
         (late > 0).then_some(DeadReason::TooLate)
     }
 
-    /// Samples that are in no window, unless they are replayed one day.
-    fn put_aside(&mut self, account: AccountKey, parts: &[Range]) {
+    /// Samples that are in no window of any stream, unless they are replayed one day.
+    pub(super) fn put_aside(&mut self, account: AccountKey, parts: &[Range]) {
         for part in parts {
-            self.state.letters.put_aside(account, *part);
+            for definition in &self.definitions {
+                self.state
+                    .letters
+                    .put_aside(&definition.stream.name, account, *part);
+            }
         }
     }
 
@@ -288,6 +289,20 @@ pub(super) struct Samples {
     pub(super) time: EventTime,
     pub(super) values: Vec<f32>,
     pub(super) signal: Signal,
+}
+
+impl Samples {
+    /// As windows take them. What is replayed is history.
+    pub(super) fn run(&self) -> Run<'_> {
+        Run {
+            boot: self.account.1,
+            first: self.range.first(),
+            time: self.time,
+            signal: self.signal,
+            values: &self.values,
+            backfill: self.origin.backfill || self.origin.replayed,
+        }
+    }
 }
 
 /// What samples wait for.

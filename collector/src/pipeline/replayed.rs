@@ -28,12 +28,14 @@
 //! | windows made again at once | [`WINDOWS_AT_ONCE`] | the others with another reading of the journal |
 
 use super::placement::{Missing, Samples};
-use super::streams::Readings as SlowReadings;
+use super::remade::Slow;
+use super::streams::{Into, Readings as SlowReadings};
 use super::waiting::Origin;
 use super::{ChannelKey, Output, Pipeline, sample_range};
 use crate::dead_letter::{DeadReason, Form, Letter, LetterId, Outcome, ReplayRow};
 use crate::journal::{Commit, Entry, Position};
 use crate::ledger::{AccountKey, IndexSet, RANGES_MAX};
+use crate::settings::Definition;
 use crate::watermark::Outlook;
 use crate::window::{Cut, Fired, Run, Signal, Slot, Windows};
 use serde::{Deserialize, Serialize};
@@ -70,8 +72,9 @@ pub struct Recall {
 /// What the pipeline remembers of dead letters.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Letters {
-    /// Samples that are in no window, since they are in a dead letter.
-    aside: BTreeMap<AccountKey, IndexSet>,
+    /// By stream, of which the first is the one that is always there and whose windows those of fast channels
+    /// are: samples that are in no window of it, since they are in a dead letter.
+    aside: BTreeMap<String, BTreeMap<AccountKey, IndexSet>>,
     /// Letters of which nothing is left to be replayed.
     done: BTreeSet<(LetterId, Form)>,
     /// Commits with replayed letters in them.
@@ -85,27 +88,48 @@ impl Letters {
         self.milestones.note(time, position);
     }
 
-    /// Samples of a dead letter are in no window.
-    pub(super) fn put_aside(&mut self, account: AccountKey, samples: Range) {
-        let aside = self.aside.entry(account).or_default();
-        aside.insert(samples);
-        while aside.take_lowest(RANGES_MAX).is_some() {}
+    /// Samples of a dead letter are in no window of a stream.
+    pub(super) fn put_aside(&mut self, stream: &str, account: AccountKey, samples: Range) {
+        if !self.aside.contains_key(stream) {
+            self.aside.insert(stream.to_owned(), BTreeMap::new());
+        }
+        if let Some(accounts) = self.aside.get_mut(stream) {
+            let aside = accounts.entry(account).or_default();
+            aside.insert(samples);
+            while aside.take_lowest(RANGES_MAX).is_some() {}
+        }
     }
 
     /// A boot's accounts are closed.
     pub(super) fn forget(&mut self, (node, boot): (NodeId, BootId)) {
-        self.aside.retain(|key, _| (key.0, key.1) != (node, boot));
+        for accounts in self.aside.values_mut() {
+            accounts.retain(|key, _| (key.0, key.1) != (node, boot));
+        }
     }
 
-    /// Those of the samples that are in a dead letter; they are not any longer.
-    fn take(&mut self, account: AccountKey, samples: Range) -> IndexSet {
-        let Some(aside) = self.aside.get_mut(&account) else {
-            return IndexSet::default();
-        };
-        let taken = aside.common(samples);
-        aside.remove(samples);
-        if aside.ranges().is_empty() {
-            self.aside.remove(&account);
+    /// There are no other streams any more.
+    pub(super) fn keep_streams(&mut self, definitions: &[Definition]) {
+        let is_one = |name: &str| definitions.iter().any(|known| known.stream.name == name);
+        self.aside.retain(|name, _| is_one(name));
+    }
+
+    /// Those of the samples that are in a dead letter and in no window of a stream.
+    pub(super) fn aside(&self, stream: &str, account: AccountKey, samples: Range) -> IndexSet {
+        let aside = self.aside.get(stream).and_then(|accounts| accounts.get(&account));
+        aside.map_or_else(IndexSet::default, |aside| aside.common(samples))
+    }
+
+    /// The same; they are in none of its dead letters any longer.
+    fn take(&mut self, stream: &str, account: AccountKey, samples: Range) -> IndexSet {
+        let taken = self.aside(stream, account, samples);
+        if !taken.ranges().is_empty()
+            && let Some(accounts) = self.aside.get_mut(stream)
+            && let Some(aside) = accounts.get_mut(&account)
+        {
+            aside.remove(samples);
+            if aside.ranges().is_empty() {
+                accounts.remove(&account);
+            }
         }
         taken
     }
@@ -162,6 +186,8 @@ pub(super) struct Reopening {
     wanted: BTreeMap<(ChannelKey, i64), Reopened>,
     /// Those of them that are being filled from the journal.
     filling: BTreeMap<(ChannelKey, i64), Reopened>,
+    /// The same of slow channels.
+    pub(super) slow: Slow,
     /// Letters that windows are made again for.
     letters: Vec<LetterId>,
     /// Nodes whose windows are looked at once all letters of the commit are placed, and not after each.
@@ -340,7 +366,7 @@ impl Pipeline {
             if (has_closed || run.time.nanos_since(now) > lead_ns)
                 && let Some(samples) = run.range()
             {
-                self.state.letters.put_aside(account, samples);
+                self.state.letters.put_aside("", account, samples);
             }
         }
     }
@@ -354,31 +380,37 @@ impl Pipeline {
     /// go where they belong.
     pub(super) fn place_again(&mut self, samples: &Samples) {
         let account = samples.account;
-        let mut fresh = self.state.letters.take(account, samples.range);
-        for new in self.state.ledger.restore(account, samples.range) {
-            self.state.counters.samples_stored += new.count();
-            self.state.counters.samples_backfilled += new.count();
-            fresh.insert(new);
+        let restored = self.state.ledger.restore(account, samples.range);
+        let count: u64 = restored.iter().map(|new| new.count()).sum();
+        self.state.counters.samples_stored += count;
+        self.state.counters.samples_backfilled += count;
+        // What is in no window of a stream yet, by stream, and of any.
+        let mut fresh = IndexSet::default();
+        let mut fresh_in: BTreeMap<String, IndexSet> = BTreeMap::new();
+        for definition in &self.definitions {
+            let name = &definition.stream.name;
+            if fresh_in.contains_key(name) {
+                continue;
+            }
+            let mut mine = self.state.letters.take(name, account, samples.range);
+            restored.iter().for_each(|new| drop(mine.insert(*new)));
+            // Samples of fast channels are in windows of their own alone, and stand under the first.
+            if name.is_empty() || !samples.signal.waveform {
+                mine.ranges().iter().for_each(|new| drop(fresh.insert(*new)));
+                fresh_in.insert(name.clone(), mine);
+            }
         }
-        let (node, boot, channel) = account;
-        let key = (node, channel);
+        let key = (account.0, account.2);
         let (schedule, now) = (&self.state.settings, self.state.now);
         let settings = schedule.at(now).windows;
-        let whole = Run {
-            boot,
-            first: samples.range.first(),
-            time: samples.time,
-            signal: samples.signal,
-            values: &samples.values,
-            backfill: true,
-        };
+        let whole = samples.run();
         let cut = |time| schedule.cut(time, samples.signal.waveform);
         let tally = &mut self.reopening.tally;
         tally.known |= fresh.ranges().is_empty();
-        let (mut aside, mut slow) = (Vec::new(), Vec::new());
+        let (mut aside, mut slow): (Vec<Range>, _) = (Vec::new(), Vec::new());
         for &part in fresh.ranges() {
             for (slot, run) in pieces(&whole, part, cut) {
-                let channel = self.state.channels.entry(key).or_default();
+                let channel = self.state.channels.or_default(key);
                 let count = run.values.len() as u64;
                 if run.time.nanos_since(now) > settings.lead_ns {
                     aside.extend(run.range());
@@ -388,7 +420,7 @@ impl Pipeline {
                 tally.landed += count;
                 self.state.counters.samples_replayed += count;
                 if !samples.signal.waveform {
-                    slow.push((slot, run));
+                    slow.push(run);
                     continue;
                 }
                 if !channel.windows.has_closed(slot.start) {
@@ -402,26 +434,37 @@ impl Pipeline {
                 reopened.added.push(Piece::new(&run));
             }
         }
-        for samples in aside {
-            self.state.letters.put_aside(account, samples);
-        }
-        // Readings go into what is open or kept of every stream. Windows that have gone are made again of the
-        // stream that is always there.
-        for (slot, run) in slow {
-            let times = (0..run.values.len() as u64).map(|n| run.time_after(n));
-            let values: Vec<_> = times.zip(run.values.iter().copied()).collect();
-            let taken = self.take_slow(&SlowReadings {
-                key,
-                signal: run.signal,
-                backfill: true,
-                values: &values,
-            });
-            if taken.late_always > 0 {
-                self.reopening.tally.reopened = true;
-                let reopened = self.reopening.wanted.entry((key, slot.start));
-                let reopened = reopened.or_insert_with(|| Reopened::new(slot));
-                reopened.added.push(Piece::new(&run));
+        for ahead in aside {
+            for (name, fresh) in &fresh_in {
+                for part in fresh.common(ahead).ranges() {
+                    self.state.letters.put_aside(name, account, *part);
+                }
             }
+        }
+        for run in slow {
+            for (name, fresh) in &fresh_in {
+                let mine = run.range().map(|range| fresh.common(range));
+                for &part in mine.unwrap_or_default().ranges() {
+                    self.take_slow_again(name, account, &part_of(&run, part));
+                }
+            }
+        }
+    }
+
+    /// Readings go into what is open or kept of a stream; its windows that have gone are made again.
+    fn take_slow_again(&mut self, stream: &str, account: AccountKey, run: &Run<'_>) {
+        let times = (0..run.values.len() as u64).map(|n| run.time_after(n));
+        let values: Vec<_> = times.zip(run.values.iter().copied()).collect();
+        let readings = SlowReadings {
+            key: (account.0, account.2),
+            signal: run.signal,
+            backfill: true,
+            values: &values,
+        };
+        let taken = self.take_slow(&readings, Into::Named(stream));
+        for late in taken.late_in {
+            self.reopening.tally.reopened = true;
+            self.want_slow(late, account, run.first, &readings);
         }
     }
 
@@ -439,7 +482,7 @@ impl Pipeline {
         for node in std::mem::take(&mut self.reopening.nodes) {
             self.fire_node(node);
         }
-        if !self.reopening.wanted.is_empty() {
+        if !self.reopening.wanted.is_empty() || self.reopening.slow.is_wanted() {
             self.state.letters.replays = self.state.letters.replays.saturating_add(1);
         }
     }
@@ -448,7 +491,8 @@ impl Pipeline {
     /// [`Self::remember`], in order, then call [`Self::reopen`] for more of what follows from the commit,
     /// and ask once more.
     pub fn recall(&mut self) -> Option<Recall> {
-        if self.reopening.filling.is_empty() {
+        if self.reopening.filling.is_empty() && self.reopening.slow.begins().is_none() {
+            self.reopening.slow.fill(WINDOWS_AT_ONCE);
             let mut rest = std::mem::take(&mut self.reopening.wanted);
             if let Some(&beyond) = rest.keys().nth(WINDOWS_AT_ONCE) {
                 self.reopening.wanted = rest.split_off(&beyond);
@@ -460,6 +504,7 @@ impl Pipeline {
             .filling
             .values()
             .map(|window| window.slot.start)
+            .chain(self.reopening.slow.begins())
             .min()?;
         let schedule = &self.state.settings;
         let lead = |at| schedule.at(at).windows.lead_ns;
@@ -540,7 +585,8 @@ impl Pipeline {
             self.publish_again(key, before, after);
         }
         self.publish_pending();
-        if self.reopening.wanted.is_empty() {
+        self.reopen_slow(revision);
+        if self.reopening.wanted.is_empty() && !self.reopening.slow.is_wanted() {
             self.reopening.letters.clear();
         }
         std::mem::take(&mut self.outputs)
@@ -550,6 +596,7 @@ impl Pipeline {
     pub fn leave_closed(&mut self) -> Vec<Output> {
         self.reopening.filling.clear();
         self.reopening.wanted.clear();
+        self.reopening.slow = Slow::default();
         for letter in std::mem::take(&mut self.reopening.letters) {
             self.tell(letter, Outcome::WindowsGone);
         }
@@ -562,7 +609,7 @@ impl Pipeline {
         };
         let header = *frame.header();
         let mut filling = self.reopening.filling.keys();
-        if !filling.any(|(key, _)| key.0 == header.node) {
+        if !filling.any(|(key, _)| key.0 == header.node) && !self.reopening.slow.is_filling(header.node) {
             return;
         }
         let account = frame
@@ -572,7 +619,7 @@ impl Pipeline {
         let Some((account, _)) = account else {
             return;
         };
-        if self.is_filling((account.0, account.2))
+        if (self.is_filling((account.0, account.2)) || self.reopening.slow.is_filling(account.0))
             && let Ok(Ok(samples)) = self.explain_frame(origin, origin.fix, bytes)
         {
             self.remember_samples(&samples);
@@ -580,7 +627,7 @@ impl Pipeline {
     }
 
     fn remember_readings(&mut self, origin: &Origin, readings: &Readings) {
-        if self.is_filling((readings.node, readings.channel)) {
+        if self.reopening.slow.is_filling(readings.node) {
             for samples in self.explain_readings(origin, readings).into_iter().flatten() {
                 self.remember_samples(&samples);
             }
@@ -594,25 +641,20 @@ impl Pipeline {
 
     /// Those of the samples go into their windows again that were in them.
     fn remember_samples(&mut self, samples: &Samples) {
+        if !samples.signal.waveform {
+            return self.remember_slow(samples);
+        }
         let (node, boot, channel) = samples.account;
         let key = (node, channel);
         let (schedule, now) = (&self.state.settings, self.state.now);
         let settings = schedule.at(now).windows;
         let cut = |time| schedule.cut(time, samples.signal.waveform);
         let mut placed = self.state.ledger.stored(samples.account, samples.range);
-        if let Some(aside) = self.state.letters.aside.get(&samples.account) {
-            for &gone in aside.common(samples.range).ranges() {
-                placed.remove(gone);
-            }
+        let aside = self.state.letters.aside("", samples.account, samples.range);
+        for &gone in aside.ranges() {
+            placed.remove(gone);
         }
-        let whole = Run {
-            boot,
-            first: samples.range.first(),
-            time: samples.time,
-            signal: samples.signal,
-            values: &samples.values,
-            backfill: samples.origin.backfill,
-        };
+        let whole = samples.run();
         for &part in placed.ranges() {
             for (slot, run) in pieces(&whole, part, cut) {
                 let Some(reopened) = self.reopening.filling.get_mut(&(key, slot.start)) else {
@@ -681,13 +723,9 @@ fn pieces<'a>(whole: &Run<'a>, part: Range, cut: impl Fn(EventTime) -> Cut) -> V
     let mut pieces = Vec::new();
     let mut first = part.first();
     while first < part.end() {
-        let skipped = first - whole.first;
-        let (at, end) = (skipped as usize, (part.end() - whole.first) as usize);
-        let run = Run {
-            first,
-            time: whole.time_after(skipped),
-            values: &whole.values[at..end],
-            ..*whole
+        let run = match Range::new(first, part.end()) {
+            Some(rest) => part_of(whole, rest),
+            None => break,
         };
         let slot = cut(run.time).slot(run.time);
         let count = run.samples_before(slot.end).max(1);
@@ -701,6 +739,18 @@ fn pieces<'a>(whole: &Run<'a>, part: Range, cut: impl Fn(EventTime) -> Cut) -> V
         first += count as u64;
     }
     pieces
+}
+
+/// The samples of a run that have these indexes, all of which it has.
+fn part_of<'a>(whole: &Run<'a>, part: Range) -> Run<'a> {
+    let skipped = part.first() - whole.first;
+    let (at, end) = (skipped as usize, (part.end() - whole.first) as usize);
+    Run {
+        first: part.first(),
+        time: whole.time_after(skipped),
+        values: &whole.values[at..end],
+        ..*whole
+    }
 }
 
 /// Whether a letter is a block that this build does not read either.
@@ -742,11 +792,11 @@ mod tests {
             trunnion_common::id::ChannelId::new(0).unwrap(),
         );
         for n in 0..RANGES_MAX as u64 + 5 {
-            letters.put_aside(account, Range::new(10 * n, 10 * n + 5).unwrap());
+            letters.put_aside("", account, Range::new(10 * n, 10 * n + 5).unwrap());
         }
         let taken = |letters: &mut Letters, n: u64| {
             let samples = Range::new(10 * n, 10 * n + 10).unwrap();
-            letters.take(account, samples).count()
+            letters.take("", account, samples).count()
         };
         assert_eq!((taken(&mut letters, 4), taken(&mut letters, 5)), (0, 5));
         assert_eq!(taken(&mut letters, 5), 0, "they are taken once");

@@ -12,6 +12,11 @@ use trunnion_common::id::{BootId, ChannelId, NodeId};
 use trunnion_common::time::EventTime;
 
 impl Pipeline {
+    /// Where a channel hung at a time, if the fleet file of then names it.
+    pub(super) fn site_at(&self, time: EventTime, node: NodeId, channel: ChannelId) -> Option<&ChannelSite> {
+        site_at(&self.fleets, time, node, channel)
+    }
+
     /// Features that an agent computed at intake.
     pub(super) fn handle_derived(
         &mut self,

@@ -1,6 +1,7 @@
 //! The thread around the pipeline: follows the journal, writes outputs and checkpoints.
 
 use super::shedding::Shedding;
+use super::snapshot::{Next, Snapshot};
 use super::{Counters, Output, Pipeline, Recall, Restatement, Stage, look_ahead};
 use crate::advisory::AdvisoryChange;
 use crate::checkpoint;
@@ -26,8 +27,8 @@ const BATCH_OUTPUTS: usize = 16_384;
 /// The least time between two checkpoints: how much work a restart repeats while they are cheap.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
 
-/// How many times as long as a checkpoint took the pipeline works before the next one: they may take a
-/// tenth of its time, however large its state is.
+/// How many times as long as a checkpoint kept it from its work the pipeline works before the next one: they
+/// may take a tenth of its time, however large its state is.
 const CHECKPOINT_PACE: u32 = 10;
 
 /// The most time between two checkpoints, however long one takes: the most work that a restart repeats.
@@ -89,6 +90,8 @@ pub struct Runner {
     counted: Counters,
     /// When the watermarks were last looked at.
     lags_told: Option<Instant>,
+    /// The checkpoint in the making.
+    snapshot: Option<Snapshot>,
     /// When the last checkpoint was complete, how long it took, and where it is.
     checkpointed: Instant,
     checkpoint_took: Duration,
@@ -111,8 +114,10 @@ impl Runner {
     pub fn resume(journal: impl Into<Segments>, state: State, metrics: Metrics) -> Result<Self, RunError> {
         let segments = journal.into();
         let mut resumed = None;
-        for (age, bytes) in state.checkpoints()?.iter().enumerate() {
-            match checkpoint::load(bytes) {
+        for (age, id) in state.checkpoints()?.into_iter().enumerate() {
+            let mut reading = checkpoint::Reading::default();
+            state.read_checkpoint(id, |part| reading.take(part))?;
+            match reading.state() {
                 Ok(found) => {
                     resumed = Some(found);
                     break;
@@ -137,6 +142,7 @@ impl Runner {
             metrics,
             written,
             lags_told: None,
+            snapshot: None,
             checkpointed: instant_now(),
             checkpoint_took: Duration::ZERO,
             checkpoint_at: position,
@@ -301,8 +307,8 @@ impl Runner {
             return Ok(false);
         }
         batch.ledger = ledger.into_values().collect();
-        let due = instant_now().duration_since(self.checkpointed) >= checkpoint_pause(self.checkpoint_took);
-        self.write(batch, due, news_from)?;
+        self.write(batch, news_from)?;
+        self.go_on_with_checkpoint()?;
         self.look_at_lag(upto);
         self.tell_progress(upto);
         Ok(true)
@@ -334,7 +340,75 @@ impl Runner {
 
     /// Saves a checkpoint now.
     pub fn save(&mut self) -> Result<(), RunError> {
-        self.write(Batch::default(), true, None)
+        self.write(Batch::default(), None)?;
+        self.snapshot = None;
+        let begun = instant_now();
+        self.pipeline.enter(Stage::Checkpoint);
+        let parts = checkpoint::save(self.pipeline.state());
+        self.state.write_checkpoint(&parts)?;
+        let bytes = parts.iter().map(Vec::len).sum();
+        let took = instant_now().duration_since(begun);
+        self.note_checkpoint(self.pipeline.state().position(), bytes, took)
+    }
+
+    /// Begins a checkpoint when one is due, and writes what is ready of one that was begun. The outputs up to
+    /// where it is have been written by then.
+    fn go_on_with_checkpoint(&mut self) -> Result<(), RunError> {
+        let begun = instant_now();
+        let is_due = begun.duration_since(self.checkpointed) >= checkpoint_pause(self.checkpoint_took);
+        if self.snapshot.is_none() && !is_due {
+            return Ok(());
+        }
+        self.pipeline.enter(Stage::Checkpoint);
+        let Some(mut snapshot) = self.snapshot.take() else {
+            let id = self.state.begin_checkpoint()?;
+            match Snapshot::begin(id, self.pipeline.state()) {
+                Ok(mut snapshot) => {
+                    snapshot.took = instant_now().duration_since(begun);
+                    self.snapshot = Some(snapshot);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "no checkpoint is made now");
+                    self.checkpointed = begun;
+                }
+            }
+            return Ok(());
+        };
+        let (parts, is_whole) = match snapshot.poll() {
+            Next::Write(parts) => (parts, false),
+            Next::Complete(parts) => (parts, true),
+            Next::Failed => {
+                tracing::error!("a checkpoint was not made, and the next one is due later");
+                self.checkpointed = begun;
+                return Ok(());
+            }
+        };
+        if !parts.is_empty() {
+            self.state.write_parts(snapshot.id, snapshot.parts, &parts)?;
+            snapshot.note_written(&parts);
+        }
+        if is_whole {
+            self.state.complete_checkpoint(snapshot.id)?;
+        }
+        snapshot.took += instant_now().duration_since(begun);
+        if is_whole {
+            return self.note_checkpoint(snapshot.position, snapshot.bytes, snapshot.took);
+        }
+        self.snapshot = Some(snapshot);
+        Ok(())
+    }
+
+    /// A checkpoint is complete: where it is, its size, and how long it kept the pipeline from its work.
+    fn note_checkpoint(&mut self, at: Position, bytes: usize, took: Duration) -> Result<(), RunError> {
+        self.metrics
+            .observe_checkpoint(utc_now(), bytes, took.as_secs_f64());
+        self.checkpointed = instant_now();
+        self.checkpoint_took = took;
+        // Only a checkpoint that this process has read or written is known to be of use.
+        self.settled.send_replace(self.checkpoint_at);
+        self.checkpoint_at = at;
+        self.pipeline.enter(Stage::State);
+        Ok(self.state.evict(self.pipeline.state().now())?)
     }
 
     fn apply(
@@ -411,35 +485,15 @@ impl Runner {
         }
     }
 
-    fn write(
-        &mut self,
-        mut batch: Batch,
-        with_checkpoint: bool,
-        news_from: Option<usize>,
-    ) -> Result<(), RunError> {
+    fn write(&mut self, mut batch: Batch, news_from: Option<usize>) -> Result<(), RunError> {
+        self.pipeline.enter(Stage::State);
         batch.counters = self.pipeline.counters().labelled();
         batch.now = self.pipeline.state().now();
         // While it catches up with what was written before, the tables stay where they were.
         batch.position = self.pipeline.state().position().max(self.written);
-        let begun = instant_now();
-        if with_checkpoint {
-            self.pipeline.enter(Stage::Checkpoint);
-            batch.checkpoint = Some(checkpoint::save(&self.pipeline));
-        }
-        let made = instant_now().duration_since(begun);
-        self.pipeline.enter(Stage::State);
         batch.published = utc_now();
         self.state.write(&batch)?;
         self.written = batch.position;
-        if let Some(bytes) = &batch.checkpoint {
-            self.metrics
-                .observe_checkpoint(utc_now(), bytes.len(), made.as_secs_f64());
-            self.checkpointed = instant_now();
-            self.checkpoint_took = self.checkpointed.duration_since(begun);
-            // Only a checkpoint that this process has read or written is known to be of use.
-            self.settled.send_replace(self.checkpoint_at);
-            self.checkpoint_at = self.pipeline.state().position();
-        }
         let now = utc_now();
         let news = news_from
             .and_then(|from| batch.features.get(from..))
@@ -541,15 +595,15 @@ fn checkpoint_pause(took: Duration) -> Duration {
 fn tell(output: &Output) {
     match output {
         Output::Advisory(AdvisoryChange::Raised(advisory)) => {
-            tracing::info!(asset = advisory.asset, point = advisory.point, element = ?advisory.element,
+            tracing::info!(asset = advisory.asset, point = advisory.point, cause = ?advisory.cause,
                 raised = %advisory.raised, "an advisory is raised");
         }
         Output::Advisory(AdvisoryChange::Cleared(advisory)) => {
-            tracing::info!(asset = advisory.asset, point = advisory.point, element = ?advisory.element,
+            tracing::info!(asset = advisory.asset, point = advisory.point, cause = ?advisory.cause,
                 cleared = ?advisory.cleared, "an advisory is cleared");
         }
         Output::Advisory(AdvisoryChange::Found(advisory)) => {
-            tracing::debug!(asset = advisory.asset, point = advisory.point, element = ?advisory.element,
+            tracing::debug!(asset = advisory.asset, point = advisory.point, cause = ?advisory.cause,
                 from = %advisory.raised, to = %advisory.last_seen, "history shows a fault");
         }
         Output::DeadLetter(letter) => {
@@ -623,6 +677,8 @@ fn instant_now() -> Instant {
 mod tests {
     use super::super::script::{self, Node};
     use super::*;
+    use crate::features::Depth;
+    use crate::ingest::{BlockSource, Ingest, Message, SourceClosed};
     use crate::journal::{Entry, Journal, Options};
     use crate::state::StateReader;
 
@@ -708,6 +764,39 @@ mod tests {
     }
 
     #[test]
+    fn a_checkpoint_made_beside_goes_with_where_it_was_begun_and_counts_once_it_is_whole() {
+        let mut place = Place::new();
+        let mut steady = place.runner("steady");
+        let mut runner = place.runner("state");
+        let mut begin = |runner: &mut Runner| {
+            runner.checkpointed = instant_now() - CHECKPOINT_EVERY;
+            let at = place.commit(60);
+            runner.catch_up(at).unwrap();
+            assert_eq!(runner.snapshot.as_ref().map(|made| made.position), Some(at));
+            let further = place.commit(20);
+            runner.catch_up(further).unwrap();
+            (at, further)
+        };
+        let (first, _) = begin(&mut runner);
+        while runner.snapshot.is_some() {
+            runner.go_on_with_checkpoint().unwrap();
+            std::thread::yield_now();
+        }
+        assert_eq!(runner.checkpoint_at, first);
+        assert!(runner.metrics.checkpoint_size.get() > 0);
+        let (second, further) = begin(&mut runner);
+        // Killed before the last part of the second one is written.
+        let left = runner.snapshot.take().is_some();
+        drop(runner);
+        steady.catch_up(further).unwrap();
+        let seen = place.seen("steady");
+        let mut runner = place.runner("state");
+        assert_eq!(runner.position(), if left { first } else { second });
+        runner.catch_up(further).unwrap();
+        assert_eq!(place.seen("state"), seen);
+    }
+
+    #[test]
     fn checkpoints_take_a_tenth_of_the_time_within_bounds() {
         let pause = |ms| checkpoint_pause(Duration::from_millis(ms)).as_millis();
         assert_eq!((pause(0), pause(1_000), pause(1_001)), (10_000, 10_000, 10_010));
@@ -732,7 +821,7 @@ mod tests {
         rusqlite::Connection::open(place.state("state"))
             .unwrap()
             .execute(
-                "UPDATE checkpoint SET bytes = x'00' WHERE id = (SELECT max(id) FROM checkpoint)",
+                "UPDATE checkpoint_part SET bytes = x'00' WHERE checkpoint = (SELECT max(id) FROM checkpoint)",
                 [],
             )
             .unwrap();
@@ -759,7 +848,7 @@ mod tests {
             rusqlite::Connection::open(place.state("state"))
                 .unwrap()
                 .execute(
-                    "UPDATE checkpoint SET bytes = x'00' WHERE id IN
+                    "UPDATE checkpoint_part SET bytes = x'00' WHERE checkpoint IN
                      (SELECT id FROM checkpoint ORDER BY id DESC LIMIT ?1)",
                     [spoilt],
                 )
@@ -790,8 +879,13 @@ mod tests {
         runner.catch_up(end).unwrap();
         assert_eq!(metrics.pipeline_backlog.get(), 0);
         runner.save().unwrap();
+        let mut bytes = 0;
         let saved = runner.state.checkpoints().unwrap();
-        assert_eq!(metrics.checkpoint_size.get(), saved[0].len() as i64);
+        runner
+            .state
+            .read_checkpoint(saved[0], |part| bytes += part.len())
+            .unwrap();
+        assert_eq!(metrics.checkpoint_size.get(), bytes as i64);
         let [behind, age] = metrics.age(utc_now());
         assert!(behind.is_some() && age.is_some());
         let live = LaneLabel { lane: LANES[0] };
@@ -800,6 +894,53 @@ mod tests {
             let spent = metrics.pipeline_stage.get_or_create(&StageLabel { stage }).get();
             assert_eq!(spent > 0.0, stage != "wait", "{stage}: {spent} s");
         }
+    }
+
+    /// Ingest hears nothing but commands.
+    struct Silence;
+
+    impl BlockSource for Silence {
+        fn receive(&mut self, _: Duration) -> Result<Option<Message>, SourceClosed> {
+            Ok(None)
+        }
+
+        fn publish(&mut self, _: &str, _: Vec<u8>) -> Result<(), SourceClosed> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_lag_reaches_the_journal_and_so_does_its_end() {
+        let mut place = Place::new();
+        for _ in 0..2 * BATCH_COMMITS {
+            place.commit(1);
+        }
+        let mut runner = place.runner("state");
+        let Place { dir, journal, .. } = place;
+        let (mut ingest, handle) = Ingest::new(journal, Silence, Metrics::default(), || script::START);
+        let mut turn = || {
+            ingest.turn(true).unwrap();
+            *handle.committed.borrow()
+        };
+        // What is applied lies years before this machine's clock.
+        runner.shed_beyond(Duration::from_secs(30), handle.commands.clone());
+        let end = turn();
+        assert!(runner.step(end, &mut || true).unwrap() && runner.position() < end);
+        let shed = turn();
+        runner.catch_up(shed).unwrap();
+        assert_eq!(runner.pipeline.state().depth(), Depth::Severity);
+        // Now nothing is left.
+        let restored = turn();
+        runner.catch_up(restored).unwrap();
+        assert_eq!(runner.pipeline.state().depth(), Depth::Full);
+        let mut reader = Reader::open(dir.path(), end).unwrap();
+        let commits = std::iter::from_fn(|| reader.next_commit(restored).unwrap());
+        let entries: Vec<_> = commits.flat_map(|commit| commit.entries).collect();
+        let depths = entries.into_iter().filter_map(|(_, entry)| match entry {
+            Entry::Shed { depth } => Some(depth),
+            _ => None,
+        });
+        assert_eq!(depths.collect::<Vec<_>>(), [Depth::Severity, Depth::Full]);
     }
 
     #[test]

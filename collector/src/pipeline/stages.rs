@@ -16,7 +16,7 @@ pub enum Stage {
     Windows,
     /// Features of fired windows, detection and advisories.
     Features,
-    /// The state becomes a checkpoint.
+    /// The state is copied for a checkpoint, and parts of one are written.
     Checkpoint,
     /// Outputs are written.
     State,

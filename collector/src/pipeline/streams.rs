@@ -21,7 +21,8 @@
 use super::{Channel, ChannelKey, Output, Pipeline};
 use crate::fleet::{ChannelSite, Fleet};
 use crate::settings::Definition;
-use crate::settings::stream::{Key, Selector};
+use crate::settings::stream::{Key, Selector, StreamSettings};
+use crate::slots::Slots;
 use crate::state::{ALL_CHANNELS, FeatureRow, SeriesKey, Told, UNASSIGNED};
 use crate::watermark::{Outlook, Watermark};
 use crate::window::Signal;
@@ -85,38 +86,17 @@ impl Channel {
     }
 }
 
-/// When the next slow channel may fall silent, so that a commit costs the same however many there are. It
-/// follows from the channels, and is no part of the state: looking too early finds nothing.
-#[derive(Debug, Default)]
-pub(super) struct SlowIdle {
-    /// Nobody falls silent before this, by the patience it was computed with, nanoseconds.
-    next: Option<(EventTime, i64)>,
-}
-
-impl SlowIdle {
-    /// Whether somebody may have fallen silent by now. If so, every channel is to be [noted](Self::note).
-    fn begin(&mut self, now: EventTime, idle_ns: i64) -> bool {
-        let is_due = self
-            .next
-            .is_none_or(|(next, with)| next <= now || with != idle_ns);
-        if is_due {
-            self.next = Some((EventTime(i64::MAX), idle_ns));
-        }
-        is_due
-    }
-
-    /// A channel falls silent then, if nothing more comes.
-    fn note(&mut self, silent: EventTime) {
-        if let Some((next, _)) = &mut self.next {
-            *next = silent.min(*next);
-        }
-    }
-}
-
 /// The windows of all streams.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Streams {
     by_name: BTreeMap<String, Windows>,
+}
+
+impl Streams {
+    /// The windows of a stream.
+    pub(super) fn named(&self, name: &str) -> Option<&Stream<StreamKey>> {
+        self.by_name.get(name).map(|windows| &windows.stream)
+    }
 }
 
 /// The windows of one stream.
@@ -211,43 +191,103 @@ pub(super) struct Readings<'a> {
     pub(super) values: &'a [(EventTime, f32)],
 }
 
+/// Which streams readings are put into.
+#[derive(Clone, Copy)]
+pub(super) enum Into<'a> {
+    /// All that look at their channel.
+    All,
+    /// The one of that name.
+    Named(&'a str),
+}
+
+/// Readings that are too late for all their windows of a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Late {
+    /// Which definition of a stream it is.
+    pub(super) definition: usize,
+    /// Which of the readings.
+    pub(super) at: usize,
+}
+
 /// What became of readings, counted once for all streams.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[must_use]
 pub(super) struct Taken {
     /// Too late for all their windows of some stream.
     pub(super) late: u64,
-    /// Too late for the stream that is always there.
-    pub(super) late_always: u64,
+    /// Which, and of which stream.
+    pub(super) late_in: Vec<Late>,
     /// No numbers that can be added up.
     pub(super) unusable: u64,
     /// Of one channel more than a stream tells apart.
     pub(super) no_room: u64,
 }
 
+/// Where a slow channel's readings belong, by the fleet file in force.
+pub(super) struct Place<'a> {
+    channel: ChannelKey,
+    /// In which unit the node tells them.
+    unit: Unit,
+    /// Its site, unless its unit contradicts the file.
+    site: Option<&'a ChannelSite>,
+    /// From the node's unit to the one that they are told in.
+    pub(super) gain: f64,
+    /// The key of the channel's own windows.
+    own: StreamKey,
+}
+
+impl<'a> Place<'a> {
+    /// Of a channel at a time.
+    pub(super) fn at(
+        fleets: &'a BTreeMap<EventTime, Fleet>,
+        time: EventTime,
+        channel: ChannelKey,
+        unit: Unit,
+    ) -> Self {
+        let site = site_at(fleets, time, channel);
+        let placed = site.and_then(|site| Some((site, unit.factor_to(site.unit)?)));
+        Self {
+            channel,
+            unit,
+            site: placed.map(|(site, _)| site),
+            gain: placed.map_or(1.0, |(site, factor)| site.gain * factor),
+            own: match placed {
+                Some(_) => StreamKey::Channel(channel.0, channel.1),
+                None => StreamKey::Unassigned(channel.0, channel.1, unit as u8),
+            },
+        }
+    }
+
+    /// Whose windows of a stream they are in; none if it does not look at them. What is not assigned to an
+    /// asset is none of its channels.
+    pub(super) fn key_in(&self, stream: &StreamSettings) -> Option<StreamKey> {
+        if !takes(&stream.select, self.site, self.channel, self.unit) {
+            return None;
+        }
+        match stream.key {
+            Key::Channel => Some(self.own.clone()),
+            Key::Asset => self.site.map(|site| StreamKey::Asset(site.series.asset.clone())),
+        }
+    }
+}
+
 impl Pipeline {
-    /// Puts readings into the windows of every stream that looks at their channel.
-    pub(super) fn take_slow(&mut self, readings: &Readings<'_>) -> Taken {
+    /// Puts readings into the windows of streams that look at their channel.
+    pub(super) fn take_slow(&mut self, readings: &Readings<'_>, into: Into<'_>) -> Taken {
         let mut taken = Taken::default();
         let (Some((first, _)), Some((last, _))) = (readings.values.first(), readings.values.last()) else {
             return taken;
         };
-        let (node, channel_id) = readings.key;
         let (settings, now) = (self.state.settings.at(self.state.now).windows, self.state.now);
-        let site = site_at(&self.fleets, *first, readings.key);
-        let placed = site.and_then(|site| Some((site, readings.signal.unit.factor_to(site.unit)?)));
-        let gain = placed.map_or(1.0, |(site, factor)| site.gain * factor);
-        let own = match placed {
-            Some(_) => StreamKey::Channel(node, channel_id),
-            None => StreamKey::Unassigned(node, channel_id, readings.signal.unit as u8),
-        };
+        let place = Place::at(&self.fleets, *first, readings.key, readings.signal.unit);
+        let gain = place.gain;
         let lane = if readings.backfill {
             Lane::History
         } else {
             Lane::Live
         };
         let state = &mut self.state;
-        let channel = state.channels.entry(readings.key).or_default();
+        let channel = state.channels.or_default(readings.key);
         channel.slow.rate_mhz = readings.signal.rate_mhz;
         let silent = now.plus_nanos(settings.idle_ns);
         // Beside history the live lane may have been silent for long, or always.
@@ -257,19 +297,17 @@ impl Pipeline {
         } else {
             silent
         });
-        for definition in &self.definitions {
+        for (number, definition) in self.definitions.iter().enumerate() {
             if last.0 < definition.from || first.0 >= definition.to {
                 continue;
             }
             let stream = &definition.stream;
-            if !takes(
-                &stream.select,
-                placed.map(|(site, _)| site),
-                readings.key,
-                readings.signal.unit,
-            ) {
+            if matches!(into, Into::Named(name) if name != stream.name) {
                 continue;
             }
+            let Some(key) = place.key_in(stream) else {
+                continue;
+            };
             let Some(windows) = state.streams.by_name.get_mut(&stream.name) else {
                 continue;
             };
@@ -282,17 +320,26 @@ impl Pipeline {
                 now,
                 trail_ns: settings.trail_ns,
             };
-            let result = match (stream.key, placed) {
-                (Key::Channel, _) => {
-                    let channel = state.channels.entry(readings.key).or_default();
-                    channel.slow.keys.insert(own.clone());
+            let late_in = &mut taken.late_in;
+            let late = |time| {
+                let at = readings.values.iter().position(|reading| reading.0 == time);
+                late_in.extend(at.map(|at| Late {
+                    definition: number,
+                    at,
+                }));
+            };
+            let result = match &key {
+                StreamKey::Channel(..) | StreamKey::Unassigned(..) => {
+                    let channel = state.channels.or_default(readings.key);
+                    if !channel.slow.keys.contains(&key) {
+                        channel.slow.keys.insert(key.clone());
+                    }
                     channel.slow.backfilled |= readings.backfill;
                     let sources = [Source::new(&channel.watermark, now, settings.idle_ns)];
                     let marks = Together::new(sources[0].mark.live(), &sources, patience);
-                    windows.stream.place(&own, lane, &marks, values)
+                    windows.stream.place_telling(&key, lane, &marks, values, late)
                 }
-                (Key::Asset, Some((site, _))) => {
-                    let asset = &site.series.asset;
+                StreamKey::Asset(asset) => {
                     let joined = windows.assets.entry(asset.clone()).or_insert_with(|| Joined {
                         members: BTreeSet::new(),
                         passed: i64::MIN,
@@ -300,16 +347,10 @@ impl Pipeline {
                     joined.members.insert(readings.key);
                     let sources = joined.sources(&state.channels, now, settings.idle_ns);
                     let marks = Together::new(EventTime(joined.passed), &sources, patience);
-                    let key = StreamKey::Asset(asset.clone());
-                    windows.stream.place(&key, lane, &marks, values)
+                    windows.stream.place_telling(&key, lane, &marks, values, late)
                 }
-                // What is not assigned to an asset is none of its channels.
-                (Key::Asset, None) => continue,
             };
             taken.late = taken.late.max(result.late);
-            if stream.name.is_empty() {
-                taken.late_always += result.late;
-            }
             taken.unusable = taken.unusable.max(result.unusable);
             taken.no_room = taken.no_room.max(result.no_room);
         }
@@ -318,7 +359,7 @@ impl Pipeline {
 
     /// Looks at a node's slow channels again, whose watermarks have been settled.
     pub(super) fn advance_slow(&mut self, node: NodeId) {
-        let channels = self.state.channels.range((node, super::FIRST_CHANNEL)..);
+        let channels = self.state.channels.from((node, super::FIRST_CHANNEL));
         let slow = channels
             .take_while(|(key, _)| key.0 == node)
             .filter(|(_, channel)| !channel.slow.is_empty());
@@ -341,7 +382,7 @@ impl Pipeline {
         if (self.state.streams.by_name.values()).any(|windows| windows.emit == Emit::Update) {
             let of_node = |node: &NodeId| {
                 let node = *node;
-                let channels = self.state.channels.range((node, super::FIRST_CHANNEL)..);
+                let channels = self.state.channels.from((node, super::FIRST_CHANNEL));
                 channels.take_while(move |(key, _)| key.0 == node)
             };
             let slow = touched
@@ -351,7 +392,7 @@ impl Pipeline {
             keys.extend(slow.map(|(key, _)| *key));
         }
         if self.slow_idle.begin(now, idle_ns) {
-            for (key, channel) in &self.state.channels {
+            for (key, channel) in self.state.channels.iter() {
                 let Some(silent) = channel.silent_from(idle_ns) else {
                     continue;
                 };
@@ -426,7 +467,7 @@ impl Pipeline {
     }
 
     /// A window of readings; `rate_mhz` says how many there were to be.
-    fn publish_slow(&mut self, name: &str, rate_mhz: u32, told: Emitted<StreamKey>) {
+    pub(super) fn publish_slow(&mut self, name: &str, rate_mhz: u32, told: Emitted<StreamKey>) {
         let unassigned = |node: NodeId, channel: ChannelId| SeriesKey {
             asset: UNASSIGNED.to_owned(),
             point: node.to_string(),
@@ -504,6 +545,7 @@ impl Pipeline {
             backfill: told.history,
             values: values(told.new),
             old: if corrected { values(told.old) } else { Vec::new() },
+            basis: None,
         }));
     }
 }
@@ -562,7 +604,7 @@ impl Joined {
     /// Its channels that are known still.
     fn sources<'a>(
         &self,
-        channels: &'a BTreeMap<ChannelKey, Channel>,
+        channels: &'a Slots<ChannelKey, Channel>,
         now: EventTime,
         idle_ns: i64,
     ) -> Vec<Source<'a>> {

@@ -156,7 +156,7 @@ fn rows(state: &Path) -> Vec<String> {
     let mut tables = connection
         .prepare(
             "SELECT name FROM sqlite_master
-             WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name <> 'checkpoint' ORDER BY name",
+             WHERE type = 'table' AND name NOT LIKE 'sqlite_%' AND name NOT LIKE 'checkpoint%' ORDER BY name",
         )
         .unwrap();
     let tables = tables.query_map([], |row| row.get::<_, String>(0)).unwrap();

@@ -1,5 +1,6 @@
 //! Reading the tables: what lists, series and pages are made of.
 
+use super::definitions::{self, SeriesDefinition};
 use super::{BUSY_WAIT, SCHEMA, STATEMENTS_KEPT, SeriesKey, StateError};
 use crate::advisory::Advisory;
 use crate::journal::Position;
@@ -116,13 +117,48 @@ impl StateReader {
             .collect()
     }
 
+    /// The definition of what a query reads; none for readings, and where there is no such series.
+    ///
+    /// A query that names none reads the series whose values are the newest.
+    pub fn definition(&self, query: &SeriesQuery) -> Result<Option<SeriesDefinition>, StateError> {
+        self.definition_number(query)?
+            .map_or(Ok(None), |number| definitions::read(&self.connection, number))
+    }
+
+    fn definition_number(&self, query: &SeriesQuery) -> Result<Option<u32>, StateError> {
+        let key = &query.series;
+        Ok(self
+            .connection
+            .prepare_cached(
+                "SELECT s.definition FROM channel c JOIN series s ON s.channel = c.id AND s.feature = ?4
+                 WHERE c.asset = ?1 AND c.point = ?2 AND c.channel = ?3 AND c.stream = ?5
+                   AND (?6 IS NULL OR s.definition = ?6)
+                 ORDER BY (SELECT max(start) FROM value WHERE series = s.id) DESC NULLS LAST, s.id DESC LIMIT 1",
+            )?
+            .query_row(
+                params![
+                    key.asset,
+                    key.point,
+                    key.channel,
+                    query.feature,
+                    query.stream,
+                    query.definition
+                ],
+                |row| row.get(0),
+            )
+            .optional()?)
+    }
+
     /// Part of a series, by rising time: what the collector's own windows say, and where it has none, what
     /// agents computed at intake.
     pub fn series(&self, query: &SeriesQuery) -> Result<Vec<SeriesValue>, StateError> {
+        let Some(definition) = self.definition_number(query)? else {
+            return Ok(Vec::new());
+        };
         let mut statement = self.connection.prepare_cached(
             "SELECT v.start, w.end, v.value, w.coverage, w.revision, w.backfill, w.open
              FROM channel c
-             JOIN series s ON s.channel = c.id AND s.feature = ?4
+             JOIN series s ON s.channel = c.id AND s.feature = ?4 AND s.definition = ?9
              JOIN value v ON v.series = s.id AND v.start >= ?5 AND v.start < ?6
              JOIN window w ON w.channel = c.id AND w.start = v.start
              WHERE c.asset = ?1 AND c.point = ?2 AND c.channel = ?3 AND c.stream = ?8
@@ -138,7 +174,8 @@ impl StateReader {
                 query.from.0,
                 query.to.0,
                 query.limit,
-                query.stream
+                query.stream,
+                definition
             ],
             |row| {
                 Ok(SeriesValue {
@@ -167,11 +204,16 @@ impl StateReader {
     /// The series that exist, of one asset or of all, by name; at most `limit`.
     pub fn series_names(&self, asset: Option<&str>, limit: u32) -> Result<Vec<SeriesName>, StateError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT c.asset, c.point, c.channel, c.stream, s.feature
+            "SELECT c.asset, c.point, c.channel, c.stream, s.feature, s.definition, d.body
              FROM channel c JOIN series s ON s.channel = c.id
-             WHERE ?1 IS NULL OR c.asset = ?1 ORDER BY 1, 2, 3, 4, 5 LIMIT ?2",
+             LEFT JOIN definition d ON d.number = s.definition
+             WHERE (?1 IS NULL OR c.asset = ?1) AND (s.definition <> ?3 OR NOT EXISTS
+                (SELECT 1 FROM series o WHERE o.channel = s.channel AND o.feature = s.feature AND o.definition <> ?3))
+             ORDER BY 1, 2, 3, 4, 5, s.id LIMIT ?2",
         )?;
-        let rows = statement.query_map(params![asset, limit], |row| {
+        let rows = statement.query_map(params![asset, limit, definitions::PLAIN], |row| {
+            let number = row.get(5)?;
+            let body: Option<String> = row.get(6)?;
             Ok(SeriesName {
                 series: SeriesKey {
                     asset: row.get(0)?,
@@ -180,6 +222,7 @@ impl StateReader {
                 },
                 stream: row.get(3)?,
                 feature: row.get(4)?,
+                definition: body.map(|body| SeriesDefinition { number, body }),
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
@@ -327,6 +370,8 @@ pub struct SeriesQuery {
     /// have `count`, `standard_deviation`, `minimum`, `maximum` and, where a stream keeps them, `p50`, `p95`
     /// and `p99`.
     pub feature: String,
+    /// Number of its definition; the one whose values are the newest when none is given.
+    pub definition: Option<u32>,
     /// Windows that start at or after this.
     pub from: EventTime,
     /// Windows that start before this.
@@ -384,6 +429,8 @@ pub struct SeriesName {
     pub stream: String,
     /// Feature label.
     pub feature: String,
+    /// What its values are; none for readings, whose feature says it.
+    pub definition: Option<SeriesDefinition>,
 }
 
 /// How long after their end windows were published.

@@ -45,8 +45,7 @@ pub(super) fn write_derived(to: &Transaction<'_>, row: &DerivedRow) -> Result<()
     }
     let values: BTreeMap<&str, f32> = row.values.iter().copied().collect();
     for feature in values.keys() {
-        to.prepare_cached("INSERT OR IGNORE INTO series(channel, feature) VALUES (?1, ?2)")?
-            .execute(params![channel, feature])?;
+        super::definitions::series_id(to, channel, feature, None)?;
     }
     let body = serde_json::to_string(&values).map_err(|_| StateError::Corrupt("derived.body"))?;
     to.prepare_cached(
@@ -291,6 +290,7 @@ mod tests {
             series: key(),
             stream: String::new(),
             feature: feature.to_owned(),
+            definition: None,
             from: EventTime(0),
             to: EventTime(1_000),
             limit: 100,
@@ -385,10 +385,10 @@ mod tests {
         let batch = Batch {
             derived: vec![stretch(5), recent],
             now,
-            checkpoint: Some(Vec::new()),
             ..Batch::default()
         };
         state.write(&batch).unwrap();
+        state.evict(now).unwrap();
         let mut all = query("rms");
         all.to = now;
         assert_eq!(reader.series(&all).unwrap().len(), 1);

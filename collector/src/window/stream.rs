@@ -322,6 +322,18 @@ impl<K: Clone + Ord + Hash> Stream<K> {
         marks: &impl Marks,
         readings: impl IntoIterator<Item = (EventTime, f64)>,
     ) -> Placed {
+        self.place_telling(key, lane, marks, readings, |_| ())
+    }
+
+    /// The same, and tells the time of each reading that is too late.
+    pub fn place_telling(
+        &mut self,
+        key: &K,
+        lane: Lane,
+        marks: &impl Marks,
+        readings: impl IntoIterator<Item = (EventTime, f64)>,
+        mut late: impl FnMut(EventTime),
+    ) -> Placed {
         let mut placed = Placed::default();
         let Some(at) = self.slot(key) else {
             placed.no_room = readings.into_iter().count() as u64;
@@ -354,12 +366,34 @@ impl<K: Clone + Ord + Hash> Stream<K> {
             match verdict {
                 Verdict::OnTime => placed.on_time += 1,
                 Verdict::Corrects => placed.corrects += 1,
-                Verdict::Late => placed.late += 1,
+                Verdict::Late => {
+                    placed.late += 1;
+                    late(time);
+                }
                 Verdict::Unusable => placed.unusable += 1,
             }
         }
         self.next = self.next.min(slot.next);
         placed
+    }
+
+    /// From where to where readings stand together with one that came too late, in windows that are over:
+    /// those have to be read again to make its windows once more ([`Self::emptied`]).
+    pub fn over_around(&self, key: &K, time: EventTime) -> (i64, i64) {
+        let cut = Cut::at(&self.eras, time.0);
+        let windows = cut.shape.windows(time.0);
+        let windows = windows.map(|(start, end)| (start.max(cut.from), end.min(cut.to)));
+        let hull = |(from, to): (i64, i64), (start, end): (i64, i64)| (from.min(start), to.max(end));
+        match (cut.shape.kind(), self.index.0.get(key)) {
+            (Kind::Session { .. }, Some(&at)) => {
+                // What is not over belongs to sessions that are open or kept.
+                let (start, end) = (time.0, windows.map(|(_, end)| end).max().unwrap_or(time.0));
+                let touched = self.slots[at as usize].over.0.iter();
+                let touched = touched.filter(|span| span.0 < end && start < span.1);
+                touched.copied().reduce(hull).unwrap_or((start, start))
+            }
+            _ => windows.reduce(hull).unwrap_or((time.0, time.0)),
+        }
     }
 
     /// Tells what there is to tell of one key, by rising start, and forgets what is over.

@@ -26,6 +26,7 @@
 //! | windows kept | [`KEPT_MAX`] | the earliest is given up: it stays as it fired |
 //! | spans that have fired | [`SPANS_MAX`] | the time between the two earliest counts as fired |
 
+use super::values::Values;
 use crate::detection::MINIMUM_COVERAGE;
 use crate::watermark::{Outlook, Patience, Span};
 use serde::{Deserialize, Serialize};
@@ -304,7 +305,7 @@ struct Open {
     /// Values that came, not a number not counted.
     placed: u64,
     /// Runs of samples by the index of their first; none overlap or touch.
-    runs: BTreeMap<u64, Vec<f32>>,
+    runs: BTreeMap<u64, Values>,
 }
 
 impl Windows {
@@ -506,18 +507,18 @@ impl Open {
         let before = self.runs.range_mut(..first).next_back();
         let key = match before {
             Some((&key, known)) if key + known.len() as u64 == first => {
-                known.extend_from_slice(values);
+                known.append(values);
                 key
             }
             _ => {
-                self.runs.insert(first, values.to_vec());
+                self.runs.insert(first, Values::from(values));
                 first
             }
         };
         if let Some(after) = self.runs.remove(&end)
             && let Some(known) = self.runs.get_mut(&key)
         {
-            known.extend(after);
+            known.append(&after);
         }
     }
 
@@ -564,13 +565,13 @@ impl Open {
     /// The samples by index from the first one on, `wanted` of them (all there are, when 0).
     fn lay_out(&self, wanted: usize) -> Vec<f32> {
         if wanted == 0 {
-            return self.runs.values().flatten().copied().collect();
+            return self.runs.values().flat_map(|run| run.iter().copied()).collect();
         }
         let mut laid = vec![f32::NAN; wanted];
         let base = self.runs.keys().next().copied().unwrap_or(0);
         for (&first, run) in &self.runs {
             let at = ((first - base).min(wanted as u64)) as usize;
-            for (slot, value) in laid[at..].iter_mut().zip(run) {
+            for (slot, value) in laid[at..].iter_mut().zip(run.iter()) {
                 *slot = *value;
             }
         }

@@ -94,9 +94,11 @@ pub const ADVISORY: Scenario<Scale> = Scenario {
     measure: advisory,
 };
 
-const ADVISORY_FIGURES: [Figure; 2] = [
+const ADVISORY_FIGURES: [Figure; 4] = [
     Figure::at_most("advisory_latency_ms_p99", 500.0, "ms"),
     Figure::told("advisory_latency_ms_p50", "ms"),
+    Figure::told("advisory_checkpoint_ms", "ms"),
+    Figure::told("advisory_checkpoint_mib", "MiB"),
 ];
 
 fn advisory(dir: &Path, scale: &Scale, _: Progress<'_>) -> Result<Vec<Figure>> {
@@ -137,10 +139,18 @@ fn advisory(dir: &Path, scale: &Scale, _: Progress<'_>) -> Result<Vec<Figure>> {
     // The first seconds are those of a collector that starts.
     let since = rfc3339(start.plus_nanos(5_000_000_000))?;
     let latency = plant.get(&format!("/api/v1/latency?since={since}"))?;
+    // The last one: how long it has kept the pipeline from its work, in many pieces.
+    let checkpoint_s = plant.metric("trunnion_collector_checkpoint_duration_seconds")?;
+    let checkpoint_bytes = plant.metric("trunnion_collector_checkpoint_size_bytes")?;
     plant.stop()?;
     let of = |share: &str| latency[share].as_f64().context("no window was published");
-    let [p99, p50] = ADVISORY_FIGURES;
-    Ok(vec![p99.measured(of("p99_ms")?), p50.measured(of("p50_ms")?)])
+    let [p99, p50, checkpoint, size] = ADVISORY_FIGURES;
+    Ok(vec![
+        p99.measured(of("p99_ms")?),
+        p50.measured(of("p50_ms")?),
+        checkpoint.measured(1e3 * checkpoint_s),
+        size.measured(checkpoint_bytes / f64::from(1 << 20)),
+    ])
 }
 
 /// Thirty times the usual load for a minute.
@@ -302,7 +312,7 @@ async fn deliver_at(sender: &mut Sender, blocks: &[Vec<u8>], pace: f64) -> Resul
 }
 
 /// Waits until the pipeline has written so many samples.
-fn await_stored(plant: &Plant, samples: u64) -> Result<()> {
+pub(super) fn await_stored(plant: &Plant, samples: u64) -> Result<()> {
     let stored = || plant.metric(STORED).ok();
     await_some(LIMIT, || stored().filter(|stored| *stored >= samples as f64))
         .map(|_| ())

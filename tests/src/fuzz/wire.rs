@@ -238,6 +238,7 @@ fn look_at_block(bytes: &[u8], probe: &mut Probe) -> Result<(), String> {
         Body::Tombstone(tombstone) => survives(&tombstone),
         Body::Derived(records) => survive(records, probe),
         Body::Advisory(records) => survive(records, probe),
+        Body::Condition(records) => survive(records, probe),
         Body::Describe(describe) => survives(&describe),
     }
 }

@@ -44,7 +44,7 @@ pub struct SimCollector {
     pub disk: SimDisk,
     clock: Arc<AtomicI64>,
     mailbox: Mailbox,
-    checkpoint: Option<Vec<u8>>,
+    checkpoint: Option<Vec<Vec<u8>>>,
     running: Option<Running>,
     rows: BTreeMap<AccountKey, LedgerRow>,
     mutant: Option<Mutant>,
@@ -101,7 +101,7 @@ impl SimCollector {
             return Ok(false);
         };
         let state = match &self.checkpoint {
-            Some(bytes) => checkpoint::load(bytes)?,
+            Some(parts) => checkpoint::load(parts)?,
             None => PipelineState::default(),
         };
         let pipeline = Pipeline::resume(state);
@@ -183,7 +183,7 @@ impl SimCollector {
     /// Saves a checkpoint of the pipeline.
     pub fn save(&mut self) {
         if let Some(running) = &self.running {
-            self.checkpoint = Some(checkpoint::save(&running.pipeline));
+            self.checkpoint = Some(checkpoint::save(running.pipeline.state()));
         }
     }
 

@@ -71,6 +71,7 @@ impl SimGateway {
                     age: chance.millis(20, 300),
                 },
                 flash_endurance_bytes: None,
+                relay: None,
                 metrics_listen: None,
                 retention: RETENTION,
                 drain: draw_drain(chance),

@@ -23,8 +23,8 @@ struct Parts {
 
 impl FrameSet {
     /// Nothing received yet.
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        Self(IndexSet::new())
     }
 
     /// Every number below this has been received (exclusive).

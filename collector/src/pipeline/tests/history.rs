@@ -336,10 +336,13 @@ fn a_restart_during_a_drain_changes_no_output() {
     let mut outputs = Vec::new();
     for commit in &commits {
         outputs.extend(pipeline.apply(commit));
-        pipeline = Pipeline::resume(checkpoint::load(&checkpoint::save(&pipeline)).unwrap());
+        pipeline = Pipeline::resume(checkpoint::load(&checkpoint::save(pipeline.state())).unwrap());
     }
     assert_eq!(format!("{outputs:?}"), format!("{expected:?}"));
-    assert_eq!(checkpoint::save(&pipeline), checkpoint::save(&whole));
+    assert_eq!(
+        checkpoint::save(pipeline.state()),
+        checkpoint::save(whole.state())
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::*;
 use crate::dead_letter::{Letter, LetterId, Outcome};
 
 /// Plays commits, reading again what the pipeline asks for; `restart` goes through a checkpoint after each.
-fn play_all(commits: &[Commit], restart: bool) -> (Pipeline, Vec<Output>) {
+pub(super) fn play_all(commits: &[Commit], restart: bool) -> (Pipeline, Vec<Output>) {
     let mut pipeline = Pipeline::new();
     let mut outputs = Vec::new();
     for (n, commit) in commits.iter().enumerate() {
@@ -17,14 +17,14 @@ fn play_all(commits: &[Commit], restart: bool) -> (Pipeline, Vec<Output>) {
             outputs.extend(pipeline.reopen());
         }
         if restart {
-            pipeline = Pipeline::resume(checkpoint::load(&checkpoint::save(&pipeline)).unwrap());
+            pipeline = Pipeline::resume(checkpoint::load(&checkpoint::save(pipeline.state())).unwrap());
         }
     }
     (pipeline, outputs)
 }
 
 /// All dead letters, to be replayed.
-fn replays(outputs: &[Output]) -> Vec<Entry> {
+pub(super) fn replays(outputs: &[Output]) -> Vec<Entry> {
     let letters = outputs.iter().filter_map(|output| match output {
         Output::DeadLetter(letter) => Some(letter),
         _ => None,
@@ -46,7 +46,7 @@ fn replays(outputs: &[Output]) -> Vec<Entry> {
     replayed.collect()
 }
 
-fn outcomes(outputs: &[Output]) -> Vec<Outcome> {
+pub(super) fn outcomes(outputs: &[Output]) -> Vec<Outcome> {
     let rows = outputs.iter().filter_map(|output| match output {
         Output::Replayed(row) => Some(row.outcome),
         _ => None,

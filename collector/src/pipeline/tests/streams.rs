@@ -10,14 +10,14 @@ use trunnion_common::quantity::Quantity;
 use trunnion_common::time::{ClockQuality, NodeTicks};
 
 /// A thermometer of a virtual node: readings at times in milliseconds after [`START`].
-struct Meter {
-    node: Node,
+pub(super) struct Meter {
+    pub(super) node: Node,
     sequence: u64,
     sample: u64,
 }
 
 impl Meter {
-    fn new(number: u64) -> Self {
+    pub(super) fn new(number: u64) -> Self {
         Self {
             node: Node::new(number),
             sequence: 0,
@@ -25,7 +25,7 @@ impl Meter {
         }
     }
 
-    fn readings(&mut self, readings: &[(u64, f32)]) -> Entry {
+    pub(super) fn readings(&mut self, readings: &[(u64, f32)]) -> Entry {
         let body = Readings {
             node: self.node.id,
             boot: self.node.boot,
@@ -62,7 +62,7 @@ impl Meter {
 }
 
 /// A fan with a thermometer of node 1 at one end and of node 2 at the other.
-fn warm_fan() -> Entry {
+pub(super) fn warm_fan() -> Entry {
     let Entry::Fleet { effective, text } = fleet(1) else {
         panic!("not a fleet");
     };
@@ -80,7 +80,7 @@ fn warm_fan() -> Entry {
     }
 }
 
-fn stream(name: &str, shape: Shape) -> StreamSettings {
+pub(super) fn stream(name: &str, shape: Shape) -> StreamSettings {
     StreamSettings {
         name: name.to_owned(),
         offset_ns: 0,
@@ -93,7 +93,7 @@ fn stream(name: &str, shape: Shape) -> StreamSettings {
     }
 }
 
-fn with(streams: Vec<StreamSettings>) -> Entry {
+pub(super) fn with(streams: Vec<StreamSettings>) -> Entry {
     settings(Settings {
         streams: streams.into(),
         ..Settings::default()
@@ -101,7 +101,7 @@ fn with(streams: Vec<StreamSettings>) -> Entry {
 }
 
 /// One commit per entry at these seconds after [`START`].
-fn at(entries: Vec<(i64, Entry)>) -> Vec<Commit> {
+pub(super) fn at(entries: Vec<(i64, Entry)>) -> Vec<Commit> {
     let (seconds, entries): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
     let mut commits = commits(entries);
     for (commit, seconds) in commits.iter_mut().zip(seconds) {
@@ -302,7 +302,7 @@ fn a_wrong_clock_is_nobody_elses_business_and_floods_no_letters() {
     }
 }
 
-fn joined() -> StreamSettings {
+pub(super) fn joined() -> StreamSettings {
     StreamSettings {
         key: Key::Asset,
         select: Selector {
@@ -496,9 +496,9 @@ fn a_restart_at_any_commit_changes_nothing_that_streams_tell() {
     let mut outputs = Vec::new();
     for commit in &commits {
         outputs.extend(pipeline.apply(commit));
-        let saved = checkpoint::save(&pipeline);
+        let saved = checkpoint::save(pipeline.state());
         pipeline = Pipeline::resume(checkpoint::load(&saved).unwrap());
-        assert_eq!(checkpoint::save(&pipeline), saved);
+        assert_eq!(checkpoint::save(pipeline.state()), saved);
     }
     assert_eq!(format!("{outputs:?}"), format!("{expected:?}"));
     assert_eq!(pipeline.state(), whole.state());

@@ -1,0 +1,83 @@
+//! The gateway's part in watching: what [`crate::watch`] finds goes to the log, to the shell and to the disk.
+
+use super::{Action, Gateway};
+use crate::block::Index;
+use crate::clock::Now;
+use crate::watch::News;
+use std::time::Duration;
+use trunnion_common::block::Kind;
+use trunnion_common::frame::Class;
+use trunnion_common::level::Level;
+use trunnion_common::monitor::{Basis, Condition};
+
+impl Gateway {
+    /// Says what has changed, first here and then to the collector.
+    pub(super) fn poll_watches(&mut self, now: Now) {
+        let mut closed = None;
+        while let Some(news) = self.watches.poll() {
+            tell(&news);
+            if news.condition.level != news.before {
+                closed = Some(closed.map_or(news.closed, |first: Duration| first.min(news.closed)));
+            }
+            if news.before == Level::Normal && news.condition.level > Level::Normal {
+                self.metrics.advisories_raised.inc();
+            }
+        }
+        if let Some(closed) = closed {
+            let standing = self.watches.standing();
+            self.metrics.advisories_standing.set(standing.len() as i64);
+            self.actions.push_back(Action::Advise { standing, closed });
+        }
+        // What cannot be committed now is told as it is then.
+        if self.may_commit_essentials()
+            && let Some(body) = self.watches.poll_body()
+        {
+            self.writer.add(Kind::Condition, &body, Index::default(), now);
+            self.commit(Class::Essential, now);
+        }
+    }
+}
+
+fn tell(news: &News) {
+    let condition = &news.condition;
+    let (node, channel) = (condition.node, condition.channel.get());
+    let (level, before) = (condition.level.label(), news.before.label());
+    let about = about(condition.condition);
+    if condition.level == news.before {
+        tracing::debug!(%node, channel, about, "the channel is watched here");
+        return;
+    }
+    if condition.level == Level::Normal {
+        tracing::info!(%node, channel, about, before, "an advisory of this gateway is over");
+        return;
+    }
+    let Some(evidence) = condition.evidence else {
+        return;
+    };
+    let standard = condition.standard.map(|standard| standard.edition());
+    let (value, limit, fault) = (
+        evidence.value,
+        evidence.limit,
+        evidence.fault.map(|fault| fault.label()),
+    );
+    match evidence.basis {
+        Basis::Baseline => {
+            tracing::warn!(%node, channel, about, level, before, value, limit, normal = evidence.normal, "advisory of this gateway");
+        }
+        Basis::Absolute if fault.is_some() => {
+            tracing::warn!(%node, channel, about, level, before, fault, "advisory of this gateway");
+        }
+        Basis::Absolute => {
+            tracing::warn!(%node, channel, about, level, before, value, limit, standard, "advisory of this gateway, by absolute limits: no baseline is accepted for how the machine runs");
+        }
+    }
+}
+
+/// What a condition is about, in a word.
+pub(crate) const fn about(condition: Condition) -> &'static str {
+    match condition {
+        Condition::Severity => "severity",
+        Condition::Deviation(kind) => kind.label(),
+        Condition::Instrument => "instrument",
+    }
+}

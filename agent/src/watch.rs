@@ -1,0 +1,486 @@
+//! Machines watched at the gateway itself, for the time when nobody else can. Pure.
+//!
+//! What a channel is judged by comes from the collector ([`Watch`]) and is kept with the record of commands.
+//! The samples of a watched channel are cut into stretches of a second by the channel's rate, aligned to the
+//! sample index; of each its statistics are kept as its frames come, in whatever order. A stretch is a window
+//! for the [`Monitor`] as soon as its last sample has come and those before it are through; one with a hole
+//! waits for the frames that are sent again until the channel is [`OPEN_BEHIND`] stretches further, and is then
+//! judged by what it has, if that is enough.
+//!
+//! What changes is handed out at once ([`Watches::poll`]), with the time at which the window closed. After a
+//! start each condition is told once, when it has been judged on as many windows as its persistence asks
+//! for: so what a former start of the agent held and this one does not is given up by whoever hears of it.
+//!
+//! | memory | bound | what happens there |
+//! |---|---|---|
+//! | channels | [`WATCHES_MAX`] | the command is answered as unsupported |
+//! | open stretches of a channel | [`OPEN_BEHIND`] + 1 | the first is judged by what it has |
+//! | changes not fetched | [`NEWS_MAX`] | the oldest is dropped, counted: the state shown is still right |
+//! | conditions not told | one for each there is | a newer one takes its place |
+
+use crate::derive::features;
+use crate::intake::BootKey;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+use trunnion_common::feature::FeatureKind;
+use trunnion_common::feature::moments::Moments;
+use trunnion_common::feature::velocity::{Passband, VelocityFilter, VelocityMeter};
+use trunnion_common::frame::{ChannelDescriptor, Describe, Waveform};
+use trunnion_common::id::{BootId, ChannelId, NodeId};
+use trunnion_common::level::Level;
+use trunnion_common::monitor::{Condition, Judged, Monitor, Window};
+use trunnion_common::operating::Operating;
+use trunnion_common::time::{ClockFix, EventTime, NodeTicks};
+use trunnion_common::watch::{LocalCondition, WATCHES_MAX, Watch};
+
+/// Stretches that stay open behind the newest one: a lost frame is repeated within a few polls.
+pub const OPEN_BEHIND: u64 = 2;
+
+/// Changes that wait to be fetched.
+pub const NEWS_MAX: usize = 1_024;
+
+/// Share of a stretch's samples that must be there to decide on it, percent.
+const ENOUGH_PERCENT: u64 = 80;
+
+/// A channel of a node, whatever its boot.
+pub type Name = (NodeId, ChannelId);
+
+/// What is watched.
+pub type Plan = BTreeMap<Name, Watch>;
+
+/// All channels that are watched.
+#[derive(Debug, Default)]
+pub struct Watches {
+    points: BTreeMap<Name, Point>,
+    tables: BTreeMap<BootKey, Describe>,
+    news: VecDeque<News>,
+    /// What the collector is still to be told, as it is now.
+    untold: BTreeMap<(Name, Condition), LocalCondition>,
+    tally: Tally,
+}
+
+/// A condition that has changed.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct News {
+    /// As it is now.
+    pub condition: LocalCondition,
+    /// The level before.
+    pub before: Level,
+    /// When the last byte of the window arrived that changed it.
+    pub closed: Duration,
+}
+
+/// What was counted since this was last asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tally {
+    /// Windows judged.
+    pub windows: u64,
+    /// Windows with too few samples to decide on.
+    pub undecided: u64,
+    /// Changes dropped because nobody fetched them.
+    pub dropped: u64,
+}
+
+#[derive(Debug)]
+struct Point {
+    watch: Watch,
+    monitor: Monitor,
+    stream: Option<Stream>,
+    /// Of each condition: as it was last told, or would be.
+    held: Vec<LocalCondition>,
+    /// Decided windows since this began to watch, no more than matter.
+    decided: u8,
+    is_told: bool,
+}
+
+/// The samples of one boot under one table.
+#[derive(Debug)]
+struct Stream {
+    boot: BootId,
+    revision: u16,
+    /// From samples to the channel's unit.
+    scale: f64,
+    rate_mhz: u32,
+    /// Samples of a stretch.
+    size: u64,
+    /// Stretches below are through.
+    next: u64,
+    newest: u64,
+    /// By number, the open ones.
+    open: BTreeMap<u64, Stretch>,
+    velocity: Option<Velocity>,
+}
+
+/// The velocity of samples that come in their order; one that is late is not waited for.
+#[derive(Debug)]
+struct Velocity {
+    /// As it was before any sample.
+    fresh: VelocityMeter,
+    meter: VelocityMeter,
+    /// The sample that is to come.
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Stretch {
+    start: EventTime,
+    moments: Moments,
+    /// RMS, mm/s, where enough of it was heard in order.
+    velocity: Option<f32>,
+}
+
+/// Where samples came from, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// The node's clock at the first of them.
+    pub ticks: NodeTicks,
+    /// The fix in force; none: they are dated by their arrival.
+    pub fix: Option<&'a ClockFix>,
+    /// When they arrived, by the gateway's clock.
+    pub utc: EventTime,
+    /// The same, since the start.
+    pub mono: Duration,
+}
+
+const MICROS_MILLI: u64 = 1_000_000_000;
+
+impl Watches {
+    /// Watches this from now on. What has not changed goes on.
+    pub fn configure(&mut self, plan: &Plan) {
+        self.points.retain(|name, _| plan.contains_key(name));
+        for (name, watch) in plan.iter().take(WATCHES_MAX) {
+            if self.points.get(name).is_none_or(|point| point.watch != *watch) {
+                self.points.insert(*name, Point::new(watch.clone()));
+            }
+        }
+    }
+
+    /// A node's channel table.
+    pub fn handle_describe(&mut self, key: BootKey, describe: &Describe) {
+        self.tables.insert(key, describe.clone());
+    }
+
+    /// Forgets the boots that are not known any more.
+    pub fn retain(&mut self, knows: impl Fn(BootKey) -> bool) {
+        self.tables.retain(|key, _| knows(*key));
+    }
+
+    /// Takes in samples that were not taken in before.
+    pub fn handle_waveform(&mut self, key: BootKey, waveform: &Waveform<'_>, arrival: Arrival<'_>) {
+        let name = (key.0, waveform.channel);
+        let Some(point) = self.points.get_mut(&name) else {
+            return;
+        };
+        let table = self.tables.get(&key);
+        let Some(stream) = table.and_then(|table| point.stream(key.1, table, waveform)) else {
+            return;
+        };
+        if stream.take(waveform, &arrival).is_none() {
+            return;
+        }
+        while let Some(stretch) = point.next_window() {
+            let news = point.judge(name, &stretch, arrival.mono, &mut self.tally);
+            self.news.extend(news);
+        }
+        self.bound_news();
+    }
+
+    /// Time has passed: channels fall silent.
+    pub fn handle_time(&mut self, utc: EventTime, mono: Duration) {
+        for (name, point) in &mut self.points {
+            let boot = point.stream.as_ref().map(|stream| stream.boot);
+            if let Some(judged) = point.monitor.handle_time(utc, &point.watch.settings)
+                && let Some(boot) = boot
+            {
+                let news = point.note(*name, boot, &judged, utc, mono);
+                self.news.extend(news);
+            }
+        }
+        self.bound_news();
+    }
+
+    /// What has changed, until there is nothing.
+    pub fn poll(&mut self) -> Option<News> {
+        let news = self.news.pop_front()?;
+        let name = (news.condition.node, news.condition.channel);
+        self.untold
+            .insert((name, news.condition.condition), news.condition);
+        Some(news)
+    }
+
+    /// The body of the next block of [`LocalCondition`]s, once changes have been fetched.
+    pub fn poll_body(&mut self) -> Option<Vec<u8>> {
+        let untold = std::mem::take(&mut self.untold);
+        (!untold.is_empty()).then(|| {
+            untold.values().fold(Vec::new(), |body, condition| {
+                postcard::to_extend(condition, body)
+                    .expect("a vector takes any length, and the contract's types encode")
+            })
+        })
+    }
+
+    /// What is held against machines now, the worst first.
+    pub fn standing(&self) -> Vec<LocalCondition> {
+        let held = self.points.values().flat_map(|point| &point.held);
+        let mut standing: Vec<_> = held.filter(|held| held.level > Level::Normal).copied().collect();
+        standing.sort_by_key(|held| (std::cmp::Reverse(held.level), held.raised));
+        standing
+    }
+
+    /// How many channels are watched.
+    pub fn channels(&self) -> usize {
+        self.points.len()
+    }
+
+    /// What was counted since this was last asked.
+    pub fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
+    }
+
+    fn bound_news(&mut self) {
+        while self.news.len() > NEWS_MAX {
+            self.news.pop_front();
+            self.tally.dropped += 1;
+        }
+    }
+}
+
+impl Point {
+    fn new(watch: Watch) -> Self {
+        let mut monitor = Monitor::default();
+        for (regime, normals, accepted) in &watch.baselines {
+            // There are as many places as a watch can hold.
+            let _ = monitor.adopt(*regime, normals, *accepted);
+        }
+        Self {
+            watch,
+            monitor,
+            stream: None,
+            held: Vec::new(),
+            decided: 0,
+            is_told: false,
+        }
+    }
+
+    /// The stream that a waveform belongs to: a new one for another boot or table.
+    fn stream(&mut self, boot: BootId, table: &Describe, waveform: &Waveform<'_>) -> Option<&mut Stream> {
+        let revision = waveform.revision;
+        let descriptor = table
+            .channels
+            .get(waveform.channel.index())
+            .filter(|_| table.revision == revision)?;
+        let is_it = |stream: &Stream| (stream.boot, stream.revision) == (boot, revision);
+        if !self.stream.as_ref().is_some_and(is_it) {
+            let interval = u128::from(self.watch.settings.interval_ns.unsigned_abs());
+            // Nanoseconds, times thousandths of a hertz.
+            let size = interval * u128::from(descriptor.rate_mhz) / 1_000_000_000_000;
+            let size = u64::try_from(size).ok().filter(|size| *size > 0)?;
+            let first = waveform.first_sample;
+            let velocity = self.velocity_meter(descriptor).map(|meter| Velocity {
+                fresh: meter,
+                meter,
+                next: first,
+            });
+            self.stream = Some(Stream {
+                boot,
+                revision,
+                scale: f64::from(descriptor.scale) * f64::from(self.watch.gain),
+                rate_mhz: descriptor.rate_mhz,
+                size,
+                // The stretch in which this begins is heard from its middle on.
+                next: first.div_ceil(size),
+                newest: first / size,
+                open: BTreeMap::new(),
+                velocity,
+            });
+        }
+        self.stream.as_mut()
+    }
+
+    /// A meter of the velocity, where that is judged and can be had.
+    fn velocity_meter(&self, channel: &ChannelDescriptor) -> Option<VelocityMeter> {
+        let settings = &self.watch.settings;
+        let watched = settings.watched.iter().map(|watched| watched.kind);
+        let mut judged = watched.chain(settings.severity.map(|severity| severity.kind));
+        judged.find(|kind| *kind == FeatureKind::VelocityRms)?;
+        let band = Passband::for_speed(f64::from(self.watch.speed_hz.unwrap_or(0.0)));
+        let rate_hz = f64::from(channel.rate_mhz) / 1e3;
+        VelocityFilter::new(channel.unit, rate_hz, band).map(VelocityMeter::new)
+    }
+
+    /// The next stretch to be judged, if there is one.
+    fn next_window(&mut self) -> Option<Stretch> {
+        let stream = self.stream.as_mut()?;
+        let (&number, stretch) = stream.open.first_key_value()?;
+        let is_whole = number == stream.next && u64::from(stretch.moments.count()) == stream.size;
+        if !is_whole && number + OPEN_BEHIND > stream.newest {
+            return None;
+        }
+        stream.next = number + 1;
+        stream.open.pop_first().map(|(_, stretch)| stretch)
+    }
+
+    fn judge(&mut self, name: Name, stretch: &Stretch, closed: Duration, tally: &mut Tally) -> Vec<News> {
+        let Some(stream) = &self.stream else {
+            return Vec::new();
+        };
+        let boot = stream.boot;
+        let statistics = stretch.moments.statistics(stream.scale);
+        let is_enough = u64::from(stretch.moments.count()) * 100 >= ENOUGH_PERCENT * stream.size;
+        let statistics = statistics.filter(|_| is_enough);
+        let velocity = stretch.velocity.map(|rms| (FeatureKind::VelocityRms, rms));
+        let values: Vec<(FeatureKind, f32)> = statistics.iter().flat_map(features).chain(velocity).collect();
+        let end = stretch.start.plus_nanos(self.watch.settings.interval_ns);
+        let window = Window {
+            start: stretch.start,
+            end,
+            is_decided: statistics.is_some(),
+            statistics: statistics.as_ref(),
+            values: &values,
+        };
+        tally.windows += 1;
+        tally.undecided += u64::from(statistics.is_none());
+        let operating = Operating {
+            is_running: None,
+            speed_hz: self.watch.speed_hz,
+            load: None,
+        };
+        let settings = &self.watch.settings;
+        let assessment = self.monitor.handle_window(&window, &operating, settings);
+        self.decided = self.decided.saturating_add(u8::from(statistics.is_some()));
+        let changes = assessment.judged.iter();
+        let mut news: Vec<News> = changes
+            .filter_map(|judged| self.note(name, boot, judged, end, closed))
+            .collect();
+        if !self.is_told && usize::from(self.decided) >= trunnion_common::level::Latch::CLEAR_WINDOWS {
+            self.is_told = true;
+            let told = |condition: Condition| move |news: &News| news.condition.condition == condition;
+            let untold: Vec<News> = self
+                .held
+                .iter()
+                .filter(|held| held.level == Level::Normal && !news.iter().any(told(held.condition)))
+                .map(|held| News {
+                    condition: LocalCondition { at: end, ..*held },
+                    before: Level::Normal,
+                    closed,
+                })
+                .collect();
+            news.extend(untold);
+        }
+        news
+    }
+
+    /// Keeps how a condition stands; what is to be told of it, if that is anything new.
+    fn note(
+        &mut self,
+        name: Name,
+        boot: BootId,
+        judged: &Judged,
+        at: EventTime,
+        closed: Duration,
+    ) -> Option<News> {
+        let severity = self.watch.settings.severity;
+        let standard = severity.filter(|_| judged.condition == Condition::Severity);
+        let found = self
+            .held
+            .iter_mut()
+            .find(|held| held.condition == judged.condition);
+        let (before, raised) = match &found {
+            Some(held) if held.level > Level::Normal => (held.level, held.raised),
+            _ => (Level::Normal, at),
+        };
+        let now = LocalCondition {
+            node: name.0,
+            boot,
+            channel: name.1,
+            condition: judged.condition,
+            level: judged.held,
+            raised,
+            at,
+            evidence: judged.evidence,
+            standard: standard.map(|severity| severity.criterion.standard()),
+        };
+        let has_changed = judged.held != before;
+        match found {
+            Some(held) if has_changed || held.level == Level::Normal => *held = now,
+            Some(_) => {}
+            None => self.held.push(now),
+        }
+        has_changed.then_some(News {
+            condition: now,
+            before,
+            closed,
+        })
+    }
+}
+
+impl Stream {
+    /// Adds a frame to the stretches that it reaches into.
+    fn take(&mut self, waveform: &Waveform<'_>, arrival: &Arrival<'_>) -> Option<()> {
+        let mut first = waveform.first_sample;
+        let end = first.checked_add(u64::from(waveform.count))?;
+        let mut samples = waveform.samples().ok()?;
+        while first < end {
+            let number = first / self.size;
+            let begin = number * self.size;
+            let upto = begin.saturating_add(self.size).min(end);
+            let piece = Moments::of(samples.by_ref().take((upto - first) as usize))?;
+            // What comes for a stretch that is through is too late.
+            if number >= self.next {
+                let start = self.date(begin, waveform.first_sample, arrival);
+                self.open
+                    .entry(number)
+                    .and_modify(|stretch| stretch.moments.join(&piece))
+                    .or_insert(Stretch {
+                        start,
+                        moments: piece,
+                        velocity: None,
+                    });
+            }
+            first = upto;
+        }
+        self.measure_velocity(waveform, end)?;
+        self.newest = self.newest.max((end - 1) / self.size);
+        Some(())
+    }
+
+    /// Takes the velocity of a frame that comes in its turn, and begins anew behind a gap.
+    fn measure_velocity(&mut self, waveform: &Waveform<'_>, end: u64) -> Option<()> {
+        let Some(velocity) = self.velocity.as_mut() else {
+            return Some(());
+        };
+        let first = waveform.first_sample;
+        if first < velocity.next {
+            return Some(());
+        }
+        if first > velocity.next {
+            velocity.meter = velocity.fresh;
+        }
+        for (index, sample) in (first..end).zip(waveform.samples().ok()?) {
+            velocity.meter.push((f64::from(sample) * self.scale) as f32);
+            if (index + 1) % self.size == 0 {
+                let is_enough = u64::from(velocity.meter.count()) * 100 >= ENOUGH_PERCENT * self.size;
+                if let Some(stretch) = self.open.get_mut(&(index / self.size)) {
+                    stretch.velocity = velocity.meter.rms().filter(|_| is_enough);
+                }
+                velocity.meter.restart();
+            }
+        }
+        velocity.next = end;
+        Some(())
+    }
+
+    /// When the sample `at` was taken, of which a frame is known that begins at `first`.
+    fn date(&self, at: u64, first: u64, arrival: &Arrival<'_>) -> EventTime {
+        let micros = |samples: u64| samples.saturating_mul(MICROS_MILLI) / u64::from(self.rate_mhz.max(1));
+        let begun = match arrival.fix {
+            Some(fix) => fix.event_time(arrival.ticks),
+            None => arrival.utc,
+        };
+        let nanos = i64::try_from(micros(at.abs_diff(first)).saturating_mul(1_000)).unwrap_or(i64::MAX);
+        begun.plus_nanos(if at < first { -nanos } else { nanos })
+    }
+}
+
+#[cfg(test)]
+mod tests;

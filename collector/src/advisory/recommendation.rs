@@ -1,0 +1,79 @@
+//! What to do about an advisory, in a sentence or two.
+
+use crate::bearing::Element;
+use trunnion_common::feature::FeatureKind;
+use trunnion_common::instrument::Fault;
+use trunnion_common::level::Level;
+
+/// ISO 13379-1:2012 asks that a diagnosis come with the action to take; how long a seeded or spalled
+/// race lasts cannot be told from one finding, so none promises a time.
+pub(crate) const fn of_bearing(element: Option<Element>) -> &'static str {
+    match element {
+        Some(Element::OuterRace) => {
+            "Check lubrication, load and fit of the outer ring; plan to replace the bearing and look for spalling in its load zone."
+        }
+        Some(Element::InnerRace) => {
+            "Check shaft fit and lubrication; plan to replace the bearing soon, as inner-race damage turns with the shaft and spreads."
+        }
+        Some(Element::Ball) => {
+            "Check the lubricant for particles and water; plan to replace the bearing, as a damaged ball marks both races."
+        }
+        Some(Element::Cage) => {
+            "Inspect the bearing at the next stop and replace it: a cage gives little further warning before it breaks."
+        }
+        None => {
+            "The bearing shows impacts of an element that is not yet clear: check lubrication and measure again, closer and longer."
+        }
+    }
+}
+
+/// About an overall vibration at that level.
+pub(crate) const fn of_severity(level: Level) -> &'static str {
+    match level {
+        Level::Normal | Level::Alert => {
+            "Compare the three directions and look for what has changed: balance, alignment, foundation bolts, process. Measure a spectrum and plan a remedy at the next occasion."
+        }
+        Level::Alarm => {
+            "The vibration can cause damage: find the cause now, lower speed or load if that helps, and plan a stop."
+        }
+        Level::Trip => {
+            "The vibration is above the TRIP limit: stop the machine as soon as the process allows, and do not start it again before the cause is found."
+        }
+    }
+}
+
+/// About a feature that is off its limits or its normal.
+pub(crate) const fn of_deviation(kind: FeatureKind) -> &'static str {
+    match kind {
+        FeatureKind::Peak
+        | FeatureKind::PeakToPeak
+        | FeatureKind::CrestFactor
+        | FeatureKind::KurtosisExcess => {
+            "The signal has become more impulsive: look for impacts, looseness, rubbing and early bearing damage, and check lubrication."
+        }
+        _ => {
+            "This has not been normal for the machine in this regime: check what has changed in process and maintenance, and measure again."
+        }
+    }
+}
+
+/// About an instrument.
+pub(crate) const fn of_fault(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Stuck => {
+            "The sensor reports the same value again and again: restart the node, and replace the sensor if that does not help. The machine is not watched until then."
+        }
+        Fault::Clipped => {
+            "The signal exceeds the sensor's range: use one with a wider range, or check its mounting. The machine is not graded on such windows."
+        }
+        Fault::CableOff => {
+            "The signal is that of an open cable or of a sensor that has come off: check cable, connector and mounting. The machine is not watched until then."
+        }
+        Fault::Drift => {
+            "The sensor's zero has moved far: check its mounting and temperature, and calibrate or replace it."
+        }
+        Fault::Silent => {
+            "No data has come for three expected intervals: check node, line and gateway. Nothing is known of the machine until then."
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! What a shaft, a gear, a wheel with blades or a motor does, from spectra by order. Pure.
+//!
+//! One window says, by [`diagnose`] on its [`Evidence`], that it is quiet, that something is
+//! [suspected](Outcome::Suspected) with the lines that say so, or why nothing can be told. A single window
+//! claims nothing yet: [`Persistence`] asks for the same cause in 3 of 5.
+//!
+//! Terms. A *line* stands for a sine; it *stands out* when it is [`STANDS_OUT`] times the floor around it.
+//! *Order* is frequency over the shaft's speed. The *limit* is what makes vibration worth a cause: every
+//! machine has unbalance, and names for what is no more than usual are false alarms. It is the zone B/C limit or the
+//! ALERT of the point.
+//!
+//! | cause | in velocity, above the limit | healthy look-alike |
+//! |---|---|---|
+//! | unbalance | 1x holds 0.85 of the overall, no other order 0.3 of it; radial | 1x below the limit |
+//! | misalignment | 2x is 0.7 of 1x or more, 1x to 3x hold 0.85, nothing beyond | 2x of a motor of one pole pair, which is its field |
+//! | looseness | two half orders, or four of the orders 4 to 10 | one belt, blades or teeth at such an order |
+//! | blade pass | blades x speed holds 0.8 | the same line below the limit |
+//! | electrical | twice the line frequency holds 0.8, and no order is within its width | an order that is |
+//! | gear mesh | (in acceleration, without limit) the sidebands of the mesh add up to the mesh itself | a mesh with weak sidebands |
+//!
+//! The shares follow the customary charts (J. E. Berry, "Illustrated vibration diagnostic chart", Technical Associates of
+//! Charlotte, 1994; ISO 13373-3:2015, annexes A and D); a gear is judged by the sideband energy ratio (J. Hanna et al., "Detection of
+//! wind turbine gear tooth defects using sideband energy ratio", China Wind Power, 2010). Without phase a
+//! chart's cause has rivals (a bent shaft turns like unbalance, a rub looks like looseness), so that no cause
+//! is ever more than suspected. Where two rules hold, or a line may be two things, it is undetermined.
+//! The constants were chosen on the simulated machines of the tests beside this file.
+//!
+//! Nothing is said of lines beyond the sensor's usable band, of a shaft whose orders the spectrum does not
+//! part, or of a shaft that changes its speed while it is looked at: its line is wider than the window makes it.
+
+mod gear;
+mod orders;
+mod shaft;
+
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use trunnion_common::feature::band::Lines;
+
+/// Height of a line over the floor around it, which nine of ten lines exceed, from which it stands out: the
+/// highest of a thousand lines of noise, averaged four times, is 3.5.
+pub const STANDS_OUT: f32 = 6.0;
+
+/// What is known of the machine at a measurement point, beside its speed.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Train {
+    /// Teeth of the wheel on the shaft.
+    pub teeth: Option<u16>,
+    /// Blades of the wheel on the shaft.
+    pub blades: Option<u16>,
+    /// Frequency of the electric supply, Hz.
+    pub line_hz: Option<f64>,
+    /// Whether the sensor looks along the shaft.
+    pub axial: bool,
+    /// Velocity from which on a cause is looked for, mm/s RMS; without it only gears are judged.
+    pub limit_mm_s: Option<f64>,
+}
+
+/// What one window shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// Lines of velocity, mm/s RMS, up to 1000 Hz; none where they are not to be had.
+    pub velocity: Option<Lines<'a>>,
+    /// Lines of acceleration, as far up as the sensor can be used.
+    pub acceleration: Option<Lines<'a>>,
+    /// Speed of the shaft, Hz; 0 where it is not known.
+    pub shaft_hz: f64,
+    /// The band in which the sensor can be used, Hz.
+    pub usable_hz: (f64, f64),
+}
+
+/// What may be wrong.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Mass off the axis.
+    Unbalance,
+    /// Two coupled shafts out of line.
+    Misalignment,
+    /// A loose foot, cap or fit.
+    Looseness,
+    /// A worn, cracked or badly set wheel of teeth.
+    GearMesh,
+    /// A flow that the blades cut badly.
+    BladePass,
+    /// A field that pulls unevenly.
+    Electrical,
+}
+
+impl Cause {
+    /// Every cause.
+    pub const ALL: [Self; 6] = [
+        Self::Unbalance,
+        Self::Misalignment,
+        Self::Looseness,
+        Self::GearMesh,
+        Self::BladePass,
+        Self::Electrical,
+    ];
+
+    /// The name in the API.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Unbalance => "unbalance",
+            Self::Misalignment => "misalignment",
+            Self::Looseness => "looseness",
+            Self::GearMesh => "gear_mesh",
+            Self::BladePass => "blade_pass",
+            Self::Electrical => "electrical",
+        }
+    }
+
+    /// What a person should look at, beside what the name says: the rivals that phase would tell apart.
+    pub const fn recommended_check(self) -> &'static str {
+        match self {
+            Self::Unbalance => {
+                "Look for deposits and lost balance weights; measure phase before balancing, as a bent \
+                 shaft or a resonance looks alike."
+            }
+            Self::Misalignment => {
+                "Check the coupling and the alignment, warm; measure phase across the coupling."
+            }
+            Self::Looseness => "Check foundation bolts, bearing caps and fits; a rub looks alike.",
+            Self::GearMesh => "Look at the teeth of this wheel and at its backlash and lubrication.",
+            Self::BladePass => "Check the operating point, inlet, dampers and the clearance of the wheel.",
+            Self::Electrical => {
+                "Check supply symmetry, air gap and soft foot; it is gone at once when the supply is cut."
+            }
+        }
+    }
+}
+
+/// A line that supports a claim.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SupportingLine {
+    /// Where it was found, in orders of the shaft's speed.
+    pub order: f64,
+    /// Where it was found, Hz.
+    pub frequency_hz: f64,
+    /// How high: mm/s RMS, and for gears RMS in the channel's unit.
+    pub rms: f64,
+    /// Height over the floor around it.
+    pub prominence: f64,
+}
+
+/// A cause that a window suspects.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Suspicion {
+    /// What.
+    pub cause: Cause,
+    /// How much of the whole its lines are: for shafts the share of the overall velocity, 0 to 1, for gears
+    /// the sidebands over the mesh.
+    pub score: f64,
+    /// Lines found.
+    pub lines: Vec<SupportingLine>,
+    /// The band that was looked at, Hz.
+    pub band_hz: (f64, f64),
+}
+
+/// Why nothing is told of a window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Undetermined {
+    /// The speed of the shaft is not known.
+    SpeedUnknown,
+    /// There is nothing to look for: no limit is declared, and no wheel with teeth.
+    NothingDeclared,
+    /// The sensor does not reach, or the window is too short for a spectrum.
+    NoSpectrum,
+    /// Orders lie closer than lines can tell apart.
+    Unresolved,
+    /// The shaft does not turn at the speed that is known, or changes its speed.
+    SpeedDiffers,
+    /// More than one cause would look like this.
+    Ambiguous,
+    /// It vibrates, and like none of the causes that are known here.
+    LikeNone,
+}
+
+/// What one window says.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Outcome {
+    /// Nothing worth a cause.
+    Quiet,
+    /// A cause, which a measurement of phase or a look would have to confirm.
+    Suspected(Suspicion),
+    /// Nothing can be told.
+    Undetermined(Undetermined),
+}
+
+/// What a window says, of the shaft and what hangs on it; gears are judged by themselves, as they are where
+/// the shaft is quiet.
+pub fn diagnose(evidence: &Evidence<'_>, train: &Train) -> Outcome {
+    // A speed that is no number is none.
+    if evidence.shaft_hz.is_nan() || evidence.shaft_hz <= 0.0 {
+        return Outcome::Undetermined(Undetermined::SpeedUnknown);
+    }
+    let gear = gear::examine(evidence, train);
+    let shaft = shaft::examine(evidence, train);
+    match (gear, shaft) {
+        (Some(Outcome::Suspected(_)), Outcome::Suspected(_)) => {
+            Outcome::Undetermined(Undetermined::Ambiguous)
+        }
+        (Some(suspected @ Outcome::Suspected(_)), _) => suspected,
+        (Some(Outcome::Quiet), Outcome::Undetermined(Undetermined::NothingDeclared)) => Outcome::Quiet,
+        (Some(gear), Outcome::Undetermined(Undetermined::NothingDeclared)) => gear,
+        (_, shaft) => shaft,
+    }
+}
+
+/// The last windows of a point: the same cause in 3 of 5, as for bearings. State of a checkpoint.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Persistence {
+    /// Oldest first, [`Self::OF`] at most.
+    recent: VecDeque<Option<Suspicion>>,
+}
+
+impl Persistence {
+    /// Windows looked back on.
+    pub const OF: usize = 5;
+    /// Windows that must agree.
+    pub const REQUIRED: usize = 3;
+
+    /// Takes the next window's outcome, in the order of event time. The strongest of the suspicions that
+    /// agree, while there are enough.
+    pub fn handle_window(&mut self, outcome: Outcome) -> Option<Suspicion> {
+        while self.recent.len() >= Self::OF {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(match outcome {
+            Outcome::Suspected(suspicion) => Some(suspicion),
+            Outcome::Quiet | Outcome::Undetermined(_) => None,
+        });
+        let of = |cause| {
+            self.recent
+                .iter()
+                .flatten()
+                .filter(move |suspicion| suspicion.cause == cause)
+        };
+        let cause = Cause::ALL
+            .into_iter()
+            .find(|cause| of(*cause).count() >= Self::REQUIRED)?;
+        of(cause).max_by(|a, b| a.score.total_cmp(&b.score)).cloned()
+    }
+
+    /// So many windows never came: each keeps its place and supports nothing.
+    pub fn handle_gap(&mut self, windows: u64) {
+        for _ in 0..windows.min(Self::OF as u64) {
+            self.handle_window(Outcome::Undetermined(Undetermined::NoSpectrum));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

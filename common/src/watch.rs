@@ -1,0 +1,57 @@
+//! A channel that its gateway watches by itself: what it is told, and what it says of it.
+//!
+//! The collector judges machines; a gateway that is cut off from it judges on. It is given the settings of the
+//! [`Monitor`](crate::monitor::Monitor) and the baselines that were accepted, and runs the same code on the
+//! samples that it takes in. What changes goes to the collector as a [`LocalCondition`], among what is
+//! essential: so an advisory that the gateway has raised is the collector's, too, once it hears of it, under
+//! the asset, point and cause that both mean.
+
+use crate::baseline::Normals;
+use crate::id::{BootId, ChannelId, NodeId};
+use crate::level::Level;
+use crate::monitor::{Condition, Evidence, REGIMES_MAX, Settings};
+use crate::operating::Regime;
+use crate::severity::Standard;
+use crate::time::EventTime;
+use heapless::Vec;
+use serde::{Deserialize, Serialize};
+
+/// Channels that one gateway watches: a monitor of each takes some kilobytes.
+pub const WATCHES_MAX: usize = 256;
+
+/// How a channel is watched.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Watch {
+    /// What it is judged by.
+    pub settings: Settings,
+    /// What reported values are multiplied with: the sensitivity that is declared, and the axis' sign.
+    pub gain: f32,
+    /// Declared shaft speed, Hz; none: not known, and nothing is graded by a standard.
+    pub speed_hz: Option<f32>,
+    /// What is normal in each regime, and since when that is accepted. Without it absolute limits alone judge.
+    pub baselines: Vec<(Regime, Normals, EventTime), REGIMES_MAX>,
+}
+
+/// What a gateway holds against a machine, told whenever it changes, and once when it has begun to watch.
+/// (node, channel, condition) says which is meant, and the latest `at` holds. Outside the ledger.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LocalCondition {
+    /// Whose channel.
+    pub node: NodeId,
+    /// In which boot.
+    pub boot: BootId,
+    /// Which channel.
+    pub channel: ChannelId,
+    /// What it is about.
+    pub condition: Condition,
+    /// The level that is held; normal when it is over.
+    pub level: Level,
+    /// End of the window in which it was first held (event time); of a normal one that is not over, as `at`.
+    pub raised: EventTime,
+    /// End of the window that changed it (event time).
+    pub at: EventTime,
+    /// What that window shows, with the limit and what that rests on.
+    pub evidence: Option<Evidence>,
+    /// Whose limits those are, where severity is judged.
+    pub standard: Option<Standard>,
+}
