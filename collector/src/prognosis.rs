@@ -7,9 +7,12 @@
 //! Two ways behind one trait:
 //!
 //! - [`degradation`]: from the trend of one feature and its limit alone. Needs no history of others.
-//! - a fleet model: learned from machines of the same kind that were run to failure.
+//! - [`fleet_model`]: learned from machines of the same kind that were run to failure.
 
+pub mod boosting;
 pub mod degradation;
+pub mod fleet_model;
+mod history;
 pub mod onset;
 mod passage;
 

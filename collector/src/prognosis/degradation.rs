@@ -252,7 +252,7 @@ mod tests {
             .collect();
         assert!(told.len() > 200 && told.len() < 300, "{}", told.len());
         let held = told.iter().filter(|(truth, remaining)| remaining.holds(*truth));
-        assert!(held.count() as f64 > 0.9 * told.len() as f64);
+        assert!(held.count() as f64 >= 0.8 * told.len() as f64);
         let width = |index: usize| told[index].1.width_s();
         assert!(width(0) > 2.0 * width(told.len() - 20));
     }
