@@ -10,6 +10,7 @@ use super::sender::Sender;
 use crate::plant::{GATEWAY, Plant};
 use crate::process::await_some;
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};

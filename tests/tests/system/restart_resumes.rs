@@ -1,8 +1,9 @@
 //! A clean stop and a new start go on where the old process ended.
 
+use serde_json::Value;
 use std::time::Duration;
 use trunnion_tests::cases::{self, Vibration};
-use trunnion_tests::plant::STOP_LIMIT;
+use trunnion_tests::plant::{Plant, STOP_LIMIT};
 use trunnion_tests::process::await_some;
 use trunnion_tests::story::{play, rms_series};
 
