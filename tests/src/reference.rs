@@ -366,6 +366,7 @@ impl Record {
             | Entry::Fleet { .. }
             | Entry::Settings { .. }
             | Entry::Restated { .. }
+            | Entry::Decided(_)
             | Entry::Command { .. }
             | Entry::CommandResult { .. }
             | Entry::Shed { .. }
