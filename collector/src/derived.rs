@@ -225,6 +225,7 @@ mod tests {
             band_high_hz: 500.0,
             envelope_hz: None,
             train: crate::diagnosis::Train::default(),
+            monitor: None,
         }
     }
 
