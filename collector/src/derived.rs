@@ -226,6 +226,7 @@ mod tests {
             monitor: None,
             envelope_hz: None,
             train: crate::diagnosis::Train::default(),
+            monitor: None,
         }
     }
 

@@ -752,6 +752,8 @@ mod tests {
             outcome: crate::dead_letter::Outcome::Landed { samples: 480 },
         };
         let batch = Batch {
+            baselines: Vec::new(),
+            healths: Vec::new(),
             derived: Vec::new(),
             alarms: Vec::new(),
             features: vec![

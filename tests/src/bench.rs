@@ -2,6 +2,7 @@
 
 pub mod backlog;
 pub mod delivery;
+mod edge;
 pub mod engine;
 pub mod figure;
 pub mod flood;

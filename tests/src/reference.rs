@@ -371,6 +371,7 @@ impl Record {
             | Entry::CommandResult { .. }
             | Entry::Shed { .. }
             | Entry::Replayed(_)
+            | Entry::Decided(_)
             | Entry::Tick => {}
         }
     }

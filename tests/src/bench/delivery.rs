@@ -4,6 +4,7 @@
 //! sending alone is of interest, it is the agent's connection under the contract's rules ([`super::sender`]).
 
 use super::backlog::{self, Backlog};
+use super::edge::EDGE;
 use super::figure::Figure;
 use super::kills;
 use super::latency::{percentile, to_journal_ms};
@@ -60,7 +61,7 @@ const WARM_UP: Duration = Duration::from_secs(5);
 const MIB: f64 = 1_048_576.0;
 
 /// Everything that can be measured here, in the order in which it is.
-pub const SCENARIOS: [Scenario<Scale>; 7] = [
+pub const SCENARIOS: [Scenario<Scale>; 8] = [
     Scenario {
         name: "undisturbed",
         figures: &UNDISTURBED,
@@ -96,6 +97,7 @@ pub const SCENARIOS: [Scenario<Scale>; 7] = [
         figures: &PEER,
         measure: peer,
     },
+    EDGE,
 ];
 
 /// Measures these scenarios in folders below `dir`. `progress` hears a line now and then.
@@ -434,7 +436,7 @@ pub(super) fn enrolment(bundle: &Path) -> Result<Enrolment> {
     Enrolment::load(bundle).map_err(|problems| anyhow::anyhow!("{}: {problems}", bundle.display()))
 }
 
-fn machine(node: &str, rate_hz: f64) -> Machine {
+pub(super) fn machine(node: &str, rate_hz: f64) -> Machine {
     Machine {
         asset: format!("asset-{}", &node[12..]),
         node: node.to_owned(),
@@ -475,6 +477,6 @@ pub(super) fn rfc3339(at: EventTime) -> Result<String> {
 }
 
 /// Lets the processes go on for so long: a figure is a mean over a time.
-fn watch_for(time: Duration) {
+pub(super) fn watch_for(time: Duration) {
     let _ = await_some::<()>(time, || None);
 }
