@@ -24,7 +24,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::moments::Moments;
-use trunnion_common::frame::{Describe, Waveform};
+use trunnion_common::feature::velocity::{Passband, VelocityFilter, VelocityMeter};
+use trunnion_common::frame::{ChannelDescriptor, Describe, Waveform};
 use trunnion_common::id::{BootId, ChannelId, NodeId};
 use trunnion_common::level::Level;
 use trunnion_common::monitor::{Condition, Judged, Monitor, Window};
@@ -97,6 +98,7 @@ struct Point {
 struct Stream {
     boot: BootId,
     revision: u16,
+    /// From samples to the channel's unit.
     scale: f64,
     rate_mhz: u32,
     /// Samples of a stretch.
@@ -106,12 +108,25 @@ struct Stream {
     newest: u64,
     /// By number, the open ones.
     open: BTreeMap<u64, Stretch>,
+    velocity: Option<Velocity>,
+}
+
+/// The velocity of samples that come in their order; one that is late is not waited for.
+#[derive(Debug)]
+struct Velocity {
+    /// As it was before any sample.
+    fresh: VelocityMeter,
+    meter: VelocityMeter,
+    /// The sample that is to come.
+    next: u64,
 }
 
 #[derive(Debug)]
 struct Stretch {
     start: EventTime,
     moments: Moments,
+    /// RMS, mm/s, where enough of it was heard in order.
+    velocity: Option<f32>,
 }
 
 /// Where samples came from, and when.
@@ -261,19 +276,36 @@ impl Point {
             let size = interval * u128::from(descriptor.rate_mhz) / 1_000_000_000_000;
             let size = u64::try_from(size).ok().filter(|size| *size > 0)?;
             let first = waveform.first_sample;
+            let velocity = self.velocity_meter(descriptor).map(|meter| Velocity {
+                fresh: meter,
+                meter,
+                next: first,
+            });
             self.stream = Some(Stream {
                 boot,
                 revision,
-                scale: f64::from(descriptor.scale),
+                scale: f64::from(descriptor.scale) * f64::from(self.watch.gain),
                 rate_mhz: descriptor.rate_mhz,
                 size,
                 // The stretch in which this begins is heard from its middle on.
                 next: first.div_ceil(size),
                 newest: first / size,
                 open: BTreeMap::new(),
+                velocity,
             });
         }
         self.stream.as_mut()
+    }
+
+    /// A meter of the velocity, where that is judged and can be had.
+    fn velocity_meter(&self, channel: &ChannelDescriptor) -> Option<VelocityMeter> {
+        let settings = &self.watch.settings;
+        let watched = settings.watched.iter().map(|watched| watched.kind);
+        let mut judged = watched.chain(settings.severity.map(|severity| severity.kind));
+        judged.find(|kind| *kind == FeatureKind::VelocityRms)?;
+        let band = Passband::for_speed(f64::from(self.watch.speed_hz.unwrap_or(0.0)));
+        let rate_hz = f64::from(channel.rate_mhz) / 1e3;
+        VelocityFilter::new(channel.unit, rate_hz, band).map(VelocityMeter::new)
     }
 
     /// The next stretch to be judged, if there is one.
@@ -296,7 +328,8 @@ impl Point {
         let statistics = stretch.moments.statistics(stream.scale);
         let is_enough = u64::from(stretch.moments.count()) * 100 >= ENOUGH_PERCENT * stream.size;
         let statistics = statistics.filter(|_| is_enough);
-        let values: Vec<(FeatureKind, f32)> = statistics.iter().flat_map(features).collect();
+        let velocity = stretch.velocity.map(|rms| (FeatureKind::VelocityRms, rms));
+        let values: Vec<(FeatureKind, f32)> = statistics.iter().flat_map(features).chain(velocity).collect();
         let end = stretch.start.plus_nanos(self.watch.settings.interval_ns);
         let window = Window {
             start: stretch.start,
@@ -401,11 +434,39 @@ impl Stream {
                     .or_insert(Stretch {
                         start,
                         moments: piece,
+                        velocity: None,
                     });
             }
             first = upto;
         }
+        self.measure_velocity(waveform, end)?;
         self.newest = self.newest.max((end - 1) / self.size);
+        Some(())
+    }
+
+    /// Takes the velocity of a frame that comes in its turn, and begins anew behind a gap.
+    fn measure_velocity(&mut self, waveform: &Waveform<'_>, end: u64) -> Option<()> {
+        let Some(velocity) = self.velocity.as_mut() else {
+            return Some(());
+        };
+        let first = waveform.first_sample;
+        if first < velocity.next {
+            return Some(());
+        }
+        if first > velocity.next {
+            velocity.meter = velocity.fresh;
+        }
+        for (index, sample) in (first..end).zip(waveform.samples().ok()?) {
+            velocity.meter.push((f64::from(sample) * self.scale) as f32);
+            if (index + 1) % self.size == 0 {
+                let is_enough = u64::from(velocity.meter.count()) * 100 >= ENOUGH_PERCENT * self.size;
+                if let Some(stretch) = self.open.get_mut(&(index / self.size)) {
+                    stretch.velocity = velocity.meter.rms().filter(|_| is_enough);
+                }
+                velocity.meter.restart();
+            }
+        }
+        velocity.next = end;
         Some(())
     }
 

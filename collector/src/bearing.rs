@@ -1,5 +1,9 @@
 //! Rolling-element bearings: geometry to fault orders.
 
+mod catalogue;
+
+pub(crate) use catalogue::names;
+
 use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
@@ -61,20 +65,7 @@ impl FromStr for BearingOrders {
     /// The orders of a catalogued designation; suffixes for seals, cage and clearance do not change
     /// them (`6205-2RS JEM` is a 6205).
     fn from_str(designation: &str) -> Result<Self, BearingError> {
-        let given = designation.trim();
-        let is = |name: &str| {
-            given
-                .get(..name.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(name))
-                && !given[name.len()..].starts_with(|next: char| next.is_ascii_digit())
-        };
-        CATALOGUE
-            .iter()
-            .find(|(name, _)| is(name))
-            .map(|(_, geometry)| geometry.orders())
-            .ok_or_else(|| BearingError::UnknownDesignation {
-                designation: designation.to_owned(),
-            })
+        catalogue::orders(designation)
     }
 }
 
@@ -177,7 +168,7 @@ pub enum BearingError {
     /// Not in the catalogue.
     #[error(
         "bearing {designation:?} is not in the catalogue: give its geometry or its orders (catalogued: {})",
-        designations()
+        catalogue::designations()
     )]
     UnknownDesignation {
         /// As given.
@@ -226,59 +217,6 @@ pub enum BearingError {
         /// What the other two imply.
         expected: f64,
     },
-}
-
-/// Catalogued designations and their geometry in millimetres.
-///
-/// The first two are the drive-end and fan-end bearings of the Case Western Reserve University rig,
-/// whose dimensions the Bearing Data Center publishes in inches; the third is the tapered bearing
-/// ZA-2115 of the rig at the University of Cincinnati (J. Lee et al., 2007), the fourth that of the
-/// PRONOSTIA platform (P. Nectoux et al., 2012).
-const CATALOGUE: &[(&str, BearingGeometry)] = &[
-    (
-        "6205",
-        BearingGeometry {
-            balls: 9,
-            ball_diameter: 7.94004,
-            pitch_diameter: 39.03980,
-            contact_angle_degrees: 0.0,
-        },
-    ),
-    (
-        "6203",
-        BearingGeometry {
-            balls: 8,
-            ball_diameter: 6.74624,
-            pitch_diameter: 28.49880,
-            contact_angle_degrees: 0.0,
-        },
-    ),
-    (
-        "ZA-2115",
-        BearingGeometry {
-            balls: 16,
-            ball_diameter: 8.4074,
-            pitch_diameter: 71.501,
-            contact_angle_degrees: 15.17,
-        },
-    ),
-    (
-        "6804",
-        BearingGeometry {
-            balls: 13,
-            ball_diameter: 3.5,
-            pitch_diameter: 25.6,
-            contact_angle_degrees: 0.0,
-        },
-    ),
-];
-
-fn designations() -> String {
-    CATALOGUE
-        .iter()
-        .map(|(name, _)| *name)
-        .collect::<Vec<_>>()
-        .join(", ")
 }
 
 #[cfg(test)]

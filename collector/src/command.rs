@@ -79,6 +79,8 @@ pub struct Wanted {
     pub gateways: BTreeMap<GatewayId, GatewaySettings>,
     /// Of nodes, a plan for each channel in the order of the table; one that is not listed sends all.
     pub nodes: BTreeMap<NodeId, Vec<ChannelPlan>>,
+    /// Gateways that judge machines themselves.
+    pub watching: BTreeSet<GatewayId>,
     /// Of channels, what the gateway that hears them judges them by; one that is not listed is not watched.
     pub watches: BTreeMap<(NodeId, ChannelId), Watch>,
 }
@@ -288,7 +290,9 @@ impl GatewayLog {
                 })
             }
             Subject::Watch(node, channel) => {
-                let watch = wanted.watches.get(&(node, channel)).cloned();
+                let is_watching = wanted.watching.contains(gateway);
+                let watch = wanted.watches.get(&(node, channel)).filter(|_| is_watching);
+                let watch = watch.cloned();
                 (watch.is_some() || is_managed).then_some(Action::Watch { node, channel, watch })
             }
             Subject::Order(_) => None,
@@ -296,8 +300,9 @@ impl GatewayLog {
     }
 
     /// Channels that the gateway is to watch, or was told to.
-    fn watched(&self, wanted: &Wanted) -> BTreeSet<(NodeId, ChannelId)> {
-        let is_here = |(node, _): &&(NodeId, ChannelId)| self.nodes.contains_key(node);
+    fn watched(&self, gateway: &GatewayId, wanted: &Wanted) -> BTreeSet<(NodeId, ChannelId)> {
+        let is_watching = wanted.watching.contains(gateway);
+        let is_here = |(node, _): &&(NodeId, ChannelId)| is_watching && self.nodes.contains_key(node);
         let wished = wanted.watches.keys().filter(is_here).take(WATCHES_MAX).copied();
         let managed = self.subjects.keys().filter_map(|subject| match subject {
             Subject::Watch(node, channel) => Some((*node, *channel)),
@@ -309,7 +314,7 @@ impl GatewayLog {
     /// The first wish that is neither in effect nor has to wait.
     fn next_wish(&self, gateway: &GatewayId, wanted: &Wanted, now: EventTime) -> Option<Action> {
         let nodes = self.nodes.keys().map(|node| Subject::Settings(*node));
-        let watched = self.watched(wanted).into_iter();
+        let watched = self.watched(gateway, wanted).into_iter();
         let watched = watched.map(|(node, channel)| Subject::Watch(node, channel));
         let mut subjects = std::iter::once(Subject::Gateway).chain(nodes).chain(watched);
         subjects.find_map(|subject| {

@@ -3,9 +3,12 @@
 //! One window may err; a fault does not go away. What is detected is what `required` of the last `of`
 //! windows say alike. A window that could not be decided on keeps its place and supports nothing, so
 //! that a fault is never confirmed out of scraps far apart.
+//!
+//! What is too weak for one window shows where several are heard together: a window's finding is that of the
+//! running mean up to it ([`EnvelopeMemory`]), as long as the window itself does not deny it.
 
 use crate::bearing::Element;
-use crate::features::Finding;
+use crate::features::{Envelope, EnvelopeMemory, Finding};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
@@ -79,6 +82,11 @@ impl Persistence {
 }
 
 impl Persistence {
+    /// How many windows must agree.
+    pub const fn required(&self) -> u8 {
+        self.required
+    }
+
     /// How many windows are looked back on.
     pub const fn of(&self) -> u8 {
         self.of
@@ -111,6 +119,7 @@ pub struct Detector {
     persistence: Persistence,
     /// Oldest first, `persistence.of` at most.
     recent: VecDeque<Verdict>,
+    memory: EnvelopeMemory,
 }
 
 impl Detector {
@@ -119,6 +128,19 @@ impl Detector {
         Self {
             persistence,
             recent: VecDeque::with_capacity(persistence.of.into()),
+            memory: EnvelopeMemory::default(),
+        }
+    }
+
+    /// The verdict on the next window when it is heard together with those before: that of the window alone when
+    /// it was not decided on, or nothing was searched.
+    pub fn weigh(&mut self, verdict: Verdict, envelope: Option<&Envelope>) -> Verdict {
+        match envelope {
+            Some(envelope) if verdict.is_decided() => self
+                .memory
+                .hear(envelope)
+                .map_or(Verdict::Healthy, Verdict::Fault),
+            _ => verdict,
         }
     }
 
@@ -134,6 +156,9 @@ impl Detector {
     /// So many windows never came. Each keeps its place and supports nothing: what was found before an
     /// outage and after it does not add up.
     pub fn handle_gap(&mut self, windows: u64) {
+        if windows >= self.persistence.of.into() {
+            self.memory.forget();
+        }
         for _ in 0..windows.min(self.persistence.of.into()) {
             let _ = self.handle_window(Verdict::Undecided { coverage: 0.0 });
         }

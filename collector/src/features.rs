@@ -1,13 +1,16 @@
 //! Which features of `trunnion_common` are computed on which window, and the bearing search.
 
 mod demodulation;
+mod memory;
 mod search;
 mod vibration;
+
+pub use memory::{Envelope, EnvelopeMemory};
 
 use crate::bearing::{BearingOrders, Element};
 use crate::diagnosis::{Outcome, Train};
 use demodulation::Demodulator;
-use search::{EnvelopeSpectrum, MINIMUM_REVOLUTIONS, Search};
+use search::{EnvelopeSpectrum, MINIMUM_REVOLUTIONS, Prominences, Search};
 use std::borrow::Cow;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::definition::Basis;
@@ -62,6 +65,8 @@ pub struct WindowFeatures {
     pub values: Vec<(FeatureKind, f32)>,
     /// What the window claims; `None` when it looks healthy, or there was nothing to search with.
     pub finding: Option<Finding>,
+    /// What the finding was read from, for an [`EnvelopeMemory`] to hear; none where nothing was searched.
+    pub envelope: Option<Envelope>,
 }
 
 /// How much is computed on a window.
@@ -134,6 +139,7 @@ impl Analyzer {
         let mut features = WindowFeatures {
             values: Vec::new(),
             finding: None,
+            envelope: None,
         };
         let is_present = |sample: &&f32| sample.is_finite();
         let present = if window.iter().filter(is_present).count() == window.len() {
@@ -161,7 +167,7 @@ impl Analyzer {
             return features;
         };
         let found = self.search(window, statistics.mean, rate_hz, context, &bearing);
-        let Some((search, band_hz)) = found else {
+        let Some((search, envelope)) = found else {
             return features;
         };
         for element in Element::ALL {
@@ -176,12 +182,13 @@ impl Analyzer {
             }
         }
         features.values.sort_by_key(|(kind, _)| *kind);
-        features.finding = search.finding(band_hz);
+        features.finding = search.finding(envelope.band_hz);
+        features.envelope = Some(envelope);
         features
     }
 
-    /// The bearing search on the window, and the band that was demodulated; none where the window
-    /// holds too few turns or the band is not usable.
+    /// The bearing search on the window, and what it searched; none where the window holds too few turns or the
+    /// band is not usable.
     fn search(
         &mut self,
         window: &[f32],
@@ -189,7 +196,7 @@ impl Analyzer {
         rate_hz: f64,
         context: &PointContext,
         bearing: &BearingOrders,
-    ) -> Option<(Search, (f64, f64))> {
+    ) -> Option<(Search, Envelope)> {
         let length = friendly_length(window.len());
         let seconds = length as f64 / rate_hz;
         if !seconds.is_finite()
@@ -214,11 +221,14 @@ impl Analyzer {
             .demodulator
             .get_or_insert_with(|| Box::new(Demodulator::new()));
         let magnitudes = demodulator.magnitudes(samples, last_line, wanted);
-        let spectrum = EnvelopeSpectrum::new(magnitudes, 0.5 / seconds, context.shaft_hz, usable_hz);
-        Some((
-            Search::new(&spectrum, bearing),
-            (1.0 / seconds, last_line as f64 / seconds),
-        ))
+        let prominences = Prominences::new(magnitudes, 0.5 / seconds, context.shaft_hz, usable_hz);
+        let search = Search::new(&EnvelopeSpectrum::new(&prominences), bearing);
+        let envelope = Envelope {
+            prominences: prominences.shortened(),
+            bearing: *bearing,
+            band_hz: (1.0 / seconds, last_line as f64 / seconds),
+        };
+        Some((search, envelope))
     }
 }
 
@@ -504,7 +514,8 @@ mod tests {
             nothing,
             WindowFeatures {
                 values: Vec::new(),
-                finding: None
+                finding: None,
+                envelope: None
             }
         );
         assert_eq!(

@@ -66,26 +66,34 @@
 //! plan = { window = 4096 }    # optional: "off", "raw", features over a window, or, with samples and
 //!                             # every_s too, a waveform now and then; a node without any is left alone
 //!
+//! [[bearing]]                 # optional: designations of the plant's own, which go before the built-in ones
+//! designation = "our 316"
+//! geometry = { balls = 13, ball_mm = 22, pitch_mm = 125 }   # or orders
+//!
 //! [[site.gateway]]            # optional: what is not said here is as the gateway's own configuration says
 //! id = "gw-1"
 //! heartbeat_interval_ms = 10000
 //! live_share_percent = 80
 //! backfill_order = "oldest_first"
 //! backfill_kib_s = 512
+//! watch = "on"                # it judges its machines itself, too, for when it is cut off
 //! ```
 
+mod bearing;
 mod condition;
 mod plan;
 mod section;
+mod watch;
 
 pub use condition::{ALARMS_MAX, Judging, Origin, Told};
 pub use trunnion_common::severity::Support;
 
-use crate::bearing::{BearingGeometry, BearingOrders};
+use crate::bearing::BearingOrders;
 use crate::command::Wanted;
 use crate::diagnosis::Train;
 use crate::features::PointContext;
 use crate::state::{AssetRow, SeriesKey, UNASSIGNED};
+use bearing::{Catalogue, read_bearing, read_catalogue};
 use condition::Draft;
 use section::{At, Section, Source};
 use std::cell::RefCell;
@@ -96,6 +104,7 @@ use toml::de::DeTable;
 use trunnion_common::feature::definition::{BANDS_MAX, Basis, SpeedSource};
 use trunnion_common::frame::ChannelPlan;
 use trunnion_common::id::{ChannelId, Name, NodeId};
+use trunnion_common::monitor;
 use trunnion_common::quantity::{Quantity, Unit};
 
 /// Something wrong with a fleet file, where, and what to do about it.
@@ -131,6 +140,8 @@ impl fmt::Display for Problem {
 pub struct Fleet {
     assets: Vec<Asset>,
     channels: BTreeMap<(NodeId, ChannelId), ChannelSite>,
+    /// Which of them hangs where.
+    places: BTreeMap<SeriesKey, (NodeId, ChannelId)>,
     wanted: Wanted,
 }
 
@@ -171,6 +182,8 @@ pub struct ChannelSite {
     pub band_low_hz: f64,
     /// The lower of the sensor's upper edge and the mounting's limit, Hz.
     pub band_high_hz: f64,
+    /// What its monitor judges by; none of a channel that does not measure vibration.
+    pub monitor: Option<monitor::Settings>,
     /// The band whose envelope is trended, Hz, where the point declares one.
     pub envelope_hz: Option<(f32, f32)>,
     /// What hangs on the point's shaft. The limit is not the fleet file's to say: it follows from the machine's
@@ -179,6 +192,14 @@ pub struct ChannelSite {
 }
 
 impl ChannelSite {
+    /// Whether it measures vibration.
+    pub const fn is_vibration(&self) -> bool {
+        matches!(
+            self.unit.quantity(),
+            Quantity::Acceleration | Quantity::Velocity | Quantity::Displacement
+        )
+    }
+
     /// What the analysis needs to know, for samples at `rate_hz` of a sensor whose own descriptor ends its
     /// band at `sensor_high_hz`.
     pub fn context(&self, rate_hz: f64, sensor_high_hz: f64) -> PointContext {
@@ -267,9 +288,18 @@ impl Fleet {
         self.channels.get(&(node, channel))
     }
 
+    /// What hangs at that place; none when the file does not name it.
+    pub fn site(&self, series: &SeriesKey) -> Option<&ChannelSite> {
+        self.channels.get(self.places.get(series)?)
+    }
+
     /// What the file wants of gateways and nodes.
     pub fn wanted(&self) -> Wanted {
-        self.wanted.clone()
+        let mut wanted = self.wanted.clone();
+        if !wanted.watching.is_empty() {
+            wanted.watches = self.watches().collect();
+        }
+        wanted
     }
 
     /// All channels, by node and number.
@@ -282,15 +312,18 @@ impl Fleet {
     fn read(&mut self, root: &Section<'_>) {
         let (mut sites, mut assets) = (Names::default(), Names::default());
         let templates = read_templates(root);
+        let catalogue = read_catalogue(root);
         for site in root.tables("site") {
             let site_id = sites.claim(&site);
             site.text("name");
             let mut gateways = Names::default();
             for gateway in site.tables("gateway") {
                 let id = gateways.claim(&gateway);
-                self.wanted
-                    .gateways
-                    .extend(plan::read_gateway(&gateway, &site_id, &id));
+                let is_watching = watch::read_watching(&gateway);
+                let wanted = plan::read_gateway(&gateway, &site_id, &id);
+                let name = wanted.as_ref().filter(|_| is_watching);
+                self.wanted.watching.extend(name.map(|(name, _)| name.clone()));
+                self.wanted.gateways.extend(wanted);
             }
             let mut areas = Names::default();
             for area in site.tables("area") {
@@ -304,14 +337,15 @@ impl Fleet {
                             .refuse(&asset.at, what, "channels without an asset are shown under it");
                     }
                     let name = asset.text("name").map_or(id.clone(), |(name, _)| name.to_owned());
+                    let judging = read_judging(&asset, &templates);
+                    self.read_points(&asset, &id, (&judging, &catalogue));
                     self.assets.push(Asset {
-                        judging: read_judging(&asset, &templates),
+                        judging,
                         id: id.clone(),
                         name,
                         site: site_id.clone(),
                         area: area_id.clone(),
                     });
-                    self.read_points(&asset, &id);
                 }
             }
         }
@@ -325,8 +359,13 @@ impl Fleet {
         plans[channel.index()] = plan;
     }
 
-    fn read_points(&mut self, asset: &Section<'_>, asset_id: &str) {
-        let shafts = read_shafts(asset);
+    fn read_points(
+        &mut self,
+        asset: &Section<'_>,
+        asset_id: &str,
+        (judging, catalogue): (&Judging, &Catalogue),
+    ) {
+        let shafts = read_shafts(asset, catalogue);
         let line_hz = asset.positive("line_hz").map(|(line_hz, _)| line_hz);
         let mut points = Names::default();
         for point in asset.tables("point") {
@@ -362,10 +401,16 @@ impl Fleet {
                 let Some((key, at, site)) = read_channel(&channel) else {
                     continue;
                 };
+                let interval_ns = plan.and_then(|plan| match plan {
+                    ChannelPlan::Scheduled { every_s, .. } => Some(i64::from(every_s) * 1_000_000_000),
+                    _ => None,
+                });
+                // Whoever sends no waveforms is not waited for.
+                let is_expected = !matches!(plan, Some(ChannelPlan::Off | ChannelPlan::Features { .. }));
                 if let Some(plan) = plan {
                     self.want(key, plan);
                 }
-                let site = ChannelSite {
+                let mut site = ChannelSite {
                     series: SeriesKey {
                         asset: asset_id.to_owned(),
                         point: point_id.clone(),
@@ -385,12 +430,16 @@ impl Fleet {
                     },
                     ..site
                 };
+                if is_expected && site.is_vibration() {
+                    site.monitor = Some(judging.monitor(&site, interval_ns));
+                }
                 if !channels.insert(site.series.channel.clone()) {
                     let what = format!("this point has a channel {:?} already", site.series.channel);
                     channel
                         .source
                         .refuse(&channel.at, what, "give each an id of its own");
                 }
+                self.places.insert(site.series.clone(), key);
                 if let Some(other) = self.channels.insert(key, site) {
                     let SeriesKey {
                         asset,
@@ -468,7 +517,7 @@ struct Shaft {
     bearings: BTreeMap<String, Option<BearingOrders>>,
 }
 
-fn read_shafts(asset: &Section<'_>) -> BTreeMap<String, Shaft> {
+fn read_shafts(asset: &Section<'_>, catalogue: &Catalogue) -> BTreeMap<String, Shaft> {
     /// The shaft that drives, where that is said, and the ratio.
     type Drive<'t> = (At<&'t str>, Option<f64>);
     let mut shafts: BTreeMap<String, Shaft> = BTreeMap::new();
@@ -510,7 +559,7 @@ fn read_shafts(asset: &Section<'_>) -> BTreeMap<String, Shaft> {
         let bearings = shaft.tables("bearing");
         let bearings = bearings
             .iter()
-            .map(|bearing| (bearing_names.claim(bearing), read_bearing(bearing)))
+            .map(|bearing| (bearing_names.claim(bearing), read_bearing(bearing, catalogue)))
             .collect();
         let hz = rpm.map(|(rpm, _)| rpm / 60.0);
         shafts.insert(
@@ -547,58 +596,6 @@ fn read_shafts(asset: &Section<'_>) -> BTreeMap<String, Shaft> {
             .refuse(&place, what, "one shaft of the train needs an rpm");
     }
     shafts
-}
-
-fn read_bearing(bearing: &Section<'_>) -> Option<BearingOrders> {
-    let designation = bearing.text("designation");
-    let geometry = bearing.table("geometry", "geometry");
-    let orders = bearing.table("orders", "set of orders");
-    let given = ["designation", "geometry", "orders"]
-        .into_iter()
-        .filter(|key| bearing.has(key))
-        .count();
-    if given != 1 {
-        let what = "a bearing is told in one way, by designation, geometry or orders";
-        bearing.source.refuse(
-            &bearing.at,
-            format!("{what}, and this one in {given}"),
-            "give exactly one",
-        );
-        return None;
-    }
-    let (found, at) = if let Some((designation, at)) = designation {
-        (designation.parse(), at)
-    } else if let Some(geometry) = geometry {
-        let number = |key| geometry.require(key, geometry.positive(key), "a bearing's orders follow from it");
-        let angle = geometry.number("angle_deg").map_or(0.0, |(angle, _)| angle);
-        let balls = geometry.whole("balls", u16::from(u8::MAX));
-        let balls = geometry.require("balls", balls, "a bearing's orders follow from it");
-        let (ball, pitch) = (number("ball_mm"), number("pitch_mm"));
-        let made = BearingGeometry::new(balls?.0 as u8, ball?.0, pitch?.0, angle);
-        (made.map(|made| made.orders()), geometry.at.clone())
-    } else {
-        let orders = orders?;
-        let number = |key| {
-            orders.require(
-                key,
-                orders.positive(key),
-                "give all four, in multiples of shaft speed",
-            )
-        };
-        let (outer, inner) = (number("outer_race"), number("inner_race"));
-        let (ball, cage) = (number("ball"), number("cage"));
-        let declared = BearingOrders::declared(outer?.0, inner?.0, ball?.0, cage?.0);
-        (declared, orders.at.clone())
-    };
-    match found {
-        Ok(found) => Some(found),
-        Err(error) => {
-            bearing
-                .source
-                .refuse(&at, error.to_string(), "correct the bearing");
-            None
-        }
-    }
 }
 
 /// What a channel section says by itself; asset, point, shaft and bearing are the caller's to fill in.
@@ -714,6 +711,7 @@ fn read_channel(channel: &Section<'_>) -> Option<((NodeId, ChannelId), Range<usi
             bearing: None,
             band_low_hz,
             band_high_hz,
+            monitor: None,
             envelope_hz: None,
             train: Train {
                 axial: axis.is_some_and(|(_, letter)| letter == "a"),
@@ -784,6 +782,23 @@ mod tests {
     }
 
     #[test]
+    fn a_designation_of_the_plant_goes_before_the_built_in_ones() {
+        let own = "[[bearing]]\ndesignation = \"6205\"\n\
+                   geometry = { balls = 8, ball_mm = 8, pitch_mm = 40 }\n[[site]]\nid = \"bremen\"";
+        let text = example().replacen("[[site]]\nid = \"bremen\"", own, 1);
+        let fleet = Fleet::parse(&text, "fleet.toml").unwrap();
+        let (_, _, site) = fleet.channels().next().unwrap();
+        assert!((site.bearing.unwrap().outer_race - 3.2).abs() < 1e-9);
+        check(
+            "[[bearing]]\ndesignation = \"our 316\"",
+            "[[bearing]]\ndesignation = \"our 316\"\norders = {}",
+            "by geometry or by orders",
+        );
+        check("designation = \"our 316\"", "", "designation");
+        check("pitch_mm = 125", "pitch_mm = 12", "13 balls");
+    }
+
+    #[test]
     fn the_example_of_the_documentation_is_a_fleet() {
         let fleet = Fleet::parse(&example(), "fleet.toml").unwrap();
         assert_eq!(
@@ -823,7 +838,7 @@ mod tests {
         check(
             "id = \"fan-3\"",
             "id = \"Fan 3\"",
-            "fleet.toml:7:6: \"Fan 3\" is no id",
+            "fleet.toml:18:6: \"Fan 3\" is no id",
         );
         check(
             "power_kw = 75\n",

@@ -3,7 +3,7 @@
 //! ```text
 //! commit -> block -> frame -> known before? -> clock fix, channel table -> ledger
 //!                                                     |
-//!                    advisory <- detection <- features <- window <- samples in event time -> streams
+//!   health <- advisory <- detection, condition <- features <- window <- samples in event time -> streams
 //! ```
 //!
 //! Everything follows the journal in its order, but for the features of windows: those that fire in a commit
@@ -38,7 +38,9 @@
 //! after such a commit the pipeline asks for a part of the journal once more ([`Pipeline::recall`]).
 
 mod analysis;
+mod condition;
 mod counters;
+mod edge;
 mod firing;
 mod lag;
 mod overdue;
@@ -51,6 +53,7 @@ mod runner;
 #[cfg(test)]
 pub(crate) mod script;
 mod shedding;
+mod silence;
 mod snapshot;
 mod stages;
 mod streams;
@@ -74,24 +77,26 @@ use crate::dead_letter::{DeadLetter, DeadReason, Form, ReplayRow};
 use crate::derived::{self, DerivedRow};
 use crate::features::Depth;
 use crate::fleet::Fleet;
+use crate::health::HealthRow;
 use crate::history::History;
 use crate::ingest::dedup::{BOOTS_MAX as BOOTS_OF_NODE_MAX, FrameSets, FrameVerdict, NODES_MAX};
 use crate::journal::{Commit, Entry, Position};
 use crate::ledger::{AccountKey, Ledger, LedgerRow, Unnamed};
 use crate::settings::{Definition, Schedule, Settings};
 use crate::slots::Slots;
-use crate::state::{FeatureRow, FleetRow, SeriesKey};
+use crate::state::{BaselineRow, FeatureRow, FleetRow, SeriesKey};
 use crate::watermark::Watermark;
-use crate::window::Windows;
+use crate::window::{WindowSettings, Windows};
 use analysis::Analysis;
-use firing::{IdleWatch, Watch};
+use firing::Watch;
 use placement::{Missing, Quotas};
 use serde::{Deserialize, Serialize};
+use silence::SilenceWatch;
 use stages::StageWatch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroUsize;
-use streams::{Slow, SlowIdle, Streams};
+use streams::{Slow, Streams};
 use trunnion_common::block::{BODY_MAX, Block, Body, Lane, Readings};
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::frame::{ChannelDescriptor, Class, Describe, FRAME_MAX, Header, Payload, RawFrame};
@@ -132,6 +137,10 @@ pub enum Output {
     Ledger(LedgerRow),
     /// Something could not be used.
     DeadLetter(DeadLetter),
+    /// The health of an asset changed.
+    Health(HealthRow),
+    /// A baseline is at another stage, or has been closed.
+    Baseline(BaselineRow),
     /// A dead letter was replayed.
     Replayed(ReplayRow),
     /// Another fleet file is in force.
@@ -151,8 +160,9 @@ pub struct Pipeline {
     /// The fleet files of the state, read.
     fleets: BTreeMap<EventTime, Fleet>,
     analysis: Analysis,
-    idle: IdleWatch,
-    slow_idle: SlowIdle,
+    /// Of fast channels, and of slow ones by their patience in nanoseconds.
+    idle: SilenceWatch<WindowSettings>,
+    slow_idle: SilenceWatch<i64>,
     outputs: Vec<Output>,
     /// The streams of the state's settings.
     definitions: Vec<Definition>,
@@ -161,6 +171,8 @@ pub struct Pipeline {
     /// Windows that have gone and are to be made again before the next commit.
     reopening: replayed::Reopening,
     stages: StageWatch,
+    /// Assets of which something has come in this commit.
+    concerned: BTreeSet<String>,
 }
 
 impl fmt::Debug for Pipeline {
@@ -187,6 +199,7 @@ pub struct PipelineState {
     detectors: BTreeMap<SeriesKey, Watch>,
     histories: BTreeMap<SeriesKey, History>,
     advisories: BTreeMap<(String, String), Advisories>,
+    conditions: condition::Conditions,
     fleets: BTreeMap<EventTime, String>,
     counters: Counters,
     derived: derived::WaitingRoom,
@@ -251,13 +264,14 @@ impl Pipeline {
             fleets,
             state,
             analysis: Analysis::new(NonZeroUsize::MIN),
-            idle: IdleWatch::default(),
-            slow_idle: SlowIdle::default(),
+            idle: SilenceWatch::default(),
+            slow_idle: SilenceWatch::default(),
             outputs: Vec::new(),
             definitions,
             touched: BTreeSet::new(),
             reopening: replayed::Reopening::default(),
             stages: StageWatch::default(),
+            concerned: BTreeSet::new(),
         }
     }
 
@@ -287,6 +301,8 @@ impl Pipeline {
         self.fire_idle();
         self.settle_streams();
         self.publish_pending();
+        self.settle_silence();
+        self.settle_health();
         self.state.position = commit.end;
         let changes = self.state.ledger.poll_changes();
         self.outputs.extend(changes.into_iter().map(Output::Ledger));
@@ -348,6 +364,11 @@ impl Pipeline {
                 self.lose_unnamed(gateway, None, *cause, bytes);
             }
             Entry::Shed { depth } => self.state.depth = *depth,
+            Entry::Decided(decision) => {
+                // What fired before it is judged before it.
+                self.publish_pending();
+                self.handle_decision(decision);
+            }
             Entry::EpochClosed { .. }
             | Entry::Superseded { .. }
             | Entry::Command { .. }
@@ -586,6 +607,7 @@ impl Pipeline {
             self.state.fleets.pop_first();
             self.fleets.pop_first();
         }
+        self.settle_conditions();
     }
 
     fn handle_settings(&mut self, position: Position, effective: EventTime, text: &str) {

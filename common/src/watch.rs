@@ -24,6 +24,8 @@ pub const WATCHES_MAX: usize = 256;
 pub struct Watch {
     /// What it is judged by.
     pub settings: Settings,
+    /// What reported values are multiplied with: the sensitivity that is declared, and the axis' sign.
+    pub gain: f32,
     /// Declared shaft speed, Hz; none: not known, and nothing is graded by a standard.
     pub speed_hz: Option<f32>,
     /// What is normal in each regime, and since when that is accepted. Without it absolute limits alone judge.

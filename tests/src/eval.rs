@@ -13,6 +13,7 @@ pub mod ims;
 pub mod mfpt;
 pub mod nab;
 pub mod skab;
+mod table;
 
 use crate::bench::figure::{Figure, Report};
 use anyhow::Result;

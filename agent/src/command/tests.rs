@@ -547,6 +547,7 @@ fn watch(node: u64, watch: Option<Watch>) -> Action {
 fn any_watch() -> Watch {
     Watch {
         settings: trunnion_common::monitor::Settings::default(),
+        gain: 1.0,
         speed_hz: Some(25.0),
         baselines: Default::default(),
     }

@@ -3,11 +3,11 @@
 use super::*;
 use trunnion_common::baseline::Normal;
 use trunnion_common::block::Records;
-use trunnion_common::frame::{ChannelDescriptor, Packing};
-use trunnion_common::id::BootId;
-use trunnion_common::monitor::{Basis, Relative, Settings, Watched};
+use trunnion_common::frame::Packing;
+use trunnion_common::monitor::{Basis, Relative, Settings, Severity, Watched};
 use trunnion_common::operating::Regime;
 use trunnion_common::quantity::Unit;
+use trunnion_common::severity::{Criterion, Group, Standard, Support};
 use trunnion_common::time::ClockQuality;
 
 const RATE: u64 = 1_000;
@@ -50,6 +50,7 @@ fn watch() -> Watch {
             watched: [watched].into_iter().collect(),
             ..Settings::default()
         },
+        gain: 1.0,
         speed_hz: Some(25.0),
         baselines: Default::default(),
     }
@@ -287,4 +288,68 @@ fn a_channel_that_falls_silent_is_an_instrument_fault() {
         (1, Condition::Instrument)
     );
     assert_eq!(machine.watches.standing().len(), 1);
+}
+
+#[test]
+fn without_a_baseline_the_zones_of_the_standard_judge_and_are_named() {
+    const RATE: u64 = 5_120;
+    let standard = Standard::Iso20816Part3(Group::Medium, Support::Rigid);
+    let severity = Severity {
+        criterion: Criterion::of(standard).unwrap(),
+        kind: FeatureKind::VelocityRms,
+        unit: Some(Unit::MillimetrePerSecond),
+        band_hz: Some([10.0, 1_000.0]),
+        trip: None,
+    };
+    let judged = |millimetres: f64| {
+        let mut machine = Machine::new(Watch {
+            settings: Settings {
+                severity: Some(severity),
+                ..Settings::default()
+            },
+            ..watch()
+        });
+        let mut table = table();
+        table.channels[0].rate_mhz = 1_000 * RATE as u32;
+        machine.watches.handle_describe(key(1), &table);
+        let omega = std::f64::consts::TAU * 50.0;
+        // g, of a velocity of so many mm/s RMS at 50 Hz.
+        let height = std::f64::consts::SQRT_2 * millimetres * 1e-3 * omega / 9.806_65;
+        for first in (0..5 * RATE).step_by(512) {
+            let data: Vec<u8> = (first..first + 512)
+                .map(|n| (1_000.0 * height * (omega * n as f64 / RATE as f64).sin()).round() as i16)
+                .flat_map(i16::to_le_bytes)
+                .collect();
+            let waveform = Waveform {
+                revision: 1,
+                channel: channel(),
+                first_sample: first,
+                count: 512,
+                packing: Packing::I16,
+                data: &data,
+            };
+            let arrival = Arrival {
+                ticks: NodeTicks(1_000_000 * first / RATE),
+                fix: None,
+                utc: EventTime(UTC),
+                mono: Duration::ZERO,
+            };
+            machine.watches.handle_waveform(key(1), &waveform, arrival);
+        }
+        machine.watches.standing()
+    };
+    assert!(judged(2.0).is_empty(), "zone B");
+    let [alert] = judged(3.5)[..] else {
+        panic!("zone C");
+    };
+    assert_eq!(
+        (alert.condition, alert.level),
+        (Condition::Severity, Level::Alert)
+    );
+    assert_eq!(alert.standard, Some(standard));
+    let evidence = alert.evidence.unwrap();
+    assert_eq!(evidence.basis, Basis::Absolute);
+    assert!((evidence.value - 3.5).abs() < 0.05, "{} mm/s", evidence.value);
+    assert_eq!(judged(5.0)[0].level, Level::Alarm);
+    assert_eq!(judged(7.0)[0].level, Level::Trip);
 }

@@ -88,7 +88,7 @@ impl World {
                 .iter()
                 .map(|(number, plans)| (node(*number), plans.to_vec()))
                 .collect(),
-            watches: BTreeMap::new(),
+            ..Wanted::default()
         });
     }
 
@@ -400,6 +400,7 @@ fn a_channel_is_watched_by_the_gateway_that_has_its_node_until_the_file_says_no_
     let channel = ChannelId::new(0).unwrap();
     let watch = Watch {
         settings: trunnion_common::monitor::Settings::default(),
+        gain: 1.0,
         speed_hz: Some(25.0),
         baselines: Default::default(),
     };
@@ -411,12 +412,14 @@ fn a_channel_is_watched_by_the_gateway_that_has_its_node_until_the_file_says_no_
     let want = |world: &mut World, watch: &Watch| {
         let watches = [9, 10].map(|number| ((node(number), channel), watch.clone()));
         world.desk.want(Wanted {
+            watching: BTreeSet::from([gateway("gw-1")]),
             watches: BTreeMap::from(watches),
             ..Wanted::default()
         });
     };
     want(&mut world, &watch);
-    assert!(world.look().is_empty(), "nobody has the nodes");
+    world.hold("gw-2", &[(10, 1)]);
+    assert!(world.look().is_empty(), "nobody that watches has the nodes");
     world.hold("gw-1", &[(9, 1)]);
     assert_eq!(world.issued(), [(1, action(Some(&watch)))]);
     world.answer("gw-1", 1, CommandOutcome::Done, 1);

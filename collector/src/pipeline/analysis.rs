@@ -13,7 +13,7 @@ use super::ChannelKey;
 use super::firing::labelled;
 use super::streams::summarise;
 use crate::detection::Verdict;
-use crate::features::{Analyzer, Depth, PointContext};
+use crate::features::{Analyzer, Depth, Envelope, PointContext};
 use crate::state::SeriesKey;
 use crate::window::Fired;
 use std::num::NonZeroUsize;
@@ -71,8 +71,10 @@ pub(super) struct Said {
     pub(super) features: Vec<(FeatureKind, f32)>,
     /// Everything by label.
     pub(super) values: Vec<(&'static str, f32)>,
-    /// What detection is told.
+    /// What detection is told of this window by itself.
     pub(super) verdict: Verdict,
+    /// What detection hears together with the windows before.
+    pub(super) envelope: Option<Envelope>,
 }
 
 /// Windows that wait, and those who compute them.
@@ -177,6 +179,7 @@ fn say(analyzer: &mut Analyzer, place: &Pending, mut window: Fired) -> Said {
             features: Vec::new(),
             values: Vec::new(),
             verdict: Verdict::Undecided { coverage },
+            envelope: None,
         };
     }
     if !window.signal.waveform {
@@ -184,6 +187,7 @@ fn say(analyzer: &mut Analyzer, place: &Pending, mut window: Fired) -> Said {
             features: Vec::new(),
             values: summarise(&window.samples),
             verdict: Verdict::Healthy,
+            envelope: None,
         };
     }
     let found = analyzer.measure(&window.samples, &place.basis, &place.context, place.depth);
@@ -195,5 +199,6 @@ fn say(analyzer: &mut Analyzer, place: &Pending, mut window: Fired) -> Said {
             // Nobody has looked: that is not the same as healthy.
             Depth::Severity => Verdict::Undecided { coverage },
         },
+        envelope: found.envelope,
     }
 }

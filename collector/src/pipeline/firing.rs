@@ -4,7 +4,7 @@ use super::analysis::{Evaluated, Pending, Said};
 use super::{Channel, ChannelKey, FIRST_CHANNEL, Output, Pipeline, Stage};
 use crate::advisory::{Advisories, AdvisoryChange};
 use crate::detection::{Detection, Detector, Verdict};
-use crate::features::{Depth, PointContext};
+use crate::features::{Depth, Envelope, PointContext};
 use crate::fleet::NYQUIST_MARGIN;
 use crate::state::{FeatureRow, SeriesKey, Told, UNASSIGNED};
 use crate::watermark::Span;
@@ -38,7 +38,10 @@ impl Pipeline {
             while let Some(window) = channel.windows.fire(&settings, look) {
                 fired.push((*key, window));
             }
-            idle.note(channel, &settings);
+            channel
+                .idle_from(&settings)
+                .into_iter()
+                .for_each(|at| idle.note(at));
         };
         let first = (node, FIRST_CHANNEL);
         self.state
@@ -54,7 +57,7 @@ impl Pipeline {
         self.stages.enter(Stage::Windows);
         let now = self.state.now;
         let settings = self.state.settings.at(now).windows;
-        if !self.idle.begin(now, &settings) {
+        if !self.idle.begin(now, settings) {
             return;
         }
         let mut fired = Vec::new();
@@ -68,7 +71,10 @@ impl Pipeline {
             while let Some(window) = channel.windows.fire_idle(now, idle, &settings, look) {
                 fired.push((*key, window));
             }
-            watch.note(channel, &settings);
+            channel
+                .idle_from(&settings)
+                .into_iter()
+                .for_each(|at| watch.note(at));
         });
         self.publish_all(fired);
     }
@@ -178,6 +184,7 @@ impl Pipeline {
             features,
             values,
             verdict,
+            envelope,
         } = said;
         let Pending {
             key,
@@ -189,7 +196,8 @@ impl Pipeline {
         } = pending;
         if assigned && window.signal.waveform {
             if window.current {
-                self.detect(&series, &window, verdict);
+                self.detect(&series, &window, verdict, envelope.as_ref());
+                self.judge(&series, &window, &features);
             } else {
                 self.look_back(&series, &window, verdict);
             }
@@ -235,9 +243,9 @@ impl Pipeline {
     }
 
     /// Windows of one channel are looked at together; a point's channels speak for the same bearing.
-    fn detect(&mut self, series: &SeriesKey, window: &Fired, verdict: Verdict) {
+    fn detect(&mut self, series: &SeriesKey, window: &Fired, verdict: Verdict, envelope: Option<&Envelope>) {
         let watch = self.state.detectors.entry(series.clone()).or_default();
-        let detection = watch.handle_window(window.start, window.end, verdict.clone());
+        let (verdict, detection) = watch.handle_window(window.start, window.end, verdict, envelope);
         let point = (series.asset.clone(), series.point.clone());
         let advisories = self
             .state
@@ -266,35 +274,11 @@ impl Pipeline {
     }
 }
 
-/// When the next channel may have fallen silent. It follows from the channels, and is no part of the state:
-/// looking too early finds nothing.
-#[derive(Debug, Default)]
-pub(super) struct IdleWatch {
-    /// Nobody falls silent before this, by the settings it was computed with.
-    next: Option<(EventTime, WindowSettings)>,
-}
-
-impl IdleWatch {
-    /// Whether somebody may have fallen silent by now. If so, every channel is to be [noted](Self::note).
-    fn begin(&mut self, now: EventTime, settings: &WindowSettings) -> bool {
-        let is_due = self
-            .next
-            .as_ref()
-            .is_none_or(|(next, with)| *next <= now || with != settings);
-        if is_due {
-            self.next = Some((EventTime(i64::MAX), *settings));
-        }
-        is_due
-    }
-
-    /// A channel's windows have changed, or were looked at.
-    fn note(&mut self, channel: &Channel, settings: &WindowSettings) {
-        let silent = channel.watermark.silent_from(settings.idle_ns);
-        if let Some((next, _)) = &mut self.next
-            && let Some(due) = channel.windows.idle_from(silent, settings)
-        {
-            *next = due.min(*next);
-        }
+impl Channel {
+    /// When its open windows may fire for silence, if nothing more comes; none without one.
+    fn idle_from(&self, settings: &WindowSettings) -> Option<EventTime> {
+        let silent = self.watermark.silent_from(settings.idle_ns);
+        self.windows.idle_from(silent, settings)
     }
 }
 
@@ -314,13 +298,21 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Windows between the last one and this one that never came live keep their places.
-    fn handle_window(&mut self, start: EventTime, end: EventTime, verdict: Verdict) -> Detection {
+    fn handle_window(
+        &mut self,
+        start: EventTime,
+        end: EventTime,
+        verdict: Verdict,
+        envelope: Option<&Envelope>,
+    ) -> (Verdict, Detection) {
         let missed = self.end.map_or(0, |last| {
             let length = end.nanos_since(start).max(1);
             start.nanos_since(last).max(0) / length
         });
         self.detector.handle_gap(missed.unsigned_abs());
         self.end = self.end.max(Some(end));
-        self.detector.handle_window(verdict)
+        let verdict = self.detector.weigh(verdict, envelope);
+        let detection = self.detector.handle_window(verdict.clone());
+        (verdict, detection)
     }
 }

@@ -1,6 +1,6 @@
 //! From a frame or readings to samples in event time: ledger, window, watermark.
 
-use super::streams::{Into, Readings as SlowReadings};
+use super::streams::{Destination, Readings as SlowReadings};
 use super::waiting::Origin;
 use super::{Pipeline, sample_range};
 use crate::dead_letter::{DeadReason, Form};
@@ -153,14 +153,7 @@ impl Pipeline {
         let key = (node, channel_id);
         let now = self.state.now;
         let settings = self.state.settings.at(now).windows;
-        let whole = Run {
-            boot,
-            first: samples.range.first(),
-            time: samples.time,
-            signal: samples.signal,
-            values: &samples.values,
-            backfill: samples.origin.backfill,
-        };
+        let whole = samples.run();
         let count: u64 = new.iter().map(|part| part.count()).sum();
         let counters = &mut self.state.counters;
         counters.samples_stored += count;
@@ -206,7 +199,7 @@ impl Pipeline {
                     backfill: whole.backfill,
                     values: &values,
                 };
-                let taken = self.take_slow(&readings, Into::All);
+                let taken = self.take_slow(&readings, Destination::All);
                 self.state.counters.samples_unusable += taken.unusable;
                 self.state.counters.samples_no_room += taken.no_room;
                 for late in taken.late_in {
@@ -296,6 +289,20 @@ pub(super) struct Samples {
     pub(super) time: EventTime,
     pub(super) values: Vec<f32>,
     pub(super) signal: Signal,
+}
+
+impl Samples {
+    /// As windows take them. What is replayed is history.
+    pub(super) fn run(&self) -> Run<'_> {
+        Run {
+            boot: self.account.1,
+            first: self.range.first(),
+            time: self.time,
+            signal: self.signal,
+            values: &self.values,
+            backfill: self.origin.backfill || self.origin.replayed,
+        }
+    }
 }
 
 /// What samples wait for.

@@ -14,7 +14,6 @@ use super::Pipeline;
 use super::placement::Samples;
 use super::streams::{Late, Place, Readings, StreamKey};
 use crate::ledger::{AccountKey, IndexSet};
-use crate::window::Run;
 use crate::window::stream::{Cause, Emitted, Lane, Stream};
 use std::collections::BTreeMap;
 use trunnion_common::id::NodeId;
@@ -121,16 +120,9 @@ impl Pipeline {
 
     /// Those of a channel's readings go into their windows again that were in them.
     pub(super) fn remember_slow(&mut self, samples: &Samples) {
-        let (node, boot, channel) = samples.account;
+        let (node, _, channel) = samples.account;
         let place = Place::at(&self.fleets, samples.time, (node, channel), samples.signal.unit);
-        let whole = Run {
-            boot,
-            first: samples.range.first(),
-            time: samples.time,
-            signal: samples.signal,
-            values: &samples.values,
-            backfill: true,
-        };
+        let whole = samples.run();
         let stored = self.state.ledger.stored(samples.account, samples.range);
         for definition in &self.definitions {
             let name = &definition.stream.name;

@@ -29,7 +29,7 @@
 
 use super::placement::{Missing, Samples};
 use super::remade::Slow;
-use super::streams::{Into, Readings as SlowReadings};
+use super::streams::{Destination, Readings as SlowReadings};
 use super::waiting::Origin;
 use super::{ChannelKey, Output, Pipeline, sample_range};
 use crate::dead_letter::{DeadReason, Form, Letter, LetterId, Outcome, ReplayRow};
@@ -400,18 +400,10 @@ impl Pipeline {
                 fresh_in.insert(name.clone(), mine);
             }
         }
-        let (node, boot, channel) = account;
-        let key = (node, channel);
+        let key = (account.0, account.2);
         let (schedule, now) = (&self.state.settings, self.state.now);
         let settings = schedule.at(now).windows;
-        let whole = Run {
-            boot,
-            first: samples.range.first(),
-            time: samples.time,
-            signal: samples.signal,
-            values: &samples.values,
-            backfill: true,
-        };
+        let whole = samples.run();
         let cut = |time| schedule.cut(time, samples.signal.waveform);
         let tally = &mut self.reopening.tally;
         tally.known |= fresh.ranges().is_empty();
@@ -469,7 +461,7 @@ impl Pipeline {
             backfill: true,
             values: &values,
         };
-        let taken = self.take_slow(&readings, Into::Named(stream));
+        let taken = self.take_slow(&readings, Destination::Named(stream));
         for late in taken.late_in {
             self.reopening.tally.reopened = true;
             self.want_slow(late, account, run.first, &readings);
@@ -662,14 +654,7 @@ impl Pipeline {
         for &gone in aside.ranges() {
             placed.remove(gone);
         }
-        let whole = Run {
-            boot,
-            first: samples.range.first(),
-            time: samples.time,
-            signal: samples.signal,
-            values: &samples.values,
-            backfill: samples.origin.backfill,
-        };
+        let whole = samples.run();
         for &part in placed.ranges() {
             for (slot, run) in pieces(&whole, part, cut) {
                 let Some(reopened) = self.reopening.filling.get_mut(&(key, slot.start)) else {

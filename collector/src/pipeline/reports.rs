@@ -10,9 +10,13 @@ use std::collections::BTreeMap;
 use trunnion_common::block::{Derived, LocalAdvisory, Records};
 use trunnion_common::id::{BootId, ChannelId, NodeId};
 use trunnion_common::time::EventTime;
-use trunnion_common::watch::LocalCondition;
 
 impl Pipeline {
+    /// Where a channel hung at a time, if the fleet file of then names it.
+    pub(super) fn site_at(&self, time: EventTime, node: NodeId, channel: ChannelId) -> Option<&ChannelSite> {
+        site_at(&self.fleets, time, node, channel)
+    }
+
     /// Features that an agent computed at intake.
     pub(super) fn handle_derived(
         &mut self,
@@ -87,22 +91,6 @@ impl Pipeline {
                     let row = AlarmRow::new(&origin.gateway, &told, series);
                     self.outputs.push(Output::Alarm(row));
                 }
-                Err(reason) => self.bury(origin, DeadReason::Rejected(reason), (Form::Block, bytes)),
-            }
-        }
-    }
-
-    /// What an agent itself holds against machines.
-    pub(super) fn handle_conditions(
-        &mut self,
-        origin: &mut Origin,
-        records: Records<'_, LocalCondition>,
-        bytes: &[u8],
-    ) {
-        for (item, record) in records.enumerate().skip(origin.item as usize) {
-            origin.item = item as u32;
-            match record {
-                Ok(_) => self.state.counters.conditions_told += 1,
                 Err(reason) => self.bury(origin, DeadReason::Rejected(reason), (Form::Block, bytes)),
             }
         }

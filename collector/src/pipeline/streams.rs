@@ -86,34 +86,6 @@ impl Channel {
     }
 }
 
-/// When the next slow channel may fall silent, so that a commit costs the same however many there are. It
-/// follows from the channels, and is no part of the state: looking too early finds nothing.
-#[derive(Debug, Default)]
-pub(super) struct SlowIdle {
-    /// Nobody falls silent before this, by the patience it was computed with, nanoseconds.
-    next: Option<(EventTime, i64)>,
-}
-
-impl SlowIdle {
-    /// Whether somebody may have fallen silent by now. If so, every channel is to be [noted](Self::note).
-    fn begin(&mut self, now: EventTime, idle_ns: i64) -> bool {
-        let is_due = self
-            .next
-            .is_none_or(|(next, with)| next <= now || with != idle_ns);
-        if is_due {
-            self.next = Some((EventTime(i64::MAX), idle_ns));
-        }
-        is_due
-    }
-
-    /// A channel falls silent then, if nothing more comes.
-    fn note(&mut self, silent: EventTime) {
-        if let Some((next, _)) = &mut self.next {
-            *next = silent.min(*next);
-        }
-    }
-}
-
 /// The windows of all streams.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Streams {
@@ -221,7 +193,7 @@ pub(super) struct Readings<'a> {
 
 /// Which streams readings are put into.
 #[derive(Clone, Copy)]
-pub(super) enum Into<'a> {
+pub(super) enum Destination<'a> {
     /// All that look at their channel.
     All,
     /// The one of that name.
@@ -301,7 +273,7 @@ impl<'a> Place<'a> {
 
 impl Pipeline {
     /// Puts readings into the windows of streams that look at their channel.
-    pub(super) fn take_slow(&mut self, readings: &Readings<'_>, into: Into<'_>) -> Taken {
+    pub(super) fn take_slow(&mut self, readings: &Readings<'_>, into: Destination<'_>) -> Taken {
         let mut taken = Taken::default();
         let (Some((first, _)), Some((last, _))) = (readings.values.first(), readings.values.last()) else {
             return taken;
@@ -330,7 +302,7 @@ impl Pipeline {
                 continue;
             }
             let stream = &definition.stream;
-            if matches!(into, Into::Named(name) if name != stream.name) {
+            if matches!(into, Destination::Named(name) if name != stream.name) {
                 continue;
             }
             let Some(key) = place.key_in(stream) else {

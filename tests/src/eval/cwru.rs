@@ -4,7 +4,7 @@
 //! of the fan-end bearing; only one of the two is damaged in a record, and the other one's sensor hears it.
 //! Speed is what the record states.
 
-use super::diagnosis::{Channel, Judged};
+use super::diagnosis::{Channel, Judged, of_windows};
 use super::{Benchmark, Outcome};
 use crate::bench::figure::Figure;
 use crate::record::{CwruRecord, Place, files_below};
@@ -21,10 +21,16 @@ const NAMED: Figure = Figure::at_least("cwru_named", 6.0, "records");
 /// Channels of which something was claimed that is not so.
 const WRONG: Figure = Figure::at_most("cwru_wrong", 0.0, "claims");
 
+/// Windows of 1 s of the damaged bearings that name the element by themselves: records of the shortest length.
+const WINDOWS_NAMED: Figure = Figure::at_least("cwru_windows_named", 0.85, "share");
+
+/// Windows of any channel that by themselves name what is not damaged.
+const WINDOWS_WRONG: Figure = Figure::at_most("cwru_windows_wrong", 0.0, "windows");
+
 /// The benchmark.
 pub const CWRU: Benchmark = Benchmark {
     name: NAME,
-    figures: &[NAMED, WRONG],
+    figures: &[NAMED, WRONG, WINDOWS_NAMED, WINDOWS_WRONG],
     published: &[],
     run,
 };
@@ -55,9 +61,9 @@ fn run(folder: &Path) -> Result<Outcome> {
                 shaft_hz: record.shaft_hz(),
                 bearing: designation.parse().context("the rig's bearing")?,
             };
-            let confirmed = heard.confirmed(&mut analyzer);
+            let diagnosis = heard.diagnose(&mut analyzer);
             let own = truth.filter(|(at, _)| *at == place).map(|(_, element)| element);
-            judged.push(Judged::new(NAME, &record.name, channel, &confirmed, own));
+            judged.push(Judged::new(NAME, &record.name, channel, &diagnosis, own));
         }
     }
     Ok(outcome(judged))
@@ -66,10 +72,13 @@ fn run(folder: &Path) -> Result<Outcome> {
 fn outcome(judged: Vec<Judged>) -> Outcome {
     let count = |is: fn(&Judged) -> bool| judged.iter().filter(|judged| is(judged)).count();
     let wrong = count(|judged| judged.wrong);
+    let (windows_named, windows_wrong) = of_windows(&judged);
     Outcome {
         figures: vec![
             NAMED.measured(count(|judged| judged.named) as f64),
             WRONG.measured(wrong as f64),
+            WINDOWS_NAMED.measured(windows_named),
+            WINDOWS_WRONG.measured(windows_wrong as f64),
         ],
         false_alarms: Some(wrong as u64),
         claims: judged.into_iter().map(|judged| judged.claim).collect(),

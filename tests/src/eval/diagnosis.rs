@@ -3,7 +3,7 @@
 
 use super::Claim;
 use trunnion_collector::bearing::{BearingOrders, Element};
-use trunnion_collector::detection::{Detector, Verdict};
+use trunnion_collector::detection::{Detector, Persistence, Verdict};
 use trunnion_collector::features::{Analyzer, Depth, PointContext};
 use trunnion_collector::window::WindowSettings;
 
@@ -16,10 +16,20 @@ pub(super) struct Channel<'a> {
     pub(super) bearing: BearingOrders,
 }
 
+/// What was said of a channel.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) struct Diagnosis {
+    /// What was confirmed at any time, each once; none in it is a fault without its element.
+    pub(super) confirmed: Vec<Option<Element>>,
+    /// What each window claims by itself, as if it were all there is.
+    pub(super) windows: Vec<Option<Option<Element>>>,
+}
+
 impl Channel<'_> {
-    /// What was confirmed at any time of the channel's record, each once; none in it is a fault without its
-    /// element.
-    pub(super) fn confirmed(&self, analyzer: &mut Analyzer) -> Vec<Option<Element>> {
+    /// What is said of the channel, window by window, without looking ahead.
+    ///
+    /// A record too short for windows to agree is judged by what all of its windows say.
+    pub(super) fn diagnose(&self, analyzer: &mut Analyzer) -> Diagnosis {
         let seconds = WindowSettings::default().size_ns as f64 / 1e9;
         let context = PointContext {
             shaft_hz: self.shaft_hz,
@@ -27,20 +37,37 @@ impl Channel<'_> {
             band_high_hz: self.rate_hz / 2.56,
         };
         let mut detector = Detector::default();
-        let mut confirmed = Vec::new();
+        let mut diagnosis = Diagnosis::default();
+        let Diagnosis { confirmed, windows } = &mut diagnosis;
         for window in self.samples.chunks_exact((seconds * self.rate_hz) as usize) {
-            let finding = analyzer
-                .analyze(window, self.rate_hz, &context, Depth::Full)
-                .finding;
-            let detection = detector.handle_window(Verdict::new(1.0, finding));
+            let features = analyzer.analyze(window, self.rate_hz, &context, Depth::Full);
+            windows.push(features.finding.as_ref().map(|finding| finding.element));
+            let verdict = Verdict::new(1.0, features.finding);
+            let verdict = detector.weigh(verdict, features.envelope.as_ref());
+            let detection = detector.handle_window(verdict);
             if let Some(finding) = detection.confirmed
                 && !confirmed.contains(&finding.element)
             {
                 confirmed.push(finding.element);
             }
         }
-        confirmed
+        if let Some(Some(element)) = windows.first()
+            && windows.len() < Persistence::default().required().into()
+            && windows.iter().all(|window| *window == Some(*element))
+        {
+            confirmed.push(*element);
+        }
+        diagnosis
     }
+}
+
+/// Sums over channels: windows that name the damaged element by themselves as a share of those that could, and
+/// windows that name another.
+pub(super) fn of_windows(judged: &[Judged]) -> (f64, usize) {
+    let sum = |of: fn(&Judged) -> usize| judged.iter().map(of).sum::<usize>();
+    let named =
+        sum(|judged| judged.windows_named.0) as f64 / sum(|judged| judged.windows_named.1).max(1) as f64;
+    (named, sum(|judged| judged.windows_wrong))
 }
 
 /// What a record's channel claims beside what is true of it, and how that counts.
@@ -51,6 +78,10 @@ pub(super) struct Judged {
     pub(super) named: bool,
     /// An element was named that is not damaged, or anything was claimed of a healthy bearing.
     pub(super) wrong: bool,
+    /// Windows that name the damaged element by themselves, and of how many that could.
+    pub(super) windows_named: (usize, usize),
+    /// Windows that by themselves name what is not damaged.
+    pub(super) windows_wrong: usize,
 }
 
 impl Judged {
@@ -58,12 +89,17 @@ impl Judged {
         benchmark: &'static str,
         record: &str,
         channel: &str,
-        confirmed: &[Option<Element>],
+        diagnosis: &Diagnosis,
         truth: Option<Element>,
     ) -> Self {
+        let Diagnosis { confirmed, windows } = diagnosis;
+        let claims = |is: fn(Element, Option<Element>) -> bool| {
+            let elements = windows.iter().copied().flatten().flatten();
+            elements.filter(|element| is(*element, truth)).count()
+        };
         let mut elements: Vec<_> = confirmed.iter().flatten().copied().collect();
         elements.sort_unstable();
-        let claimed = match (elements.as_slice(), confirmed) {
+        let claimed = match (elements.as_slice(), confirmed.as_slice()) {
             ([], []) => None,
             ([], _) => Some("undetermined".to_owned()),
             (elements, _) => {
@@ -75,6 +111,11 @@ impl Judged {
             named: truth.is_some_and(|truth| elements == [truth]),
             wrong: elements.iter().any(|element| truth != Some(*element))
                 || (truth.is_none() && !confirmed.is_empty()),
+            windows_named: (
+                claims(|element, truth| truth == Some(element)),
+                if truth.is_some() { windows.len() } else { 0 },
+            ),
+            windows_wrong: claims(|element, truth| truth != Some(element)),
             claim: Claim {
                 benchmark,
                 record: record.to_owned(),
@@ -89,6 +130,7 @@ impl Judged {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim_machine::{MachineSpec, SimMachine};
 
     fn check(
         confirmed: &[Option<Element>],
@@ -97,7 +139,24 @@ mod tests {
         named: bool,
         wrong: bool,
     ) {
-        let judged = Judged::new("rig", "record", "channel", confirmed, truth);
+        let diagnosis = Diagnosis {
+            confirmed: confirmed.to_vec(),
+            windows: confirmed
+                .iter()
+                .map(|element| Some(*element))
+                .chain([None])
+                .collect(),
+        };
+        let judged = Judged::new("rig", "record", "channel", &diagnosis, truth);
+        let of_truth = confirmed
+            .iter()
+            .filter(|element| element.is_some() && **element == truth);
+        let windows = if truth.is_some() { confirmed.len() + 1 } else { 0 };
+        assert_eq!(
+            judged.windows_named,
+            (of_truth.count(), windows),
+            "{confirmed:?} of {truth:?}"
+        );
         assert_eq!(
             (judged.claim.claimed.as_deref(), judged.named, judged.wrong),
             (claimed, named, wrong),
@@ -114,6 +173,25 @@ mod tests {
         check(&[ball, outer], outer, Some("outer_race and ball"), false, true);
         check(&[None], outer, Some("undetermined"), false, false);
         check(&[], outer, None, false, false);
+    }
+
+    #[test]
+    fn a_record_of_one_window_is_judged_by_what_that_says() {
+        let bearing = "6205".parse().unwrap();
+        let spec = MachineSpec::motor(12_800.0, 3).with_fault(Element::OuterRace, 1.0, 0.0);
+        let mut samples = vec![0.0; 5 * 12_800];
+        SimMachine::new(spec).fill(&mut samples);
+        for seconds in 1..=5 {
+            let channel = Channel {
+                samples: &samples[..seconds * 12_800],
+                rate_hz: spec.rate_hz,
+                shaft_hz: spec.shaft_hz,
+                bearing,
+            };
+            let diagnosis = channel.diagnose(&mut Analyzer::new());
+            assert_eq!(diagnosis.confirmed, [Some(Element::OuterRace)], "{seconds} s");
+            assert_eq!(diagnosis.windows.len(), seconds);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! 48,828 or 97,656 Hz and loads from 0 to 300 pounds. Records of other machines, which the set also has, are
 //! passed over: neither geometry nor truth of them is stated.
 
-use super::diagnosis::{Channel, Judged};
+use super::diagnosis::{Channel, Judged, of_windows};
 use super::{Benchmark, Outcome};
 use crate::bench::figure::Figure;
 use crate::record::{MfptRecord, files_below};
@@ -21,10 +21,16 @@ const NAMED: Figure = Figure::at_least("mfpt_named", 1.0, "records");
 /// Records of which something was claimed that is not so.
 const WRONG: Figure = Figure::at_most("mfpt_wrong", 0.0, "claims");
 
+/// Windows of 1 s of the damaged bearings that name the element by themselves: records of the shortest length.
+const WINDOWS_NAMED: Figure = Figure::at_least("mfpt_windows_named", 0.5, "share");
+
+/// Windows of any channel that by themselves name what is not damaged.
+const WINDOWS_WRONG: Figure = Figure::at_most("mfpt_windows_wrong", 0.0, "windows");
+
 /// The benchmark.
 pub const MFPT: Benchmark = Benchmark {
     name: NAME,
-    figures: &[NAMED, WRONG],
+    figures: &[NAMED, WRONG, WINDOWS_NAMED, WINDOWS_WRONG],
     published: &[],
     run,
 };
@@ -49,8 +55,8 @@ fn run(folder: &Path) -> Result<Outcome> {
             shaft_hz: record.shaft_hz,
             bearing,
         };
-        let confirmed = heard.confirmed(&mut analyzer);
-        judged.push(Judged::new(NAME, &record.name, "bearing", &confirmed, truth));
+        let diagnosis = heard.diagnose(&mut analyzer);
+        judged.push(Judged::new(NAME, &record.name, "bearing", &diagnosis, truth));
     }
     if judged.is_empty() {
         bail!("no records of the rig at {}", folder.display());
@@ -58,11 +64,14 @@ fn run(folder: &Path) -> Result<Outcome> {
     let count = |is: fn(&Judged) -> bool| judged.iter().filter(|judged| is(judged)).count();
     let damaged = count(|judged| judged.claim.truth.is_some());
     let wrong = count(|judged| judged.wrong);
+    let (windows_named, windows_wrong) = of_windows(&judged);
     let goal = Figure::at_least("mfpt_named", damaged as f64, "records");
     Ok(Outcome {
         figures: vec![
             goal.measured(count(|judged| judged.named) as f64),
             WRONG.measured(wrong as f64),
+            WINDOWS_NAMED.measured(windows_named),
+            WINDOWS_WRONG.measured(windows_wrong as f64),
         ],
         false_alarms: Some(wrong as u64),
         claims: judged.into_iter().map(|judged| judged.claim).collect(),

@@ -287,7 +287,7 @@ impl<'a> Reader<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::io::Write;
 
@@ -299,7 +299,7 @@ mod tests {
         bytes
     }
 
-    fn header() -> Vec<u8> {
+    pub(crate) fn header() -> Vec<u8> {
         let mut bytes = vec![b' '; HEADER - 4];
         bytes.extend([0, 1, b'I', b'M']);
         bytes
@@ -335,7 +335,7 @@ mod tests {
 
     /// As MATLAB writes a record of the bearing rig of the MFPT: a structure of numbers in several types, and a
     /// text that nobody asked for.
-    fn structure() -> Vec<u8> {
+    pub(crate) fn structure() -> Vec<u8> {
         let mut inside = start_of(STRUCTURE, 1, b"bearing");
         inside.extend([5, 0, 4, 0, 5, 0, 0, 0]);
         inside.extend(element(INT8, b"sr\0\0\0gs\0\0\0none\0load\0"));
@@ -352,7 +352,7 @@ mod tests {
         [element(MATRIX, &inside), element(MATRIX, &note)].concat()
     }
 
-    fn compressed(element: &[u8]) -> Vec<u8> {
+    pub(crate) fn compressed(element: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
         encoder.write_all(element).unwrap();
         let packed = encoder.finish().unwrap();

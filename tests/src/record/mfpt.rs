@@ -56,3 +56,33 @@ impl MfptRecord {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::matlab::tests::{compressed, header, structure};
+
+    #[test]
+    fn a_record_is_read_from_its_structure_compressed_or_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("OuterRaceFault_1.mat");
+        let whole = structure();
+        let first = 8 + u32::from_le_bytes(whole[4..8].try_into().unwrap()) as usize;
+        for element in [whole[..first].to_vec(), compressed(&whole[..first])] {
+            std::fs::write(&path, [header(), element].concat()).unwrap();
+            assert_eq!(
+                MfptRecord::read(&path).unwrap(),
+                MfptRecord {
+                    name: "OuterRaceFault_1".to_owned(),
+                    rate_hz: 48_828.0,
+                    shaft_hz: 25.0,
+                    load_lbs: Some(25.0),
+                    samples: vec![0.5, -0.25, 1.0],
+                }
+            );
+        }
+        std::fs::write(&path, header()).unwrap();
+        let error = MfptRecord::read(&path).unwrap_err().to_string();
+        assert!(error.contains("bearing.sr"), "{error}");
+    }
+}

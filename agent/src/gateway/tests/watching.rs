@@ -19,6 +19,7 @@ fn record() -> Record {
             watched: [watched].into_iter().collect(),
             ..Settings::default()
         },
+        gain: 1.0,
         speed_hz: None,
         baselines: Default::default(),
     };
