@@ -11,11 +11,11 @@
 //!
 //! | cause | in velocity, above the limit | healthy look-alike |
 //! |---|---|---|
-//! | unbalance | 1x holds 0.85 of the overall, no other order 0.3 of it; radial | 1x below the limit |
-//! | misalignment | 2x is 0.7 of 1x or more, 1x to 3x hold 0.85, nothing beyond | 2x of a motor of one pole pair, which is its field |
+//! | unbalance | 1x holds 0.72 of the power, no other order 0.3 of 1x; radial | 1x below the limit |
+//! | misalignment | 2x is 0.7 of 1x or more, 1x to 3x hold 0.72, nothing beyond | 2x of a motor of one pole pair, which is its field |
 //! | looseness | two half orders, or four of the orders 4 to 10 | one belt, blades or teeth at such an order |
-//! | blade pass | blades x speed holds 0.8 | the same line below the limit |
-//! | electrical | twice the line frequency holds 0.8, and no order is within its width | an order that is |
+//! | blade pass | blades x speed holds 0.65 | the same line below the limit |
+//! | electrical | twice the line frequency holds 0.65, and no order is within its width | an order that is |
 //! | gear mesh | (in acceleration, without limit) the sidebands of the mesh add up to the mesh itself | a mesh with weak sidebands |
 //!
 //! The shares follow the customary charts (J. E. Berry, "Illustrated vibration diagnostic chart", Technical Associates of
@@ -23,7 +23,8 @@
 //! wind turbine gear tooth defects using sideband energy ratio", China Wind Power, 2010). Without phase a
 //! chart's cause has rivals (a bent shaft turns like unbalance, a rub looks like looseness), so that no cause
 //! is ever more than suspected. Where two rules hold, or a line may be two things, it is undetermined.
-//! The constants were chosen on the simulated machines of the tests beside this file.
+//! The constants were chosen on the simulated machines of the tests beside this file, which also hold with
+//! each of them a fifth lower or higher.
 //!
 //! Nothing is said of lines beyond the sensor's usable band, of a shaft whose orders the spectrum does not
 //! part, or of a shaft that changes its speed while it is looked at: its line is wider than the window makes it.
@@ -147,8 +148,8 @@ pub struct SupportingLine {
 pub struct Suspicion {
     /// What.
     pub cause: Cause,
-    /// How much of the whole its lines are: for shafts the share of the overall velocity, 0 to 1, for gears
-    /// the sidebands over the mesh.
+    /// How much of the whole its lines are: for shafts the share of the power of the overall velocity, 0 to 1,
+    /// for gears the sidebands over the mesh.
     pub score: f64,
     /// Lines found.
     pub lines: Vec<SupportingLine>,

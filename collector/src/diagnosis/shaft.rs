@@ -3,14 +3,14 @@
 use super::orders::{Orders, Shape};
 use super::{Cause, Evidence, Outcome, SupportingLine, Suspicion, Train, Undetermined};
 
-/// Share of the overall velocity that the lines of unbalance or misalignment hold.
-const SHARE: f64 = 0.85;
+/// Share of the power of the overall velocity that the lines of unbalance or misalignment hold.
+const SHARE: f64 = 0.72;
 
-/// The same for blades and for the field, beside which a shaft still turns. Two lines alike hold 0.71 each.
-const SHARE_OF_ONE: f64 = 0.8;
+/// The same for blades and for the field, beside which a shaft still turns. Two lines alike hold half each.
+const SHARE_OF_ONE: f64 = 0.65;
 
 /// The same for looseness, which leaves noise too.
-const SHARE_OF_LOOSE: f64 = 0.7;
+const SHARE_OF_LOOSE: f64 = 0.5;
 
 /// Highest other order beside unbalance, over 1x.
 const BESIDE_UNBALANCE: f64 = 0.3;
@@ -22,7 +22,7 @@ const SECOND_OVER_FIRST: f64 = 0.7;
 const BESIDE_MISALIGNMENT: f64 = 0.25;
 
 /// Least height of the lines of looseness over the highest order.
-const LOOSE: f64 = 0.12;
+const LOOSE: f64 = 0.1;
 
 /// Half orders that looseness needs, or orders from [`HIGH_ORDERS`].
 const HALF_ORDERS_MIN: usize = 2;
@@ -156,10 +156,10 @@ impl View<'_> {
         self.suspicion(Cause::Electrical, SHARE_OF_ONE, vec![line])
     }
 
-    /// A suspicion, if the lines hold that share of the overall.
+    /// A suspicion, if the lines hold that share of the overall's power.
     fn suspicion(&self, cause: Cause, least: f64, lines: Vec<SupportingLine>) -> Option<Suspicion> {
         let power: f64 = lines.iter().map(|line| line.rms * line.rms).sum();
-        let share = power.sqrt() / self.overall;
+        let share = power / (self.overall * self.overall);
         (share >= least).then(|| Suspicion {
             cause,
             score: share.min(1.0),

@@ -85,6 +85,32 @@ pub fn dot(samples: &[f32], taps: &[f32]) -> f32 {
     ((a + e) + (c + g)) + ((b + f) + (d + h)) + tail
 }
 
+/// The sums of the products of two equally long sets of taps with as many samples, which are read once.
+pub(super) fn dots(samples: &[f32], first: &[f32], second: &[f32]) -> (f32, f32) {
+    /// Four sums of either set are what a processor's registers hold.
+    const LANES: usize = 4;
+    let (mut ones, mut others) = ([0.0f32; LANES], [0.0f32; LANES]);
+    let (first_blocks, first_rest) = first.as_chunks::<LANES>();
+    let (second_blocks, second_rest) = second.as_chunks::<LANES>();
+    let (sample_blocks, _) = samples.as_chunks::<LANES>();
+    for ((first, second), samples) in first_blocks.iter().zip(second_blocks).zip(sample_blocks) {
+        for lane in 0..LANES {
+            ones[lane] += first[lane] * samples[lane];
+            others[lane] += second[lane] * samples[lane];
+        }
+    }
+    let after = first_blocks.len() * LANES;
+    let tail = samples.get(after..).unwrap_or_default();
+    let rest = |rest: &[f32]| {
+        rest.iter()
+            .zip(tail)
+            .map(|(tap, sample)| tap * sample)
+            .sum::<f32>()
+    };
+    let sum = |[a, b, c, d]: [f32; LANES]| (a + c) + (b + d);
+    (sum(ones) + rest(first_rest), sum(others) + rest(second_rest))
+}
+
 /// The modified Bessel function of order 0 (Abramowitz and Stegun 9.6.12), for the arguments of a window.
 fn bessel_i0(x: f64) -> f64 {
     let quarter = x * x / 4.0;
@@ -161,6 +187,9 @@ mod tests {
                 .map(|(tap, sample)| tap * sample)
                 .sum();
             assert!((dot(&samples, &weights) - plain).abs() < 1e-4);
+            let turned: Vec<f32> = weights.iter().map(|weight| -weight).collect();
+            let (one, other) = dots(&samples, &weights, &turned);
+            assert!((one - plain).abs() < 1e-4 && (other + plain).abs() < 1e-4);
         }
     }
 }

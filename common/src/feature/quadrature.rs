@@ -6,7 +6,7 @@
 //! rectifier leaves (R. B. Randall, *Vibration-based Condition Monitoring*, 2nd ed. 2021, section 3.3).
 //! Turning and low-pass are one pair of taps, and only as many outputs are computed as the band is wide.
 
-use super::decimation::{self, dot, low_pass, outputs};
+use super::decimation::{self, dots, low_pass, outputs};
 use core::f64::consts::TAU;
 
 /// How a band is demodulated at a sampling rate.
@@ -63,7 +63,7 @@ pub fn envelope(samples: &[f32], cosine: &[f32], sine: &[f32], factor: usize, en
     let count = outputs(samples.len(), cosine.len(), factor).min(envelope.len());
     for (index, out) in envelope.iter_mut().take(count).enumerate() {
         let from = &samples[index * factor..];
-        let (in_phase, shifted) = (dot(from, cosine), dot(from, sine));
+        let (in_phase, shifted) = dots(from, cosine, sine);
         *out = libm::sqrtf(in_phase * in_phase + shifted * shifted);
     }
     count

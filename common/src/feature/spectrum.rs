@@ -304,21 +304,4 @@ pub(super) mod tests {
         assert_eq!(lines[..2], [0.0, 0.0]);
         assert!((lines[2] - 9.806_65).abs() < 1e-5);
     }
-
-    /// A signal that two implementations can both make: sums of sines of odd periods, with a bias.
-    pub(crate) fn reference_signal(samples: usize) -> Vec<f32> {
-        let value = |index: usize| {
-            let at = index as f64 / 5_120.0;
-            let tones = [
-                (29.53, 0.4),
-                (59.06, 0.25),
-                (101.7, 0.12),
-                (433.3, 0.3),
-                (977.1, 0.05),
-            ];
-            let tone = |(hz, height): (f64, f64)| height * (TAU * hz * at + hz).sin();
-            0.7 + tones.into_iter().map(tone).sum::<f64>()
-        };
-        (0..samples).map(|index| value(index) as f32).collect()
-    }
 }
