@@ -223,7 +223,6 @@ mod tests {
             bearing: None,
             band_low_hz: 1.0,
             band_high_hz: 500.0,
-            monitor: None,
             envelope_hz: None,
             train: crate::diagnosis::Train::default(),
             monitor: None,

@@ -762,8 +762,6 @@ mod tests {
                 features("saw", 0, 3.0),
             ],
             advisories: vec![advisory("fan", 20)],
-            healths: Vec::new(),
-            baselines: Vec::new(),
             ledger: vec![row.clone()],
             dead_letters: vec![letter.clone()],
             replays: vec![replayed],
