@@ -5,6 +5,7 @@
 //! | `GET /api/v1/assets` | assets, points, channels, each asset with its grade | [`asset`] |
 //! | `GET /api/v1/advisories` | what people are told | [`advisory`] |
 //! | `GET /api/v1/alarms` | what nodes raised | [`alarm`] |
+//! | `GET /api/v1/baselines` | what is normal, how far that is known, and how assets are judged | [`baseline`] |
 //! | `GET /api/v1/series` | names of series, or a part of one | [`series`] |
 //! | `GET /api/v1/corrections` | windows told otherwise, with what they said before | [`correction`] |
 //! | `GET /api/v1/dead-letters` | what could not be used, and what became of it | [`dead_letter`] |
@@ -21,6 +22,7 @@
 pub mod advisory;
 pub mod alarm;
 pub mod asset;
+pub mod baseline;
 pub mod correction;
 pub mod dead_letter;
 mod error;
@@ -101,6 +103,7 @@ impl Api {
         Router::new()
             .route("/api/v1/assets", get(asset::list))
             .route("/api/v1/advisories", get(advisory::list))
+            .route("/api/v1/baselines", get(baseline::list))
             .route("/api/v1/alarms", get(alarm::list))
             .route("/api/v1/series", get(series::read))
             .route("/api/v1/corrections", get(correction::list))

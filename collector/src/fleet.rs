@@ -104,6 +104,7 @@ use toml::de::DeTable;
 use trunnion_common::feature::definition::{BANDS_MAX, Basis, SpeedSource};
 use trunnion_common::frame::ChannelPlan;
 use trunnion_common::id::{ChannelId, Name, NodeId};
+use trunnion_common::monitor;
 use trunnion_common::quantity::{Quantity, Unit};
 
 /// Something wrong with a fleet file, where, and what to do about it.
@@ -139,6 +140,8 @@ impl fmt::Display for Problem {
 pub struct Fleet {
     assets: Vec<Asset>,
     channels: BTreeMap<(NodeId, ChannelId), ChannelSite>,
+    /// Which of them hangs where.
+    places: BTreeMap<SeriesKey, (NodeId, ChannelId)>,
     wanted: Wanted,
 }
 
@@ -179,6 +182,8 @@ pub struct ChannelSite {
     pub band_low_hz: f64,
     /// The lower of the sensor's upper edge and the mounting's limit, Hz.
     pub band_high_hz: f64,
+    /// What its monitor judges by; none of a channel that does not measure vibration.
+    pub monitor: Option<monitor::Settings>,
     /// The band whose envelope is trended, Hz, where the point declares one.
     pub envelope_hz: Option<(f32, f32)>,
     /// What hangs on the point's shaft. The limit is not the fleet file's to say: it follows from the machine's
@@ -187,6 +192,14 @@ pub struct ChannelSite {
 }
 
 impl ChannelSite {
+    /// Whether it measures vibration.
+    pub const fn is_vibration(&self) -> bool {
+        matches!(
+            self.unit.quantity(),
+            Quantity::Acceleration | Quantity::Velocity | Quantity::Displacement
+        )
+    }
+
     /// What the analysis needs to know, for samples at `rate_hz` of a sensor whose own descriptor ends its
     /// band at `sensor_high_hz`.
     pub fn context(&self, rate_hz: f64, sensor_high_hz: f64) -> PointContext {
@@ -275,6 +288,11 @@ impl Fleet {
         self.channels.get(&(node, channel))
     }
 
+    /// What hangs at that place; none when the file does not name it.
+    pub fn site(&self, series: &SeriesKey) -> Option<&ChannelSite> {
+        self.channels.get(self.places.get(series)?)
+    }
+
     /// What the file wants of gateways and nodes.
     pub fn wanted(&self) -> Wanted {
         let mut wanted = self.wanted.clone();
@@ -319,14 +337,15 @@ impl Fleet {
                             .refuse(&asset.at, what, "channels without an asset are shown under it");
                     }
                     let name = asset.text("name").map_or(id.clone(), |(name, _)| name.to_owned());
+                    let judging = read_judging(&asset, &templates);
+                    self.read_points(&asset, &id, (&judging, &catalogue));
                     self.assets.push(Asset {
-                        judging: read_judging(&asset, &templates),
+                        judging,
                         id: id.clone(),
                         name,
                         site: site_id.clone(),
                         area: area_id.clone(),
                     });
-                    self.read_points(&asset, &id, &catalogue);
                 }
             }
         }
@@ -340,7 +359,12 @@ impl Fleet {
         plans[channel.index()] = plan;
     }
 
-    fn read_points(&mut self, asset: &Section<'_>, asset_id: &str, catalogue: &Catalogue) {
+    fn read_points(
+        &mut self,
+        asset: &Section<'_>,
+        asset_id: &str,
+        (judging, catalogue): (&Judging, &Catalogue),
+    ) {
         let shafts = read_shafts(asset, catalogue);
         let line_hz = asset.positive("line_hz").map(|(line_hz, _)| line_hz);
         let mut points = Names::default();
@@ -377,10 +401,16 @@ impl Fleet {
                 let Some((key, at, site)) = read_channel(&channel) else {
                     continue;
                 };
+                let interval_ns = plan.and_then(|plan| match plan {
+                    ChannelPlan::Scheduled { every_s, .. } => Some(i64::from(every_s) * 1_000_000_000),
+                    _ => None,
+                });
+                // Whoever sends no waveforms is not waited for.
+                let is_expected = !matches!(plan, Some(ChannelPlan::Off | ChannelPlan::Features { .. }));
                 if let Some(plan) = plan {
                     self.want(key, plan);
                 }
-                let site = ChannelSite {
+                let mut site = ChannelSite {
                     series: SeriesKey {
                         asset: asset_id.to_owned(),
                         point: point_id.clone(),
@@ -400,12 +430,16 @@ impl Fleet {
                     },
                     ..site
                 };
+                if is_expected && site.is_vibration() {
+                    site.monitor = Some(judging.monitor(&site, interval_ns));
+                }
                 if !channels.insert(site.series.channel.clone()) {
                     let what = format!("this point has a channel {:?} already", site.series.channel);
                     channel
                         .source
                         .refuse(&channel.at, what, "give each an id of its own");
                 }
+                self.places.insert(site.series.clone(), key);
                 if let Some(other) = self.channels.insert(key, site) {
                     let SeriesKey {
                         asset,
@@ -677,6 +711,7 @@ fn read_channel(channel: &Section<'_>) -> Option<((NodeId, ChannelId), Range<usi
             bearing: None,
             band_low_hz,
             band_high_hz,
+            monitor: None,
             envelope_hz: None,
             train: Train {
                 axial: axis.is_some_and(|(_, letter)| letter == "a"),
@@ -803,7 +838,7 @@ mod tests {
         check(
             "id = \"fan-3\"",
             "id = \"Fan 3\"",
-            "fleet.toml:7:6: \"Fan 3\" is no id",
+            "fleet.toml:18:6: \"Fan 3\" is no id",
         );
         check(
             "power_kw = 75\n",

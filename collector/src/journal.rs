@@ -33,6 +33,7 @@ use disk::HostDisk;
 pub(crate) use disk::faults;
 
 use crate::dead_letter::Letter;
+use crate::decision::Decision;
 use crate::features::Depth;
 use crate::ingest::dedup::SequenceSets;
 use recovery::State;
@@ -449,6 +450,8 @@ pub enum Entry {
     },
     /// A person had a dead letter replayed, here in full.
     Replayed(Box<Letter>),
+    /// A person decided something about a machine.
+    Decided(Box<Decision>),
     /// A second passed without traffic.
     Tick,
     /// From here on the pipeline computes so much of each window: it is too far behind for everything, or

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use time::OffsetDateTime;
 use tokio::signal::unix::{SignalKind, signal};
-use trunnion_collector::command::request::Request;
+use trunnion_collector::command::request::{Place, Request};
 use trunnion_collector::config::{self, Config, Problem};
 use trunnion_collector::dead_letter::tool::{self, Letters};
 use trunnion_collector::dead_letter::{Form, LetterId};
@@ -71,6 +71,17 @@ enum Verb {
     /// See what could not be used, and have it replayed once its cause is mended.
     #[command(subcommand)]
     DeadLetter(DeadLetter),
+    /// Decide what is normal for machines, through the collector that runs with this configuration.
+    #[command(subcommand)]
+    Baseline(Baseline),
+    /// Enter that a machine was worked on: what was normal for it is closed and kept visible, and learned anew.
+    Maintenance {
+        #[command(flatten)]
+        place: DecisionPlace,
+        /// What was done.
+        #[arg(long)]
+        note: String,
+    },
     /// See to the collector's access to a broker of the plant's own.
     #[command(subcommand)]
     Broker(Broker),
@@ -110,6 +121,33 @@ struct Replay {
     /// Say what was done as one line of JSON.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Subcommand)]
+enum Baseline {
+    /// Agree to what is proposed as normal; it judges from here on.
+    Accept {
+        #[command(flatten)]
+        place: DecisionPlace,
+    },
+    /// Disagree with what has been learned; it is learned anew.
+    Reject {
+        #[command(flatten)]
+        place: DecisionPlace,
+    },
+}
+
+/// What a decision is about.
+#[derive(Args)]
+struct DecisionPlace {
+    /// Asset id of the fleet file.
+    asset: String,
+    /// Only this measurement point of it.
+    #[arg(long)]
+    point: Option<String>,
+    /// The configuration file.
+    #[arg(long)]
+    config: PathBuf,
 }
 
 #[derive(Subcommand)]
@@ -302,6 +340,8 @@ fn main() -> ExitCode {
         Verb::Server(Server::Renew { config }) => renew_server(&config),
         Verb::Command(asked) => order(asked),
         Verb::DeadLetter(asked) => dead_letter(asked),
+        Verb::Baseline(decision) => baseline(decision),
+        Verb::Maintenance { place, note } => maintenance(place, note),
         Verb::Broker(Broker::Renew { config }) => renew_broker_client(&config),
         Verb::Replay(arguments) => replay(arguments),
     };
@@ -457,9 +497,35 @@ fn order(order: Order) -> Result<(), Failure> {
             config,
         ),
     };
-    let config = Config::read(&file).map_err(Failure::Configuration)?;
+    ask(&request, &file)
+}
+
+fn ask(request: &Request, file: &Path) -> Result<(), Failure> {
+    let config = Config::read(file).map_err(Failure::Configuration)?;
     let left = request.leave(&config.data_dir)?;
     fact(&json!({"event": "asked", "request": left}))
+}
+
+fn baseline(decision: Baseline) -> Result<(), Failure> {
+    let of = |place: DecisionPlace| {
+        let DecisionPlace { asset, point, config } = place;
+        (Place { asset, point }, config)
+    };
+    match decision {
+        Baseline::Accept { place } => {
+            let (place, config) = of(place);
+            ask(&Request::AcceptBaseline(place), &config)
+        }
+        Baseline::Reject { place } => {
+            let (place, config) = of(place);
+            ask(&Request::RejectBaseline(place), &config)
+        }
+    }
+}
+
+fn maintenance(place: DecisionPlace, note: String) -> Result<(), Failure> {
+    let DecisionPlace { asset, point, config } = place;
+    ask(&Request::Maintenance { asset, point, note }, &config)
 }
 
 fn dead_letter(asked: DeadLetter) -> Result<(), Failure> {

@@ -3,7 +3,7 @@
 //! ```text
 //! commit -> block -> frame -> known before? -> clock fix, channel table -> ledger
 //!                                                     |
-//!                    advisory <- detection <- features <- window <- samples in event time -> streams
+//!   health <- advisory <- detection, condition <- features <- window <- samples in event time -> streams
 //! ```
 //!
 //! Everything follows the journal in its order, but for the features of windows: those that fire in a commit
@@ -38,8 +38,9 @@
 //! after such a commit the pipeline asks for a part of the journal once more ([`Pipeline::recall`]).
 
 mod analysis;
-mod conditions;
+mod condition;
 mod counters;
+mod edge;
 mod firing;
 mod lag;
 mod overdue;
@@ -70,19 +71,20 @@ pub use runner::{RunError, Runner};
 pub use stages::Stage;
 pub use streams::NAMES_MAX;
 
-use crate::advisory::{Advisories, AdvisoryChange, Notices};
+use crate::advisory::{Advisories, AdvisoryChange};
 use crate::alarm::AlarmRow;
 use crate::dead_letter::{DeadLetter, DeadReason, Form, ReplayRow};
 use crate::derived::{self, DerivedRow};
 use crate::features::Depth;
 use crate::fleet::Fleet;
+use crate::health::HealthRow;
 use crate::history::History;
 use crate::ingest::dedup::{BOOTS_MAX as BOOTS_OF_NODE_MAX, FrameSets, FrameVerdict, NODES_MAX};
 use crate::journal::{Commit, Entry, Position};
 use crate::ledger::{AccountKey, Ledger, LedgerRow, Unnamed};
 use crate::settings::{Definition, Schedule, Settings};
 use crate::slots::Slots;
-use crate::state::{FeatureRow, FleetRow, SeriesKey};
+use crate::state::{BaselineRow, FeatureRow, FleetRow, SeriesKey};
 use crate::watermark::Watermark;
 use crate::window::{WindowSettings, Windows};
 use analysis::Analysis;
@@ -135,6 +137,10 @@ pub enum Output {
     Ledger(LedgerRow),
     /// Something could not be used.
     DeadLetter(DeadLetter),
+    /// The health of an asset changed.
+    Health(HealthRow),
+    /// A baseline is at another stage, or has been closed.
+    Baseline(BaselineRow),
     /// A dead letter was replayed.
     Replayed(ReplayRow),
     /// Another fleet file is in force.
@@ -165,6 +171,8 @@ pub struct Pipeline {
     /// Windows that have gone and are to be made again before the next commit.
     reopening: replayed::Reopening,
     stages: StageWatch,
+    /// Assets of which something has come in this commit.
+    concerned: BTreeSet<String>,
 }
 
 impl fmt::Debug for Pipeline {
@@ -191,8 +199,7 @@ pub struct PipelineState {
     detectors: BTreeMap<SeriesKey, Watch>,
     histories: BTreeMap<SeriesKey, History>,
     advisories: BTreeMap<(String, String), Advisories>,
-    /// By asset and point.
-    notices: BTreeMap<(String, String), Notices>,
+    conditions: condition::Conditions,
     fleets: BTreeMap<EventTime, String>,
     counters: Counters,
     derived: derived::WaitingRoom,
@@ -264,6 +271,7 @@ impl Pipeline {
             touched: BTreeSet::new(),
             reopening: replayed::Reopening::default(),
             stages: StageWatch::default(),
+            concerned: BTreeSet::new(),
         }
     }
 
@@ -293,6 +301,8 @@ impl Pipeline {
         self.fire_idle();
         self.settle_streams();
         self.publish_pending();
+        self.settle_silence();
+        self.settle_health();
         self.state.position = commit.end;
         let changes = self.state.ledger.poll_changes();
         self.outputs.extend(changes.into_iter().map(Output::Ledger));
@@ -354,6 +364,11 @@ impl Pipeline {
                 self.lose_unnamed(gateway, None, *cause, bytes);
             }
             Entry::Shed { depth } => self.state.depth = *depth,
+            Entry::Decided(decision) => {
+                // What fired before it is judged before it.
+                self.publish_pending();
+                self.handle_decision(decision);
+            }
             Entry::EpochClosed { .. }
             | Entry::Superseded { .. }
             | Entry::Command { .. }
@@ -592,6 +607,7 @@ impl Pipeline {
             self.state.fleets.pop_first();
             self.fleets.pop_first();
         }
+        self.settle_conditions();
     }
 
     fn handle_settings(&mut self, position: Position, effective: EventTime, text: &str) {

@@ -552,6 +552,11 @@ fn take_requests(data_dir: &Path, commands: &SyncSender<IngestCommand>) {
                     tracing::error!(%error, "an order is lost; give it again");
                 }
             }
+            Order::Decide(decision) => {
+                if let Err(error) = commands.try_send(IngestCommand::Decide(decision)) {
+                    tracing::error!(%error, "a decision is lost; make it again");
+                }
+            }
             Order::Replay(ids) => {
                 let (data_dir, commands) = (data_dir.to_owned(), commands.clone());
                 tokio::task::spawn_blocking(move || replay(&data_dir, &ids, &commands));

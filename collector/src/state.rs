@@ -6,6 +6,7 @@
 //! Readers ([`StateReader`]) have connections of their own and see whole batches only.
 
 mod checkpoints;
+mod conditions;
 mod corrections;
 mod definitions;
 mod file;
@@ -14,6 +15,7 @@ mod reader;
 mod reports;
 
 pub use checkpoints::CheckpointId;
+pub use conditions::{BASELINES_CLOSED_MAX, BaselineRow, NormalRow};
 pub use corrections::{CORRECTIONS_MAX, CorrectionQuery, CorrectionRow};
 pub use definitions::SeriesDefinition;
 pub use file::{set_aside, settle};
@@ -28,6 +30,7 @@ use crate::advisory::Advisory;
 use crate::alarm::AlarmRow;
 use crate::dead_letter::{DeadLetter, ReplayRow};
 use crate::derived::DerivedRow;
+use crate::health::HealthRow;
 use crate::journal::Position;
 use crate::ledger::LedgerRow;
 use rusqlite::{Connection, Transaction, params};
@@ -38,7 +41,7 @@ use trunnion_common::id::JournalId;
 use trunnion_common::time::EventTime;
 
 /// Version of the tables; another one is refused rather than guessed at.
-const SCHEMA: i64 = 5;
+const SCHEMA: i64 = 6;
 
 /// Cleared advisories kept; beyond, those raised first go. Those that stand are bounded by the fleet:
 /// one for each point and element at most.
@@ -155,6 +158,10 @@ pub struct Batch {
     pub alarms: Vec<AlarmRow>,
     /// Advisories as they are now.
     pub advisories: Vec<Advisory>,
+    /// Assets whose health has changed.
+    pub healths: Vec<HealthRow>,
+    /// Baselines that are at another stage.
+    pub baselines: Vec<BaselineRow>,
     /// Ledger rows as they are now.
     pub ledger: Vec<LedgerRow>,
     /// New dead letters.
@@ -262,9 +269,10 @@ impl State {
         let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match found {
             0 => connection.execute_batch(&format!(
-                "BEGIN IMMEDIATE; {TABLES} {} {} {} {} {} PRAGMA user_version = {SCHEMA}; COMMIT;",
+                "BEGIN IMMEDIATE; {TABLES} {} {} {} {} {} {} PRAGMA user_version = {SCHEMA}; COMMIT;",
                 definitions::TABLES,
                 checkpoints::TABLES,
+                conditions::TABLES,
                 reports::TABLES,
                 corrections::TABLES,
                 letters::TABLES
@@ -314,6 +322,12 @@ impl State {
         for advisory in &batch.advisories {
             write_advisory(&transaction, advisory)?;
         }
+        for row in &batch.healths {
+            conditions::write_health(&transaction, row)?;
+        }
+        for row in &batch.baselines {
+            conditions::write_baseline(&transaction, row)?;
+        }
         for row in &batch.ledger {
             write_ledger(&transaction, row)?;
         }
@@ -350,6 +364,7 @@ impl State {
         evict_advisories(&transaction, ADVISORIES_CLEARED_MAX)?;
         letters::evict_letters(&transaction, DEAD_LETTERS_MAX)?;
         reports::evict_alarms(&transaction, ALARMS_MAX)?;
+        conditions::evict_baselines(&transaction, BASELINES_CLOSED_MAX)?;
         corrections::evict(&transaction, CORRECTIONS_MAX)?;
         Ok(transaction.commit()?)
     }

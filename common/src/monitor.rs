@@ -587,7 +587,8 @@ fn grade(
         Some(Run::Steady) => {}
     }
     let overall = Overall {
-        rms: window.value(severity.kind).ok_or(NotGraded::Value)?,
+        // What is missing is no number; a band or speed that is not the right one is the better reason.
+        rms: window.value(severity.kind).unwrap_or(f32::NAN),
         unit: severity.unit,
         band_hz: severity.band_hz,
     };

@@ -22,7 +22,6 @@ use serde::{Deserialize, Serialize};
 
 /// Evaluation zones. The order is that of severity.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
 pub enum Zone {
     /// As new.
     A,

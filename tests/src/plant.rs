@@ -442,6 +442,13 @@ impl Plant {
         Ok(response.body_mut().read_json()?)
     }
 
+    /// What the agent's own page says.
+    pub fn get_agent(&self, path: &str) -> Result<Value> {
+        let url = format!("http://127.0.0.1:{}{path}", self.agent_port);
+        let mut response = ureq::get(&url).call().with_context(|| format!("GET {url}"))?;
+        Ok(response.body_mut().read_json()?)
+    }
+
     /// A figure on the collector's `/metrics`, all its labels added up; 0 when it has no line.
     pub fn metric(&self, name: &str) -> Result<f64> {
         figure(&self.url("/metrics")?, name)

@@ -3,18 +3,26 @@
 //! ```json
 //! {"now": "2026-01-31T12:00:00Z", "now_ns": 1769860800000000000, "truncated": false,
 //!  "assets": [{"asset": "pump-7", "name": "Feed pump 7", "site": "bremen", "area": "boiler-house",
-//!    "grade": "fault", "active_advisories": 1,
+//!    "grade": "fault", "grade_since": "2026-01-31T11:00:00Z", "grade_since_ns": 1769857200000000000,
+//!    "reasons": [{"grade": "fault", "point": "drive-end", "channel": null,
+//!      "what": "bearing fault: inner race", "advisory": "pump-7/drive-end/inner_race/1769857200000000000"}],
+//!    "suspected": [{"point": "drive-end", "fault": "inner_race", "confidence": 0.75}],
+//!    "zone": {"point": "drive-end", "channel": "x", "zone": "B", "standard": "ISO 20816-3:2022"},
+//!    "active_advisories": 1,
 //!    "last_data": "2026-01-31T11:59:59Z", "last_data_ns": 1769860799000000000,
 //!    "points": [{"point": "drive-end", "channels": [
 //!      {"channel": "x", "window_end": "...", "window_end_ns": 0, "coverage": 1.0, "decided": true,
 //!       "values": {"rms": 0.12, "kurtosis_excess": 4.1}}]}]}]}
 //! ```
 //!
-//! `name`, `site` and `area` are null for data that no entry of the fleet file claims.
+//! `grade` is one of [`Grade`], with its reasons, the worst first. `areas` rolls the assets up: the worst grade of
+//! each area, and how many assets have which. `name`, `site` and `area` are null for data that no entry of the
+//! fleet file claims, and such data has no reasons.
 
 use super::error::ApiError;
 use super::time::rfc3339;
 use super::{Api, clip};
+use crate::health::{Grade, Health, HealthRow, Reason, Suspicion, WorstZone};
 use crate::state::{AssetSummary, ChannelSummary};
 use axum::Json;
 use axum::extract::State;
@@ -29,20 +37,9 @@ pub const ASSETS_MAX: usize = 1_000;
 /// end of a block, one on its way, and one for a resend.
 const STALE_WINDOWS: i64 = 3;
 
-/// How an asset is, in one word.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Grade {
-    /// An advisory stands, whether data still comes or not.
-    Fault,
-    /// Fresh data, enough of it to decide on, and no advisory.
-    Healthy,
-    /// No data, or too old, or too little of it to say anything.
-    Unknown,
-}
-
-/// Grades an asset at `now`. Windows of a channel follow one another, so each says when to expect the
-/// next.
+/// Grades an asset at `now` by its data alone: one that the pipeline does not assess, since the fleet file does
+/// not name it or none of its channels is watched. Windows of a channel follow one another, so each says when to
+/// expect the next.
 pub fn grade(asset: &AssetSummary, now: EventTime) -> Grade {
     let fresh = |channel: &ChannelSummary| {
         let interval = channel.window_end.nanos_since(channel.window_start);
@@ -64,7 +61,16 @@ pub(super) struct Assets {
     now: String,
     now_ns: i64,
     truncated: bool,
+    areas: Vec<Area>,
     assets: Vec<Asset>,
+}
+
+#[derive(Serialize)]
+struct Area {
+    site: String,
+    area: String,
+    grade: Grade,
+    assets: BTreeMap<&'static str, usize>,
 }
 
 #[derive(Serialize)]
@@ -74,6 +80,11 @@ struct Asset {
     site: Option<String>,
     area: Option<String>,
     grade: Grade,
+    grade_since: Option<String>,
+    grade_since_ns: Option<i64>,
+    reasons: Vec<Reason>,
+    suspected: Vec<Suspicion>,
+    zone: Option<WorstZone>,
     active_advisories: u64,
     last_data: Option<String>,
     last_data_ns: Option<i64>,
@@ -97,21 +108,60 @@ struct Channel {
 }
 
 pub(super) async fn list(State(api): State<Api>) -> Result<Json<Assets>, ApiError> {
-    let mut assets = api.readers.read(|state| state.assets()).await?;
+    let (mut assets, mut healths) = api
+        .readers
+        .read(|state| Ok((state.assets()?, state.healths()?)))
+        .await?;
     let now = (api.now)();
     let truncated = clip(&mut assets, ASSETS_MAX);
-    let assets = assets.into_iter().map(|asset| tree(asset, now)).collect();
+    let tree = |asset: AssetSummary| {
+        let health = healths.remove(&asset.asset);
+        tree(asset, health, now)
+    };
+    let assets: Vec<_> = assets.into_iter().map(tree).collect();
     Ok(Json(Assets {
         now: rfc3339(now),
         now_ns: now.0,
         truncated,
+        areas: roll_up(&assets),
         assets,
     }))
 }
 
+fn roll_up(assets: &[Asset]) -> Vec<Area> {
+    let mut areas: BTreeMap<(&str, &str), Vec<Grade>> = BTreeMap::new();
+    for asset in assets {
+        if let (Some(site), Some(area)) = (&asset.site, &asset.area) {
+            areas.entry((site, area)).or_default().push(asset.grade);
+        }
+    }
+    let area = |((site, area), grades): ((&str, &str), Vec<Grade>)| {
+        let mut counts = BTreeMap::new();
+        for grade in &grades {
+            *counts.entry(grade.label()).or_default() += 1;
+        }
+        Area {
+            site: site.to_owned(),
+            area: area.to_owned(),
+            grade: Grade::roll_up(grades),
+            assets: counts,
+        }
+    };
+    areas.into_iter().map(area).collect()
+}
+
 /// Channels gathered under their points.
-fn tree(asset: AssetSummary, now: EventTime) -> Asset {
-    let grade = grade(&asset, now);
+fn tree(asset: AssetSummary, health: Option<HealthRow>, now: EventTime) -> Asset {
+    let since = health.as_ref().map(|row| row.since);
+    let health = health.map_or_else(
+        || Health {
+            grade: grade(&asset, now),
+            reasons: Vec::new(),
+            suspected: Vec::new(),
+            zone: None,
+        },
+        |row| row.health,
+    );
     let last_data = asset.channels.iter().map(|channel| channel.window_end).max();
     let mut points: BTreeMap<String, Vec<Channel>> = BTreeMap::new();
     for channel in asset.channels {
@@ -129,7 +179,12 @@ fn tree(asset: AssetSummary, now: EventTime) -> Asset {
         name: asset.name,
         site: asset.site,
         area: asset.area,
-        grade,
+        grade: health.grade,
+        grade_since: since.map(rfc3339),
+        grade_since_ns: since.map(|at| at.0),
+        reasons: health.reasons,
+        suspected: health.suspected,
+        zone: health.zone,
         active_advisories: asset.active_advisories,
         last_data: last_data.map(rfc3339),
         last_data_ns: last_data.map(|at| at.0),

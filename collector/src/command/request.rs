@@ -10,12 +10,13 @@
 //! at most [`BYTES_MAX`] bytes are taken at a time; the rest waits.
 
 use crate::dead_letter::{LetterId, NoLetterId};
+use crate::decision::{Decision, DecisionAction, NOTE_MAX};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use trunnion_common::id::{ChannelId, NodeId};
+use trunnion_common::id::{ChannelId, Name, NodeId};
 use trunnion_common::message::Action;
 
 /// Files taken at a time.
@@ -60,6 +61,29 @@ pub enum Request {
         /// Which: names as [`LetterId`] writes them.
         letters: Vec<String>,
     },
+    /// What is proposed as normal is normal.
+    AcceptBaseline(Place),
+    /// What has been learned is not normal.
+    RejectBaseline(Place),
+    /// The machine was worked on.
+    Maintenance {
+        /// Asset id.
+        asset: String,
+        /// Measurement point id; none: every point of the asset.
+        point: Option<String>,
+        /// What was done, at most [`NOTE_MAX`] bytes.
+        note: String,
+    },
+}
+
+/// What a decision is about.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// Asset id.
+    pub asset: String,
+    /// Measurement point id; none: every point of the asset.
+    pub point: Option<String>,
 }
 
 /// A request that has been understood.
@@ -69,6 +93,8 @@ pub enum Order {
     Action(Box<Action>),
     /// For the pipeline: these dead letters once more.
     Replay(Vec<LetterId>),
+    /// For the pipeline: what holds of a machine.
+    Decide(Box<Decision>),
 }
 
 /// Why a request cannot be made, or a file is none.
@@ -103,6 +129,12 @@ pub enum RequestError {
     /// None, or more than fit.
     #[error("{0} dead letters cannot be replayed with one request: name 1 to {LETTERS_MAX}")]
     Letters(usize),
+    /// Not an asset's or a point's id.
+    #[error("{0:?} is no id of the fleet file")]
+    Name(String),
+    /// Too long for the journal to keep beside what it ends.
+    #[error("a note of {0} bytes is too long: write at most {NOTE_MAX}")]
+    Note(usize),
 }
 
 impl Request {
@@ -134,6 +166,16 @@ impl Request {
                 }
                 let ids = letters.iter().map(|letter| letter.parse());
                 Ok(Order::Replay(ids.collect::<Result<_, NoLetterId>>()?))
+            }
+            Self::AcceptBaseline(place) => decide(place, DecisionAction::AcceptBaseline),
+            Self::RejectBaseline(place) => decide(place, DecisionAction::RejectBaseline),
+            Self::Maintenance { note, .. } if note.len() > NOTE_MAX => Err(RequestError::Note(note.len())),
+            Self::Maintenance { asset, point, note } => {
+                let place = Place {
+                    asset: asset.clone(),
+                    point: point.clone(),
+                };
+                decide(&place, DecisionAction::Maintenance { note: note.clone() })
             }
         }
     }
@@ -210,6 +252,17 @@ pub fn take(data_dir: &Path) -> Vec<Order> {
     orders
 }
 
+fn decide(place: &Place, action: DecisionAction) -> Result<Order, RequestError> {
+    for name in std::iter::once(&place.asset).chain(&place.point) {
+        Name::new(name).map_err(|_| RequestError::Name(name.clone()))?;
+    }
+    Ok(Order::Decide(Box::new(Decision {
+        asset: place.asset.clone(),
+        point: place.point.clone(),
+        action,
+    })))
+}
+
 fn parse_node(text: &str) -> Option<NodeId> {
     text.parse().ok().filter(|_| text.len() == 16)
 }
@@ -270,6 +323,44 @@ mod tests {
         for bad in [vec![], vec![longest; LETTERS_MAX + 1], vec!["0-1-2".to_owned()]] {
             assert!(replay(bad).leave(dir.path()).is_err());
         }
+    }
+
+    #[test]
+    fn a_decision_names_its_place_by_ids() {
+        let dir = tempfile::tempdir().unwrap();
+        make_directory(dir.path()).unwrap();
+        let place = |asset: &str, point: Option<&str>| Place {
+            asset: asset.into(),
+            point: point.map(Into::into),
+        };
+        Request::AcceptBaseline(place("fan-3", None))
+            .leave(dir.path())
+            .unwrap();
+        let decided = |point: Option<&str>, action| {
+            Order::Decide(Box::new(Decision {
+                asset: "fan-3".into(),
+                point: point.map(Into::into),
+                action,
+            }))
+        };
+        assert_eq!(take(dir.path()), [decided(None, DecisionAction::AcceptBaseline)]);
+        let maintenance = |note: String| Request::Maintenance {
+            asset: "fan-3".into(),
+            point: Some("de".into()),
+            note,
+        };
+        let note = "n".repeat(NOTE_MAX);
+        maintenance(note.clone()).leave(dir.path()).unwrap();
+        assert_eq!(
+            take(dir.path()),
+            [decided(Some("de"), DecisionAction::Maintenance { note })]
+        );
+        assert!(maintenance("n".repeat(NOTE_MAX + 1)).leave(dir.path()).is_err());
+        assert!(
+            Request::RejectBaseline(place("Fan 3", None))
+                .leave(dir.path())
+                .is_err()
+        );
     }
 
     #[test]

@@ -5,13 +5,14 @@
 //! of the three it is from ([`Origin`]).
 
 use super::section::{At, Section};
-use super::{Support, UNIT_OF_ZONES};
+use super::{ChannelSite, Support, UNIT_OF_ZONES};
 use std::collections::BTreeMap;
 use std::fmt;
 use trunnion_common::baseline::{Minimum, WATCHED_MAX};
 use trunnion_common::feature::FeatureKind;
+use trunnion_common::feature::velocity::Passband;
 use trunnion_common::level::Persistence;
-use trunnion_common::monitor::{Relative, Watched};
+use trunnion_common::monitor::{self, Relative, Watched};
 use trunnion_common::operating::{GateSettings, Regimes};
 use trunnion_common::severity::{Class, Criterion, Group, Limits, Standard};
 
@@ -116,6 +117,33 @@ pub struct Judging {
 impl Default for Judging {
     fn default() -> Self {
         Draft::default().merge(None)
+    }
+}
+
+impl Judging {
+    /// What the monitor of a vibration channel judges by.
+    pub(super) fn monitor(&self, site: &ChannelSite, interval_ns: Option<i64>) -> monitor::Settings {
+        let band = Passband::for_speed(site.shaft_hz);
+        let reaches =
+            site.band_low_hz <= f64::from(band.low_hz) && site.band_high_hz >= f64::from(band.high_hz);
+        let severity = self.criterion.map(|criterion| monitor::Severity {
+            criterion,
+            kind: FeatureKind::VelocityRms,
+            unit: Some(UNIT_OF_ZONES),
+            band_hz: reaches.then_some([band.low_hz, band.high_hz]),
+            trip: self.trip,
+        });
+        monitor::Settings {
+            severity,
+            watched: self.watched.iter().copied().collect(),
+            gate: self.gate,
+            regimes: self.regimes.clone(),
+            persistence: self.persistence,
+            learning: Some(self.minimum),
+            range: Some((site.range * site.gain.abs()) as f32),
+            // 0: as long as the windows themselves.
+            interval_ns: self.expected_ns.or(interval_ns).unwrap_or(0),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{BlockSource, Ingest, SourceClosed};
 use crate::command::{LOOK_INTERVAL, Step, Wanted};
 use crate::dead_letter::Letter;
+use crate::decision::Decision;
 use crate::features::Depth;
 use crate::journal::Entry;
 use crate::settings::Settings;
@@ -30,6 +31,8 @@ pub enum IngestCommand {
     Order(Box<Action>),
     /// Dead letters that a person wants replayed; they are journaled in one commit.
     Replay(Vec<Letter>),
+    /// What a person decided about a machine.
+    Decide(Box<Decision>),
 }
 
 /// Longest fleet file that is journaled; one of ten thousand channels has about half of it.
@@ -56,6 +59,7 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
                         self.journal.append(&Entry::Replayed(Box::new(letter)));
                     }
                 }
+                IngestCommand::Decide(decision) => self.journal.append(&Entry::Decided(decision)),
                 IngestCommand::Wanted(wanted) => {
                     self.desk.want(*wanted);
                     self.looked = None;

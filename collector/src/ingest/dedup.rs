@@ -93,6 +93,7 @@ impl SequenceSets {
             | Entry::Replayed(_)
             | Entry::Shed { .. }
             | Entry::Restated { .. }
+            | Entry::Decided(_)
             | Entry::Tick => {}
         }
     }

@@ -49,6 +49,7 @@
 //! | 10 replayed | position, item, gateway, history or not, i64 arrival, clock fix, number of the form (postcard); the payload verbatim |
 //! | 11 shed | u8: 0 everything is computed of each window from here on, 1 no search for faults is made |
 //! | 12 restated | u64 which computation; the settings' text in UTF-8 |
+//! | 13 decided | [`Decision`] (postcard) |
 //! | 128 commit | i64 commit time, ns UTC; u64 offset of the group's first entry; u32 number of entries |
 //! | 129 commit's echo | the same |
 //!
@@ -61,6 +62,8 @@
 
 use super::{Entry, Position};
 use crate::dead_letter::Letter;
+#[cfg(doc)]
+use crate::decision::Decision;
 use crate::features::Depth;
 use crate::ingest::dedup::SequenceSets;
 use bytes::Bytes;
@@ -99,6 +102,7 @@ mod kind {
     pub(super) const REPLAYED: u32 = 10;
     pub(super) const SHED: u32 = 11;
     pub(super) const RESTATED: u32 = 12;
+    pub(super) const DECIDED: u32 = 13;
     pub(super) const COMMIT: u32 = 128;
     pub(super) const COMMIT_ECHO: u32 = 129;
 }
@@ -291,6 +295,7 @@ impl Group {
             Entry::Replayed(_) => kind::REPLAYED,
             Entry::Shed { .. } => kind::SHED,
             Entry::Restated { .. } => kind::RESTATED,
+            Entry::Decided(_) => kind::DECIDED,
         };
         self.push(number, |bytes| match entry {
             Entry::Block {
@@ -343,6 +348,7 @@ impl Group {
                 bytes.extend_from_slice(&id.to_le_bytes());
                 bytes.extend_from_slice(text.as_bytes());
             }
+            Entry::Decided(decision) => push_postcard(bytes, decision),
             Entry::Tick => {}
         });
     }
@@ -689,6 +695,7 @@ fn decode_entry(number: u32, body: Bytes) -> Option<Entry> {
             let text = std::str::from_utf8(fields.0).ok()?.to_owned();
             Entry::Restated { id, text }
         }
+        kind::DECIDED => Entry::Decided(Box::new(postcard::from_bytes(&body).ok()?)),
         kind::TICK => Entry::Tick,
         _ => return None,
     })

@@ -6,8 +6,11 @@ const REFRESH_MS = 2000;
 
 // A mark beside the colour and the word, for those who see neither well.
 const GRADES = {
+  danger: "■ Danger",
   fault: "▲ Fault",
+  watch: "△ Watch",
   healthy: "● Healthy",
+  off: "○ Off",
   unknown: "? Unknown",
 };
 
@@ -73,8 +76,10 @@ function spectralLine(line, order) {
   return `${number(line.frequency_hz, 4)} Hz, ${number(line.prominence, 2)} × background (${name}${offset})`;
 }
 
-function gradeCell(grade) {
-  return element("td", GRADES[grade] ?? grade, `grade ${Object.hasOwn(GRADES, grade) ? grade : "unknown"}`);
+function gradeCell(grade, reasons) {
+  const cell = element("td", GRADES[grade] ?? grade, `grade ${Object.hasOwn(GRADES, grade) ? grade : "unknown"}`);
+  cell.title = reasons.map((reason) => `${[reason.point, reason.channel].filter(Boolean).join(" ")}: ${reason.what}`).join("\n");
+  return cell;
 }
 
 // Channels differ in quantity and unit, so no figure is taken over several of them.
@@ -91,7 +96,7 @@ function showAssets(answer) {
   const rows = answer.assets.map((asset) =>
     row([
       asset.name && asset.name !== asset.asset ? `${asset.name} (${asset.asset})` : asset.asset,
-      gradeCell(asset.grade),
+      gradeCell(asset.grade, asset.reasons),
       [asset.site, asset.area].filter(Boolean).join(" / ") || "not in the fleet file",
       age(asset.last_data, answer.now),
       rmsByChannel(asset),
@@ -102,21 +107,38 @@ function showAssets(answer) {
   place("asset-rows", rows);
 }
 
+function title(advisory) {
+  if (advisory.cause === "bearing") return ELEMENTS[advisory.element] ?? advisory.element;
+  if (advisory.cause === "deviation") return `${advisory.feature}, ${advisory.level}`;
+  return `${advisory.cause[0].toUpperCase()}${advisory.cause.slice(1)}, ${advisory.level}`;
+}
+
+function evidenceText(advisory) {
+  const evidence = advisory.evidence;
+  if (evidence.fault) return `${evidence.fault.replaceAll("_", " ")}, channel ${evidence.channel}`;
+  if (evidence.feature) {
+    const zone = evidence.zone ? `, zone ${evidence.zone} (${evidence.standard})` : "";
+    const basis = evidence.basis === "baseline" ? `normal ${number(evidence.normal, 3)}` : "without a baseline";
+    return `${evidence.feature} of ${evidence.channel} ${number(evidence.value, 3)}, limit ${number(evidence.limit, 3)}, ${basis}${zone}`;
+  }
+  if (!evidence.band_hz) return "–";
+  return (
+    `${number(evidence.order, 4)} × shaft speed in the envelope of ` +
+    `${number(evidence.band_hz[0], 3)} to ${number(evidence.band_hz[1], 3)} Hz; score ${number(evidence.score, 3)}, ` +
+    (evidence.runner_up > 0 ? `next best explanation ${number(evidence.runner_up, 3)}` : "no other explanation")
+  );
+}
+
 function showAdvisories(answer) {
   const cards = answer.advisories.map((advisory) => {
     const card = element("li", undefined, "advisory");
     const evidence = advisory.evidence;
     card.append(
-      element("strong", `▲ ${ELEMENTS[advisory.element] ?? advisory.element}: ${advisory.asset}, ${advisory.point}`),
+      element("strong", `▲ ${title(advisory)}: ${advisory.asset}, ${advisory.point}`),
       element("p", advisory.recommendation),
-      element(
-        "p",
-        `Evidence: ${number(evidence.order, 4)} × shaft speed in the envelope of ` +
-          `${number(evidence.band_hz[0], 3)} to ${number(evidence.band_hz[1], 3)} Hz; score ${number(evidence.score, 3)}, ` +
-          (evidence.runner_up > 0 ? `next best explanation ${number(evidence.runner_up, 3)}` : "no other explanation"),
-      ),
+      element("p", `Evidence: ${evidenceText(advisory)}`),
     );
-    if (evidence.lines.length > 0) {
+    if (evidence.lines?.length > 0) {
       const lines = element("ul", undefined, "lines");
       lines.append(...evidence.lines.map((line) => element("li", spectralLine(line, evidence.order))));
       card.append(lines);

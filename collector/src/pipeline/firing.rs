@@ -197,6 +197,7 @@ impl Pipeline {
         if assigned && window.signal.waveform {
             if window.current {
                 self.detect(&series, &window, verdict, envelope.as_ref());
+                self.judge(&series, &window, &features);
             } else {
                 self.look_back(&series, &window, verdict);
             }

@@ -1,6 +1,6 @@
 //! From a frame or readings to samples in event time: ledger, window, watermark.
 
-use super::streams::{Into, Readings as SlowReadings};
+use super::streams::{Destination, Readings as SlowReadings};
 use super::waiting::Origin;
 use super::{Pipeline, sample_range};
 use crate::dead_letter::{DeadReason, Form};
@@ -199,7 +199,7 @@ impl Pipeline {
                     backfill: whole.backfill,
                     values: &values,
                 };
-                let taken = self.take_slow(&readings, Into::All);
+                let taken = self.take_slow(&readings, Destination::All);
                 self.state.counters.samples_unusable += taken.unusable;
                 self.state.counters.samples_no_room += taken.no_room;
                 for late in taken.late_in {

@@ -29,7 +29,7 @@
 
 use super::placement::{Missing, Samples};
 use super::remade::Slow;
-use super::streams::{Into, Readings as SlowReadings};
+use super::streams::{Destination, Readings as SlowReadings};
 use super::waiting::Origin;
 use super::{ChannelKey, Output, Pipeline, sample_range};
 use crate::dead_letter::{DeadReason, Form, Letter, LetterId, Outcome, ReplayRow};
@@ -461,7 +461,7 @@ impl Pipeline {
             backfill: true,
             values: &values,
         };
-        let taken = self.take_slow(&readings, Into::Named(stream));
+        let taken = self.take_slow(&readings, Destination::Named(stream));
         for late in taken.late_in {
             self.reopening.tally.reopened = true;
             self.want_slow(late, account, run.first, &readings);

@@ -440,6 +440,8 @@ impl Runner {
                 | Output::Derived(_)
                 | Output::Alarm(_)
                 | Output::Advisory(_)
+                | Output::Health(_)
+                | Output::Baseline(_)
                 | Output::DeadLetter(_)
                 | Output::Replayed(_)
                     if !kept => {}
@@ -452,6 +454,8 @@ impl Runner {
                     | AdvisoryChange::Cleared(advisory)
                     | AdvisoryChange::Found(advisory),
                 ) => batch.advisories.push(advisory),
+                Output::Health(row) => batch.healths.push(row),
+                Output::Baseline(row) => batch.baselines.push(row),
                 Output::Ledger(row) => {
                     ledger.insert((row.node, row.boot, row.channel), row);
                 }
@@ -605,6 +609,16 @@ fn tell(output: &Output) {
         Output::Advisory(AdvisoryChange::Found(advisory)) => {
             tracing::debug!(asset = advisory.asset, point = advisory.point, cause = ?advisory.cause,
                 from = %advisory.raised, to = %advisory.last_seen, "history shows a fault");
+        }
+        Output::Health(row) => {
+            tracing::info!(
+                asset = row.asset,
+                grade = row.health.grade.label(),
+                "the health of an asset has changed"
+            );
+        }
+        Output::Baseline(row) => {
+            tracing::info!(series = ?row.series, stage = row.stage, closed = ?row.closed, "a baseline has moved on");
         }
         Output::DeadLetter(letter) => {
             tracing::warn!(reason = letter.reason.label(), gateway = ?letter.gateway, position = ?letter.position,

@@ -193,7 +193,7 @@ pub(super) struct Readings<'a> {
 
 /// Which streams readings are put into.
 #[derive(Clone, Copy)]
-pub(super) enum Into<'a> {
+pub(super) enum Destination<'a> {
     /// All that look at their channel.
     All,
     /// The one of that name.
@@ -273,7 +273,7 @@ impl<'a> Place<'a> {
 
 impl Pipeline {
     /// Puts readings into the windows of streams that look at their channel.
-    pub(super) fn take_slow(&mut self, readings: &Readings<'_>, into: Into<'_>) -> Taken {
+    pub(super) fn take_slow(&mut self, readings: &Readings<'_>, into: Destination<'_>) -> Taken {
         let mut taken = Taken::default();
         let (Some((first, _)), Some((last, _))) = (readings.values.first(), readings.values.last()) else {
             return taken;
@@ -302,7 +302,7 @@ impl Pipeline {
                 continue;
             }
             let stream = &definition.stream;
-            if matches!(into, Into::Named(name) if name != stream.name) {
+            if matches!(into, Destination::Named(name) if name != stream.name) {
                 continue;
             }
             let Some(key) = place.key_in(stream) else {

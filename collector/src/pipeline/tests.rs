@@ -1,3 +1,4 @@
+mod condition;
 mod history;
 mod remade;
 mod replayed;

@@ -21,8 +21,8 @@ const CELLS_MAX: usize = HISTORY * CHANNELS_MAX;
 
 /// By what the largest squared distance learned is multiplied to be the limit.
 ///
-/// Chosen on the 16 runs of valve 1 of the Skoltech Anomaly Benchmark: from 1.8 to 2.7, its score falls from 60
-/// to 53 and the false changes from 19 to 10.
+/// Chosen on the 16 runs of valve 1 of the Skoltech Anomaly Benchmark: from 1.8 to 2.7, its score falls from
+/// 60 to 53 and the false changes from 19 to 10.
 pub const FACTOR: f64 = 2.25;
 
 /// A change of level.
@@ -110,8 +110,8 @@ pub struct ChangePoints {
 }
 
 impl ChangePoints {
-    /// Learns from rows of so many channels how far the means of an unchanged asset are apart. `means` are those of
-    /// the channels. Without a whole history among them, no change is ever told.
+    /// Learns from rows of so many channels how far the means of an unchanged asset are apart. `means` are
+    /// those of the channels. Without a whole history among them, no change is ever told.
     pub fn learn<'a>(rows: impl Iterator<Item = &'a [f32]> + Clone, means: &[f64]) -> Self {
         let channels = means.len().min(CHANNELS_MAX);
         let distances = |each: &mut dyn FnMut(&Row)| {

@@ -66,8 +66,8 @@ fn kolmogorov(x: f64) -> f64 {
 /// reading in a bin that has none; `None` when there are no bins, not as many, or nothing in them.
 ///
 /// By the usual rule of thumb below 0.1 nothing has happened and above 0.25 much has (N. Siddiqi, *Credit
-/// Risk Scorecards*, 2006, chapter 10); B. Yurdakul (2018) shows that it is twice the symmetric divergence of Kullback and
-/// Leibler, and that small samples reach 0.1 by chance.
+/// Risk Scorecards*, 2006, chapter 10); B. Yurdakul (2018) shows that it is twice the symmetric divergence of
+/// Kullback and Leibler, and that small samples reach 0.1 by chance.
 pub fn population_stability(learned: &[u32], recent: &[u32]) -> Option<f64> {
     let total = |counts: &[u32]| counts.iter().map(|count| f64::from(*count)).sum::<f64>();
     let (a, b) = (total(learned), total(recent));

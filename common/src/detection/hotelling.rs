@@ -1,11 +1,11 @@
 //! Channels that no longer move together: Hotelling's T-squared, the residual Q, and who contributes.
 //!
-//! T-squared is the squared distance from the learned mean in the metric of the learned covariance
-//! (H. Hotelling, *Multivariate quality control*, 1947). Q is the squared distance from the plane of the
+//! T-squared is the squared distance from the learned mean in the metric of the learned covariance (H.
+//! Hotelling, *Multivariate quality control*, 1947). Q is the squared distance from the plane of the
 //! principal components that explain most of the learned variance (J. E. Jackson, *A User's Guide to
-//! Principal Components*, section 2.7): small movements that break the habit of the channels, where T-squared sees
-//! large ones along it too. Contributions sum to the statistic (S. J. Qin, *Statistical process monitoring*,
-//! Journal of Chemometrics 17, 2003).
+//! Principal Components*, section 2.7): small movements that break the habit of the channels, where T-squared
+//! sees large ones along it too. Contributions sum to the statistic (S. J. Qin, *Statistical process
+//! monitoring*, Journal of Chemometrics 17, 2003).
 
 use heapless::Vec;
 use serde::{Deserialize, Serialize};

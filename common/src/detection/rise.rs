@@ -1,10 +1,10 @@
 //! A feature that grows with damage, such as an RMS: whether it has risen and stays risen.
 //!
 //! The logarithm of the feature is learned over a fixed number of readings, never a share of the life to
-//! come, and its smoothed value is compared with the learned mean. The limit is whichever is larger: a rise that
-//! matters at all, or three learned standard deviations, widened where the feature wandered while it was learned
-//! ([`super::spread`]). Only rises count: a feature that falls is another matter (run-in, load, a loose
-//! sensor).
+//! come, and its smoothed value is compared with the learned mean. The limit is whichever is larger: a rise
+//! that matters at all, or three learned standard deviations, widened where the feature wandered while it was
+//! learned ([`super::spread`]). Only rises count: a feature that falls is another matter (run-in, load, a
+//! loose sensor).
 //!
 //! A reading far below the learned mean is a machine at rest; after that, and after a pause in the
 //! readings, some are let pass until the machine is warm.

@@ -1,18 +1,18 @@
 //! One slow channel: which readings are rare.
 //!
 //! A reading is put on a logarithmic scale of the channel's own range, and so is the mean of the last
-//! readings: the first shows a spike, the second a level, a rhythm or a silence that was not there before.
-//! Of each it is asked how rare its neighbourhood has been of late, and how rare it is on this channel to be
-//! as rare as that, which makes a noisy channel and a quiet one comparable. The sum of both surprises is the
-//! score, in nats; the larger one of reading and mean counts. An anomaly is told where the score is beyond the
-//! threshold *and* higher than with any of the readings before it: what goes on is told once.
+//! readings: the first shows a spike, the second a level, a rhythm or a silence that was not there before. Of
+//! each it is asked how rare its neighbourhood has been of late, and how rare it is on this channel to be as
+//! rare as that, which makes a noisy channel and a quiet one comparable. The sum of both surprises is the
+//! score, in nats; the larger one of reading and mean counts. An anomaly is told where the score is beyond
+//! the threshold *and* higher than with any of the readings before it: what goes on is told once.
 //!
 //! What is rare is no fault: this is evidence beside severity and diagnosis. The densities follow the
 //! channel (memory of 5,000 readings), so what stays becomes normal; limits and baselines do not.
 //!
-//! The numbers were chosen on the 35 development series of the Numenta Anomaly Benchmark, as plateaus
-//! rather than peaks. Its standard score stays within three points with a resolution of 50 to 70, a memory of
-//! 2,500 to 10,000, a mean over 40 to 60 and a silence of 50 to 200, each with its best threshold, and within four
+//! The numbers were chosen on the 35 development series of the Numenta Anomaly Benchmark, as plateaus rather
+//! than peaks. Its standard score stays within three points with a resolution of 50 to 70, a memory of 2,500
+//! to 10,000, a mean over 40 to 60 and a silence of 50 to 200, each with its best threshold, and within four
 //! with a threshold of 14 to 16.25. A threshold is a logarithm: a fifth of it is a factor of 20 in
 //! probability, and costs 5 to 12 points.
 

@@ -2,8 +2,8 @@
 //!
 //! S. C. Tan, K. M. Ting and T. F. Liu, *Fast anomaly detection for streaming data*, IJCAI 2011. Each tree
 //! halves the space of the channels again and again, along channels drawn by lot, before it has seen
-//! anything; then it only counts how many of the last rows lay in each half. A row where all trees count few is
-//! rare. Nothing is assumed of distributions, clusters or correlation, and a row costs some additions.
+//! anything; then it only counts how many of the last rows lay in each half. A row where all trees count few
+//! is rare. Nothing is assumed of distributions, clusters or correlation, and a row costs some additions.
 
 use heapless::Vec;
 use serde::{Deserialize, Serialize};

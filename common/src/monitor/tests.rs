@@ -2,8 +2,7 @@ use super::*;
 use crate::severity::{Group, Standard, Support};
 
 const SECOND: i64 = 1_000_000_000;
-/// Stands for the velocity of 10 Hz to 1 kHz, which is graded.
-const OVERALL: FeatureKind = FeatureKind::PeakToPeak;
+const OVERALL: FeatureKind = FeatureKind::VelocityRms;
 const RMS: FeatureKind = FeatureKind::Rms;
 const PEAK: FeatureKind = FeatureKind::Peak;
 

@@ -1,10 +1,10 @@
 //! Bearings run to failure at the University of Cincinnati: how early, and what of the healthy ones.
 //!
-//! J. Lee, H. Qiu, G. Yu and J. Lin, *Bearing data set*, IMS, University of Cincinnati, 2007. Four bearings on
-//! one shaft are watched by the RMS of each snapshot ([`Rise`], learned from a fixed number of snapshots), and a
-//! rise is attributed among the four: one that a louder neighbour explains is no alarm of this bearing. How long
-//! before the end a failing bearing was told is its lead; an alarm of any other bearing is false, and nothing is
-//! left out.
+//! J. Lee, H. Qiu, G. Yu and J. Lin, *Bearing data set*, IMS, University of Cincinnati, 2007. Four bearings
+//! on one shaft are watched by the RMS of each snapshot ([`Rise`], learned from a fixed number of snapshots),
+//! and a rise is attributed among the four: one that a louder neighbour explains is no alarm of this bearing.
+//! How long before the end a failing bearing was told is its lead; an alarm of any other bearing is false,
+//! and nothing is left out.
 
 use super::table::{Table, files_below};
 use super::{Benchmark, Outcome, Published};

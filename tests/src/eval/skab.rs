@@ -5,9 +5,9 @@
 //! rate). To call all of them faulty scores an F1 of about 0.7, so that none of the three says much without
 //! the others.
 //!
-//! Change points are scored as in the Numenta benchmark, with windows from each change to 60 s after it. There a
-//! blind clock scores high, as many alarms as windows being cheap: what a clock scores that alarms as often as
-//! [`Multivariate`] did stands beside, and so does the number of false changes.
+//! Change points are scored as in the Numenta benchmark, with windows from each change to 60 s after it.
+//! There a blind clock scores high, as many alarms as windows being cheap: what a clock scores that alarms as
+//! often as [`Multivariate`] did stands beside, and so does the number of false changes.
 
 use super::nab::sigmoid;
 use super::table::{Table, files_below, folder_of};
@@ -194,7 +194,7 @@ struct Judged {
 impl Judged {
     fn new(run: &Run) -> Self {
         let sensors = run.rows.first().map_or(0, Vec::len);
-        let mut detector = Multivariate::new(sensors, Settings::default());
+        let mut detector: Multivariate = Multivariate::new(sensors, Settings::default());
         let mut judged = Self {
             counts: Counts::default(),
             changes: Vec::new(),

@@ -6,6 +6,7 @@ mod bad_input_is_named;
 mod bearing_fault_is_found;
 mod full_disk_is_survived;
 mod gateway_is_looked_after;
+mod gateway_judges_alone;
 mod kills_lose_nothing;
 mod line_noise_and_unplug;
 mod outcomes_have_names;

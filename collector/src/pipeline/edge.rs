@@ -1,9 +1,9 @@
 //! What agents themselves hold against machines: advisories of theirs are the collector's, one for each point
 //! and cause.
 
+use super::Pipeline;
 use super::waiting::Origin;
-use super::{Output, Pipeline};
-use crate::advisory::{AdvisoryChange, Cause, Evidence, LimitEvidence, Notices, Observation};
+use crate::advisory::{Cause, Evidence, LimitEvidence, Observation};
 use crate::dead_letter::{DeadReason, Form};
 use trunnion_common::block::Records;
 use trunnion_common::level::Level;
@@ -34,15 +34,9 @@ impl Pipeline {
         let Some(series) = site.map(|site| site.series.clone()) else {
             return;
         };
-        let point = (series.asset.clone(), series.point.clone());
-        let notices = self
-            .state
-            .notices
-            .entry(point)
-            .or_insert_with(|| Notices::new(series.asset.as_str(), series.point.as_str()));
-        let change = notices.handle(Observation {
+        let observation = Observation {
             // Another voice than the collector's own of that channel: neither takes back what the other says.
-            channel: format!("{}@gateway", series.channel),
+            channel: format!("{}{AT_GATEWAY}", series.channel),
             cause: cause(told.condition),
             at: told.at,
             held: told.level,
@@ -50,15 +44,14 @@ impl Pipeline {
             evidence: told
                 .evidence
                 .and_then(|found| evidence(&series.channel, told, found)),
-        });
-        match &change {
-            Some(AdvisoryChange::Raised(_)) => self.state.counters.advisories_raised += 1,
-            Some(AdvisoryChange::Cleared(_)) => self.state.counters.advisories_cleared += 1,
-            _ => {}
-        }
-        self.outputs.extend(change.map(Output::Advisory));
+        };
+        self.notice(&series, observation);
+        self.concern(&series.asset);
     }
 }
+
+/// What marks a channel's name where its gateway speaks for it.
+pub(super) const AT_GATEWAY: &str = "@gateway";
 
 const fn cause(condition: Condition) -> Cause {
     match condition {
@@ -90,9 +83,10 @@ fn evidence(channel: &str, told: &LocalCondition, found: monitor::Evidence) -> O
 
 #[cfg(test)]
 mod tests {
+    use super::super::Output;
     use super::super::script::{self, Node, SECOND, START};
     use super::*;
-    use crate::advisory::Advisory;
+    use crate::advisory::{Advisory, AdvisoryChange};
     use trunnion_common::block::Kind;
     use trunnion_common::feature::FeatureKind;
     use trunnion_common::id::ChannelId;
