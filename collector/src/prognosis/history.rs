@@ -181,7 +181,8 @@ impl Directions {
                 }
             }
             let length = dot(&direction, &direction).sqrt();
-            if !(length > 0.0) {
+            // Readings that all stand still, or hold something that is no number.
+            if length.is_nan() || length <= 0.0 {
                 break;
             }
             let unit: Vec<f64> = direction.iter().map(|value| value / length).collect();
