@@ -161,8 +161,8 @@ fn best_splits(
                 .iter()
                 .fold((0.0, 0.0), |all, bin| (all.0 + bin.0, all.1 + bin.1));
             let mut left = (0.0, 0.0);
-            for bin in 0..binned[column].edges.len() {
-                left = (left.0 + bins[bin].0, left.1 + bins[bin].1);
+            for (bin, cell) in bins.iter().enumerate().take(binned[column].edges.len()) {
+                left = (left.0 + cell.0, left.1 + cell.1);
                 if left.1 < LEAF_MIN || count - left.1 < LEAF_MIN {
                     continue;
                 }

@@ -14,11 +14,11 @@ const READING_SLOPES: [usize; 2] = [70, REMEMBERED];
 /// Windows of the slopes along each direction, rows.
 const DIRECTION_SLOPES: [usize; 4] = [30, 70, 140, REMEMBERED];
 /// Windows of the levels along each direction, rows.
-const DIRECTION_LEVELS: [usize; 2] = [6, 20];
+const DIRECTION_LEVELS: [usize; 2] = [10, 25];
 /// Rows of a machine that are remembered; slopes over all of its life reach back that far.
 const REMEMBERED: usize = 400;
 /// Directions.
-const DIRECTIONS: usize = 4;
+const DIRECTIONS: usize = 3;
 /// Two values of a setting further apart than this share of its range are two regimes.
 const REGIME_GAP: f64 = 0.1;
 /// A regime has at least this share of all rows.
@@ -181,7 +181,8 @@ impl Directions {
                 }
             }
             let length = dot(&direction, &direction).sqrt();
-            if !(length > 0.0) {
+            // Readings that all stand still, or hold something that is no number.
+            if length.is_nan() || length <= 0.0 {
                 break;
             }
             let unit: Vec<f64> = direction.iter().map(|value| value / length).collect();
@@ -281,10 +282,10 @@ mod tests {
             let value = f64::from(row.max(450)) * 0.5;
             columns = history.handle_row(vec![value], &directions);
         }
-        // Rows; slopes of the reading over 70 and 400; levels over 6 and 20; slopes over 30 ...
+        // Rows; slopes of the reading over 70 and 400; levels over 10 and 25; slopes over 30 ...
         assert_eq!(columns[0], 500.0);
         assert!(columns[1] > columns[2] && columns[2] > 0.0);
-        assert!((columns[3] - 0.5 * 496.5).abs() < 1e-9);
+        assert!((columns[3] - 0.5 * 494.5).abs() < 1e-9);
         assert!((columns[5] - 0.5).abs() < 1e-9);
     }
 

@@ -6,8 +6,8 @@
 //! prediction is the median. `_rmse` is against the truth, `_rmse_clipped` with both at most 125, `_score`
 //! the sum of e^(-d/13) - 1 for what is told too short and e^(d/10) - 1 for what is told too long (A. Saxena,
 //! K. Goebel, D. Simon and N. Eklund, "Damage propagation modeling for aircraft engine run-to-failure
-//! simulation", 2008), `_coverage` the share of the intervals that hold the truth among the engines of
-//! which something is said.
+//! simulation", 2008), `_coverage` the share of the intervals that hold the truth, clipped likewise, among
+//! the engines of which something is said.
 //!
 //! Files are in the original layout (26 columns between spaces) or hold only the 16 that say something
 //! (`*_16cols.csv.gz`); of the original, the same 16 are used, for one way through both.
