@@ -371,7 +371,6 @@ impl Record {
             | Entry::CommandResult { .. }
             | Entry::Shed { .. }
             | Entry::Replayed(_)
-            | Entry::Decided(_)
             | Entry::Tick => {}
         }
     }
