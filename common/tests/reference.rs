@@ -4,6 +4,8 @@
 //! numbers (SciPy 1.17.1, NumPy 2.4.6) stand here, so that they are compared on every machine; where there is
 //! a Python with both (`TRUNNION_PYTHON`, or `python3`), they are computed anew.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use realfft::{RealFftPlanner, RealToComplex};
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;
