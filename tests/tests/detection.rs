@@ -1,6 +1,8 @@
 //! The detectors of slow channels and of features that rise, on recorded data, by the benchmarks that
 //! `cargo xtask eval` runs. A test whose data is not there is skipped, and says so.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use trunnion_tests::eval::{Benchmark, ims, nab, skab};
 use trunnion_tests::record::{data_dir, or_skip};
 

@@ -20,7 +20,7 @@ use trunnion_common::severity::{Class, Criterion, Group, Limits, Standard};
 /// first signs of what the velocity from 10 Hz to 1 kHz does not show.
 const WATCHED: [FeatureKind; 1] = [FeatureKind::Rms];
 
-/// Alarms of an asset at most: what a monitor watches beside [`WATCHED`].
+/// Alarms of an asset at most: what a monitor watches beside what it always watches.
 pub const ALARMS_MAX: usize = WATCHED_MAX - WATCHED.len();
 
 /// A number that can be set: its key, the least and the most, and the default, none where it is off.

@@ -3,7 +3,7 @@
 //! Normal is the median of the first readings after run-in, or given by whoever keeps the baseline. The
 //! way from normal to the limit is measured in logarithms, since damage grows by its own size. An
 //! [`OnsetDetector`] says when a fault has begun; from then on the time until the way is gone is the first
-//! passage of a Wiener process ([`super::passage`]). The way gone is the median of the last readings:
+//! passage of a Wiener process (`passage.rs`). The way gone is the median of the last readings:
 //! single blows are signs of a fault, and not how far it has come.
 //!
 //! Chosen on the six learning runs of PRONOSTIA (peak acceleration of both axes against 20 g): how many

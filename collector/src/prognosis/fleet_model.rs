@@ -1,6 +1,6 @@
 //! Remaining life as learned from machines of the same kind that were run to failure. Pure.
 //!
-//! Trees ([`super::boosting`]) on what a machine's rows so far say ([`super::history`]). A row is a cycle
+//! Trees (`boosting.rs`) on what a machine's rows so far say (`history.rs`). A row is a cycle
 //! of use: a flight, a shift, an hour of running. Life is counted in rows up to [`HORIZON`]; further off
 //! than that the rows of a healthy machine do not differ, and nothing is said.
 //!

@@ -179,7 +179,8 @@ mod tests {
 
     /// A machine of four bearings, a snapshot every ten minutes; the third begins to fail at `onset`.
     fn set(onset: usize) -> Set {
-        let noise = |index: usize| ((index as u32).wrapping_mul(2_654_435_761) >> 16) as f64 / 65_536.0 - 0.5;
+        let noise =
+            |index: usize| f64::from((index as u32).wrapping_mul(2_654_435_761) >> 16) / 65_536.0 - 0.5;
         let rms = |bearing: usize, row: usize| {
             let damage = row.saturating_sub(onset) as f64 * 0.01;
             let heard = if bearing == 3 { damage } else { 0.3 * damage };

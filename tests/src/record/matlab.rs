@@ -178,6 +178,10 @@ fn fields(
 }
 
 /// Numbers in whatever type they were stored: MATLAB stores a double that is a small whole number in fewer bytes.
+#[allow(
+    clippy::cast_lossless,
+    reason = "one conversion for every type, and two of them lose something"
+)]
 fn numbers(element: &Element<'_>, reader: &Reader<'_>, at: usize) -> Result<Vec<f64>, MatlabError> {
     macro_rules! read_as {
         ($number:ty) => {{

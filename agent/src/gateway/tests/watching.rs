@@ -48,7 +48,7 @@ fn table() -> Payload<'static> {
 /// A second of a square wave of 1 g.
 fn second(world: &mut World, sequence: u64) {
     let data: Vec<u8> = (0..100)
-        .flat_map(|n: u64| (if n % 2 == 0 { 1_000_i16 } else { -1_000 }).to_le_bytes())
+        .flat_map(|n: u64| (if n.is_multiple_of(2) { 1_000_i16 } else { -1_000 }).to_le_bytes())
         .collect();
     let payload = Payload::Waveform(Waveform {
         revision: 1,

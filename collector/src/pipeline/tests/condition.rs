@@ -57,13 +57,13 @@ fn decided(action: DecisionAction) -> Entry {
 }
 
 fn notices(outputs: &[Output]) -> Vec<(&'static str, &Advisory)> {
-    let change = |output| match output {
-        &Output::Advisory(AdvisoryChange::Raised(ref advisory)) => Some(("raised", advisory)),
-        &Output::Advisory(AdvisoryChange::Updated(ref advisory)) => Some(("updated", advisory)),
-        &Output::Advisory(AdvisoryChange::Cleared(ref advisory)) => Some(("cleared", advisory)),
+    let changes = outputs.iter().filter_map(|output| match output {
+        Output::Advisory(AdvisoryChange::Raised(advisory)) => Some(("raised", advisory)),
+        Output::Advisory(AdvisoryChange::Updated(advisory)) => Some(("updated", advisory)),
+        Output::Advisory(AdvisoryChange::Cleared(advisory)) => Some(("cleared", advisory)),
         _ => None,
-    };
-    outputs.iter().filter_map(change).collect()
+    });
+    changes.collect()
 }
 
 fn of_cause(outputs: &[Output], cause: Cause) -> Vec<(&'static str, Level)> {
