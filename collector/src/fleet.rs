@@ -790,8 +790,8 @@ mod tests {
         let (_, _, site) = fleet.channels().next().unwrap();
         assert!((site.bearing.unwrap().outer_race - 3.2).abs() < 1e-9);
         check(
-            "[[bearing]]\ndesignation = \"our 316\"",
-            "[[bearing]]\ndesignation = \"our 316\"\norders = {}",
+            "designation = \"our 316\"",
+            "designation = \"our 316\"\norders = {}",
             "by geometry or by orders",
         );
         check("designation = \"our 316\"", "", "designation");
@@ -841,8 +841,8 @@ mod tests {
             "fleet.toml:18:6: \"Fan 3\" is no id",
         );
         check(
-            "power_kw = 75\n",
-            "",
+            "power_kw = 75 ",
+            "# ",
             "this asset has no power_kw; its ISO 20816-3 group",
         );
         check(

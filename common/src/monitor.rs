@@ -254,7 +254,9 @@ pub struct Monitor {
     instrument: Latch,
     /// What was last seen to be wrong with the instrument.
     fault: Option<Fault>,
-    is_silent: bool,
+    /// While nothing comes: from which end on a window shows that something comes again. One that ends before
+    /// is of the time when data ceased.
+    silent_until: Option<EventTime>,
     /// Where the last window ended.
     end: Option<EventTime>,
 }
@@ -268,7 +270,10 @@ impl Monitor {
         settings: &Settings,
     ) -> Assessment {
         self.note_gap(window, settings);
-        let was_silent = core::mem::take(&mut self.is_silent);
+        let was_silent = self.silent_until.is_some_and(|until| window.end >= until);
+        if was_silent {
+            self.silent_until = None;
+        }
         let regime = settings.regimes.regime(operating);
         let (run, fault) = if window.is_decided {
             let rms = window.statistics.map(|statistics| statistics.rms);
@@ -345,10 +350,10 @@ impl Monitor {
     /// Time has passed. Says when the channel has fallen silent, once.
     pub fn handle_time(&mut self, now: EventTime, settings: &Settings) -> Option<Judged> {
         let last = self.end?;
-        if self.is_silent || !instrument::is_silent(last, settings.interval_ns, now) {
+        if self.silent_until.is_some() || !instrument::is_silent(last, settings.interval_ns, now) {
             return None;
         }
-        self.is_silent = true;
+        self.silent_until = Some(instrument::silent_from(last, settings.interval_ns));
         self.fault = Some(Fault::Silent);
         Some(Judged {
             condition: Condition::Instrument,
@@ -361,7 +366,7 @@ impl Monitor {
 
     /// When it falls silent unless another window comes; none when it has, or nothing ever came.
     pub fn silent_from(&self, settings: &Settings) -> Option<EventTime> {
-        let last = self.end.filter(|_| !self.is_silent)?;
+        let last = self.end.filter(|_| self.silent_until.is_none())?;
         Some(instrument::silent_from(last, settings.interval_ns))
     }
 
@@ -429,7 +434,7 @@ impl Monitor {
 
     /// What is held to be wrong with the instrument.
     pub fn fault(&self) -> Option<Fault> {
-        let is_held = self.is_silent || self.instrument.held() != Level::Normal;
+        let is_held = self.silent_until.is_some() || self.instrument.held() != Level::Normal;
         self.fault.filter(|_| is_held)
     }
 
@@ -486,17 +491,22 @@ impl Monitor {
         settings: &Settings,
     ) -> Judged {
         let before = self.instrument.held();
-        self.fault = fault.or(self.fault.filter(|_| before != Level::Normal));
+        let is_silent = self.silent_until.is_some();
+        self.fault = fault.or(self.fault.filter(|_| is_silent || before != Level::Normal));
         let reached = is_said.then(|| fault.map_or(Level::Normal, |_| Level::Alert));
         let changed = self.instrument.handle_window(reached, settings.persistence);
-        let held = self.instrument.held();
+        let held = match is_silent {
+            true => Level::Alert,
+            false => self.instrument.held(),
+        };
         Judged {
             condition: Condition::Instrument,
             held,
-            // Silence is over with the first window that comes, decided or not.
-            before: match was_silent {
-                true => (held == Level::Normal).then_some(Level::Alert),
-                false => changed,
+            // Silence is over with the first window of what comes again, decided or not.
+            before: match (is_silent, was_silent) {
+                (true, _) => None,
+                (false, true) => (held == Level::Normal).then_some(Level::Alert),
+                (false, false) => changed,
             },
             reached,
             evidence: fault.map(fault_evidence),

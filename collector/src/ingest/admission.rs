@@ -455,7 +455,7 @@ mod tests {
         for (sequence, (version, kind, codec, reason)) in [
             (0, 1, 0, Some(RejectReason::BodyVersion)),
             (2, 1, 0, Some(RejectReason::BodyVersion)),
-            (1, 10, 0, Some(RejectReason::BodyKind)),
+            (1, 200, 0, Some(RejectReason::BodyKind)),
             (1, 1, 1, Some(RejectReason::BodyCodec)),
             (1, 1, 0, None),
         ]

@@ -392,6 +392,12 @@ fn data_that_ceases_is_told_once_and_comes_back_at_once() {
     assert_eq!(told.evidence.unwrap().fault, Some(Fault::Silent));
     assert_eq!(point.monitor.fault(), Some(Fault::Silent));
     assert_eq!(point.monitor.handle_time(at(6), &point.settings), None);
+    let rest = judged(&point.window(1.0, 1.0), Condition::Instrument);
+    assert_eq!(
+        (rest.held, rest.before, point.monitor.fault()),
+        (Level::Alert, None, Some(Fault::Silent)),
+        "what was left of before shows nothing of now"
+    );
     point.seconds = 9;
     let back = judged(&point.window(1.0, 1.0), Condition::Instrument);
     assert_eq!((back.held, back.before), (Level::Normal, Some(Level::Alert)));

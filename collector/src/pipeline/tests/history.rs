@@ -1,6 +1,7 @@
 //! An outage and what the agent sends after it: live samples at once, and beside them its history.
 
 use super::*;
+use crate::advisory::Cause;
 use proptest::prelude::*;
 
 /// Frames per block of history: no whole number of them makes a window.
@@ -154,12 +155,14 @@ fn assert_same(seen: &BTreeMap<i64, Last>, expected: &BTreeMap<i64, Last>) {
     }
 }
 
+/// Advisories, but for those of the instrument: an outage of the line is told by them.
 fn changes(outputs: &[Output]) -> Vec<&AdvisoryChange> {
+    let is_of_machine = |change: &&AdvisoryChange| change.advisory().cause != Cause::Instrument;
     let changes = outputs.iter().filter_map(|output| match output {
         Output::Advisory(change) => Some(change),
         _ => None,
     });
-    changes.collect()
+    changes.filter(is_of_machine).collect()
 }
 
 /// The faults that history shows, as they were told last: from and to.
