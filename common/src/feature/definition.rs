@@ -275,7 +275,7 @@ impl Basis {
                 high: band.high_hz,
             },
             duration_ms: milliseconds(self.seconds - band.settling_s()),
-            source: "ISO 20816-1:2016, 4.3; ISO 2954:2012, 5.4",
+            source: "ISO 20816-1:2016; ISO 2954:2012",
             ..whole
         }
     }

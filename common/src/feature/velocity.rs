@@ -1,6 +1,6 @@
 //! Vibration velocity in a band, from acceleration, sample by sample: what ISO 20816 judges by.
 //!
-//! A third-order Butterworth high-pass and low-pass bound the band, as ISO 2954:2012, 5.4 has them. Their
+//! A third-order Butterworth high-pass and low-pass bound the band, as ISO 2954:2012 has them. Their
 //! corners lie a third of an octave (10^0.1) outside it, so that its edges are told with 0.89 of their
 //! height; ISO 2954 allows 0.8 to 1.1 there, and 0.9 to 1.1 between. One of the three zeros of the high-pass
 //! cancels against the integration, which therefore never runs away with the bias of a sensor.

@@ -56,6 +56,11 @@ impl Figure {
         Self::new(name, None, unit, Better::Lower)
     }
 
+    /// A figure without a goal, the better the higher it is, not measured yet.
+    pub const fn told_higher(name: &'static str, unit: &'static str) -> Self {
+        Self::new(name, None, unit, Better::Higher)
+    }
+
     const fn new(name: &'static str, goal: Option<f64>, unit: &'static str, better: Better) -> Self {
         Self {
             name: Cow::Borrowed(name),

@@ -36,7 +36,7 @@ const COVERAGE: Figure = Figure::at_least("femto_coverage", 0.8, "share");
 const WORST: Figure = Figure::at_least("femto_coverage_worst", 0.6, "share");
 const WIDTH: Figure = Figure::at_most("femto_width_ratio", 2.0, "of the truth");
 const ONSETS: Figure = Figure::at_least("femto_onsets", 1.0, "share");
-const SCORE: Figure = Figure::told("femto_score", "points");
+const SCORE: Figure = Figure::told_higher("femto_score", "points");
 
 /// The benchmark.
 pub const FEMTO: Benchmark = Benchmark {
