@@ -97,8 +97,9 @@ const NO_ARCHIVE: &str = "none";
 /// A hundred years: longer is for good, which is the default.
 const KEEP_DAYS_MAX: u64 = 36_500;
 
-/// Longest configuration file read; a longer one is some other file.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Longest configuration or fleet file read: ten thousand channels take two to three megabytes, and a longer one
+/// is some other file.
+const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Ten years: further behind than that no gateway's samples are.
 const BEHIND_MS_MAX: u64 = 3_650 * 86_400_000;
@@ -233,7 +234,7 @@ pub fn read_text(file: &Path) -> Result<String, Problem> {
         return Err(problem(
             1,
             1,
-            "is larger than 1 MiB".into(),
+            "is larger than 4 MiB".into(),
             "name the right file",
         ));
     }

@@ -467,8 +467,8 @@ fn a_file_that_is_no_text_is_refused_at_its_first_wrong_byte() {
     fs::write(&file, b"site = \"a\"\ndata_dir = \"\xff\"").unwrap();
     let problem = load_problem(&dir, "is not UTF-8");
     assert_eq!((problem.line, problem.column), (2, 13));
-    fs::write(&file, " ".repeat(2 << 20)).unwrap();
-    load_problem(&dir, "larger than 1 MiB");
+    fs::write(&file, " ".repeat(5 << 20)).unwrap();
+    load_problem(&dir, "larger than 4 MiB");
     fs::remove_file(&file).unwrap();
     load_problem(&dir, "cannot be read");
 }
