@@ -334,7 +334,7 @@ fn check_spool(input: &[u8], probe: &mut Probe) -> Result<(), String> {
     }
     if let Some(flips) = flips.filter(|_| !has_vanished) {
         ensure(lost <= flips, || {
-            format!("{flips} flipped bytes cost {lost} blocks")
+            format!("{flips} flipped bytes in {damaged:?} cost {lost} blocks")
         })?;
     }
     probe.note(("lost", lost));
