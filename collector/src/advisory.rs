@@ -3,7 +3,8 @@
 //! There is at most one advisory for each asset, measurement point and [`Cause`]: what further windows and
 //! other directions say changes the one that stands. [`Advisories`] are of bearing faults, whose evidence is
 //! collected window by window; [`Notices`] are of conditions whose level a monitor holds
-//! ([`trunnion_common::monitor`]).
+//! ([`trunnion_common::monitor`]), and of causes that spectra suspect while such a condition holds
+//! ([`crate::diagnosis`]): they are as bad as what they explain, and are over with it at the latest.
 
 mod notice;
 mod recommendation;
@@ -13,9 +14,12 @@ pub(crate) use recommendation::of_bearing as recommendation;
 
 use crate::bearing::Element;
 use crate::detection::{Detection, Verdict};
+use crate::diagnosis::{self, Suspicion, Undetermined};
 use crate::features::Finding;
+use crate::prognosis::Forecast;
 use serde::{Deserialize, Serialize};
 use trunnion_common::feature::FeatureKind;
+use trunnion_common::feature::definition::WatchedBand;
 use trunnion_common::instrument::Fault;
 use trunnion_common::level::Level;
 use trunnion_common::monitor;
@@ -32,6 +36,8 @@ pub enum Cause {
     Severity,
     /// Another feature that is off its limits or its normal.
     Deviation(FeatureKind),
+    /// What a shaft, a gear, a wheel with blades or a motor may have, by the lines of a spectrum.
+    Suspected(diagnosis::Cause),
     /// The instrument, and not the machine.
     Instrument,
 }
@@ -43,6 +49,7 @@ impl Cause {
             Self::Bearing(_) => "bearing",
             Self::Severity => "severity",
             Self::Deviation(_) => "deviation",
+            Self::Suspected(_) => "suspected",
             Self::Instrument => "instrument",
         }
     }
@@ -52,6 +59,7 @@ impl Cause {
         match self {
             Self::Bearing(element) => element.map_or("undetermined", Element::label),
             Self::Deviation(kind) => kind.label(),
+            Self::Suspected(cause) => cause.label(),
             Self::Severity | Self::Instrument => self.label(),
         }
     }
@@ -60,7 +68,7 @@ impl Cause {
     pub const fn element(self) -> Option<Element> {
         match self {
             Self::Bearing(element) => element,
-            Self::Severity | Self::Deviation(_) | Self::Instrument => None,
+            Self::Severity | Self::Deviation(_) | Self::Suspected(_) | Self::Instrument => None,
         }
     }
 }
@@ -73,6 +81,13 @@ pub enum Evidence {
     Lines(Finding),
     /// A value and the limit that it was compared with.
     Limit(LimitEvidence),
+    /// Lines of a spectrum by order of the shaft's speed.
+    Orders {
+        /// Which channel of the point, so in which direction.
+        channel: String,
+        /// What they say.
+        suspicion: Suspicion,
+    },
     /// What is wrong with the instrument.
     Instrument {
         /// Which channel of the point.
@@ -80,6 +95,25 @@ pub enum Evidence {
         /// What.
         fault: Fault,
     },
+}
+
+/// Why a machine vibrates as it does, as far as its spectra tell.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Explanation {
+    /// Advisories of the same point that say what may be wrong.
+    Suspected(Vec<Explaining>),
+    /// The spectra were looked at, and do not tell.
+    Undetermined(Undetermined),
+}
+
+/// An advisory that explains another.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Explaining {
+    /// What it suspects.
+    pub cause: diagnosis::Cause,
+    /// Its id.
+    pub advisory: String,
 }
 
 /// A value and the limit that it was compared with.
@@ -101,6 +135,9 @@ pub struct LimitEvidence {
     pub zone: Option<Zone>,
     /// By which standard and edition, where severity is meant.
     pub standard: Option<String>,
+    /// Which part of the spectrum, where a band of the point's own is meant.
+    #[serde(default)]
+    pub band: Option<WatchedBand>,
 }
 
 /// What a person is told about an asset.
@@ -129,6 +166,14 @@ pub struct Advisory {
     pub recommendation: String,
     /// Whether it rests on history rather than on live data.
     pub backfill: bool,
+    /// What may be wrong, where this is about the overall vibration and its spectra were looked at. What is
+    /// told has it; what stands does not keep it.
+    #[serde(default)]
+    pub explanation: Option<Explanation>,
+    /// How long the point's machine has left, where that is followed; of one that is over, none. What is told
+    /// has it; what stands does not keep it.
+    #[serde(default)]
+    pub remaining_life: Option<Forecast>,
 }
 
 /// A change to show, store and count.
@@ -276,6 +321,8 @@ impl Advisories {
             evidence: Evidence::Lines(finding.clone()),
             recommendation: recommendation(finding.element).to_owned(),
             backfill: false,
+            explanation: None,
+            remaining_life: None,
         }
     }
 }
@@ -289,7 +336,7 @@ impl Evidence {
     pub(crate) const fn score(&self) -> f64 {
         match self {
             Self::Lines(finding) => finding.score,
-            Self::Limit(_) | Self::Instrument { .. } => 0.0,
+            Self::Limit(_) | Self::Orders { .. } | Self::Instrument { .. } => 0.0,
         }
     }
 }
@@ -299,6 +346,16 @@ type Change = fn(Advisory) -> AdvisoryChange;
 impl AdvisoryChange {
     /// The advisory as it is after the change.
     pub const fn advisory(&self) -> &Advisory {
+        match self {
+            Self::Raised(advisory)
+            | Self::Updated(advisory)
+            | Self::Cleared(advisory)
+            | Self::Found(advisory) => advisory,
+        }
+    }
+
+    /// The same, to be completed before it is told.
+    pub(crate) const fn advisory_mut(&mut self) -> &mut Advisory {
         match self {
             Self::Raised(advisory)
             | Self::Updated(advisory)

@@ -224,6 +224,8 @@ mod tests {
             band_low_hz: 1.0,
             band_high_hz: 500.0,
             envelope_hz: None,
+            bands: Vec::new(),
+            reading_ns: 0,
             train: crate::diagnosis::Train::default(),
             monitor: None,
         }

@@ -4,7 +4,7 @@
 //! [suspected](Outcome::Suspected) with the lines that say so, or why nothing can be told. A single window
 //! claims nothing yet: [`Persistence`] asks for the same cause in 3 of 5.
 //!
-//! Terms. A *line* stands for a sine; it *stands out* when it is [`STANDS_OUT`] times the floor around it.
+//! Terms. A *line* stands for a sine; it *stands out* when it is 6 times the floor around it.
 //! *Order* is frequency over the shaft's speed. The *limit* is what makes vibration worth a cause: every
 //! machine has unbalance, and names for what is no more than usual are false alarms. It is the zone B/C limit or the
 //! ALERT of the point.
@@ -23,23 +23,23 @@
 //! wind turbine gear tooth defects using sideband energy ratio", China Wind Power, 2010). Without phase a
 //! chart's cause has rivals (a bent shaft turns like unbalance, a rub looks like looseness), so that no cause
 //! is ever more than suspected. Where two rules hold, or a line may be two things, it is undetermined.
-//! The constants were chosen on the simulated machines of the tests beside this file, which also hold with
-//! every height of theirs a fifth lower or higher.
+//! The numbers that decide (`criteria.rs`) were chosen on the simulated machines of the tests beside this file,
+//! which also hold with every height of theirs, and with each of the numbers, a fifth lower or higher.
 //!
 //! Nothing is said of lines beyond the sensor's usable band, of a shaft whose orders the spectrum does not
 //! part, or of a shaft that changes its speed while it is looked at: its line is wider than the window makes it.
 
+mod criteria;
 mod gear;
 mod orders;
+mod persistence;
 mod shaft;
 
-use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
-use trunnion_common::feature::band::Lines;
+pub use persistence::Persistence;
 
-/// Height of a line over the floor around it, which nine of ten lines exceed, from which it stands out: the
-/// highest of a thousand lines of noise, averaged four times, is 3.5.
-pub const STANDS_OUT: f32 = 6.0;
+use criteria::Criteria;
+use serde::{Deserialize, Serialize};
+use trunnion_common::feature::band::Lines;
 
 /// What is known of the machine at a measurement point, beside its speed.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -110,6 +110,12 @@ impl Cause {
         }
     }
 
+    /// Whether it shows in the overall velocity, and so explains a severe one; what does not is told by the
+    /// acceleration.
+    pub const fn shows_in_velocity(self) -> bool {
+        !matches!(self, Self::GearMesh)
+    }
+
     /// What a person should look at, beside what the name says: the rivals that phase would tell apart.
     pub const fn recommended_check(self) -> &'static str {
         match self {
@@ -157,6 +163,23 @@ pub struct Suspicion {
     pub band_hz: (f64, f64),
 }
 
+impl Suspicion {
+    /// How high its lines are together, in their unit.
+    pub fn height(&self) -> f64 {
+        let power: f64 = self.lines.iter().map(|line| line.rms * line.rms).sum();
+        power.sqrt()
+    }
+
+    /// How much of what is looked at its lines hold, 0 to 1: of a gear the sidebands of mesh and sidebands.
+    pub fn share(&self) -> f64 {
+        let share = match self.cause {
+            Cause::GearMesh => self.score / (1.0 + self.score),
+            _ => self.score,
+        };
+        share.clamp(0.0, 1.0)
+    }
+}
+
 /// Why nothing is told of a window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -177,6 +200,21 @@ pub enum Undetermined {
     LikeNone,
 }
 
+impl Undetermined {
+    /// The reason on the API.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::SpeedUnknown => "speed_unknown",
+            Self::NothingDeclared => "nothing_declared",
+            Self::NoSpectrum => "no_spectrum",
+            Self::Unresolved => "unresolved",
+            Self::SpeedDiffers => "speed_differs",
+            Self::Ambiguous => "ambiguous",
+            Self::LikeNone => "like_none",
+        }
+    }
+}
+
 /// What one window says.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Outcome {
@@ -191,12 +229,16 @@ pub enum Outcome {
 /// What a window says, of the shaft and what hangs on it; gears are judged by themselves, as they are where
 /// the shaft is quiet.
 pub fn diagnose(evidence: &Evidence<'_>, train: &Train) -> Outcome {
+    diagnose_by(&Criteria::CHOSEN, evidence, train)
+}
+
+fn diagnose_by(criteria: &Criteria, evidence: &Evidence<'_>, train: &Train) -> Outcome {
     // A speed that is no number is none.
     if evidence.shaft_hz.is_nan() || evidence.shaft_hz <= 0.0 {
         return Outcome::Undetermined(Undetermined::SpeedUnknown);
     }
-    let gear = gear::examine(evidence, train);
-    let shaft = shaft::examine(evidence, train);
+    let gear = gear::examine(evidence, train, criteria);
+    let shaft = shaft::examine(evidence, train, criteria);
     match (gear, shaft) {
         (Some(Outcome::Suspected(_)), Outcome::Suspected(_)) => {
             Outcome::Undetermined(Undetermined::Ambiguous)
@@ -205,49 +247,6 @@ pub fn diagnose(evidence: &Evidence<'_>, train: &Train) -> Outcome {
         (Some(Outcome::Quiet), Outcome::Undetermined(Undetermined::NothingDeclared)) => Outcome::Quiet,
         (Some(gear), Outcome::Undetermined(Undetermined::NothingDeclared)) => gear,
         (_, shaft) => shaft,
-    }
-}
-
-/// The last windows of a point: the same cause in 3 of 5, as for bearings. State of a checkpoint.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-pub struct Persistence {
-    /// Oldest first, [`Self::OF`] at most.
-    recent: VecDeque<Option<Suspicion>>,
-}
-
-impl Persistence {
-    /// Windows looked back on.
-    pub const OF: usize = 5;
-    /// Windows that must agree.
-    pub const REQUIRED: usize = 3;
-
-    /// Takes the next window's outcome, in the order of event time. The strongest of the suspicions that
-    /// agree, while there are enough.
-    pub fn handle_window(&mut self, outcome: Outcome) -> Option<Suspicion> {
-        while self.recent.len() >= Self::OF {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(match outcome {
-            Outcome::Suspected(suspicion) => Some(suspicion),
-            Outcome::Quiet | Outcome::Undetermined(_) => None,
-        });
-        let of = |cause| {
-            self.recent
-                .iter()
-                .flatten()
-                .filter(move |suspicion| suspicion.cause == cause)
-        };
-        let cause = Cause::ALL
-            .into_iter()
-            .find(|cause| of(*cause).count() >= Self::REQUIRED)?;
-        of(cause).max_by(|a, b| a.score.total_cmp(&b.score)).cloned()
-    }
-
-    /// So many windows never came: each keeps its place and supports nothing.
-    pub fn handle_gap(&mut self, windows: u64) {
-        for _ in 0..windows.min(Self::OF as u64) {
-            self.handle_window(Outcome::Undetermined(Undetermined::NoSpectrum));
-        }
     }
 }
 

@@ -37,6 +37,7 @@
 //! speed_edges_rpm = [900]     # a normal of its own for each range of speeds; load_edges too
 //! trip_mm_s = 5.0             # lower than 1.25 times C/D
 //! expected_s = 1              # a window is expected so often; else by the plan
+//! reading_s = 600             # windows of so long are one reading of the remaining life
 //!
 //! [[site.area.asset.shaft]]
 //! id = "motor"
@@ -53,6 +54,11 @@
 //! bearing = "drive-end"       # optional: nothing is searched for without
 //! mounting_limit_hz = 7000    # optional: what the mount passes on
 //! envelope_band_hz = [2000, 4000] # optional: the band whose envelope is trended, for good
+//! [[site.area.asset.point.band]] # optional, four at most: trended and judged as band_1 to band_4
+//! orders = [4.5, 7.5]         # of the shaft's speed; or hz = [150, 220]
+//! quantity = "velocity"       # mm/s; without it what the channel measures
+//! alert = 1.8                 # optional, both: limits that hold whatever is normal
+//! alarm = 4.5
 //! [[site.area.asset.point.channel]]
 //! id = "v"                    # optional: else quantity and axis
 //! node = "00000000000000a1"
@@ -79,12 +85,14 @@
 //! watch = "on"                # it judges its machines itself, too, for when it is cut off
 //! ```
 
+mod band;
 mod bearing;
 mod condition;
 mod plan;
 mod section;
 mod watch;
 
+pub use band::PointBand;
 pub use condition::{ALARMS_MAX, Judging, Origin, Told};
 pub use trunnion_common::severity::Support;
 
@@ -93,6 +101,7 @@ use crate::command::Wanted;
 use crate::diagnosis::Train;
 use crate::features::PointContext;
 use crate::state::{AssetRow, SeriesKey, UNASSIGNED};
+use band::read_bands;
 use bearing::{Catalogue, read_bearing, read_catalogue};
 use condition::Draft;
 use section::{At, Section, Source};
@@ -186,6 +195,10 @@ pub struct ChannelSite {
     pub monitor: Option<monitor::Settings>,
     /// The band whose envelope is trended, Hz, where the point declares one.
     pub envelope_hz: Option<(f32, f32)>,
+    /// Bands of the point's own, [`BANDS_MAX`] at most.
+    pub bands: Vec<PointBand>,
+    /// Windows of so long, nanoseconds, are one reading of the remaining life.
+    pub reading_ns: i64,
     /// What hangs on the point's shaft. The limit is not the fleet file's to say: it follows from the machine's
     /// class and its baseline.
     pub train: Train,
@@ -217,6 +230,10 @@ impl ChannelSite {
     /// [`Self::context`].
     pub fn basis(&self, rate_hz: f64, sensor_high_hz: f64, seconds: f64) -> Basis {
         let context = self.context(rate_hz, sensor_high_hz);
+        let mut bands = [None; BANDS_MAX];
+        for (place, band) in bands.iter_mut().zip(&self.bands) {
+            *place = Some(band.watched);
+        }
         Basis {
             unit: self.unit,
             rate_hz,
@@ -230,7 +247,7 @@ impl ChannelSite {
                 SpeedSource::Unknown
             },
             envelope_hz: self.envelope_hz,
-            bands: [None; BANDS_MAX],
+            bands,
         }
     }
 }
@@ -372,6 +389,8 @@ impl Fleet {
             let point_id = points.claim(&point);
             let mounting = point.positive("mounting_limit_hz");
             let envelope_hz = read_envelope_band(&point);
+            let bands = read_bands(&point);
+            judging.check_room(&point, &bands);
             let named = point.text("shaft");
             let named = point.require("shaft", named, "name the shaft that it is measured at");
             let shaft = named.and_then(|(name, at)| {
@@ -422,6 +441,8 @@ impl Fleet {
                         .band_high_hz
                         .min(mounting.as_ref().map_or(f64::MAX, |limit| limit.0)),
                     envelope_hz,
+                    bands: bands.clone(),
+                    reading_ns: judging.reading_ns,
                     train: Train {
                         teeth: shaft.and_then(|shaft| shaft.teeth),
                         blades: shaft.and_then(|shaft| shaft.blades),
@@ -713,6 +734,8 @@ fn read_channel(channel: &Section<'_>) -> Option<((NodeId, ChannelId), Range<usi
             band_high_hz,
             monitor: None,
             envelope_hz: None,
+            bands: Vec::new(),
+            reading_ns: 0,
             train: Train {
                 axial: axis.is_some_and(|(_, letter)| letter == "a"),
                 ..Train::default()

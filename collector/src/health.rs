@@ -130,8 +130,9 @@ pub struct Suspicion {
     pub point: String,
     /// What is suspected, by the name of its element or cause.
     pub fault: String,
-    /// From 0 to 1: how far the element stands out from the next likely one, 1 less the ratio of their scores.
-    /// It orders suspicions; it is no probability.
+    /// From 0 to 1: of a bearing how far the element stands out from the next likely one, 1 less the ratio of
+    /// their scores; of another cause how much of the vibration its lines hold. It orders suspicions; it is no
+    /// probability.
     pub confidence: f32,
 }
 
@@ -222,6 +223,9 @@ fn of_advisory(advisory: &Advisory) -> Option<Reason> {
             let (feature, value, limit) = (limit.feature.label(), limit.value, limit.limit);
             format!("{feature} {value:.3} above {limit:.3}")
         }
+        Evidence::Orders { suspicion, .. } => {
+            format!("suspected {}", suspicion.cause.label().replace('_', " "))
+        }
         Evidence::Instrument { fault, .. } => format!("instrument: {}", fault.label().replace('_', " ")),
     };
     Some(Reason {
@@ -229,7 +233,7 @@ fn of_advisory(advisory: &Advisory) -> Option<Reason> {
         point: advisory.point.clone(),
         channel: match &advisory.evidence {
             Evidence::Limit(limit) => Some(limit.channel.clone()),
-            Evidence::Instrument { channel, .. } => Some(channel.clone()),
+            Evidence::Orders { channel, .. } | Evidence::Instrument { channel, .. } => Some(channel.clone()),
             Evidence::Lines(_) => None,
         },
         what,
@@ -247,6 +251,7 @@ fn suspicion(advisory: &Advisory) -> Option<Suspicion> {
                 if share.is_finite() { share as f32 } else { 0.0 },
             )
         }
+        Evidence::Orders { suspicion, .. } => (suspicion.cause.label(), suspicion.share() as f32),
         Evidence::Limit(_) | Evidence::Instrument { .. } => return None,
     };
     Some(Suspicion {
@@ -350,6 +355,8 @@ mod tests {
             evidence,
             recommendation: String::new(),
             backfill: false,
+            explanation: None,
+            remaining_life: None,
         }
     }
 
@@ -363,6 +370,7 @@ mod tests {
             basis: Basis::Absolute,
             zone: Some(Zone::D),
             standard: None,
+            band: None,
         };
         advisory(Cause::Severity, level, Evidence::Limit(evidence))
     }

@@ -157,6 +157,8 @@ fn begin(series: &SeriesKey, finding: &Finding, (first, last): (EventTime, Event
         evidence: Evidence::Lines(finding.clone()),
         recommendation: recommendation(finding.element).to_owned(),
         backfill: true,
+        explanation: None,
+        remaining_life: None,
     }
 }
 

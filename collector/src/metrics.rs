@@ -1,5 +1,6 @@
 //! The collector's counters, defined in one place.
 
+use crate::prognosis::Outlook;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -39,6 +40,13 @@ pub struct StageLabel {
 pub struct LaneLabel {
     /// `live`, or `backfill` for history.
     pub lane: &'static str,
+}
+
+/// What is said of the end of a channel's machine ([`crate::prognosis::Outlook`]).
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub struct OutlookLabel {
+    /// Its label.
+    pub outlook: &'static str,
 }
 
 /// Which of a lane's channels is spoken of.
@@ -124,6 +132,12 @@ pub struct Metrics {
     pub advisories_raised: Counter,
     /// Advisories cleared.
     pub advisories_cleared: Counter,
+    /// Windows examined for what may be wrong with a shaft and what hangs on it.
+    pub windows_examined: Counter,
+    /// Channels whose remaining life is followed, by what is said of it.
+    pub prognosis_channels: Family<OutlookLabel, Gauge>,
+    /// Shortest remaining life (median) of any of them; absent while none declines.
+    pub remaining_life_shortest: Family<OutlookLabel, Real>,
     /// Samples whose whereabouts nobody can explain; anything but 0 is an alarm.
     pub samples_unexplained: Gauge,
     /// Commands given to gateways.
@@ -307,6 +321,22 @@ impl Default for Metrics {
             checkpointed: Arc::default(),
             advisories_raised: register!(Counter::default(), "advisories_raised", "Advisories raised"),
             advisories_cleared: register!(Counter::default(), "advisories_cleared", "Advisories cleared"),
+            windows_examined: register!(
+                Counter::default(),
+                "windows_examined",
+                "Windows examined for what may be wrong with a shaft and what hangs on it"
+            ),
+            prognosis_channels: register!(
+                Family::default(),
+                "prognosis_channels",
+                "Channels whose remaining life is followed, by what is said of it"
+            ),
+            remaining_life_shortest: register!(
+                Family::default(),
+                "remaining_life_shortest",
+                "Shortest remaining life of any channel, median; absent while none declines",
+                Unit::Seconds
+            ),
             samples_unexplained: register!(
                 Gauge::default(),
                 "samples_unexplained",
@@ -369,6 +399,26 @@ impl Metrics {
         self.checkpointed.store(now.0, Ordering::Relaxed);
         self.checkpoint_size.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.checkpoint_duration.set(seconds);
+    }
+
+    /// How many channels there are by what is said of their end, and the shortest remaining life, seconds.
+    pub fn observe_outlooks(&self, channels: [u64; Outlook::LABELS.len()], shortest_s: Option<f64>) {
+        for (outlook, channels) in Outlook::LABELS.into_iter().zip(channels) {
+            let channels = i64::try_from(channels).unwrap_or(i64::MAX);
+            self.prognosis_channels
+                .get_or_create(&OutlookLabel { outlook })
+                .set(channels);
+        }
+        match shortest_s {
+            Some(seconds) => {
+                let outlook = Outlook::LABELS[0];
+                let declining = OutlookLabel { outlook };
+                self.remaining_life_shortest
+                    .get_or_create(&declining)
+                    .set(seconds);
+            }
+            None => self.remaining_life_shortest.clear(),
+        }
     }
 
     /// Brings the ages up to `now`; how far the pipeline is behind, and how old its last checkpoint is,

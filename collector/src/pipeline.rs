@@ -37,14 +37,17 @@
 //! What a replayed dead letter adds to a window that has gone is added to what the journal says was in it:
 //! after such a commit the pipeline asks for a part of the journal once more ([`Pipeline::recall`]).
 
+mod advisory;
 mod analysis;
 mod condition;
 mod counters;
+mod diagnosis;
 mod edge;
 mod firing;
 mod lag;
 mod overdue;
 mod placement;
+mod prognosis;
 mod remade;
 mod replayed;
 mod reports;
@@ -82,6 +85,7 @@ use crate::history::History;
 use crate::ingest::dedup::{BOOTS_MAX as BOOTS_OF_NODE_MAX, FrameSets, FrameVerdict, NODES_MAX};
 use crate::journal::{Commit, Entry, Position};
 use crate::ledger::{AccountKey, Ledger, LedgerRow, Unnamed};
+use crate::prognosis::track::Tracks;
 use crate::settings::{Definition, Schedule, Settings};
 use crate::slots::Slots;
 use crate::state::{BaselineRow, FeatureRow, FleetRow, SeriesKey};
@@ -200,6 +204,8 @@ pub struct PipelineState {
     histories: BTreeMap<SeriesKey, History>,
     advisories: BTreeMap<(String, String), Advisories>,
     conditions: condition::Conditions,
+    diagnoses: BTreeMap<SeriesKey, diagnosis::Diagnosed>,
+    lives: BTreeMap<SeriesKey, Tracks>,
     fleets: BTreeMap<EventTime, String>,
     counters: Counters,
     derived: derived::WaitingRoom,

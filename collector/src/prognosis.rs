@@ -8,6 +8,8 @@
 //!
 //! - [`degradation`]: from the trend of one feature and its limit alone. Needs no history of others.
 //! - [`fleet_model`]: learned from machines of the same kind that were run to failure.
+//!
+//! In the pipeline [`track`] gives the first one its readings; the second is judged by the benchmarks alone.
 
 pub mod boosting;
 pub mod degradation;
@@ -15,8 +17,10 @@ pub mod fleet_model;
 mod history;
 pub mod onset;
 mod passage;
+pub mod track;
 
 use serde::{Deserialize, Serialize};
+use trunnion_common::feature::FeatureKind;
 use trunnion_common::time::EventTime;
 
 /// Remaining useful life at one time: how long from then until the limit is reached, seconds.
@@ -76,6 +80,19 @@ pub enum Outlook {
 }
 
 impl Outlook {
+    /// What can be said, by name.
+    pub const LABELS: [&str; 4] = ["declining", "before_onset", "learning", "undetermined"];
+
+    /// The name on the API.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Declining { .. } => Self::LABELS[0],
+            Self::BeforeOnset => Self::LABELS[1],
+            Self::Learning => Self::LABELS[2],
+            Self::Undetermined => Self::LABELS[3],
+        }
+    }
+
     /// How long is left, if anything is said about it.
     pub const fn remaining(&self) -> Option<RemainingLife> {
         match self {
@@ -83,6 +100,23 @@ impl Outlook {
             Self::Learning | Self::Undetermined | Self::BeforeOnset => None,
         }
     }
+}
+
+/// What is said of the end of a machine at one measurement point, and by what.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Forecast {
+    /// What can be said.
+    pub outlook: Outlook,
+    /// As of when (event time): the end of the last reading.
+    pub as_of: EventTime,
+    /// By which channel of the point.
+    pub channel: String,
+    /// By which of its features.
+    pub feature: FeatureKind,
+    /// Where life ends, in the feature's unit.
+    pub limit: f32,
+    /// What is normal, where that has been accepted; else it was learned from the first readings.
+    pub normal: Option<f32>,
 }
 
 /// A model of how one thing comes to its end.

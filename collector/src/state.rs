@@ -608,6 +608,8 @@ mod tests {
             }),
             recommendation: "Look at it.".to_owned(),
             backfill: false,
+            explanation: None,
+            remaining_life: None,
         }
     }
 

@@ -99,6 +99,11 @@ impl Latch {
         self.held
     }
 
+    /// Whether nothing is held and none of the last windows reaches anything: it says no more than a new one.
+    pub const fn is_idle(&self) -> bool {
+        matches!(self.held, Level::Normal) && self.recent == 0 && self.decided == 0
+    }
+
     /// What `limit` is for a value that is to reach `level`: lower while that is held.
     pub fn effective(&self, limit: f32, level: Level) -> f32 {
         if self.held >= level {

@@ -95,6 +95,19 @@ impl Severity {
         let most = self.criterion.limits().trip();
         self.trip.map_or(most, |trip| trip.min(most))
     }
+
+    /// From where on a level is reached, and whose limit that is.
+    fn limit(&self, level: Level, normal: Option<f32>) -> (f32, Basis) {
+        let limits = self.criterion.limits();
+        match level {
+            Level::Trip => (self.trip(), Basis::Absolute),
+            Level::Alarm => (limits.cd(), Basis::Absolute),
+            Level::Alert | Level::Normal => {
+                let basis = normal.map_or(Basis::Absolute, |_| Basis::Baseline);
+                (limits.alert(normal), basis)
+            }
+        }
+    }
 }
 
 /// A feature that is watched, and from where on it is told of.
@@ -106,6 +119,24 @@ pub struct Watched {
     pub absolute: Option<[f32; 2]>,
     /// ALERT and ALARM against the normal, once there is an accepted one.
     pub relative: Option<Relative>,
+}
+
+impl Watched {
+    /// From where on a level is reached, and whose limit that is: of two limits the lower one counts. None
+    /// where there is nothing to compare with.
+    fn limit(&self, level: Level, normal: Option<&Normal>) -> Option<(f32, Basis)> {
+        let place = usize::from(level >= Level::Alarm);
+        let absolute = self.absolute.map(|limits| (limits[place], Basis::Absolute));
+        let relative = self
+            .relative
+            .zip(normal)
+            .map(|(relative, normal)| (relative.limits(normal)[place], Basis::Baseline));
+        match (absolute, relative) {
+            (Some(absolute), Some(relative)) if relative.0 < absolute.0 => Some(relative),
+            (Some(absolute), _) => Some(absolute),
+            (None, relative) => relative,
+        }
+    }
 }
 
 /// Limits against the normal.
@@ -137,6 +168,21 @@ impl Relative {
         let least = normal.above(self.deviations);
         [self.alert, self.alarm].map(|factor| (factor * normal.centre).max(least))
     }
+}
+
+/// A limit that holds for a channel in one regime.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct InForce {
+    /// What is judged by it.
+    pub condition: Condition,
+    /// Which feature.
+    pub kind: FeatureKind,
+    /// The limit, in the feature's unit.
+    pub limit: f32,
+    /// What is normal, where that is accepted.
+    pub normal: Option<f32>,
+    /// Whose limit it is.
+    pub basis: Basis,
 }
 
 /// A window of one channel.
@@ -427,6 +473,34 @@ impl Monitor {
         &self.baselines
     }
 
+    /// The limits of a level that hold for a window in that regime: of severity first, then of what is watched.
+    /// What has none is left out.
+    pub fn limits(&self, level: Level, regime: Regime, settings: &Settings) -> Vec<InForce, CONDITIONS_MAX> {
+        let severity = settings.severity.map(|severity| {
+            let normal = self.in_force(regime, severity.kind).map(|normal| normal.centre);
+            let (limit, basis) = severity.limit(level, normal);
+            InForce {
+                condition: Condition::Severity,
+                kind: severity.kind,
+                limit,
+                normal,
+                basis,
+            }
+        });
+        let watched = settings.watched.iter().filter_map(|watched| {
+            let normal = self.in_force(regime, watched.kind);
+            let (limit, basis) = watched.limit(level, normal.as_ref())?;
+            Some(InForce {
+                condition: Condition::Deviation(watched.kind),
+                kind: watched.kind,
+                limit,
+                normal: normal.map(|normal| normal.centre),
+                basis,
+            })
+        });
+        severity.into_iter().chain(watched).collect()
+    }
+
     /// Where the last window ended.
     pub const fn last(&self) -> Option<EventTime> {
         self.end
@@ -609,35 +683,21 @@ fn grade(
 type Shown = (Level, Evidence);
 
 fn severity_shown(latch: &Latch, severity: &Severity, value: f32, normal: Option<Normal>) -> Shown {
-    let limits = severity.criterion.limits();
     let normal = normal.map(|normal| normal.centre);
-    let basis = normal.map_or(Basis::Absolute, |_| Basis::Baseline);
-    let steps = [
-        (Level::Trip, severity.trip(), Basis::Absolute),
-        (Level::Alarm, limits.cd(), Basis::Absolute),
-        (Level::Alert, limits.alert(normal), basis),
-    ];
+    let steps = [Level::Trip, Level::Alarm, Level::Alert].map(|level| {
+        let (limit, basis) = severity.limit(level, normal);
+        (level, limit, basis)
+    });
     shown(latch, severity.kind, value, normal, &steps)
 }
 
 /// None where there is nothing to compare with.
 fn deviation_shown(latch: &Latch, watched: &Watched, value: f32, normal: Option<Normal>) -> Option<Shown> {
-    let relative = watched
-        .relative
-        .zip(normal)
-        .map(|(relative, normal)| relative.limits(&normal));
-    let step = |level, place: usize| {
-        let absolute = watched.absolute.map(|limits| (limits[place], Basis::Absolute));
-        let relative = relative.map(|limits| (limits[place], Basis::Baseline));
-        // Of two limits the lower one counts.
-        let (limit, basis) = match (absolute, relative) {
-            (Some(absolute), Some(relative)) if relative.0 < absolute.0 => relative,
-            (Some(absolute), _) => absolute,
-            (None, relative) => relative?,
-        };
+    let step = |level| {
+        let (limit, basis) = watched.limit(level, normal.as_ref())?;
         Some((level, limit, basis))
     };
-    let steps = [step(Level::Alarm, 1)?, step(Level::Alert, 0)?];
+    let steps = [step(Level::Alarm)?, step(Level::Alert)?];
     let normal = normal.map(|normal| normal.centre);
     Some(shown(latch, watched.kind, value, normal, &steps))
 }

@@ -108,6 +108,8 @@ impl Notices {
             recommendation: recommended(cause, held, &evidence).to_owned(),
             evidence,
             backfill: false,
+            explanation: None,
+            remaining_life: None,
         };
         self.standing.push(Notice {
             advisory: advisory.clone(),
@@ -169,6 +171,9 @@ fn is_stronger(new: &Evidence, shown: &Evidence) -> bool {
         (Evidence::Limit(new), Evidence::Limit(shown)) => {
             f64::from(new.value) >= Advisories::STRONGER * f64::from(shown.value)
         }
+        (Evidence::Orders { suspicion: new, .. }, Evidence::Orders { suspicion: shown, .. }) => {
+            new.height() >= Advisories::STRONGER * shown.height()
+        }
         (Evidence::Instrument { fault: new, .. }, Evidence::Instrument { fault: shown, .. }) => new != shown,
         _ => false,
     }
@@ -179,9 +184,10 @@ const fn recommended(cause: Cause, level: Level, evidence: &Evidence) -> &'stati
         Cause::Bearing(element) => super::recommendation::of_bearing(element),
         Cause::Severity => of_severity(level),
         Cause::Deviation(kind) => of_deviation(kind),
+        Cause::Suspected(cause) => cause.recommended_check(),
         Cause::Instrument => match evidence {
             Evidence::Instrument { fault, .. } => of_fault(*fault),
-            Evidence::Lines(_) | Evidence::Limit(_) => of_fault(Fault::Silent),
+            Evidence::Lines(_) | Evidence::Limit(_) | Evidence::Orders { .. } => of_fault(Fault::Silent),
         },
     }
 }
@@ -212,6 +218,7 @@ mod tests {
                 basis: Basis::Absolute,
                 zone: Some(Zone::C),
                 standard: None,
+                band: None,
             })),
         }
     }

@@ -51,6 +51,9 @@ pub(crate) const fn of_deviation(kind: FeatureKind) -> &'static str {
         | FeatureKind::KurtosisExcess => {
             "The signal has become more impulsive: look for impacts, looseness, rubbing and early bearing damage, and check lubrication."
         }
+        FeatureKind::Band1 | FeatureKind::Band2 | FeatureKind::Band3 | FeatureKind::Band4 => {
+            "The vibration in this band is above its limit: look at what turns, meshes or flows at these frequencies, and measure a spectrum."
+        }
         _ => {
             "This has not been normal for the machine in this regime: check what has changed in process and maintenance, and measure again."
         }

@@ -4,13 +4,18 @@
 //! {"truncated": false, "advisories": [{
 //!   "id": "pump-7/drive-end/inner_race/1769860790000000000",
 //!   "asset": "pump-7", "point": "drive-end", "cause": "bearing", "element": "inner_race",
-//!   "feature": null, "level": "alarm", "active": true,
+//!   "feature": null, "suspected": null, "level": "alarm", "active": true,
 //!   "raised": "2026-01-31T11:59:50Z", "raised_ns": 1769860790000000000,
 //!   "cleared": null, "cleared_ns": null,
 //!   "last_seen": "2026-01-31T11:59:59Z", "last_seen_ns": 1769860799000000000,
 //!   "evidence": {"order": 5.41, "score": 4.2, "runner_up": 0.7, "band_hz": [2000.0, 4000.0],
 //!     "lines": [{"order": 5.41, "frequency_hz": 162.3, "harmonic": 1, "prominence": 9.1}]},
-//!   "recommendation": "...", "backfill": false}]}
+//!   "recommendation": "...", "explanation": null,
+//!   "remaining_life": {"state": "declining", "since": "2026-01-30T02:10:00Z", "since_ns": 1769739000000000000,
+//!     "earliest_s": 40000.0, "median_s": 140000.0, "latest_s": 420000.0, "confidence": 0.8,
+//!     "as_of": "2026-01-31T11:50:00Z", "as_of_ns": 1769860200000000000,
+//!     "channel": "v", "feature": "velocity_rms", "limit": 4.5, "basis": "baseline", "normal": 1.1},
+//!   "backfill": false}]}
 //! ```
 //!
 //! `cause` and what it rests on, its evidence:
@@ -19,21 +24,37 @@
 //! |---|---|---|
 //! | `bearing` | a bearing; `element` is `outer_race`, `inner_race`, `ball`, `cage` or `undetermined` | as above |
 //! | `severity` | the overall vibration | `channel`, `feature`, `value`, `limit`, `normal`, `basis`, `zone`, `standard` |
-//! | `deviation` | a `feature` that is off its limits or its normal | the same, without zone and standard |
+//! | `deviation` | a `feature` that is off its limits or its normal | the same, without zone and standard; `band` of one of the point's own |
+//! | `suspected` | what a shaft, a gear, blades or a motor may have: `suspected` is `unbalance`, `misalignment`, `looseness`, `gear_mesh`, `blade_pass` or `electrical`, and without a measurement of phase it stays suspected | `channel`, `score` (share of the vibration that the lines hold; of a gear sidebands over mesh), `band_hz`, `lines` with `order`, `frequency_hz`, `rms`, `prominence` |
 //! | `instrument` | the sensor, its cable or its data, and not the machine | `channel`, `fault` |
 //!
-//! `element` and `feature` are null where they are not meant. `basis` is `baseline` where the limit follows from
+//! A `suspected` one is as bad as the advisory that it explains, and over with it at the latest. `explanation` of a
+//! `severity` one names those that stand at its point, `{"state": "suspected", "by": [{"suspected", "advisory"}]}`,
+//! or says that its spectra were looked at and do not tell: `{"state": "undetermined", "reason": "like_none"}`.
+//!
+//! `remaining_life` says how long the machine has left at that point, where a limit is known that ends it: the zone
+//! boundary C/D (or a lower TRIP) of the velocity, the ALARM limit of another feature. `state` is `declining` from
+//! the onset of a fault on, with an interval that holds the end with the `confidence` given; else nothing is told
+//! of the end: `before_onset`, `learning` while what is normal is not known, `undetermined` where it lies too close
+//! to the limit. It is counted from `as_of` on, in calendar time at the use made of the machine so far. `basis` is
+//! `baseline` where it starts from the accepted normal, and `first_readings` where none is accepted.
+//!
+//! `element`, `feature` and `suspected` are null where they are not meant. `basis` is `baseline` where the limit follows from
 //! the accepted normal, and `absolute` where there is none. `level` is `alert`, `alarm` or `trip`.
 
 use super::error::{ApiError, Parameters};
 use super::time::rfc3339;
 use super::{Api, clip};
-use crate::advisory::{Advisory, Cause, Evidence};
+use crate::advisory::{Advisory, Cause, Evidence, Explanation};
 use crate::bearing::Element;
+use crate::diagnosis::SupportingLine;
 use crate::features::EvidenceLine;
+use crate::prognosis::{Forecast, Outlook, RemainingLife};
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use trunnion_common::feature::band::Band;
+use trunnion_common::feature::definition::WatchedBand;
 use trunnion_common::severity::Zone;
 
 /// Most advisories in one answer: the newest.
@@ -65,6 +86,7 @@ struct Entry {
     cause: &'static str,
     element: Option<&'static str>,
     feature: Option<&'static str>,
+    suspected: Option<&'static str>,
     level: &'static str,
     active: bool,
     raised: String,
@@ -75,7 +97,51 @@ struct Entry {
     last_seen_ns: i64,
     evidence: Shown,
     recommendation: String,
+    explanation: Option<Explained>,
+    remaining_life: Option<Life>,
     backfill: bool,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+enum Explained {
+    Suspected { by: Vec<By> },
+    Undetermined { reason: &'static str },
+}
+
+#[derive(Serialize)]
+struct By {
+    suspected: &'static str,
+    advisory: String,
+}
+
+#[derive(Serialize)]
+struct Life {
+    #[serde(flatten)]
+    outlook: Told,
+    as_of: String,
+    as_of_ns: i64,
+    channel: String,
+    feature: &'static str,
+    limit: f32,
+    basis: &'static str,
+    normal: Option<f32>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+enum Told {
+    Declining {
+        since: String,
+        since_ns: i64,
+        earliest_s: f64,
+        median_s: f64,
+        latest_s: f64,
+        confidence: f64,
+    },
+    BeforeOnset,
+    Learning,
+    Undetermined,
 }
 
 #[derive(Serialize)]
@@ -97,11 +163,34 @@ enum Shown {
         basis: &'static str,
         zone: Option<&'static str>,
         standard: Option<String>,
+        band: Option<Part>,
+    },
+    Orders {
+        channel: String,
+        score: f64,
+        band_hz: [f64; 2],
+        lines: Vec<OrderLine>,
     },
     Instrument {
         channel: String,
         fault: &'static str,
     },
+}
+
+/// A part of the spectrum.
+#[derive(Serialize)]
+struct Part {
+    hz: Option<[f32; 2]>,
+    orders: Option<[f32; 2]>,
+    velocity: bool,
+}
+
+#[derive(Serialize)]
+struct OrderLine {
+    order: f64,
+    frequency_hz: f64,
+    rms: f64,
+    prominence: f64,
 }
 
 #[derive(Serialize)]
@@ -146,6 +235,10 @@ fn entry(advisory: Advisory) -> Entry {
             Cause::Deviation(kind) => Some(kind.label()),
             _ => None,
         },
+        suspected: match advisory.cause {
+            Cause::Suspected(cause) => Some(cause.label()),
+            _ => None,
+        },
         level: advisory.level.label(),
         active: advisory.cleared.is_none(),
         raised: rfc3339(advisory.raised),
@@ -156,7 +249,66 @@ fn entry(advisory: Advisory) -> Entry {
         last_seen_ns: advisory.last_seen.0,
         evidence: shown(advisory.evidence),
         recommendation: advisory.recommendation,
+        explanation: advisory.explanation.map(explained),
+        remaining_life: advisory.remaining_life.map(life),
         backfill: advisory.backfill,
+    }
+}
+
+fn explained(explanation: Explanation) -> Explained {
+    match explanation {
+        Explanation::Suspected(by) => Explained::Suspected {
+            by: by
+                .into_iter()
+                .map(|by| By {
+                    suspected: by.cause.label(),
+                    advisory: by.advisory,
+                })
+                .collect(),
+        },
+        Explanation::Undetermined(reason) => Explained::Undetermined {
+            reason: reason.label(),
+        },
+    }
+}
+
+fn life(forecast: Forecast) -> Life {
+    Life {
+        outlook: match forecast.outlook {
+            Outlook::Declining { since, remaining } => Told::Declining {
+                since: rfc3339(since),
+                since_ns: since.0,
+                earliest_s: remaining.lower_s,
+                median_s: remaining.median_s,
+                latest_s: remaining.upper_s,
+                confidence: RemainingLife::COVERAGE,
+            },
+            Outlook::BeforeOnset => Told::BeforeOnset,
+            Outlook::Learning => Told::Learning,
+            Outlook::Undetermined => Told::Undetermined,
+        },
+        as_of: rfc3339(forecast.as_of),
+        as_of_ns: forecast.as_of.0,
+        channel: forecast.channel,
+        feature: forecast.feature.label(),
+        limit: forecast.limit,
+        basis: match forecast.normal {
+            Some(_) => "baseline",
+            None => "first_readings",
+        },
+        normal: forecast.normal,
+    }
+}
+
+fn part(watched: WatchedBand) -> Part {
+    let (hz, orders) = match watched.band {
+        Band::Hz { low, high } => (Some([low, high]), None),
+        Band::Orders { low, high } => (None, Some([low, high])),
+    };
+    Part {
+        hz,
+        orders,
+        velocity: watched.velocity,
     }
 }
 
@@ -186,7 +338,22 @@ fn shown(evidence: Evidence) -> Shown {
             basis: limit.basis.label(),
             zone: limit.zone.map(Zone::label),
             standard: limit.standard,
+            band: limit.band.map(part),
         },
+        Evidence::Orders { channel, suspicion } => {
+            let line = |line: SupportingLine| OrderLine {
+                order: line.order,
+                frequency_hz: line.frequency_hz,
+                rms: line.rms,
+                prominence: line.prominence,
+            };
+            Shown::Orders {
+                channel,
+                score: suspicion.score,
+                band_hz: suspicion.band_hz.into(),
+                lines: suspicion.lines.into_iter().map(line).collect(),
+            }
+        }
         Evidence::Instrument { channel, fault } => Shown::Instrument {
             channel,
             fault: fault.label(),

@@ -1,3 +1,5 @@
+mod advisory;
+
 use super::*;
 use crate::advisory::{Advisory, Cause, Evidence};
 use crate::bearing::Element;
@@ -62,6 +64,8 @@ fn advisory(asset: &str, element: Option<Element>, raised_s: i64, cleared_s: Opt
         }),
         recommendation: "Plan a bearing change.".into(),
         backfill: false,
+        explanation: None,
+        remaining_life: None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! is different from tooth to tooth comes once a turn, and modulates the mesh: sidebands at the distance of
 //! the shaft's speed. Their sum over the mesh is the sideband energy ratio; from 1 on it is a fault.
 
+use super::criteria::Criteria;
 use super::orders::{Orders, Shape};
 use super::{Cause, Evidence, Outcome, SupportingLine, Suspicion, Train, Undetermined};
 
@@ -13,16 +14,19 @@ const SIDEBANDS: u16 = 3;
 /// Of those on either side, how many must stand out on both.
 const PAIRS: usize = 2;
 
-/// Sum of the sidebands over the mesh from which a wheel is suspected (Hanna et al. 2010).
-const SIDEBAND_RATIO: f64 = 1.0;
-
 /// What the wheel on this shaft says; none where there is none.
-pub(super) fn examine(evidence: &Evidence<'_>, train: &Train) -> Option<Outcome> {
+pub(super) fn examine(evidence: &Evidence<'_>, train: &Train, criteria: &Criteria) -> Option<Outcome> {
     let teeth = f64::from(train.teeth?);
     let Some(lines) = evidence.acceleration else {
         return Some(Outcome::Undetermined(Undetermined::NoSpectrum));
     };
-    let orders = match Orders::new(lines, Shape::Plain, evidence.shaft_hz, evidence.usable_hz) {
+    let orders = Orders::new(
+        (lines, Shape::Plain),
+        evidence.shaft_hz,
+        evidence.usable_hz,
+        criteria,
+    );
+    let orders = match orders {
         Ok(orders) => orders,
         Err(reason) => return Some(Outcome::Undetermined(reason)),
     };
@@ -49,7 +53,7 @@ pub(super) fn examine(evidence: &Evidence<'_>, train: &Train) -> Option<Outcome>
         .count();
     let sidebands: Vec<SupportingLine> = pairs.into_iter().flatten().flatten().collect();
     let ratio = sidebands.iter().map(|line| line.rms).sum::<f64>() / mesh.rms;
-    if both < PAIRS || ratio < SIDEBAND_RATIO {
+    if both < PAIRS || ratio < criteria.sideband_ratio {
         return Some(Outcome::Quiet);
     }
     let mut found = vec![mesh];

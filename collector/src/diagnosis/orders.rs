@@ -1,6 +1,7 @@
 //! Lines of a spectrum by order of the shaft's speed.
 
-use super::{STANDS_OUT, SupportingLine, Undetermined};
+use super::criteria::Criteria;
+use super::{SupportingLine, Undetermined};
 use trunnion_common::feature::band::Lines;
 
 /// Lines of the spectrum to an order, at least: fewer, and a harmonic stands on its neighbour's flank.
@@ -17,9 +18,6 @@ const READ_ERROR: f64 = 0.003;
 /// orders stand six lines apart, their lobes take five of six.
 const FLOOR_REACH: usize = 24;
 const FLOOR_SHARE: f32 = 0.1;
-
-/// How much of what is around a line must be in it: less, and it is smeared.
-const SHARP: f32 = 0.8;
 
 /// What has been done to lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,16 +36,17 @@ pub(super) struct Orders<'a> {
     shaft_hz: f64,
     /// In parts: how far a line may be from its order.
     error: f64,
+    criteria: &'a Criteria,
 }
 
 impl<'a> Orders<'a> {
     /// The orders of a shaft that turns at about `shaft_hz`. Where its own line stands out, it says how fast
     /// exactly.
     pub(super) fn new(
-        lines: Lines<'a>,
-        shape: Shape,
+        (lines, shape): (Lines<'a>, Shape),
         shaft_hz: f64,
         usable_hz: (f64, f64),
+        criteria: &'a Criteria,
     ) -> Result<Self, Undetermined> {
         if shaft_hz < LINES_PER_ORDER * lines.resolution_hz {
             return Err(Undetermined::Unresolved);
@@ -58,6 +57,7 @@ impl<'a> Orders<'a> {
             usable_hz,
             shaft_hz,
             error: SPEED_ERROR,
+            criteria,
         };
         let read = known.at(1.0).map(|line| line.frequency_hz);
         Ok(match read {
@@ -105,7 +105,7 @@ impl<'a> Orders<'a> {
             Shape::Plain => line.hz,
             Shape::Integrated => self.upright(line.index),
         };
-        (prominence >= STANDS_OUT).then(|| SupportingLine {
+        (f64::from(prominence) >= self.criteria.stands_out).then(|| SupportingLine {
             order: frequency_hz / self.shaft_hz,
             frequency_hz,
             rms: f64::from(line.rms),
@@ -142,7 +142,7 @@ impl<'a> Orders<'a> {
         let around = self
             .lines
             .band_rms(line.frequency_hz - reach, line.frequency_hz + reach);
-        around.is_none_or(|around| line.rms >= f64::from(SHARP * around))
+        around.is_none_or(|around| line.rms >= self.criteria.sharp * f64::from(around))
     }
 
     /// The band that was looked at, Hz.

@@ -1,28 +1,8 @@
 //! A shaft, its coupling, its foundation, its blades and the field that turns it, by velocity.
 
+use super::criteria::Criteria;
 use super::orders::{Orders, Shape};
 use super::{Cause, Evidence, Outcome, SupportingLine, Suspicion, Train, Undetermined};
-
-/// Share of the power of the overall velocity that the lines of unbalance or misalignment hold.
-const SHARE: f64 = 0.72;
-
-/// The same for blades and for the field, beside which a shaft still turns. Two lines alike hold half each.
-const SHARE_OF_ONE: f64 = 0.65;
-
-/// The same for looseness, which leaves noise too.
-const SHARE_OF_LOOSE: f64 = 0.5;
-
-/// Highest other order beside unbalance, over 1x.
-const BESIDE_UNBALANCE: f64 = 0.3;
-
-/// Least 2x of misalignment, over 1x.
-const SECOND_OVER_FIRST: f64 = 0.7;
-
-/// Highest order beyond 3x, or half order, beside misalignment, over 2x.
-const BESIDE_MISALIGNMENT: f64 = 0.25;
-
-/// Least height of the lines of looseness over the highest order.
-const LOOSE: f64 = 0.1;
 
 /// Half orders that looseness needs, or orders from [`HIGH_ORDERS`].
 const HALF_ORDERS_MIN: usize = 2;
@@ -37,14 +17,20 @@ const LINE_FREQUENCIES: [f64; 2] = [50.0, 60.0];
 const SLIP_MAX: f64 = 0.06;
 
 /// What the shaft says.
-pub(super) fn examine(evidence: &Evidence<'_>, train: &Train) -> Outcome {
+pub(super) fn examine(evidence: &Evidence<'_>, train: &Train, criteria: &Criteria) -> Outcome {
     let Some(limit) = train.limit_mm_s else {
         return Outcome::Undetermined(Undetermined::NothingDeclared);
     };
     let Some(lines) = evidence.velocity else {
         return Outcome::Undetermined(Undetermined::NoSpectrum);
     };
-    let orders = match Orders::new(lines, Shape::Integrated, evidence.shaft_hz, evidence.usable_hz) {
+    let orders = Orders::new(
+        (lines, Shape::Integrated),
+        evidence.shaft_hz,
+        evidence.usable_hz,
+        criteria,
+    );
+    let orders = match orders {
         Ok(orders) => orders,
         Err(reason) => return Outcome::Undetermined(reason),
     };
@@ -57,6 +43,7 @@ pub(super) fn examine(evidence: &Evidence<'_>, train: &Train) -> Outcome {
         orders,
         overall,
         train,
+        criteria,
     };
     view.judge()
 }
@@ -65,6 +52,7 @@ struct View<'a> {
     orders: Orders<'a>,
     overall: f64,
     train: &'a Train,
+    criteria: &'a Criteria,
 }
 
 impl View<'_> {
@@ -94,7 +82,7 @@ impl View<'_> {
     }
 
     fn is_large(&self, line: &SupportingLine) -> bool {
-        line.rms >= BESIDE_UNBALANCE * self.overall
+        line.rms >= self.criteria.beside_unbalance * self.overall
     }
 
     fn unbalance(&self) -> Option<Suspicion> {
@@ -105,8 +93,8 @@ impl View<'_> {
         let first = self.orders.at(1.0)?;
         let others = HALF_ORDERS.into_iter().chain((2..=10).map(f64::from));
         let highest = others.map(|order| self.orders.height(order)).fold(0.0, f64::max);
-        (highest <= BESIDE_UNBALANCE * first.rms)
-            .then(|| self.suspicion(Cause::Unbalance, SHARE, vec![first]))
+        (highest <= self.criteria.beside_unbalance * first.rms)
+            .then(|| self.suspicion(Cause::Unbalance, self.criteria.share, vec![first]))
             .flatten()
     }
 
@@ -114,19 +102,29 @@ impl View<'_> {
         let (first, second) = (self.orders.at(1.0)?, self.orders.at(2.0)?);
         let others = HALF_ORDERS.into_iter().chain((4..=10).map(f64::from));
         let highest = others.map(|order| self.orders.height(order)).fold(0.0, f64::max);
-        let fits = second.rms >= SECOND_OVER_FIRST * first.rms
+        let fits = second.rms >= self.criteria.second_over_first * first.rms
             && self.orders.height(3.0) <= second.rms
-            && highest <= BESIDE_MISALIGNMENT * second.rms;
+            && highest <= self.criteria.beside_misalignment * second.rms;
         let lines = [Some(first), Some(second), self.orders.at(3.0)];
-        fits.then(|| self.suspicion(Cause::Misalignment, SHARE, lines.into_iter().flatten().collect()))
-            .flatten()
+        fits.then(|| {
+            self.suspicion(
+                Cause::Misalignment,
+                self.criteria.share,
+                lines.into_iter().flatten().collect(),
+            )
+        })
+        .flatten()
     }
 
     fn looseness(&self) -> Option<Suspicion> {
         let highest = (1..=3)
             .map(|order| self.orders.height(f64::from(order)))
             .fold(0.0, f64::max);
-        let stands = |order: f64| self.orders.at(order).filter(|line| line.rms >= LOOSE * highest);
+        let stands = |order: f64| {
+            self.orders
+                .at(order)
+                .filter(|line| line.rms >= self.criteria.loose * highest)
+        };
         // A loose shaft still turns: what stands at such an order alone is something else.
         self.orders.at(1.0)?;
         let halves: Vec<_> = HALF_ORDERS.into_iter().filter_map(stands).collect();
@@ -139,21 +137,21 @@ impl View<'_> {
         }
         let low = (1..=3).filter_map(|order| self.orders.at(f64::from(order)));
         let lines = low.chain(halves).chain(high).collect();
-        self.suspicion(Cause::Looseness, SHARE_OF_LOOSE, lines)
+        self.suspicion(Cause::Looseness, self.criteria.share_of_loose, lines)
     }
 
     fn blade_pass(&self) -> Option<Suspicion> {
         // Three blades cannot be told from a shaft's own third order.
         let blades = self.train.blades.filter(|blades| *blades > 3)?;
         let line = self.orders.at(blades.into())?;
-        self.suspicion(Cause::BladePass, SHARE_OF_ONE, vec![line])
+        self.suspicion(Cause::BladePass, self.criteria.share_of_one, vec![line])
     }
 
     fn electrical(&self) -> Option<Suspicion> {
         let hz = 2.0 * self.train.line_hz?;
         // The supply's own frequency is good to a percent.
         let line = self.orders.at_hz(hz, 0.01 * hz)?;
-        self.suspicion(Cause::Electrical, SHARE_OF_ONE, vec![line])
+        self.suspicion(Cause::Electrical, self.criteria.share_of_one, vec![line])
     }
 
     /// A suspicion, if the lines hold that share of the overall's power.

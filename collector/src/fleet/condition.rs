@@ -5,8 +5,8 @@
 //! of the three it is from ([`Origin`]).
 
 use super::section::{At, Section};
-use super::{ChannelSite, Support, UNIT_OF_ZONES};
-use std::collections::BTreeMap;
+use super::{ChannelSite, PointBand, Support, UNIT_OF_ZONES};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use trunnion_common::baseline::{Minimum, WATCHED_MAX};
 use trunnion_common::feature::FeatureKind;
@@ -41,7 +41,7 @@ const fn number(key: &'static str, least: f64, most: f64, default: Option<f64>) 
 }
 
 /// Each default is explained where it is used: [`GateSettings`], [`Persistence`], [`Minimum`], [`Relative`].
-const NUMBERS: [Number; 12] = [
+const NUMBERS: [Number; 13] = [
     number("off_below", 1e-9, 1e9, None),
     number("settle_s", 0.0, 86_400.0, Some(10.0)),
     number("speed_change_percent", 0.1, 100.0, Some(2.0)),
@@ -53,6 +53,7 @@ const NUMBERS: [Number; 12] = [
     number("alarm_ratio", 1.01, 1_000.0, Some(10.0)),
     number("deviations", 0.0, 100.0, Some(4.0)),
     number("trip_mm_s", 1e-3, 1e3, None),
+    number("reading_s", 1.0, 86_400.0, Some(600.0)),
     number("expected_s", 0.1, 31.0 * 86_400.0, None),
 ];
 
@@ -106,8 +107,12 @@ pub struct Judging {
     pub persistence: Persistence,
     /// What a baseline is proposed on.
     pub minimum: Minimum,
-    /// Features that are watched beside the overall vibration.
+    /// Features that are watched beside the overall vibration, but for bands that points declare.
     pub watched: Vec<Watched>,
+    /// Limits against the normal.
+    pub relative: Relative,
+    /// Windows of so long, nanoseconds, are one reading of the remaining life.
+    pub reading_ns: i64,
     /// From one window to the next, nanoseconds, where that is declared.
     pub expected_ns: Option<i64>,
     /// Every value, with where it is from.
@@ -121,6 +126,37 @@ impl Default for Judging {
 }
 
 impl Judging {
+    /// What is watched at a point with those bands of its own: a limit of theirs goes before the asset's.
+    fn watched(&self, bands: &[PointBand]) -> Vec<Watched> {
+        let mut watched = self.watched.clone();
+        for (kind, band) in FeatureKind::BANDS.into_iter().zip(bands) {
+            let asset = watched.iter().position(|watched| watched.kind == kind);
+            let asset = asset.map(|place| watched.remove(place));
+            watched.push(Watched {
+                kind,
+                absolute: band.limits.or(asset.and_then(|asset| asset.absolute)),
+                relative: Some(self.relative),
+            });
+        }
+        watched.truncate(WATCHED_MAX);
+        watched
+    }
+
+    /// Refuses bands that are too many beside the asset's alarms.
+    pub(super) fn check_room(&self, point: &Section<'_>, bands: &[PointBand]) {
+        let kinds: BTreeSet<FeatureKind> = self.watched.iter().map(|watched| watched.kind).collect();
+        let own = FeatureKind::BANDS.into_iter().zip(bands);
+        let own = own.filter(|(kind, _)| !kinds.contains(kind)).count();
+        if kinds.len() + own > WATCHED_MAX {
+            let what = format!(
+                "{} alarms of the asset and {own} bands are more than can be watched",
+                kinds.len()
+            );
+            let fix = format!("leave at most {WATCHED_MAX} together, the RMS among them");
+            point.source.refuse(&point.at, what, fix);
+        }
+    }
+
     /// What the monitor of a vibration channel judges by.
     pub(super) fn monitor(&self, site: &ChannelSite, interval_ns: Option<i64>) -> monitor::Settings {
         let band = Passband::for_speed(site.shaft_hz);
@@ -135,7 +171,7 @@ impl Judging {
         });
         monitor::Settings {
             severity,
-            watched: self.watched.iter().copied().collect(),
+            watched: self.watched(&site.bands).into_iter().collect(),
             gate: self.gate,
             regimes: self.regimes.clone(),
             persistence: self.persistence,
@@ -281,6 +317,8 @@ impl Draft {
                 span_ns: nanos(3_600.0 * or("baseline_hours", 24.0)),
             },
             watched: watched(&alarms, relative),
+            relative,
+            reading_ns: nanos(or("reading_s", 600.0)),
             expected_ns: number("expected_s").map(nanos),
             told,
         }

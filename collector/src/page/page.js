@@ -14,6 +14,26 @@ const GRADES = {
   unknown: "? Unknown",
 };
 
+const SUSPECTED = {
+  unbalance: "unbalance",
+  misalignment: "misalignment",
+  looseness: "looseness",
+  gear_mesh: "damage of a gear",
+  blade_pass: "badly cut flow at the blades",
+  electrical: "an uneven field of the motor",
+};
+
+// Why the spectra do not tell what is wrong.
+const UNDETERMINED = {
+  speed_unknown: "the speed of the shaft is not known",
+  nothing_declared: "nothing is declared of the machine",
+  no_spectrum: "the sensor does not reach, or the window is too short",
+  unresolved: "the window is too short for so slow a shaft",
+  speed_differs: "the shaft does not turn at the known speed, or changes it",
+  ambiguous: "more than one cause would look like this",
+  like_none: "it vibrates like none of the known causes",
+};
+
 const ELEMENTS = {
   outer_race: "Outer race",
   inner_race: "Inner race",
@@ -68,6 +88,45 @@ function number(value, digits) {
   return Number.isFinite(value) ? value.toLocaleString(undefined, { maximumSignificantDigits: digits }) : "–";
 }
 
+function duration(seconds) {
+  const [unit, name] = [[86400, "d"], [3600, "h"], [60, "min"]].find(([unit]) => seconds >= 2 * unit) ?? [1, "s"];
+  return `${number(seconds / unit, 2)} ${name}`;
+}
+
+// How long the machine has left; nothing where nothing is followed.
+function lifeText(life) {
+  if (life === null) return "";
+  const basis = life.basis === "baseline" ? `normal ${number(life.normal, 3)}` : "normal as first measured";
+  const way = `${life.feature} of ${life.channel} to ${number(life.limit, 3)}, ${basis}, as of ${instant(life.as_of)}`;
+  if (life.state === "declining") {
+    const share = `${number(100 * life.confidence, 2)} %`;
+    return (
+      `Remaining life: ${duration(life.earliest_s)} to ${duration(life.latest_s)} (${share}), ` +
+      `most likely about ${duration(life.median_s)}; declining since ${instant(life.since)} (${way})`
+    );
+  }
+  const states = {
+    before_onset: "no decline has begun, so that no end is told",
+    learning: "what is normal is not known yet",
+    undetermined: "normal and limit lie too close together to tell",
+  };
+  return `Remaining life: ${states[life.state] ?? life.state} (${way})`;
+}
+
+function explanationText(explanation) {
+  if (explanation === null) return "";
+  if (explanation.state === "suspected") {
+    return `Suspected: ${explanation.by.map((by) => SUSPECTED[by.suspected] ?? by.suspected).join(", ")}`;
+  }
+  return `Cause undetermined: ${UNDETERMINED[explanation.reason] ?? explanation.reason}`;
+}
+
+// A line at an order of the shaft's speed; gears are told in the channel's unit, all else in mm/s.
+function orderLine(line, suspected) {
+  const unit = suspected === "gear_mesh" ? "" : " mm/s";
+  return `${number(line.order, 3)} × shaft speed, ${number(line.frequency_hz, 4)} Hz: ${number(line.rms, 3)}${unit}`;
+}
+
 // A line of the evidence. Beside a harmonic of the element stand sidebands, whole shaft turns away.
 function spectralLine(line, order) {
   const sideband = Math.round(line.order - line.harmonic * order);
@@ -109,6 +168,9 @@ function showAssets(answer) {
 
 function title(advisory) {
   if (advisory.cause === "bearing") return ELEMENTS[advisory.element] ?? advisory.element;
+  if (advisory.cause === "suspected") {
+    return `Suspected ${SUSPECTED[advisory.suspected] ?? advisory.suspected}, ${advisory.level}`;
+  }
   if (advisory.cause === "deviation") return `${advisory.feature}, ${advisory.level}`;
   return `${advisory.cause[0].toUpperCase()}${advisory.cause.slice(1)}, ${advisory.level}`;
 }
@@ -119,9 +181,16 @@ function evidenceText(advisory) {
   if (evidence.feature) {
     const zone = evidence.zone ? `, zone ${evidence.zone} (${evidence.standard})` : "";
     const basis = evidence.basis === "baseline" ? `normal ${number(evidence.normal, 3)}` : "without a baseline";
-    return `${evidence.feature} of ${evidence.channel} ${number(evidence.value, 3)}, limit ${number(evidence.limit, 3)}, ${basis}${zone}`;
+    const edges = evidence.band?.hz ?? evidence.band?.orders;
+    const unit = evidence.band?.hz ? "Hz" : "× shaft speed";
+    const band = edges ? ` (${number(edges[0], 4)} to ${number(edges[1], 4)} ${unit})` : "";
+    return `${evidence.feature}${band} of ${evidence.channel} ${number(evidence.value, 3)}, limit ${number(evidence.limit, 3)}, ${basis}${zone}`;
   }
   if (!evidence.band_hz) return "–";
+  if (advisory.cause === "suspected") {
+    const holds = advisory.suspected === "gear_mesh" ? "sidebands over mesh" : "share of the vibration in these lines";
+    return `channel ${evidence.channel}; ${holds} ${number(evidence.score, 2)}`;
+  }
   return (
     `${number(evidence.order, 4)} × shaft speed in the envelope of ` +
     `${number(evidence.band_hz[0], 3)} to ${number(evidence.band_hz[1], 3)} Hz; score ${number(evidence.score, 3)}, ` +
@@ -140,8 +209,13 @@ function showAdvisories(answer) {
     );
     if (evidence.lines?.length > 0) {
       const lines = element("ul", undefined, "lines");
-      lines.append(...evidence.lines.map((line) => element("li", spectralLine(line, evidence.order))));
+      const told = (line) =>
+        advisory.cause === "suspected" ? orderLine(line, advisory.suspected) : spectralLine(line, evidence.order);
+      lines.append(...evidence.lines.map((line) => element("li", told(line))));
       card.append(lines);
+    }
+    for (const text of [explanationText(advisory.explanation), lifeText(advisory.remaining_life)]) {
+      if (text) card.append(element("p", text));
     }
     card.append(
       element(

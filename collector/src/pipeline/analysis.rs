@@ -10,9 +10,11 @@
 //! | windows that wait | [`WINDOWS_MAX`], [`SAMPLES_MAX`] | they are computed before the next one is taken |
 
 use super::ChannelKey;
+use super::diagnosis::Examination;
 use super::firing::labelled;
 use super::streams::summarise;
 use crate::detection::Verdict;
+use crate::diagnosis::Outcome;
 use crate::features::{Analyzer, Depth, Envelope, PointContext};
 use crate::state::SeriesKey;
 use crate::window::Fired;
@@ -45,6 +47,8 @@ pub(super) struct Pending {
     pub(super) context: PointContext,
     /// What its values are computed from.
     pub(super) basis: Basis,
+    /// When it is examined for what may be wrong; none: it is not.
+    pub(super) examination: Option<Examination>,
     /// How much is computed.
     pub(super) depth: Depth,
     /// As it fired before, where it is made again.
@@ -75,6 +79,10 @@ pub(super) struct Said {
     pub(super) verdict: Verdict,
     /// What detection hears together with the windows before.
     pub(super) envelope: Option<Envelope>,
+    /// What it says of the cause; none where nobody looked.
+    pub(super) outcome: Option<Outcome>,
+    /// Whether that took an examination.
+    pub(super) is_examined: bool,
 }
 
 /// Windows that wait, and those who compute them.
@@ -180,6 +188,8 @@ fn say(analyzer: &mut Analyzer, place: &Pending, mut window: Fired) -> Said {
             values: Vec::new(),
             verdict: Verdict::Undecided { coverage },
             envelope: None,
+            outcome: None,
+            is_examined: false,
         };
     }
     if !window.signal.waveform {
@@ -188,10 +198,21 @@ fn say(analyzer: &mut Analyzer, place: &Pending, mut window: Fired) -> Said {
             values: summarise(&window.samples),
             verdict: Verdict::Healthy,
             envelope: None,
+            outcome: None,
+            is_examined: false,
         };
     }
     let found = analyzer.measure(&window.samples, &place.basis, &place.context, place.depth);
+    let examination = place.examination.as_ref();
+    let examination = examination.filter(|_| place.depth == Depth::Full);
+    let is_examined = examination.is_some_and(|examination| examination.is_worth(&found.values));
+    let outcome = examination.map(|examination| match is_examined {
+        true => analyzer.examine(&window.samples, &place.basis, examination.train()),
+        false => Outcome::Quiet,
+    });
     Said {
+        outcome,
+        is_examined,
         values: labelled(&found.values),
         features: found.values,
         verdict: match place.depth {

@@ -10,9 +10,11 @@
 //! | notices of a point | one for each cause | further channels support the one that stands |
 
 use super::edge::AT_GATEWAY;
+use super::prognosis::shown;
 use super::{Output, Pipeline};
-use crate::advisory::{AdvisoryChange, Cause, Evidence, LimitEvidence, Notices, Observation};
+use crate::advisory::{Cause, Evidence, LimitEvidence, Notices, Observation};
 use crate::decision::{Decision, DecisionAction};
+use crate::diagnosis::Outcome;
 use crate::fleet::ChannelSite;
 use crate::health::{ChannelCondition, Health, HealthRow, assess};
 use crate::state::{BaselineRow, NormalRow, SeriesKey};
@@ -21,9 +23,12 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use trunnion_common::baseline::{Baseline, Stage};
 use trunnion_common::feature::FeatureKind;
+use trunnion_common::feature::definition::WatchedBand;
 use trunnion_common::feature::statistics::Statistics;
 use trunnion_common::level::Level;
-use trunnion_common::monitor::{Assessment, Condition, Evidence as Shown, Judged, Monitor, Settings, Window};
+use trunnion_common::monitor::{
+    Assessment, Condition, Evidence as Shown, InForce, Judged, Monitor, Settings, Window,
+};
 use trunnion_common::operating::{Operating, Regime, Run};
 use trunnion_common::severity::{NotGraded, Zone};
 use trunnion_common::time::EventTime;
@@ -84,9 +89,38 @@ impl Monitored {
     }
 }
 
+impl Conditions {
+    /// What stands at a point, if anything does.
+    pub(super) fn notices_of(&self, point: &(String, String)) -> Option<&Notices> {
+        self.notices.get(point)
+    }
+
+    /// The limits of a level that hold for a channel; of one that nothing has come of yet, those that depend on
+    /// no baseline.
+    pub(super) fn limits(
+        &self,
+        series: &SeriesKey,
+        level: Level,
+        regime: Regime,
+        settings: &Settings,
+    ) -> Vec<InForce> {
+        let limits = match self.monitors.get(series) {
+            Some(known) => known.monitor.limits(level, regime, settings),
+            None => Monitor::default().limits(level, regime, settings),
+        };
+        limits.iter().copied().collect()
+    }
+}
+
 impl Pipeline {
-    /// Takes a live window of a channel in.
-    pub(super) fn judge(&mut self, series: &SeriesKey, window: &Fired, features: &[(FeatureKind, f32)]) {
+    /// Takes a live window of a channel in, with what it says of the cause where somebody looked.
+    pub(super) fn judge(
+        &mut self,
+        series: &SeriesKey,
+        window: &Fired,
+        features: &[(FeatureKind, f32)],
+        outcome: Option<Outcome>,
+    ) {
         let Some((site, speed_hz)) = self.site_of(series, window.start) else {
             return;
         };
@@ -110,6 +144,7 @@ impl Pipeline {
         let before = learning(&known.monitor);
         let assessment = known.monitor.handle_window(&seen, &operating, &settings);
         known.note(&assessment);
+        let shown = shown(&known.monitor, &assessment, &settings);
         let silent = known.monitor.silent_from(&settings);
         let is_news = assessment.stage.is_some()
             || (learning(&known.monitor) != before
@@ -122,9 +157,16 @@ impl Pipeline {
         if is_news {
             self.tell_baseline(series, assessment.regime, None);
         }
+        let interval_ns = settings.interval_ns;
+        self.follow(series, window, interval_ns, &assessment, &shown);
+        let mut suspected = self.suspect(series, interval_ns, window.end, &assessment, outcome);
+        for observation in std::mem::take(&mut suspected.holding) {
+            self.notice(series, observation);
+        }
         for judged in &assessment.judged {
             self.observe(series, &settings, window.end, judged, assessment.zone.ok());
         }
+        self.explain(series, window.end, suspected);
         self.concern(&series.asset);
     }
 
@@ -209,6 +251,12 @@ impl Pipeline {
             }
             stays
         });
+        self.state.lives.retain(|series, _| is_monitored(series));
+        let unwatched = self.state.diagnoses.keys().filter(|series| !is_monitored(series));
+        let unwatched: Vec<_> = unwatched.cloned().collect();
+        for series in unwatched {
+            self.forget_diagnosis(&series, now);
+        }
         for (series, cause) in over {
             self.conclude(&series, cause, now);
             gone.insert(series.asset);
@@ -283,6 +331,13 @@ impl Pipeline {
         Some((site.monitor.clone()?, speed_hz))
     }
 
+    /// Which part of the spectrum a feature is of, where it is a band of the point's own.
+    fn band_of(&self, series: &SeriesKey, kind: FeatureKind, at: EventTime) -> Option<WatchedBand> {
+        let place = FeatureKind::BANDS.iter().position(|band| *band == kind)?;
+        let (_, fleet) = self.fleets.range(..=at).next_back()?;
+        Some(fleet.site(series)?.bands.get(place)?.watched)
+    }
+
     fn accept(&mut self, series: &SeriesKey, now: EventTime) {
         let Some(known) = self.state.conditions.monitors.get_mut(series) else {
             return;
@@ -317,6 +372,8 @@ impl Pipeline {
                 self.conclude(series, Cause::Deviation(kind), now);
             }
         }
+        self.state.lives.remove(series);
+        self.forget_diagnosis(series, now);
     }
 
     fn tell_baseline(&mut self, series: &SeriesKey, regime: Regime, closed: Option<(EventTime, &str)>) {
@@ -330,7 +387,7 @@ impl Pipeline {
     }
 
     /// A cause of one channel is over, whatever it was judged by.
-    fn conclude(&mut self, series: &SeriesKey, cause: Cause, at: EventTime) {
+    pub(super) fn conclude(&mut self, series: &SeriesKey, cause: Cause, at: EventTime) {
         self.notice(
             series,
             Observation {
@@ -363,12 +420,9 @@ impl Pipeline {
             Condition::Instrument => Cause::Instrument,
         };
         let evidence = judged.evidence.and_then(|shown| {
-            evidence(
-                &series.channel,
-                settings,
-                &shown,
-                zone.filter(|_| cause == Cause::Severity),
-            )
+            let zone = zone.filter(|_| cause == Cause::Severity);
+            let band = shown.kind.and_then(|kind| self.band_of(series, kind, at));
+            evidence(&series.channel, settings, &shown, zone, band)
         });
         self.notice(
             series,
@@ -394,12 +448,7 @@ impl Pipeline {
             notices.remove(&point);
         }
         if let Some(change) = change {
-            match &change {
-                AdvisoryChange::Raised(_) => self.state.counters.advisories_raised += 1,
-                AdvisoryChange::Cleared(_) => self.state.counters.advisories_cleared += 1,
-                AdvisoryChange::Updated(_) | AdvisoryChange::Found(_) => {}
-            }
-            self.outputs.push(Output::Advisory(change));
+            self.tell_advisory(change);
         }
     }
 }
@@ -416,13 +465,19 @@ fn learning(monitor: &Monitor) -> Option<u32> {
 /// Whether settings still judge a cause.
 fn is_watched(settings: &Settings, cause: Cause) -> bool {
     match cause {
-        Cause::Bearing(_) | Cause::Instrument => true,
+        Cause::Bearing(_) | Cause::Suspected(_) | Cause::Instrument => true,
         Cause::Severity => settings.severity.is_some(),
         Cause::Deviation(kind) => settings.watched.iter().any(|watched| watched.kind == kind),
     }
 }
 
-fn evidence(channel: &str, settings: &Settings, shown: &Shown, zone: Option<Zone>) -> Option<Evidence> {
+fn evidence(
+    channel: &str,
+    settings: &Settings,
+    shown: &Shown,
+    zone: Option<Zone>,
+    band: Option<WatchedBand>,
+) -> Option<Evidence> {
     let channel = channel.to_owned();
     if let Some(fault) = shown.fault {
         return Some(Evidence::Instrument { channel, fault });
@@ -437,6 +492,7 @@ fn evidence(channel: &str, settings: &Settings, shown: &Shown, zone: Option<Zone
         basis: shown.basis,
         zone,
         standard: standard.map(|severity| severity.criterion.standard().edition().to_owned()),
+        band,
     }))
 }
 

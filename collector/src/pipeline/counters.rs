@@ -35,6 +35,8 @@ pub struct Counters {
     pub windows_contradicted: u64,
     /// Windows on which no search for faults was made, because the pipeline was too far behind.
     pub windows_shed: u64,
+    /// Windows examined for what may be wrong with the shaft and what hangs on it.
+    pub windows_examined: u64,
     /// Events that nodes reported.
     pub node_events: u64,
     /// Features computed at nodes; they stay in the journal.
@@ -87,6 +89,7 @@ impl Counters {
             ("windows_backfilled", self.windows_backfilled),
             ("windows_contradicted", self.windows_contradicted),
             ("windows_shed", self.windows_shed),
+            ("windows_examined", self.windows_examined),
             ("node_events", self.node_events),
             ("reports_kept", self.reports_kept),
             ("derived_stored", self.derived_stored),

@@ -78,6 +78,8 @@ fn evidence(channel: &str, told: &LocalCondition, found: monitor::Evidence) -> O
         basis: found.basis,
         zone: limits.map(|limits| limits.zone(found.value)),
         standard: standard.map(|standard| standard.edition().to_owned()),
+        // A gateway judges no bands of the spectrum.
+        band: None,
     }))
 }
 

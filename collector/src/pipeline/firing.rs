@@ -123,6 +123,7 @@ impl Pipeline {
         counters.windows_backfilled += u64::from(window.backfill);
         let depth = self.state.depth;
         counters.windows_shed += u64::from(depth == Depth::Severity && window.decided && signal.waveform);
+        let is_live = window.current && window.decided && signal.waveform;
         let fleet = self
             .fleets
             .range(..=window.start)
@@ -139,6 +140,8 @@ impl Pipeline {
                 gain: (site.gain * factor) as f32,
                 context: site.context(rate_hz, signal.band_high_hz),
                 basis: site.basis(rate_hz, signal.band_high_hz, seconds),
+                // What is of another time says nothing of now.
+                examination: is_live.then(|| self.state.conditions.examination(site)).flatten(),
                 depth,
                 before: None,
                 window,
@@ -170,6 +173,7 @@ impl Pipeline {
                     envelope_hz: None,
                     bands: [None; BANDS_MAX],
                 },
+                examination: None,
                 depth,
                 before: None,
                 window,
@@ -185,6 +189,8 @@ impl Pipeline {
             values,
             verdict,
             envelope,
+            outcome,
+            is_examined,
         } = said;
         let Pending {
             key,
@@ -194,10 +200,11 @@ impl Pipeline {
             window,
             ..
         } = pending;
+        self.state.counters.windows_examined += u64::from(is_examined);
         if assigned && window.signal.waveform {
             if window.current {
                 self.detect(&series, &window, verdict, envelope.as_ref());
-                self.judge(&series, &window, &features);
+                self.judge(&series, &window, &features, outcome);
             } else {
                 self.look_back(&series, &window, verdict);
             }
@@ -253,12 +260,7 @@ impl Pipeline {
             .entry(point)
             .or_insert_with(|| Advisories::new(series.asset.as_str(), series.point.as_str()));
         for change in advisories.handle_window(window.end, &verdict, &detection) {
-            match &change {
-                AdvisoryChange::Raised(_) => self.state.counters.advisories_raised += 1,
-                AdvisoryChange::Cleared(_) => self.state.counters.advisories_cleared += 1,
-                AdvisoryChange::Updated(_) | AdvisoryChange::Found(_) => {}
-            }
-            self.outputs.push(Output::Advisory(change));
+            self.tell_advisory(change);
         }
     }
 

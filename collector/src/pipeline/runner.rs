@@ -526,6 +526,8 @@ impl Runner {
             return;
         }
         self.lags_told = Some(now);
+        let (channels, shortest_s) = self.pipeline.outlooks();
+        self.metrics.observe_outlooks(channels, shortest_s);
         for (lane, lag) in LANES.into_iter().zip(self.pipeline.lane_lags()) {
             let channels = i64::try_from(lag.channels).unwrap_or(i64::MAX);
             let metrics = &self.metrics;
@@ -568,6 +570,9 @@ impl Runner {
                 .windows_undecided
                 .inc_by(now.windows_undecided - then.windows_undecided);
             metrics.windows_shed.inc_by(now.windows_shed - then.windows_shed);
+            metrics
+                .windows_examined
+                .inc_by(now.windows_examined - then.windows_examined);
             metrics
                 .advisories_raised
                 .inc_by(now.advisories_raised - then.advisories_raised);

@@ -1,5 +1,6 @@
 mod condition;
 mod history;
+mod machine;
 mod remade;
 mod replayed;
 mod stages;

@@ -2,8 +2,8 @@
 //!
 //! Protocol: a run is a folder of waveforms (`Bearing1_1/part_NN.f32le.gz`) or the rows of one bearing in
 //! a file of features (`*.csv.gz`); where both are there, the waveforms count. Its two sensors go through
-//! [`Degradation`] as peak acceleration against the platform's limit, snapshot by snapshot, and the one
-//! that ends first speaks. The truth is the time until the last snapshot, since the platform stopped a run
+//! the collector's [`Tracks`] as peak acceleration against the platform's limit, each snapshot a window and a
+//! reading, and the one that ends first speaks. The truth is the time until the last snapshot, since the platform stopped a run
 //! there. Runs that never reach the limit have no truth and are left out.
 //!
 //! `femto_coverage` is the share of the snapshots after onset whose interval holds the truth, by run, and
@@ -20,15 +20,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use trunnion_collector::prognosis::degradation::Degradation;
-use trunnion_collector::prognosis::{Prognosis, RemainingLife};
+use trunnion_collector::prognosis::RemainingLife;
+use trunnion_collector::prognosis::track::{Shown, Tracks, Window};
+use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::statistics::Statistics;
+use trunnion_common::operating::Regime;
 use trunnion_common::time::EventTime;
 
 /// Where the platform stopped a run: g.
 const LIMIT_G: f64 = 20.0;
-/// Time between snapshots: seconds.
+/// Time between snapshots, and how long one is: seconds.
 const CADENCE_S: f64 = 10.0;
+const SNAPSHOT_S: f64 = 0.1;
 /// Two snapshots at the limit within so many end a bearing's life; a lone blow does not.
 const LIMIT_WITHIN: usize = 10;
 
@@ -94,7 +97,7 @@ fn run(folder: &Path) -> Result<Outcome> {
 fn judge(run: &[[f64; 2]]) -> Option<Judged> {
     let reached = limit_reached(run)?;
     let last = run.len() - 1;
-    let mut sensors = [Degradation::new(LIMIT_G)?, Degradation::new(LIMIT_G)?];
+    let mut sensors = [Tracks::default(), Tracks::default()];
     let mut judged = Judged {
         onset_in_time: false,
         coverage: 0.0,
@@ -103,11 +106,26 @@ fn judge(run: &[[f64; 2]]) -> Option<Judged> {
     };
     let (mut held, mut score) = (0usize, 0.0);
     for (index, peaks) in run[..last].iter().enumerate() {
-        let at = EventTime((index as f64 * CADENCE_S * 1e9) as i64);
+        let start = EventTime((index as f64 * CADENCE_S * 1e9) as i64);
+        let window = Window {
+            start,
+            end: start.plus_nanos((SNAPSHOT_S * 1e9) as i64),
+            interval_ns: (CADENCE_S * 1e9) as i64,
+            regime: Regime::default(),
+        };
         let told = sensors
             .iter_mut()
             .zip(peaks)
-            .filter_map(|(sensor, &peak)| sensor.handle_readings(at, &[peak]).remaining())
+            .filter_map(|(sensor, &peak)| {
+                let shown = Shown {
+                    kind: FeatureKind::Peak,
+                    value: peak as f32,
+                    limit: LIMIT_G as f32,
+                    normal: None,
+                };
+                sensor.handle_window(&window, &[shown], window.interval_ns);
+                sensor.forecast("")?.outlook.remaining()
+            })
             .reduce(RemainingLife::earlier);
         let Some(remaining) = told else {
             continue;
