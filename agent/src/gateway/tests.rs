@@ -1,6 +1,7 @@
 //! A gateway between a scripted node, a disk whose confirmations are given by hand, and a collector.
 
 mod introduction;
+mod listening;
 mod pace;
 mod room;
 mod silence;
@@ -79,6 +80,7 @@ struct World {
     buried: Vec<BlockKey>,
     evicted: Vec<u32>,
     polls: Vec<Poll>,
+    paces: Vec<Pace>,
     requests: Vec<u32>,
     hellos: Vec<Hello>,
     published: Vec<BlockKey>,
@@ -110,6 +112,7 @@ impl World {
             buried: Vec::new(),
             evicted: Vec::new(),
             polls: Vec::new(),
+            paces: Vec::new(),
             requests: Vec::new(),
             hellos: Vec::new(),
             published: Vec::new(),
@@ -138,6 +141,7 @@ impl World {
         while let Some(action) = self.gateway.poll(now(self.mono)) {
             match action {
                 Action::Write(_, bytes) => self.line(&bytes),
+                Action::Listen(_, pace) => self.paces.push(pace),
                 Action::Spool(Request::Commit(commit)) => self.unflushed.push(commit),
                 Action::Spool(Request::Acknowledge { epoch, received, .. }) => {
                     self.freed.push((epoch, *received));
