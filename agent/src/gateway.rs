@@ -232,6 +232,7 @@ impl Gateway {
         metrics
             .databases_quarantined
             .inc_by(recovered.quarantined.len() as u64);
+        metrics.databases_discarded.inc_by(recovered.discarded);
         let mut gateway = Self {
             ports: config
                 .ports

@@ -134,6 +134,7 @@ impl World {
             epochs: Vec::new(),
             cursors: Vec::new(),
             quarantined: Vec::new(),
+            discarded: 0,
         })
     }
 
@@ -547,6 +548,7 @@ fn resends_after_a_restart_are_recognised() {
             })
             .to_vec(),
         quarantined: Vec::new(),
+        discarded: 0,
     });
     for sequence in 0..3 {
         next.waveform(sequence);
@@ -666,6 +668,7 @@ fn a_block_whose_tombstone_survived_a_crash_that_it_survived_too_is_removed() {
         }],
         cursors: Vec::new(),
         quarantined: Vec::new(),
+        discarded: 0,
     });
     let mut world = world;
     world.pump();
@@ -859,6 +862,7 @@ fn what_a_former_start_left_is_history_and_nothing_is_told_before_its_essentials
             })
             .to_vec(),
         quarantined: Vec::new(),
+        discarded: 0,
     });
     world.disk.extend(left);
     world.waveform(1);
