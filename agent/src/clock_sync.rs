@@ -38,6 +38,9 @@ const QUICK_INTERVAL: Duration = Duration::from_millis(50);
 /// A fix is renewed after this time at the latest: by then drift may have added 2 ms to its error.
 const FIX_AGE_MAX: Duration = Duration::from_secs(20);
 
+/// How long a reply is expected: a frame that is under way at 115,200 baud takes 0.1 s, and the node a moment.
+const REPLY_EXPECTED: Duration = Duration::from_millis(250);
+
 /// Relates one boot's ticks to UTC.
 #[derive(Clone, Debug)]
 pub struct ClockSync {
@@ -112,6 +115,11 @@ impl ClockSync {
     /// When [`Self::poll_request`] will next want to send.
     pub fn next_timeout(&self) -> Duration {
         self.next_request
+    }
+
+    /// Until when a reply may come; its time of arrival is a measurement then.
+    pub fn reply_expected_until(&self) -> Option<Duration> {
+        self.outstanding.back().map(|(_, sent)| *sent + REPLY_EXPECTED)
     }
 
     /// Whether a request is due; it is then taken as sent, with `number`.

@@ -31,7 +31,7 @@ use crate::inventory::Inventory;
 use crate::line::{Heard, Line};
 use crate::metrics::Metrics;
 use crate::mqtt::MqttEvent;
-use crate::port::PortEvent;
+use crate::port::{Pace, PortEvent};
 use crate::publisher::{Greeting, Publisher};
 use crate::retention::{Decision, DerivedPlan, Limits};
 use crate::spool::{Commit, ReadError, Recovered, Reply, Request};
@@ -101,6 +101,8 @@ const PRESENCE: Duration = Duration::from_secs(10);
 pub enum Action {
     /// Write bytes to a line. What it does not take is dropped: the next poll says it again.
     Write(usize, Vec<u8>),
+    /// Read a line at this pace from now on.
+    Listen(usize, Pace),
     /// Ask the spool.
     Spool(Request),
     /// Connect to the endpoint of this position; events of the connection carry the number given.
@@ -230,6 +232,7 @@ impl Gateway {
         metrics
             .databases_quarantined
             .inc_by(recovered.quarantined.len() as u64);
+        metrics.databases_discarded.inc_by(recovered.discarded);
         let mut gateway = Self {
             ports: config
                 .ports
@@ -885,7 +888,13 @@ impl Gateway {
         let commands = self.commands.next_timeout().filter(|_| !self.is_stopping);
         let lines = self.lines.iter().filter(|_| !self.is_stopping).flat_map(|line| {
             let clock = line.node().and_then(|key| self.clocks.get(&key));
-            [line.next_timeout(), clock.map(ClockSync::next_timeout)]
+            let reply = clock.and_then(ClockSync::reply_expected_until);
+            let is_waiting = line.pace() == Pace::AtOnce && !self.is_watching();
+            [
+                line.next_timeout(),
+                clock.map(ClockSync::next_timeout),
+                reply.filter(|_| is_waiting),
+            ]
         });
         lines
             .chain([holdings, retry, commit, stall, alarms, commands, publisher])
@@ -895,9 +904,18 @@ impl Gateway {
             .unwrap_or(Duration::MAX)
     }
 
+    /// Whether machines are judged here: their frames are wanted at once.
+    fn is_watching(&self) -> bool {
+        self.watches.channels() > 0
+    }
+
     fn poll_lines(&mut self, now: Now) {
+        let is_watching = self.is_watching();
         for (number, line) in self.lines.iter_mut().enumerate() {
             let Some(key) = line.node() else {
+                if line.set_pace(Pace::InTurn) {
+                    self.actions.push_back(Action::Listen(number, Pace::InTurn));
+                }
                 continue;
             };
             if line.is_poll_due(now.mono) {
@@ -905,13 +923,22 @@ impl Gateway {
                 self.actions
                     .extend(poll.map(|bytes| Action::Write(number, bytes)));
             }
-            if let Some(clock) = self.clocks.get_mut(&key)
-                && clock.poll_request(now, line.next_request())
-            {
-                let request = line.time_request();
-                self.actions
-                    .extend(request.map(|bytes| Action::Write(number, bytes)));
+            let Some(clock) = self.clocks.get_mut(&key) else {
+                continue;
+            };
+            let is_due = clock.poll_request(now, line.next_request());
+            let request = is_due.then(|| line.time_request()).flatten();
+            let is_reply_expected = clock.reply_expected_until().is_some_and(|until| now.mono < until);
+            let pace = if is_watching || is_reply_expected {
+                Pace::AtOnce
+            } else {
+                Pace::InTurn
+            };
+            if line.set_pace(pace) {
+                self.actions.push_back(Action::Listen(number, pace));
             }
+            self.actions
+                .extend(request.map(|bytes| Action::Write(number, bytes)));
         }
     }
 

@@ -61,6 +61,7 @@ pub mod status;
 pub mod timekeeper;
 pub mod tls;
 mod toml_section;
+mod wake;
 pub mod watch;
 
 #[cfg(test)]
@@ -74,10 +75,11 @@ use crate::floor::Floor;
 use crate::gateway::{Action, Gateway};
 use crate::metrics::Metrics;
 use crate::mqtt::{Connection, MqttEvent};
-use crate::port::PortEvent;
+use crate::port::{Pace, Port, PortEvent, Turns};
 use crate::spool::{Reply, Requests, Spool, SpoolError};
 use crate::timekeeper::Timekeeper;
 use crate::tls::TlsClock;
+use crate::wake::Alarm;
 use bytes::Bytes;
 use std::io;
 use std::path::PathBuf;
@@ -85,7 +87,7 @@ use std::sync::mpsc::TrySendError;
 use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::watch as latest;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::timeout;
 use trunnion_common::id::{Epoch, MasterId};
 use trunnion_common::time::{ClockQuality, EventTime};
 use trunnion_common::watch::LocalCondition;
@@ -181,6 +183,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let (mut shell, mut gateway) = Shell::start(&config, clock, &metrics).await?;
     let mut shutdown = std::pin::pin!(shutdown);
     let mut quality_due = Duration::ZERO;
+    let mut alarm = Alarm::default();
 
     loop {
         let now = clock.now();
@@ -193,18 +196,22 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
             }
         }
         shell.perform_all(&mut gateway, now)?;
-        let wake = shell.instant(gateway.next_timeout().min(quality_due));
+        alarm.set(shell.instant(gateway.next_timeout().min(quality_due)));
         let event = tokio::select! {
             biased;
             () = &mut shutdown => Event::Shutdown,
             Some(event) = shell.events.recv() => event,
             Some((line, event)) = shell.port_events.recv() => Event::Port(line, event),
-            () = sleep_until(wake) => continue,
+            () = alarm.rings() => continue,
         };
         if matches!(event, Event::Shutdown) {
             break;
         }
         shell.handle(&mut gateway, event);
+        // Lines are read in turns: what the others brought is there as well.
+        while let Ok((line, event)) = shell.port_events.try_recv() {
+            shell.handle(&mut gateway, Event::Port(line, event));
+        }
     }
 
     tracing::info!("stopping");
@@ -281,6 +288,7 @@ struct Shell {
     spool: Requests,
     spool_thread: std::thread::JoinHandle<()>,
     writes: Vec<Sender<Vec<u8>>>,
+    paces: Vec<latest::Sender<Pace>>,
     port_events: Receiver<(usize, PortEvent)>,
     events: Receiver<Event>,
     events_in: Sender<Event>,
@@ -338,18 +346,22 @@ impl Shell {
         }
 
         let (port_events_in, port_events) = channel(PORT_EVENTS_MAX);
-        let mut writes = Vec::new();
-        for (line, port) in config.ports.iter().enumerate() {
+        let (mut writes, mut paces) = (Vec::new(), Vec::new());
+        let turns = Turns::start().map_err(system("starting the timer of the lines' turns"))?;
+        for (line, config) in config.ports.iter().enumerate() {
             let (write, queue) = channel(WRITES_MAX);
             writes.push(write);
-            tokio::spawn(port::run(
-                port.clone(),
+            let (pace, wanted) = latest::channel(Pace::default());
+            paces.push(pace);
+            let port = Port {
+                config: config.clone(),
                 line,
                 clock,
-                metrics.clone(),
-                port_events_in.clone(),
-                queue,
-            ));
+                metrics: metrics.clone(),
+                events: port_events_in.clone(),
+                turns: turns.clone(),
+            };
+            tokio::spawn(port.run(queue, wanted));
         }
         let mut timekeeper = Timekeeper::new(open_floor(config, metrics));
         let tls_clock = TlsClock::default();
@@ -374,6 +386,7 @@ impl Shell {
             spool,
             spool_thread,
             writes,
+            paces,
             port_events,
             events,
             events_in,
@@ -427,6 +440,10 @@ impl Shell {
                 if self.writes[line].try_send(bytes).is_err() {
                     self.metrics.writes_dropped.inc();
                 }
+            }
+            // An error says that the port's task has ended.
+            Action::Listen(line, pace) => {
+                let _ = self.paces[line].send(pace);
             }
             Action::Spool(request) => self.spool.try_send(request).map_err(|error| AgentError::System {
                 what: "handing work to the spool's thread",

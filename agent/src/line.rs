@@ -13,6 +13,7 @@ use trunnion_common::time::NodeTicks;
 use trunnion_common::version;
 
 use crate::intake::{BootKey, Upto};
+use crate::port::Pace;
 
 /// Bytes a node may have under way until the next poll. On a full-duplex line it only guards against a
 /// node that floods: at the poll interval it allows 640 kB/s, more than any line carries.
@@ -32,6 +33,7 @@ pub struct Line {
     requests: u32,
     next_poll: Duration,
     poll_interval: Duration,
+    pace: Pace,
     /// Broken frames not told of yet, and until when they need not be.
     broken: u64,
     quiet_until: Duration,
@@ -82,6 +84,7 @@ impl Line {
             requests: 0,
             next_poll: Duration::ZERO,
             poll_interval,
+            pace: Pace::default(),
             broken: 0,
             quiet_until: Duration::ZERO,
         }
@@ -147,6 +150,16 @@ impl Line {
             Phase::Open => self.contact.map(|contact| contact.key),
             Phase::Closed | Phase::SecondMaster => None,
         }
+    }
+
+    /// How soon its bytes are wanted now; whether that is another pace than before.
+    pub fn set_pace(&mut self, pace: Pace) -> bool {
+        std::mem::replace(&mut self.pace, pace) != pace
+    }
+
+    /// How soon its bytes are wanted.
+    pub const fn pace(&self) -> Pace {
+        self.pace
     }
 
     /// When the next poll is due.

@@ -91,6 +91,8 @@ pub struct Metrics {
     pub directories_evicted: Counter,
     /// Databases of the spool that were damaged and set aside.
     pub databases_quarantined: Counter,
+    /// Of those, removed since only the newest are kept.
+    pub databases_discarded: Counter,
     /// Blocks handed to the connection, repeats included.
     pub blocks_published: Counter,
     /// Bytes of those.
@@ -407,6 +409,11 @@ impl Metrics {
                 "databases_quarantined",
                 "Damaged databases of the spool set aside",
                 &self.databases_quarantined,
+            ),
+            (
+                "databases_discarded",
+                "Databases of the spool that had been set aside, removed since only the newest are kept",
+                &self.databases_discarded,
             ),
             (
                 "blocks_published",

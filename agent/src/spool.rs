@@ -79,6 +79,8 @@ pub struct Recovered {
     pub cursors: Vec<Cursor>,
     /// Directories that could not be read and were set aside.
     pub quarantined: Vec<PathBuf>,
+    /// Directories that former starts had set aside, removed since only the newest are kept.
+    pub discarded: u64,
 }
 
 /// An epoch that a former start left behind.
@@ -173,6 +175,7 @@ impl Spool {
             epochs: Vec::new(),
             cursors: Vec::new(),
             quarantined: held.quarantined,
+            discarded: held.discarded + bulk.discarded,
         };
         recovered.blocks.extend(bulk.blocks);
         recovered.quarantined.extend(bulk.quarantined);

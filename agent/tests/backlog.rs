@@ -96,6 +96,7 @@ fn recovered(blocks: u64) -> Recovered {
         }],
         cursors: Vec::new(),
         quarantined: Vec::new(),
+        discarded: 0,
     }
 }
 

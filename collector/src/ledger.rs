@@ -15,11 +15,13 @@
 //!
 //! So in healthy operation `unexplained` is 0 at every commit and not only at rest.
 
+mod epochs;
 mod index_set;
 
 pub use index_set::IndexSet;
 
 use crate::slots::Slots;
+use epochs::Epochs;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use trunnion_common::block::{Holding, Tombstone};
@@ -93,10 +95,26 @@ pub struct Ledger {
     accounts: Slots<AccountKey, Account>,
     newest: Slots<NodeId, BootId>,
     unnamed: Vec<Unnamed>,
+    epochs: Epochs,
     changed: BTreeSet<AccountKey>,
 }
 
 impl Ledger {
+    /// A block of an epoch was committed.
+    pub fn observe_block(&mut self, gateway: &GatewayId, epoch: Epoch) {
+        self.epochs.hear(gateway, epoch);
+    }
+
+    /// A start of a gateway's agent has followed others.
+    pub fn observe_superseded(&mut self, gateway: &GatewayId) {
+        self.epochs.supersede(gateway);
+    }
+
+    /// An agent has done with an epoch.
+    pub fn observe_epoch_closed(&mut self, gateway: &GatewayId, epoch: Epoch) {
+        self.epochs.close(gateway, epoch);
+    }
+
     /// Samples of a frame were committed and have an event time. Returns those that had not come before.
     pub fn store(&mut self, key: AccountKey, samples: Range) -> Vec<Range> {
         let account = self.account(key);
@@ -194,6 +212,10 @@ impl Ledger {
 
     /// The agent says what node and agent hold: everything below its `produced` can be judged.
     /// `block` is where it stands, by epoch and sequence: of one epoch the later one is the newer.
+    ///
+    /// Where it says less than what is known, it is an older report that came late, or one of an agent that
+    /// knows less than the one before it did, since its gateway was put back to an old image. That one's word
+    /// of what it holds counts: what the former said to hold, and it does not, is lost.
     pub fn observe_holding(
         &mut self,
         gateway: &GatewayId,
@@ -207,10 +229,17 @@ impl Ledger {
         for report in &holding.channels {
             let key = (holding.node, holding.boot, report.channel);
             let ended = self.ended(key);
+            let former = self.accounts.get(&key).and_then(|account| account.reported);
+            let is_later = former.is_some_and(|(epoch, _)| self.epochs.is_later(gateway, block.0, epoch));
             let account = self.account(key);
             let is_overtaken = account
                 .reported
                 .is_some_and(|(epoch, sequence)| epoch == block.0 && block.1 < sequence);
+            if report.produced < account.cut && is_later {
+                account.reported = Some(block);
+                account.abandon(report.at_agent);
+                continue;
+            }
             if report.produced < account.cut || is_overtaken {
                 continue; // An older report that came late.
             }
@@ -440,6 +469,22 @@ impl Account {
         }
     }
 
+    /// The agent has nothing else any more than `at_agent`: what it was said to have beside that, and nobody
+    /// has, is lost.
+    fn abandon(&mut self, at_agent: Option<Range>) {
+        let mut known = self.stored.clone();
+        let named = [&self.waiting, &self.refused, &self.given_up];
+        let named = named.into_iter().flat_map(|set| set.ranges().iter().copied());
+        for range in named.chain(at_agent) {
+            known.insert(range);
+        }
+        let gone = self.at_agent.map(|range| known.insert(range)).unwrap_or_default();
+        let samples: u64 = gone.iter().map(|range| range.count()).sum();
+        let lost = self.agent_losses.entry(LossCause::NotHeld).or_default();
+        *lost = lost.saturating_add(samples);
+        self.at_agent = at_agent;
+    }
+
     /// Books reported counts against that many missing samples; returns how many are booked then.
     fn book(&mut self, missing: u64) -> u64 {
         let mut booked: u64 = self.booked.values().sum();
@@ -603,6 +648,57 @@ mod tests {
         assert_eq!(at_agent(&ledger), None);
         report(&mut ledger, 2, 0, Some(range(100, 140)));
         assert!(at_agent(&ledger).is_some(), "another epoch counts anew");
+    }
+
+    /// A boot that has ended, of which an agent of epoch 1 said to hold the last 50 samples.
+    fn ended_boot_with_an_agent() -> Ledger {
+        let mut ledger = Ledger::default();
+        ledger.observe_boot(node(), BootId::new(1, 0));
+        ledger.observe_block(&gateway(), Epoch(1));
+        ledger.store(key(1), range(0, 100));
+        observe_holding(&mut ledger, &holding(1, 150, 150, Some(range(100, 150))));
+        ledger.observe_boot(node(), BootId::new(2, 0));
+        assert_eq!(sums(&mut ledger, 1), (150, 100, 0, 50, 0));
+        ledger
+    }
+
+    /// An agent that knows of 80 samples, of which it holds what it says, reports in epoch 2.
+    fn report_of_an_old_image(ledger: &mut Ledger, at_agent: Option<Range>) {
+        ledger.observe_block(&gateway(), Epoch(2));
+        let holding = holding(1, 80, 80, at_agent);
+        ledger.observe_holding(&gateway(), (Epoch(2), 0), &holding, EventTime(0));
+    }
+
+    #[test]
+    fn what_a_gateway_lost_with_its_disk_is_not_held_once_its_old_image_speaks() {
+        for is_closed in [true, false] {
+            let mut ledger = ended_boot_with_an_agent();
+            if is_closed {
+                ledger.observe_epoch_closed(&gateway(), Epoch(1));
+            } else {
+                ledger.observe_superseded(&gateway());
+            }
+            report_of_an_old_image(&mut ledger, Some(range(60, 80)));
+            assert_eq!(sums(&mut ledger, 1), (150, 100, 50, 0, 0));
+            assert_eq!(ledger.row(key(1)).unwrap().lost, [(LossCause::NotHeld, 50)]);
+            // Another agent had them after all.
+            ledger.store(key(1), range(100, 120));
+            assert_eq!(sums(&mut ledger, 1), (150, 120, 30, 0, 0));
+        }
+    }
+
+    #[test]
+    fn a_report_that_says_less_and_is_of_no_later_start_says_nothing() {
+        let mut ledger = ended_boot_with_an_agent();
+        report_of_an_old_image(&mut ledger, None);
+        assert_eq!(sums(&mut ledger, 1), (150, 100, 0, 50, 0));
+        // A former start's report that was on its way while its successor spoke.
+        ledger.observe_superseded(&gateway());
+        let newest = holding(1, 150, 150, Some(range(100, 150)));
+        ledger.observe_block(&gateway(), Epoch(3));
+        ledger.observe_holding(&gateway(), (Epoch(3), 0), &newest, EventTime(0));
+        report_of_an_old_image(&mut ledger, None);
+        assert_eq!(sums(&mut ledger, 1), (150, 100, 0, 50, 0));
     }
 
     #[test]

@@ -375,11 +375,11 @@ impl Pipeline {
                 self.publish_pending();
                 self.handle_decision(decision);
             }
-            Entry::EpochClosed { .. }
-            | Entry::Superseded { .. }
-            | Entry::Command { .. }
-            | Entry::CommandResult { .. }
-            | Entry::Tick => {}
+            Entry::EpochClosed { gateway, epoch } => {
+                self.state.ledger.observe_epoch_closed(gateway, *epoch);
+            }
+            Entry::Superseded { gateway, .. } => self.state.ledger.observe_superseded(gateway),
+            Entry::Command { .. } | Entry::CommandResult { .. } | Entry::Tick => {}
         }
     }
 
@@ -391,6 +391,9 @@ impl Pipeline {
         let body = match Block::parse(bytes).and_then(|block| {
             origin.backfill = block.lane() == Lane::Backfill;
             key = (block.envelope.epoch, block.envelope.sequence);
+            if !origin.replayed {
+                self.state.ledger.observe_block(gateway, key.0);
+            }
             block.decode()
         }) {
             Ok(body) => body,

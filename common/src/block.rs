@@ -338,7 +338,7 @@ impl<'a, T: Deserialize<'a>> Iterator for Records<'a, T> {
 /// A node's frame as it was taken in.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct FrameRecord<'a> {
-    /// Gateway's UTC when its last byte arrived.
+    /// Gateway's UTC when its last byte was read: as it arrived, or up to a twentieth of a second later.
     pub arrival: EventTime,
     /// Number of the clock fix in force; 0 also when there was none yet: that boot's first one counts.
     pub fix: u32,

@@ -601,8 +601,9 @@ impl World<'_> {
                     self.publish(gateway, Kind::Data, payload);
                 }
             }
-            // The simulated collector gives no commands, and so no machine to watch.
-            Action::Keep(_) | Action::Advise { .. } => {}
+            // The simulated collector gives no commands, and so no machine to watch; bytes of a simulated
+            // line arrive when they do.
+            Action::Keep(_) | Action::Advise { .. } | Action::Listen(..) => {}
             Action::Disconnect => {
                 if let Some((_, session)) = self.session_of_agent(gateway) {
                     session.is_up = false;

@@ -75,6 +75,7 @@ impl World {
             epochs: Vec::new(),
             cursors: Vec::new(),
             quarantined: Vec::new(),
+            discarded: 0,
         };
         let start = now(Duration::ZERO);
         let gateway = Gateway::new(&config, recovered, MasterId(7), Metrics::default(), start);

@@ -42,3 +42,22 @@ fn a_flipped_byte_of_a_spool_never_gives_a_wrong_block_and_stops_no_start() {
         }
     }
 }
+
+/// Bytes of each file in which there is anything to damage.
+const DENSE: u16 = 20 * 1_024;
+
+#[test]
+#[ignore = "half an hour; TRUNNION_FLIPS=N tries every N-th byte instead of all"]
+fn every_flipped_byte_of_a_spool_costs_one_block_at_most() {
+    let spool = trunnion_tests::fuzz::target("spool").unwrap();
+    let every = std::env::var("TRUNNION_FLIPS").map_or(1, |every| every.parse().unwrap());
+    for file in 0..trunnion_tests::fuzz::spool_files() {
+        for at in (0..DENSE).step_by(every) {
+            let [high, low] = at.to_be_bytes();
+            for flip in [0x02_u8, 0x04, 0x84] {
+                let outcome = trunnion_tests::fuzz::play(&spool, &[file, high, low, flip]);
+                assert_eq!(outcome, Ok(()), "file {file}, byte {at}, bits {flip:#04x}");
+            }
+        }
+    }
+}

@@ -1,10 +1,10 @@
-//! A tty, real or pseudo, as an asynchronous stream.
+//! A tty, real or pseudo, as a descriptor that never blocks.
 
 use crate::config::PortConfig;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use tokio_serial::{SerialPortBuilderExt, SerialStream};
 
 /// Why a port cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -23,9 +23,9 @@ pub(super) enum SerialError {
 ///
 /// The claim is a lock (`flock`), which ends with the process however that ends. The driver's own
 /// exclusive flag would outlive a kill on a pseudo-terminal and lock out the successor, so that it is
-/// taken back should anybody have set it. The serial library takes a shared lock of its own on what it
-/// opens; ours is exclusive first, to see that nobody else has any, and shared from then on.
-pub(super) fn open(port: &PortConfig) -> Result<SerialStream, SerialError> {
+/// taken back should anybody have set it. The serial library takes a shared lock of its own while it sets
+/// the line up; ours is exclusive first, to see that nobody else has any, and shared from then on.
+pub(super) fn open(port: &PortConfig) -> Result<OwnedFd, SerialError> {
     let path = port.path.clone();
     let failed = |source: io::Error| SerialError::Open {
         path: path.clone(),
@@ -45,15 +45,13 @@ pub(super) fn open(port: &PortConfig) -> Result<SerialStream, SerialError> {
             error => failed(error.into()),
         })?;
     }
-    // The stream's own shared lock now stands for both, and `claim` may be closed.
-    let mut stream = tokio_serial::new(port.path.to_string_lossy(), port.baud)
+    // How the line is set up is the line's, and stays when the library closes its own descriptor.
+    serialport::new(port.path.to_string_lossy(), port.baud)
         .exclusive(false)
-        .open_native_async()
+        .open_native()
+        .and_then(|mut line| line.set_exclusive(false))
         .map_err(|error| failed(error.into()))?;
-    stream
-        .set_exclusive(false)
-        .map_err(|error| failed(error.into()))?;
-    Ok(stream)
+    Ok(claim)
 }
 
 #[cfg(test)]

@@ -443,8 +443,7 @@ impl Chain {
             // sled lets go of its files when the database is dropped.
             let is_damaged = self.remove_member(number).is_some_and(|member| member.is_damaged);
             let removed = if is_damaged {
-                let index = index_log::path_of(&path);
-                std::fs::rename(index, path.with_extension(QUARANTINE).join("index"))
+                settle_index(&path)
             } else {
                 remove(&path)
             };
@@ -501,6 +500,18 @@ impl Member {
 /// Files in which sled put values that are too large for its log. It never synchronises them.
 fn blob_files(database: &Path) -> u64 {
     std::fs::read_dir(database.join("blobs")).map_or(0, |files| files.count() as u64)
+}
+
+/// Puts the index of a database that is set aside, and owes nothing any more, to the rest of it; it goes when
+/// that is gone.
+fn settle_index(database: &Path) -> io::Result<()> {
+    let index = index_log::path_of(database);
+    let aside = database.with_extension(QUARANTINE);
+    if aside.is_dir() {
+        std::fs::rename(index, aside.join("index"))
+    } else {
+        std::fs::remove_file(index)
+    }
 }
 
 /// Removes a database and then its index; either may be missing.

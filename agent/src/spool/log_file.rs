@@ -49,13 +49,36 @@ pub(crate) fn is_whole(directory: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
+/// How many ways to put a block together are tried. Damage adds one of them for each damaged byte at
+/// most; a block of which there are more is given up.
+const WAYS_MAX: usize = 64;
+
 /// What a database's log has of blocks, by where it stands.
+///
+/// Nothing here is checked before a block is read: a damaged byte can turn the name of one block, or of
+/// one of its parts, into that of another, which must not hide that one. So every place is kept, and the
+/// block's own checksum says which of them was meant. How many places there are is bounded by the log.
 #[derive(Debug, Default)]
 pub(crate) struct Remains {
-    /// Envelopes, and the length of the block that each says. Unchecked.
-    blocks: BTreeMap<BlockKey, (u64, usize)>,
+    /// Envelopes, and the length of the block that each says.
+    blocks: BTreeMap<BlockKey, Vec<Place>>,
     /// Parts but the first, and their lengths.
-    parts: BTreeMap<Part, (u64, usize)>,
+    parts: BTreeMap<Part, Vec<Place>>,
+}
+
+/// Bytes of a log.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    at: u64,
+    length: usize,
+}
+
+impl Place {
+    fn read(self, log: &File) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; self.length];
+        log.read_exact_at(&mut bytes, self.at).ok()?;
+        Some(bytes)
+    }
 }
 
 impl Remains {
@@ -63,16 +86,19 @@ impl Remains {
     pub(crate) fn of(directory: &Path) -> io::Result<Self> {
         let mut remains = Self::default();
         each_segment(&directory.join("db"), |offset, segment| {
-            let place = |at: usize, length| (offset + at as u64, length);
+            let place = |at: usize, length| Place {
+                at: offset + at as u64,
+                length,
+            };
             for at in places_of(segment, MAGIC.to_le_bytes()) {
                 if let Some((key, length)) = envelope(&segment[at..]) {
-                    remains.blocks.insert(key, place(at, length));
+                    remains.blocks.entry(key).or_default().push(place(at, length));
                 }
             }
             for at in places_of(segment, PART_MAGIC) {
                 if let Some((part, bytes)) = Part::parse(&segment[at..]).filter(|(part, _)| part.number > 0) {
-                    let at = at + super::database::PART_HEADER_BYTES;
-                    remains.parts.insert(part, place(at, bytes.len()));
+                    let place = place(at + super::database::PART_HEADER_BYTES, bytes.len());
+                    remains.parts.entry(part).or_default().push(place);
                 }
             }
         })?;
@@ -81,23 +107,35 @@ impl Remains {
 
     /// A block, if all of it is there and it is what was written.
     pub(crate) fn read(&self, directory: &Path, key: BlockKey) -> Option<Bytes> {
-        let &(envelope, length) = self.blocks.get(&key)?;
-        let file = File::open(directory.join("db")).ok()?;
-        let mut bytes = vec![0; length];
-        for (number, bytes) in (0..).zip(bytes.chunks_mut(PART_BYTES)) {
-            let sequence = key.sequence;
-            let at = match number {
-                0 => envelope,
-                _ => {
-                    let place = self.parts.get(&Part { sequence, number })?;
-                    Some(place).filter(|(_, length)| *length == bytes.len())?.0
-                }
+        let envelopes = self.blocks.get(&key)?;
+        let log = File::open(directory.join("db")).ok()?;
+        let mut envelopes = envelopes.iter().rev();
+        envelopes.find_map(|envelope| whole(&self.choices(&log, key, *envelope)?, key))
+    }
+
+    /// What may stand in each part of a block that begins with this envelope, the newest first. sled moves
+    /// values: the same bytes at another place are no other choice.
+    fn choices(&self, log: &File, key: BlockKey, envelope: Place) -> Option<Vec<Vec<Vec<u8>>>> {
+        let Place { at, length } = envelope;
+        let length = length.min(PART_BYTES);
+        let mut parts = vec![vec![Place { at, length }.read(log)?]];
+        for number in 1..envelope.length.div_ceil(PART_BYTES) {
+            let part = Part {
+                sequence: key.sequence,
+                number: u16::try_from(number).ok()?,
             };
-            file.read_exact_at(bytes, at).ok()?;
+            let length = PART_BYTES.min(envelope.length - number * PART_BYTES);
+            let places = self.parts.get(&part)?.iter().rev();
+            let mut choices = Vec::new();
+            for place in places.filter(|place| place.length == length) {
+                let bytes = place.read(log)?;
+                if !choices.contains(&bytes) {
+                    choices.push(bytes);
+                }
+            }
+            parts.push(choices);
         }
-        let block = Block::parse(&bytes).ok()?;
-        let is_it = (block.envelope.epoch, block.envelope.sequence) == (key.epoch, key.sequence);
-        is_it.then(|| bytes.into())
+        Some(parts)
     }
 
     /// Every block that is whole.
@@ -105,6 +143,27 @@ impl Remains {
         let keys = self.blocks.keys();
         keys.filter_map(move |&key| Some((key, self.read(directory, key)?)))
     }
+}
+
+/// The block that one choice for each part makes, of at most [`WAYS_MAX`] ways.
+fn whole(parts: &[Vec<Vec<u8>>], key: BlockKey) -> Option<Bytes> {
+    let mut chosen = vec![0; parts.len()];
+    for _ in 0..WAYS_MAX {
+        let mut bytes = Vec::new();
+        for (choices, &choice) in parts.iter().zip(&chosen) {
+            bytes.extend_from_slice(choices.get(choice)?);
+        }
+        if let Ok(block) = Block::parse(&bytes)
+            && (block.envelope.epoch, block.envelope.sequence) == (key.epoch, key.sequence)
+        {
+            return Some(bytes.into());
+        }
+        // As one counts: the first that has another choice takes it, and those before begin anew.
+        let next = (0..parts.len()).find(|&part| chosen[part] + 1 < parts[part].len())?;
+        chosen[..next].fill(0);
+        chosen[next] += 1;
+    }
+    None
 }
 
 fn each_segment(file: &Path, mut each: impl FnMut(u64, &[u8])) -> io::Result<()> {

@@ -277,6 +277,40 @@ fn a_database_that_is_no_database_is_set_aside_and_named() {
 }
 
 #[test]
+fn of_the_databases_that_were_set_aside_the_newest_stay_and_all_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    for start in 1..=20 {
+        let (mut spool, _) = open(dir.path(), start);
+        spool
+            .commit(Class::Waveform, &[block(start, 0, 10)], &[cursor(start)])
+            .unwrap();
+        drop(spool);
+        let newest = databases(dir.path())
+            .into_iter()
+            .rfind(|path| path.extension().is_none());
+        std::fs::write(newest.unwrap().join("db"), [0xA5; 4_096]).unwrap();
+    }
+    let aside = || {
+        let paths = databases(dir.path()).into_iter();
+        let aside = paths.filter(|path| path.extension().is_some_and(|ending| ending == "quarantine"));
+        aside.collect::<Vec<_>>()
+    };
+    assert_eq!(aside().len(), 16, "the starts before this one kept to it");
+    let (mut spool, recovered) = open(dir.path(), 21);
+    assert_eq!((aside().len(), recovered.discarded), (16, 1));
+    assert!(aside()[0].ends_with("00000005.quarantine"), "{:?}", aside());
+    let told: Vec<BlockKey> = recovered.blocks.keys().copied().collect();
+    assert_eq!(told, (1..=20).map(|epoch| key(epoch, 0)).collect::<Vec<_>>());
+    for key in told {
+        assert!(matches!(spool.read(key), Err(ReadError::Lost(_))));
+        spool.acknowledge(key.epoch, &upto(1), JOURNAL);
+    }
+    drop(spool);
+    let (_, recovered) = open(dir.path(), 22);
+    assert!(recovered.blocks.is_empty(), "nothing is told twice");
+}
+
+#[test]
 fn each_class_has_its_chain_and_its_part_of_the_cursors() {
     let dir = tempfile::tempdir().unwrap();
     let (mut spool, _) = open(dir.path(), 1);

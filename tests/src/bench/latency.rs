@@ -12,7 +12,7 @@ use trunnion_common::time::EventTime;
 /// Milliseconds that each frame took that arrived between `from` and `to`, nodes in `except` left out.
 /// The collector of the journal in `dir` has stopped.
 ///
-/// From the arrival of its last byte at the agent to the time that the commit after its own bears: a
+/// From the time at which the agent read its last byte to the time that the commit after its own bears: a
 /// commit is stamped before its fsync, the next one after that. So a frame is never told as durable
 /// too early, and while blocks flow little too late.
 pub fn to_journal_ms(dir: &Path, (from, to): (EventTime, EventTime), except: &[NodeId]) -> Result<Vec<f64>> {

@@ -249,6 +249,7 @@ impl SimSpool {
             epochs: self.epochs.values().copied().collect(),
             cursors: self.whole_cursors(),
             quarantined: Vec::new(),
+            discarded: 0,
         }
     }
 

@@ -8,7 +8,7 @@ use trunnion_common::monitor::{Settings, Watched};
 use trunnion_common::quantity::Unit;
 use trunnion_common::watch::Watch;
 
-fn record() -> Record {
+pub(super) fn record() -> Record {
     let watched = Watched {
         kind: FeatureKind::Rms,
         absolute: Some([0.5, 2.0]),

@@ -24,6 +24,10 @@ use trunnion_common::frame::{Class, RawFrame};
 use trunnion_common::id::{Epoch, JournalId};
 use trunnion_common::sequence::{Range, SequenceSet};
 
+/// Most databases of a chain that stay set aside for a person to look at. One that is damaged at every start
+/// must not fill the disk with what is left of it.
+const QUARANTINED_MAX: usize = 16;
+
 /// Blocks in one batch when a database is written anew: sled keeps a batch in memory.
 const RESTORED_AT_A_TIME: usize = 16;
 
@@ -35,6 +39,8 @@ pub(in crate::spool) struct Recovered {
     pub(in crate::spool) epochs: Vec<(Epoch, u64, Option<JournalId>)>,
     pub(in crate::spool) cursors: Vec<Cursor>,
     pub(in crate::spool) quarantined: Vec<PathBuf>,
+    /// Databases that had been set aside, and are gone.
+    pub(in crate::spool) discarded: u64,
     /// The epoch of new blocks and the sequence of the first.
     pub(in crate::spool) current: (Epoch, u64),
 }
@@ -84,6 +90,7 @@ impl Chain {
             epochs: Vec::new(),
             cursors: Vec::new(),
             quarantined: Vec::new(),
+            discarded: 0,
         };
         for (number, _) in names.iter().filter(|(_, ending)| ending.is_empty()) {
             chain.recover(*number, &mut recovered)?;
@@ -93,6 +100,7 @@ impl Chain {
                 chain.recover_index(*number, &mut recovered);
             }
         }
+        recovered.discarded = chain.discard_quarantined();
         chain.settle(buried, &mut recovered);
         let held: BTreeSet<Epoch> = recovered.blocks.keys().map(|key| key.epoch).collect();
         let is_buried = |epoch: Epoch| buried.iter().any(|(buried, _)| *buried == epoch);
@@ -156,6 +164,30 @@ impl Chain {
                 reason: error.to_string(),
             }),
         }
+    }
+
+    /// Keeps the newest of the databases that are set aside; returns how many others there were. What was in
+    /// them has been saved, or is told as lost by the index beside them.
+    fn discard_quarantined(&self) -> u64 {
+        let names = numbered(&self.directory).unwrap_or_default();
+        let aside = names.iter().filter(|(_, ending)| ending == QUARANTINE);
+        let aside: Vec<PathBuf> = aside
+            .map(|(number, _)| self.path(*number).with_extension(QUARANTINE))
+            .collect();
+        let surplus = aside.len().saturating_sub(QUARANTINED_MAX);
+        let mut discarded = 0;
+        for path in &aside[..surplus] {
+            match std::fs::remove_dir_all(path) {
+                Ok(()) => {
+                    tracing::warn!(directory = %path.display(), kept = QUARANTINED_MAX, "the oldest database that was set aside is removed: no more are kept");
+                    discarded += 1;
+                }
+                Err(error) => {
+                    tracing::warn!(directory = %path.display(), %error, "a database that was set aside is not removed");
+                }
+            }
+        }
+        discarded
     }
 
     /// Takes an opened database into the chain, and what it has lost.

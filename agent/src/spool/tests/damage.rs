@@ -196,3 +196,43 @@ fn a_log_that_is_not_whole_is_known_and_has_all_blocks_but_the_one_that_was_hit(
     }
     assert_eq!(unnoticed, [0_usize; 0], "of {used} bytes");
 }
+
+#[test]
+fn a_name_damaged_into_that_of_another_block_costs_one_block() {
+    use crate::spool::database::PART_MAGIC;
+    use crate::spool::log_file::Remains;
+    use trunnion_common::block::MAGIC;
+    let dir = folder();
+    fill(dir.path());
+    let database = databases(dir.path())[0].clone();
+    let all: BTreeMap<BlockKey, Bytes> = (0..BLOCKS).map(|n| (key(1, n), written(n).bytes)).collect();
+    let mut log = std::fs::read(database.join("db")).unwrap();
+    log.truncate(log.iter().rposition(|byte| *byte != 0).unwrap() + 1);
+    let starts = |magic: [u8; 4]| {
+        let windows = log.windows(4).enumerate();
+        windows.filter_map(move |(at, bytes)| (bytes == magic).then_some(at))
+    };
+    // The lowest bytes of a block's sequence, in its envelope and in the parts, and of a part's number.
+    let sequences = starts(MAGIC.to_le_bytes()).map(|at| at + 12);
+    let parts = starts(PART_MAGIC).filter(|at| log[at + 12] > 0);
+    let parts = parts.flat_map(|at| [at + 4, at + 12]);
+    let places: Vec<usize> = sequences.chain(parts).collect();
+    assert!(places.len() > 2 * BLOCKS as usize);
+    for at in places {
+        for bit in [1, 4, 32] {
+            let mut damaged = log.clone();
+            damaged[at] ^= bit;
+            std::fs::write(database.join("db"), damaged).unwrap();
+            let left: BTreeMap<BlockKey, Bytes> = Remains::of(&database).unwrap().blocks(&database).collect();
+            assert!(
+                left.len() + 1 >= all.len(),
+                "byte {at}, bit {bit}: {} left",
+                left.len()
+            );
+            assert!(
+                left.iter().all(|(key, bytes)| all[key] == *bytes),
+                "byte {at}, bit {bit}"
+            );
+        }
+    }
+}
