@@ -101,7 +101,7 @@ pub enum Evidence {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Explanation {
-    /// Advisories of the same point that say what may be wrong.
+    /// Advisories of the same point that say what may be wrong: what its spectra suspect, else its bearing.
     Suspected(Vec<Explaining>),
     /// The spectra were looked at, and do not tell.
     Undetermined(Undetermined),
@@ -110,8 +110,8 @@ pub enum Explanation {
 /// An advisory that explains another.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Explaining {
-    /// What it suspects.
-    pub cause: diagnosis::Cause,
+    /// What it is about.
+    pub cause: Cause,
     /// Its id.
     pub advisory: String,
 }

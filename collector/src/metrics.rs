@@ -444,3 +444,20 @@ impl Metrics {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shortest_life_is_told_only_while_something_declines() {
+        let metrics = Metrics::default();
+        metrics.observe_outlooks([1, 2, 0, 0], Some(3_600.0));
+        let text = metrics.render();
+        let shortest = "trunnion_collector_remaining_life_shortest_seconds{outlook=\"declining\"} 3600.0";
+        assert!(text.contains(shortest), "{text}");
+        assert!(text.contains("trunnion_collector_prognosis_channels{outlook=\"before_onset\"} 2"));
+        metrics.observe_outlooks([0, 3, 0, 0], None);
+        assert!(!metrics.render().contains("remaining_life_shortest_seconds{"));
+    }
+}

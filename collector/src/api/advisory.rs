@@ -29,8 +29,9 @@
 //! | `instrument` | the sensor, its cable or its data, and not the machine | `channel`, `fault` |
 //!
 //! A `suspected` one is as bad as the advisory that it explains, and over with it at the latest. `explanation` of a
-//! `severity` one names those that stand at its point, `{"state": "suspected", "by": [{"suspected", "advisory"}]}`,
-//! or says that its spectra were looked at and do not tell: `{"state": "undetermined", "reason": "like_none"}`.
+//! `severity` one names those that stand at its point, what its spectra suspect or else its bearing,
+//! `{"state": "suspected", "by": [{"cause", "suspected", "element", "advisory"}]}`, or says that its spectra were
+//! looked at and do not tell: `{"state": "undetermined", "reason": "like_none"}`.
 //!
 //! `remaining_life` says how long the machine has left at that point, where a limit is known that ends it: the zone
 //! boundary C/D (or a lower TRIP) of the velocity, the ALARM limit of another feature. `state` is `declining` from
@@ -46,7 +47,6 @@ use super::error::{ApiError, Parameters};
 use super::time::rfc3339;
 use super::{Api, clip};
 use crate::advisory::{Advisory, Cause, Evidence, Explanation};
-use crate::bearing::Element;
 use crate::diagnosis::SupportingLine;
 use crate::features::EvidenceLine;
 use crate::prognosis::{Forecast, Outlook, RemainingLife};
@@ -111,7 +111,9 @@ enum Explained {
 
 #[derive(Serialize)]
 struct By {
-    suspected: &'static str,
+    cause: &'static str,
+    suspected: Option<&'static str>,
+    element: Option<&'static str>,
     advisory: String,
 }
 
@@ -227,18 +229,12 @@ fn entry(advisory: Advisory) -> Entry {
         asset: advisory.asset,
         point: advisory.point,
         cause: advisory.cause.label(),
-        element: match advisory.cause {
-            Cause::Bearing(element) => Some(element.map_or("undetermined", Element::label)),
-            _ => None,
-        },
+        element: element(advisory.cause),
         feature: match advisory.cause {
             Cause::Deviation(kind) => Some(kind.label()),
             _ => None,
         },
-        suspected: match advisory.cause {
-            Cause::Suspected(cause) => Some(cause.label()),
-            _ => None,
-        },
+        suspected: suspected(advisory.cause),
         level: advisory.level.label(),
         active: advisory.cleared.is_none(),
         raised: rfc3339(advisory.raised),
@@ -255,13 +251,30 @@ fn entry(advisory: Advisory) -> Entry {
     }
 }
 
+const fn element(cause: Cause) -> Option<&'static str> {
+    match cause {
+        Cause::Bearing(Some(element)) => Some(element.label()),
+        Cause::Bearing(None) => Some("undetermined"),
+        _ => None,
+    }
+}
+
+const fn suspected(cause: Cause) -> Option<&'static str> {
+    match cause {
+        Cause::Suspected(cause) => Some(cause.label()),
+        _ => None,
+    }
+}
+
 fn explained(explanation: Explanation) -> Explained {
     match explanation {
         Explanation::Suspected(by) => Explained::Suspected {
             by: by
                 .into_iter()
                 .map(|by| By {
-                    suspected: by.cause.label(),
+                    cause: by.cause.label(),
+                    suspected: suspected(by.cause),
+                    element: element(by.cause),
                     advisory: by.advisory,
                 })
                 .collect(),

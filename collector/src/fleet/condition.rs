@@ -147,12 +147,14 @@ impl Judging {
         let kinds: BTreeSet<FeatureKind> = self.watched.iter().map(|watched| watched.kind).collect();
         let own = FeatureKind::BANDS.into_iter().zip(bands);
         let own = own.filter(|(kind, _)| !kinds.contains(kind)).count();
-        if kinds.len() + own > WATCHED_MAX {
+        // A baseline learns the overall velocity, too, where that is judged.
+        let most = WATCHED_MAX - usize::from(self.criterion.is_some());
+        if kinds.len() + own > most {
             let what = format!(
                 "{} alarms of the asset and {own} bands are more than can be watched",
                 kinds.len()
             );
-            let fix = format!("leave at most {WATCHED_MAX} together, the RMS among them");
+            let fix = format!("leave at most {most} together, the RMS among them");
             point.source.refuse(&point.at, what, fix);
         }
     }

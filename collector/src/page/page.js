@@ -116,7 +116,8 @@ function lifeText(life) {
 function explanationText(explanation) {
   if (explanation === null) return "";
   if (explanation.state === "suspected") {
-    return `Suspected: ${explanation.by.map((by) => SUSPECTED[by.suspected] ?? by.suspected).join(", ")}`;
+    const name = (by) => (by.element ? `bearing, ${ELEMENTS[by.element] ?? by.element}` : (SUSPECTED[by.suspected] ?? by.cause));
+    return `Suspected: ${explanation.by.map(name).join("; ")}`;
   }
   return `Cause undetermined: ${UNDETERMINED[explanation.reason] ?? explanation.reason}`;
 }

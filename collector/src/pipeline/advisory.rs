@@ -4,7 +4,7 @@
 //! what stands is told again when they have changed.
 
 use super::{Output, Pipeline};
-use crate::advisory::{Advisory, AdvisoryChange, Cause, Explaining, Explanation, Notices};
+use crate::advisory::{Advisory, AdvisoryChange, Cause, Explaining, Explanation, Notices, recommendation};
 use crate::state::SeriesKey;
 
 impl Pipeline {
@@ -37,19 +37,23 @@ impl Pipeline {
     /// What may be wrong at a point, by what stands there and by the spectra that were looked at.
     pub(super) fn explanation(&self, asset: &str, point: &str) -> Option<Explanation> {
         let name = (asset.to_owned(), point.to_owned());
-        let standing = self.state.conditions.notices_of(&name);
-        let standing = standing.into_iter().flat_map(Notices::standing);
-        let suspected: Vec<_> = standing
-            .filter_map(|standing| match standing.cause {
-                Cause::Suspected(cause) => Some(Explaining {
-                    cause,
-                    advisory: standing.id.clone(),
-                }),
-                _ => None,
-            })
-            .collect();
+        let explaining = |standing: &Advisory| Explaining {
+            cause: standing.cause,
+            advisory: standing.id.clone(),
+        };
+        let notices = self.state.conditions.notices_of(&name);
+        let notices = notices.into_iter().flat_map(Notices::standing);
+        let suspected = notices.filter(|standing| matches!(standing.cause, Cause::Suspected(_)));
+        let suspected: Vec<_> = suspected.map(explaining).collect();
         if !suspected.is_empty() {
             return Some(Explanation::Suspected(suspected));
+        }
+        // A damaged bearing shakes its machine, too; what holds the vibration by its lines goes before it.
+        let bearings = self.state.advisories.get(&name);
+        let bearings = bearings.into_iter().flat_map(|bearings| bearings.standing());
+        let bearings: Vec<_> = bearings.map(explaining).collect();
+        if !bearings.is_empty() {
+            return Some(Explanation::Suspected(bearings));
         }
         let first = SeriesKey {
             asset: name.0,
@@ -72,11 +76,14 @@ impl Pipeline {
         if advisory.cause == Cause::Severity {
             advisory.explanation = self.explanation(&advisory.asset, &advisory.point);
             if let Some(Explanation::Suspected(suspected)) = &advisory.explanation {
-                for explaining in suspected {
+                let checks = suspected.iter().filter_map(|explaining| match explaining.cause {
+                    Cause::Suspected(cause) => Some(cause.recommended_check()),
+                    Cause::Bearing(element) => Some(recommendation(element)),
+                    _ => None,
+                });
+                for check in checks {
                     advisory.recommendation.push(' ');
-                    advisory
-                        .recommendation
-                        .push_str(explaining.cause.recommended_check());
+                    advisory.recommendation.push_str(check);
                 }
             }
         }

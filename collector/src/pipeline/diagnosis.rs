@@ -187,12 +187,19 @@ impl Pipeline {
 
     /// The channel is watched no more, or was worked on: what was suspected of it is over.
     pub(super) fn forget_diagnosis(&mut self, series: &SeriesKey, at: EventTime) {
+        let before = self.explanation(&series.asset, &series.point);
         let Some(diagnosed) = self.state.diagnoses.remove(series) else {
             return;
         };
         let causes: Vec<_> = diagnosed.persistence.causes().collect();
         for (cause, _) in causes {
             self.conclude(series, Cause::Suspected(cause), at);
+        }
+        let after = self.explanation(&series.asset, &series.point);
+        if is_other(before.as_ref(), after.as_ref()) {
+            self.retell(&series.asset, &series.point, |standing| {
+                standing.cause == Cause::Severity
+            });
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::analysis::{Evaluated, Pending, Said};
 use super::{Channel, ChannelKey, FIRST_CHANNEL, Output, Pipeline, Stage};
-use crate::advisory::{Advisories, AdvisoryChange};
+use crate::advisory::{Advisories, AdvisoryChange, Cause};
 use crate::detection::{Detection, Detector, Verdict};
 use crate::features::{Depth, Envelope, PointContext};
 use crate::fleet::NYQUIST_MARGIN;
@@ -259,8 +259,17 @@ impl Pipeline {
             .advisories
             .entry(point)
             .or_insert_with(|| Advisories::new(series.asset.as_str(), series.point.as_str()));
-        for change in advisories.handle_window(window.end, &verdict, &detection) {
+        let changes = advisories.handle_window(window.end, &verdict, &detection);
+        let is_other = changes
+            .iter()
+            .any(|change| matches!(change, AdvisoryChange::Raised(_) | AdvisoryChange::Cleared(_)));
+        for change in changes {
             self.tell_advisory(change);
+        }
+        if is_other {
+            self.retell(&series.asset, &series.point, |standing| {
+                standing.cause == Cause::Severity
+            });
         }
     }
 

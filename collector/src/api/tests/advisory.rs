@@ -75,11 +75,12 @@ async fn severity_is_told_with_what_explains_it_or_that_nothing_does() {
         ..advisory("fan", None, -5, None)
     };
     let by = Explaining {
-        cause: diagnosis::Cause::Unbalance,
+        cause: Cause::Suspected(diagnosis::Cause::Unbalance),
         advisory: "fan/de/unbalance/1".into(),
     };
     let answer = told(severity(Explanation::Suspected(vec![by]))).await;
-    let by = json!([{"suspected": "unbalance", "advisory": "fan/de/unbalance/1"}]);
+    let by = json!([{"cause": "suspected", "suspected": "unbalance", "element": null,
+        "advisory": "fan/de/unbalance/1"}]);
     assert_eq!(answer["explanation"], json!({"state": "suspected", "by": by}));
     let answer = told(severity(Explanation::Undetermined(Undetermined::Ambiguous))).await;
     assert_eq!(

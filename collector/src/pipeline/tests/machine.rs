@@ -206,6 +206,25 @@ fn what_is_like_no_known_cause_is_said_to_be_undetermined() {
     );
 }
 
+#[test]
+fn a_bearing_that_is_damaged_explains_what_no_lines_of_the_shaft_do() {
+    let mut node = Node::new(1);
+    let mut entries = begin(&mut node, [GRADED, "", "", ""]);
+    entries.extend(run(&mut node, 9, |n| {
+        lines(&[(1.0, 1.0), (1.37, 5.0)], n) + outer_race_fault(n)
+    }));
+    let (_, outputs) = play(&commits(entries));
+    let is_bearing = |cause: Cause| matches!(cause, Cause::Bearing(_));
+    let changes = changes(&outputs);
+    let (_, bearing) = changes.iter().find(|(_, told)| is_bearing(told.cause)).unwrap();
+    let (_, severity) = *of_cause(&outputs, Cause::Severity).last().unwrap();
+    let Some(Explanation::Suspected(by)) = &severity.explanation else {
+        panic!("{severity:?}");
+    };
+    assert_eq!(by[0].advisory, bearing.id);
+    assert!(severity.recommendation.contains(&bearing.recommendation));
+}
+
 /// A wheel of 23 teeth whose mesh is modulated so deep, on a healthy shaft.
 fn geared(depth: f64, n: u64) -> f64 {
     let turns = SHAFT_HZ * n as f64 / RATE as f64;
@@ -245,6 +264,9 @@ fn work_on_the_machine_ends_what_was_suspected() {
     let (_, outputs) = play(&commits(entries));
     let suspected = of_cause(&outputs, Cause::Suspected(diagnosis::Cause::Unbalance));
     assert_eq!(suspected.last().unwrap().0, "cleared");
+    // The vibration is still there, and nobody has looked at it since.
+    let (_, severity) = *of_cause(&outputs, Cause::Severity).last().unwrap();
+    assert_eq!((severity.cleared, &severity.explanation), (None, &None));
 }
 
 #[test]
