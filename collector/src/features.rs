@@ -1,6 +1,8 @@
 //! Which features of `trunnion_common` are computed on which window, and the bearing search.
 
 mod demodulation;
+mod lanes;
+mod median;
 mod memory;
 mod search;
 mod vibration;
@@ -14,7 +16,6 @@ use search::{EnvelopeSpectrum, MINIMUM_REVOLUTIONS, Prominences, Search};
 use std::borrow::Cow;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::definition::Basis;
-use trunnion_common::feature::statistics::Statistics;
 use vibration::Vibration;
 
 /// What is known about the machine at a measurement point: geometry and speed, never a label.
@@ -141,13 +142,13 @@ impl Analyzer {
             finding: None,
             envelope: None,
         };
-        let is_present = |sample: &&f32| sample.is_finite();
-        let present = if window.iter().filter(is_present).count() == window.len() {
+        let present = if is_whole(window) {
             Cow::Borrowed(window)
         } else {
-            window.iter().filter(is_present).copied().collect()
+            let present = window.iter().filter(|sample| sample.is_finite());
+            present.copied().collect()
         };
-        let Some(statistics) = Statistics::of(&present) else {
+        let Some(statistics) = lanes::statistics(&present) else {
             return features;
         };
         features.values.extend([
@@ -215,12 +216,10 @@ impl Analyzer {
         // that, and half of it is usable.
         let usable_hz = EnvelopeSpectrum::reach_hz(bearing, context.shaft_hz).min(0.5 * high_hz);
         let wanted = (usable_hz * seconds) as usize + 1;
-        let samples = window[..length].iter();
-        let samples = samples.map(|&sample| if sample.is_finite() { sample - mean } else { 0.0 });
         let demodulator = self
             .demodulator
             .get_or_insert_with(|| Box::new(Demodulator::new()));
-        let magnitudes = demodulator.magnitudes(samples, last_line, wanted);
+        let magnitudes = demodulator.magnitudes(&window[..length], mean, last_line, wanted);
         let prominences = Prominences::new(magnitudes, 0.5 / seconds, context.shaft_hz, usable_hz);
         let search = Search::new(&EnvelopeSpectrum::new(&prominences), bearing);
         let envelope = Envelope {
@@ -232,9 +231,16 @@ impl Analyzer {
     }
 }
 
+/// Whether no sample is missing. Looks at all of them, several at once, instead of stopping at the first.
+fn is_whole(window: &[f32]) -> bool {
+    window
+        .iter()
+        .fold(true, |whole, sample| whole & sample.is_finite())
+}
+
 /// The window with a value where a sample is missing.
 fn filled(window: &[f32], value: f32) -> Cow<'_, [f32]> {
-    if window.iter().all(|sample| sample.is_finite()) {
+    if is_whole(window) {
         return Cow::Borrowed(window);
     }
     let fill = |sample: &f32| if sample.is_finite() { *sample } else { value };

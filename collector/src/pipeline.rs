@@ -32,13 +32,14 @@
 //! | samples of dead letters, told apart per channel and boot | [`RANGES_MAX`](crate::ledger::RANGES_MAX) | the lowest can no longer be replayed |
 //! | letters known to have been replayed | [`REPLAYED_MAX`] | the oldest can be replayed again, which changes counts alone |
 //!
-//! A checkpoint is made beside it, of a copy of its state (`snapshot`).
+//! A checkpoint is made beside it, of a copy of its state (`checkpointing`, `snapshot`).
 //!
 //! What a replayed dead letter adds to a window that has gone is added to what the journal says was in it:
 //! after such a commit the pipeline asks for a part of the journal once more ([`Pipeline::recall`]).
 
 mod advisory;
 mod analysis;
+mod checkpointing;
 mod condition;
 mod counters;
 mod diagnosis;
@@ -507,9 +508,9 @@ impl Pipeline {
         }
         match payload {
             Err(reason) => self.refuse_unnamed(origin, Some(source), reason, (Form::Frame, bytes)),
-            Ok(Payload::Waveform(_) | Payload::Scalar(_)) => match samples {
+            Ok(payload @ (Payload::Waveform(_) | Payload::Scalar(_))) => match samples {
                 Some((account, range)) => {
-                    if let Some(missing) = self.take_frame(origin, fix, bytes) {
+                    if let Some(missing) = self.take_samples(origin, fix, (header, &payload), bytes) {
                         self.state.ledger.wait(account, range);
                         let content = Content::Frame {
                             fix,

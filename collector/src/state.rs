@@ -10,6 +10,7 @@ mod conditions;
 mod corrections;
 mod definitions;
 mod file;
+mod known;
 mod letters;
 mod reader;
 mod reports;
@@ -33,6 +34,7 @@ use crate::derived::DerivedRow;
 use crate::health::HealthRow;
 use crate::journal::Position;
 use crate::ledger::LedgerRow;
+use known::Known;
 use rusqlite::{Connection, Transaction, params};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -49,6 +51,10 @@ pub const ADVISORIES_CLEARED_MAX: u32 = 10_000;
 
 /// How long windows and their values are kept, in the journal's time: 30 days. Nanoseconds.
 pub const SERIES_KEPT_NS: i64 = 30 * 86_400 * 1_000_000_000;
+
+/// How often windows that are too old are removed, on the journal's clock: an hour more is nothing to a month, and
+/// looking through all series takes a writer's time.
+const EVICT_WINDOWS_EVERY_NS: i64 = 3_600 * 1_000_000_000;
 
 /// Longest wait for a lock: a writer's batch takes milliseconds, a checkpoint of the WAL more.
 const BUSY_WAIT: Duration = Duration::from_secs(10);
@@ -247,6 +253,9 @@ impl StateError {
 #[derive(Debug)]
 pub struct State {
     connection: Connection,
+    known: Known,
+    /// When old windows were last removed.
+    windows_evicted: Option<EventTime>,
 }
 
 impl State {
@@ -280,7 +289,11 @@ impl State {
             SCHEMA => {}
             found => return Err(StateError::Schema { found }),
         }
-        Ok(Self { connection })
+        Ok(Self {
+            connection,
+            known: Known::default(),
+            windows_evicted: None,
+        })
     }
 
     /// Ties the tables to the journal that they follow from, for good.
@@ -309,9 +322,17 @@ impl State {
 
     /// Writes a batch, all or nothing.
     pub fn write(&mut self, batch: &Batch) -> Result<(), StateError> {
+        let written = self.write_all(batch);
+        if written.is_err() {
+            self.known = Known::default();
+        }
+        written
+    }
+
+    fn write_all(&mut self, batch: &Batch) -> Result<(), StateError> {
         let transaction = self.connection.transaction()?;
         for row in &batch.features {
-            write_features(&transaction, row, batch.published)?;
+            write_features(&transaction, &mut self.known, row, batch.published)?;
         }
         for row in &batch.derived {
             reports::write_derived(&transaction, row)?;
@@ -360,7 +381,12 @@ impl State {
     /// Removes what has become too old or too many, as of the journal's time `now`.
     pub fn evict(&mut self, now: EventTime) -> Result<(), StateError> {
         let transaction = self.connection.transaction()?;
-        evict_windows(&transaction, now)?;
+        // Every series is looked at for it.
+        let is_due = |last: EventTime| now.nanos_since(last) >= EVICT_WINDOWS_EVERY_NS;
+        if self.windows_evicted.is_none_or(is_due) {
+            evict_windows(&transaction, now)?;
+            self.windows_evicted = Some(now);
+        }
         evict_advisories(&transaction, ADVISORIES_CLEARED_MAX)?;
         letters::evict_letters(&transaction, DEAD_LETTERS_MAX)?;
         reports::evict_alarms(&transaction, ALARMS_MAX)?;
@@ -416,8 +442,14 @@ fn channel_id(to: &Transaction<'_>, key: &SeriesKey, stream: &str) -> Result<i64
         .query_row(named, |row| row.get(0))?)
 }
 
-fn write_features(to: &Transaction<'_>, row: &FeatureRow, published: EventTime) -> Result<(), StateError> {
-    let channel = channel_id(to, &row.series, &row.stream)?;
+fn write_features(
+    to: &Transaction<'_>,
+    known: &mut Known,
+    row: &FeatureRow,
+    published: EventTime,
+) -> Result<(), StateError> {
+    let known = known.channel(to, &row.series, &row.stream)?;
+    let channel = known.id;
     if row.decided {
         reports::clear_derived(to, channel, row.start, row.end)?;
     }
@@ -457,7 +489,7 @@ fn write_features(to: &Transaction<'_>, row: &FeatureRow, published: EventTime) 
         .execute([channel, row.start.0])?;
     }
     for (feature, value) in &row.values {
-        let series = definitions::series_id(to, channel, feature, row.basis.as_ref())?;
+        let series = known.series(to, feature, row.basis.as_ref())?;
         to.prepare_cached("INSERT OR REPLACE INTO value(series, start, value) VALUES (?1, ?2, ?3)")?
             .execute(params![series, row.start.0, f64::from(*value)])?;
     }

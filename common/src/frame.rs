@@ -168,10 +168,10 @@ impl Waveform<'_> {
     /// The samples in least significant bits, if `data` holds exactly `count` of them.
     pub fn samples(&self) -> Result<impl ExactSizeIterator<Item = i16> + '_, RejectReason> {
         match self.packing {
-            Packing::I16 if self.data.len() == 2 * usize::from(self.count) => Ok(self
-                .data
-                .chunks_exact(2)
-                .map(|pair| i16::from_le_bytes([pair[0], pair[1]]))),
+            Packing::I16 if self.data.len() == 2 * usize::from(self.count) => {
+                let (pairs, _) = self.data.as_chunks();
+                Ok(pairs.iter().map(|pair| i16::from_le_bytes(*pair)))
+            }
             Packing::I16 => Err(RejectReason::Payload),
         }
     }

@@ -56,15 +56,13 @@ impl Demodulator {
 
     /// Magnitudes from 0 up to `wanted` lines of the envelope's spectrum, two to a line, in no unit.
     ///
-    /// `samples` have no mean and an even number; lines 1 to `band` of theirs are demodulated.
-    pub(super) fn magnitudes(
-        &mut self,
-        samples: impl Iterator<Item = f32>,
-        band: usize,
-        wanted: usize,
-    ) -> &[f32] {
-        self.samples.clear();
-        self.samples.extend(samples);
+    /// Lines 1 to `band` of the window are demodulated, which has an even number of samples; one that is missing
+    /// counts as their `mean`.
+    pub(super) fn magnitudes(&mut self, window: &[f32], mean: f32, band: usize, wanted: usize) -> &[f32] {
+        self.samples.resize(window.len(), 0.0);
+        for (out, sample) in self.samples.iter_mut().zip(window) {
+            *out = if sample.is_finite() { sample - mean } else { 0.0 };
+        }
         self.forward();
         // The line at half the rate has no phase to keep.
         let band = band.min(self.lines.len().saturating_sub(2));
@@ -101,20 +99,20 @@ impl Demodulator {
         let transform = self.complex.plan_fft_inverse(points);
         self.analytic.clear();
         self.analytic.resize(points, Complex32::default());
-        for (out, line) in self.analytic.iter_mut().zip(&self.lines).take(band + 1).skip(1) {
+        let (out, lines) = (&mut self.analytic[1..=band], &self.lines[1..=band]);
+        for (out, line) in out.iter_mut().zip(lines) {
             let power = line.norm_sqr();
-            let gain = if power > f32::MIN_POSITIVE {
-                1.0 / power.sqrt()
-            } else {
-                0.0
-            };
-            *out = line * gain;
+            // Computed for each, and chosen afterwards: then several lines are worked on at once.
+            let gain = 1.0 / power.max(f32::MIN_POSITIVE).sqrt();
+            *out = line * if power > f32::MIN_POSITIVE { gain } else { 0.0 };
         }
         self.scratch
             .resize(transform.get_inplace_scratch_len(), Complex32::default());
         transform.process_with_scratch(&mut self.analytic, &mut self.scratch);
-        self.samples.clear();
-        self.samples.extend(self.analytic.iter().map(Complex32::norm_sqr));
+        self.samples.resize(points, 0.0);
+        for (square, value) in self.samples.iter_mut().zip(&self.analytic) {
+            *square = value.norm_sqr();
+        }
     }
 
     /// From the lines 1 to `kept` to so many samples: without a mean, and without what is above.
@@ -249,7 +247,7 @@ mod tests {
             let signal = signal(samples, 107.3);
             let defined = defined(signal.clone(), band);
             let mut demodulator = Demodulator::new();
-            let magnitudes = demodulator.magnitudes(signal.into_iter(), band, wanted);
+            let magnitudes = demodulator.magnitudes(&signal, 0.0, band, wanted);
             assert_eq!(magnitudes.len(), 2 * wanted + 1);
             // In no unit: one factor for all of them.
             let sum = |magnitudes: &[f32]| magnitudes.iter().map(|&it| f64::from(it)).sum::<f64>();
@@ -268,7 +266,7 @@ mod tests {
     #[test]
     fn what_it_was_used_for_before_leaves_no_trace() {
         let of = |demodulator: &mut Demodulator, samples: usize| {
-            let magnitudes = demodulator.magnitudes(signal(samples, 31.0).into_iter(), samples / 3, 200);
+            let magnitudes = demodulator.magnitudes(&signal(samples, 31.0), 0.0, samples / 3, 200);
             magnitudes.to_vec()
         };
         let mut used = Demodulator::new();

@@ -103,8 +103,8 @@ impl EnvelopeMemory {
         let share = 1.0 / f32::from(self.windows);
         for (mean, line) in self.lines.iter_mut().zip(lines) {
             let kept = f32::from(*mean);
-            // What is no number becomes 0.
-            *mean = (kept + share * (line.clamp(0.0, STRONG) * SCALE - kept)).round() as u16;
+            // Rounded, and what is no number becomes 0.
+            *mean = (kept + share * (line.clamp(0.0, STRONG) * SCALE - kept) + 0.5) as u16;
         }
         self.weight = if self.windows == 1 {
             1.0

@@ -18,6 +18,7 @@
 //! families searched in Gaussian noise none that is convincing scored above 2.6, while in windows of
 //! 1 s seeded race faults scored 4.2 and more.
 
+use super::median::MovingMedian;
 use super::{EvidenceLine, Finding};
 use crate::bearing::{BearingOrders, Element};
 
@@ -100,6 +101,8 @@ pub(super) struct EnvelopeSpectrum {
     peaks: Vec<f32>,
     spacing_hz: f64,
     shaft_hz: f64,
+    /// Lines to an order.
+    per_order: f64,
 }
 
 impl EnvelopeSpectrum {
@@ -115,33 +118,33 @@ impl EnvelopeSpectrum {
             spacing_hz,
             shaft_hz,
         } = prominences;
-        let is_shaft = |index: usize| is_shaft_harmonic(index as f64 * spacing_hz, spacing_hz, shaft_hz);
-        let lines: Vec<f32> = lines
-            .iter()
-            .enumerate()
-            .map(|(index, line)| if is_shaft(index) { f32::NAN } else { *line })
-            .collect();
-        let peaks = (0..lines.len())
-            .map(|index| {
-                let near = &lines[index.saturating_sub(1)..(index + 2).min(lines.len())];
-                // `max` passes over a neighbour that is NaN; a line that is one itself stays one.
-                if lines[index].is_nan() {
-                    f32::NAN
-                } else {
-                    near.iter().copied().fold(0.0, f32::max)
-                }
-            })
-            .collect();
+        // One more on either side, for the neighbours of the first and the last.
+        let mut near = Vec::with_capacity(lines.len() + 2);
+        near.push(f32::NAN);
+        near.extend_from_slice(lines);
+        near.push(f32::NAN);
+        hide_shaft(&mut near[1..=lines.len()], spacing_hz, shaft_hz);
+        let neighbours = near.iter().zip(near.iter().skip(1)).zip(near.iter().skip(2));
+        let peaks = neighbours.map(|((below, line), above)| {
+            // `max` passes over a neighbour that is NaN; a line that is one itself stays one.
+            if line.is_nan() {
+                f32::NAN
+            } else {
+                0f32.max(*below).max(*line).max(*above)
+            }
+        });
         Self {
-            peaks,
+            peaks: peaks.collect(),
             spacing_hz,
             shaft_hz,
+            per_order: shaft_hz / spacing_hz,
         }
     }
 
     /// The prominence at an order; none at a harmonic of the shaft or beyond the usable lines.
     fn at(&self, order: f64) -> Option<f32> {
-        let index = (order * self.shaft_hz / self.spacing_hz).round();
+        // What is cut off to a whole number is rounded then: on every processor without a call.
+        let index = order * self.per_order + 0.5;
         if index < 0.0 {
             return None;
         }
@@ -177,30 +180,52 @@ impl EnvelopeSpectrum {
             }
         };
         let sum: f32 = lines.iter().flatten().map(weight).sum();
-        let stands_out = lines.map(|line| line.is_some_and(|line| line >= SIGNIFICANT));
-        let convincing = match lines[0] {
-            Some(_) => stands_out[0] && (stands_out[1] || stands_out[2]),
-            None => stands_out[1] && stands_out[2],
-        };
         Family {
             order,
             score: f64::from(sum) / usable.max(FEWEST_LINES) as f64,
-            convincing,
-            standing: stands_out.into_iter().filter(|stands_out| *stands_out).count(),
+            convincing: self.is_convincing(order),
+            standing: lines
+                .iter()
+                .flatten()
+                .filter(|line| **line >= SIGNIFICANT)
+                .count(),
         }
     }
 
-    /// The best family from one order to another: the highest score among the convincing, else among all.
-    fn best(&self, from: f64, to: f64, mut passes: impl FnMut(f64) -> bool) -> Option<Family> {
+    /// Whether the fundamental of an order stands out, and a second or third harmonic with it: both where the
+    /// fundamental is hidden.
+    fn is_convincing(&self, order: f64) -> bool {
+        let stands_out = |harmonic: f64| self.at(harmonic * order).map(|line| line >= SIGNIFICANT);
+        let is_there = |harmonic: f64| stands_out(harmonic) == Some(true);
+        match stands_out(1.0) {
+            Some(first) => first && (is_there(2.0) || is_there(3.0)),
+            None => is_there(2.0) && is_there(3.0),
+        }
+    }
+
+    /// The orders from one to another at which families are looked for. Beyond the usable lines there is nothing to
+    /// find, whatever order was declared.
+    fn orders(&self, from: f64, to: f64) -> impl Iterator<Item = f64> + use<> {
         let step = self.step();
-        // Beyond the usable lines there is nothing to find, whatever order was declared.
         let highest = self.peaks.len() as f64 * self.spacing_hz / self.shaft_hz;
         let steps = ((to.min(highest) - from) / step) as usize;
-        (0..=steps)
-            .map(|index| from + index as f64 * step)
-            .filter(|order| passes(*order))
+        (0..=steps).map(move |index| from + index as f64 * step)
+    }
+
+    /// The best family from one order to another: the highest score among the convincing, else among all.
+    fn best(&self, from: f64, to: f64) -> Option<Family> {
+        self.orders(from, to)
             .map(|order| self.family(order))
             .max_by(|a, b| a.convincing.cmp(&b.convincing).then(a.score.total_cmp(&b.score)))
+    }
+
+    /// The highest score of a convincing family from one order to another that passes; 0 if there is none.
+    fn best_convincing(&self, from: f64, to: f64, passes: impl Fn(f64) -> bool) -> f64 {
+        // Hardly any is convincing, which is told soonest.
+        self.orders(from, to)
+            .filter(|order| self.is_convincing(*order) && passes(*order))
+            .map(|order| self.family(order).score)
+            .fold(0.0, f64::max)
     }
 
     /// Whether a strong harmonic has both sidebands at that distance.
@@ -299,7 +324,7 @@ impl Search {
             .filter(|element| !is_near_shaft_harmonic(bearing.of(*element)))
             .filter_map(|element| {
                 let order = bearing.of(element);
-                let family = spectrum.best(order * (1.0 - SLIP), order * (1.0 + SLIP), |_| true)?;
+                let family = spectrum.best(order * (1.0 - SLIP), order * (1.0 + SLIP))?;
                 // The inner race passes the load zone once a turn, a ball with the cage (McFadden and
                 // Smith 1984); the outer race stands in it.
                 let sidebands = match element {
@@ -400,10 +425,7 @@ fn stranger(spectrum: &EnvelopeSpectrum, bearing: &BearingOrders, best: &Candida
             || orders.into_iter().any(|of| (order - of).abs() <= of * SLIP)
     };
     // Further down lie belts and the cage, whose many harmonics reach every order.
-    spectrum
-        .best(1.2, STRANGERS * highest_order(bearing), |order| !is_own(order))
-        .filter(|family| family.convincing)
-        .map_or(0.0, |family| family.score)
+    spectrum.best_convincing(1.2, STRANGERS * highest_order(bearing), |order| !is_own(order))
 }
 
 /// Two resolutions, in orders: the width of a line under the Hann window.
@@ -422,28 +444,39 @@ fn is_near_shaft_harmonic(order: f64) -> bool {
     order.round() >= 1.0 && (order - order.round()).abs() < SHAFT_DISTANCE * order
 }
 
-/// Within a line's width (two resolutions under the Hann window) and the speed's error of a multiple of
-/// the shaft's speed.
-fn is_shaft_harmonic(frequency_hz: f64, spacing_hz: f64, shaft_hz: f64) -> bool {
-    let distance = (frequency_hz - (frequency_hz / shaft_hz).round() * shaft_hz).abs();
-    distance < 4.0 * spacing_hz + SPEED_ERROR * frequency_hz
+/// Puts NaN in the place of lines that may be the shaft's: within a line's width (two resolutions under the Hann
+/// window) and the speed's error of a multiple of its speed.
+fn hide_shaft(lines: &mut [f32], spacing_hz: f64, shaft_hz: f64) {
+    let width = 4.0 * spacing_hz;
+    // Turns are far apart against lines ([`MINIMUM_REVOLUTIONS`]).
+    for harmonic in 0..lines.len() {
+        let centre = harmonic as f64 * shaft_hz;
+        let from = (centre - width) / (1.0 + SPEED_ERROR) / spacing_hz;
+        let to = (centre + width) / (1.0 - SPEED_ERROR) / spacing_hz;
+        // So it is behind the last line, and at a speed that is no number.
+        if !(from < lines.len() as f64 && to > from) {
+            break;
+        }
+        // Neither edge belongs to it.
+        let first = if from < 0.0 { 0 } else { from as usize + 1 };
+        let end = (to.ceil() as usize).min(lines.len());
+        if let Some(hidden) = lines.get_mut(first..end) {
+            hidden.fill(f32::NAN);
+        }
+    }
 }
 
 /// The median of the lines within `reach` on either side, at every eighth line and held in between: a
 /// median because the lines looked for must not raise their own floor.
 fn local_floor(magnitudes: &[f32], reach: usize) -> Vec<f32> {
     const HOLD: usize = 8;
-    let mut scratch = Vec::with_capacity(2 * reach + 1);
+    let mut median = MovingMedian::of(magnitudes);
     let mut floor = Vec::with_capacity(magnitudes.len());
     for start in (0..magnitudes.len()).step_by(HOLD) {
         let centre = start + HOLD / 2;
-        let near =
-            &magnitudes[centre.saturating_sub(reach).min(start)..(centre + reach + 1).min(magnitudes.len())];
-        scratch.clear();
-        scratch.extend_from_slice(near);
-        let middle = scratch.len() / 2;
-        let (_, median, _) = scratch.select_nth_unstable_by(middle, f32::total_cmp);
-        floor.extend(std::iter::repeat_n(*median, HOLD.min(magnitudes.len() - start)));
+        let near = centre.saturating_sub(reach).min(start)..(centre + reach + 1).min(magnitudes.len());
+        let held = HOLD.min(magnitudes.len() - start);
+        floor.extend(std::iter::repeat_n(median.over(near).unwrap_or(0.0), held));
     }
     floor
 }

@@ -4,19 +4,19 @@
 //! leaves about 5000 a second, on which the velocity's filter and the spectrum up to 1000 Hz cost a fifth. Only bands of a
 //! point's own that reach higher need a spectrum of all samples.
 
-use super::Depth;
+use super::{Depth, lanes};
 use crate::diagnosis::{Evidence, Outcome, Train, Undetermined, diagnose};
 use realfft::{RealFftPlanner, RealToComplex};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::band::{Band, Lines};
-use trunnion_common::feature::decimation::{decimate, low_pass, outputs, taps_needed};
+use trunnion_common::feature::decimation::{low_pass, outputs, taps_needed};
 use trunnion_common::feature::definition::Basis;
 use trunnion_common::feature::envelope::{Complex32, RealFourier, hann};
-use trunnion_common::feature::quadrature::{self, envelope};
+use trunnion_common::feature::quadrature;
 use trunnion_common::feature::spectrum::{Buffers, Settings, averaged, integrate};
-use trunnion_common::feature::statistics::Statistics;
+use trunnion_common::feature::statistics::mean;
 use trunnion_common::feature::velocity::{VelocityFilter, VelocityMeter};
 use trunnion_common::quantity::{Quantity, Unit};
 
@@ -173,15 +173,14 @@ impl Vibration {
         let plan = Arc::clone(plan);
         self.slow
             .resize(outputs(window.len(), plan.taps.len(), factor), 0.0);
-        decimate(window, &plan.taps, plan.factor, &mut self.slow);
+        lanes::decimate(window, &plan.taps, plan.factor, &mut self.slow);
         rate_hz / factor as f64
     }
 
     /// Overall RMS of the velocity over what is left of the window when the filter has settled.
     fn overall(&self, rate_hz: f64, basis: &Basis) -> Option<f32> {
         let filter = VelocityFilter::new(basis.unit, rate_hz, basis.velocity_band()?)?;
-        let mean = self.slow.iter().map(|&value| f64::from(value)).sum::<f64>() / self.slow.len() as f64;
-        let mean = mean as f32;
+        let mean = mean(&self.slow) as f32;
         let mut meter = VelocityMeter::new(filter);
         self.slow.iter().for_each(|&value| meter.push(value - mean));
         meter.rms().filter(|rms| rms.is_finite())
@@ -211,8 +210,9 @@ impl Vibration {
         };
         self.envelope
             .resize(outputs(window.len(), plan.cosine.len(), plan.factor), 0.0);
-        envelope(window, &plan.cosine, &plan.sine, plan.factor, &mut self.envelope);
-        Statistics::of(&self.envelope).map(|statistics| statistics.rms)
+        let taps = [&*plan.cosine, &*plan.sine];
+        lanes::envelope(window, taps, plan.factor, &mut self.envelope);
+        lanes::statistics(&self.envelope).map(|statistics| statistics.rms)
     }
 
     /// Harmonics of the shaft, and the point's own bands.

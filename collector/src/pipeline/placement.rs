@@ -10,16 +10,28 @@ use crate::window::{Misplaced, Run, Signal};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use trunnion_common::block::Readings;
-use trunnion_common::frame::{Class, Payload, RawFrame};
+use trunnion_common::frame::{Class, Header, Payload, RawFrame};
 use trunnion_common::id::NodeId;
 use trunnion_common::reject::RejectReason;
 use trunnion_common::sequence::Range;
 use trunnion_common::time::EventTime;
 
 impl Pipeline {
-    /// Places a frame's samples; what it says if they have to wait.
+    /// Places the samples of a frame that has waited; what it says if they have to wait again.
     pub(super) fn take_frame(&mut self, origin: &Origin, fix: u32, bytes: &[u8]) -> Option<Missing> {
-        match self.explain_frame(origin, fix, bytes) {
+        let (header, payload) = parsed(bytes);
+        self.take_samples(origin, fix, (&header, &payload), bytes)
+    }
+
+    /// Places a frame's samples; what it says if they have to wait.
+    pub(super) fn take_samples(
+        &mut self,
+        origin: &Origin,
+        fix: u32,
+        frame: (&Header, &Payload<'_>),
+        bytes: &[u8],
+    ) -> Option<Missing> {
+        match self.explain_samples(origin, fix, frame) {
             Ok(Ok(samples)) => {
                 if let Some(reason) = self.place(&samples) {
                     self.bury_misplaced(origin, samples.account.0, reason, (Form::Frame, bytes));
@@ -35,28 +47,26 @@ impl Pipeline {
         }
     }
 
+    /// As [`Self::explain_samples`], of a frame that has waited.
+    pub(super) fn explain_frame(&self, origin: &Origin, fix: u32, bytes: &[u8]) -> Explained {
+        let (header, payload) = parsed(bytes);
+        self.explain_samples(origin, fix, (&header, &payload))
+    }
+
     /// A frame's samples with their time and unit, or what they wait for, or why they are refused.
-    #[allow(
-        clippy::type_complexity,
-        reason = "three outcomes, told apart once by the caller"
-    )]
-    pub(super) fn explain_frame(
+    fn explain_samples(
         &self,
         origin: &Origin,
         fix: u32,
-        bytes: &[u8],
-    ) -> Result<Result<Samples, Missing>, (RejectReason, AccountKey, Range)> {
-        let parsed = RawFrame::parse(bytes).ok();
-        let (header, payload) = parsed
-            .and_then(|frame| Some((*frame.header(), frame.payload().ok()?)))
-            .expect("the frame was parsed when it came, and has waited unchanged");
-        let (account, range) = sample_range(&header, &payload)
-            .expect("its range was looked at when it came, and has not changed");
+        (header, payload): (&Header, &Payload<'_>),
+    ) -> Explained {
+        let (account, range) =
+            sample_range(header, payload).expect("its range was looked at when it came, and has not changed");
         let refused = |reason| (reason, account, range);
         let Some(boot) = self.state.boots.get(&(header.node, header.boot)) else {
             return Ok(Err(Missing::Table));
         };
-        let revision = match &payload {
+        let revision = match payload {
             Payload::Waveform(waveform) => waveform.revision,
             Payload::Scalar(scalar) => scalar.revision,
             _ => return Err(refused(RejectReason::Payload)),
@@ -70,7 +80,7 @@ impl Pipeline {
         if descriptor.rate_mhz == 0 {
             return Err(refused(RejectReason::Payload));
         }
-        let values = match &payload {
+        let values = match payload {
             Payload::Waveform(waveform) => {
                 let raw = waveform.samples().map_err(refused)?;
                 raw.map(|raw| f32::from(raw) * descriptor.scale).collect()
@@ -278,6 +288,17 @@ impl Quotas {
         *kept <= LETTERS_PER_HOUR
     }
 }
+
+/// A frame that was parsed when it came.
+fn parsed(bytes: &[u8]) -> (Header, Payload<'_>) {
+    let frame = RawFrame::parse(bytes).ok();
+    frame
+        .and_then(|frame| Some((*frame.header(), frame.payload().ok()?)))
+        .expect("the frame was parsed when it came, and has waited unchanged")
+}
+
+/// What becomes of a frame's samples: they are explained, or wait, or are refused.
+pub(super) type Explained = Result<Result<Samples, Missing>, (RejectReason, AccountKey, Range)>;
 
 /// Consecutive samples with everything that explains them.
 pub(super) struct Samples {

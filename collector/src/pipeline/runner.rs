@@ -1,7 +1,8 @@
 //! The thread around the pipeline: follows the journal, writes outputs and checkpoints.
 
+use super::checkpointing::{Checkpointing, Completed, Turn};
 use super::shedding::Shedding;
-use super::snapshot::{Next, Snapshot};
+use super::snapshot::PARTS_AT_ONCE;
 use super::{Counters, Output, Pipeline, Recall, Restatement, Stage, look_ahead};
 use crate::advisory::AdvisoryChange;
 use crate::checkpoint;
@@ -14,7 +15,9 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use trunnion_common::time::EventTime;
 
 /// Commits written in one transaction at most: a backlog is worked off in large steps, and a live
@@ -24,16 +27,6 @@ const BATCH_COMMITS: usize = 64;
 /// Outputs after which a transaction is closed even with fewer commits.
 const BATCH_OUTPUTS: usize = 16_384;
 
-/// The least time between two checkpoints: how much work a restart repeats while they are cheap.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(10);
-
-/// How many times as long as a checkpoint kept it from its work the pipeline works before the next one: they
-/// may take a tenth of its time, however large its state is.
-const CHECKPOINT_PACE: u32 = 10;
-
-/// The most time between two checkpoints, however long one takes: the most work that a restart repeats.
-const CHECKPOINT_EVERY_MAX: Duration = Duration::from_secs(300);
-
 /// How long a stop waits for what is committed and not applied yet. What is left then, as after a long
 /// outage of the pipeline, is applied at the next start.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -42,6 +35,10 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// acknowledged first, and a backlog of the pipeline is worked off afterwards. Not more, since what it
 /// says of now must not wait for a drain to end.
 const NICE: i32 = 5;
+
+/// How long the next part of a checkpoint is waited for where nothing else is to be done: encoding one takes some
+/// milliseconds.
+const PART_EVERY: Duration = Duration::from_millis(5);
 
 /// From one look at the watermarks of all channels to the next.
 const LAGS_EVERY: Duration = Duration::from_secs(1);
@@ -90,14 +87,7 @@ pub struct Runner {
     counted: Counters,
     /// When the watermarks were last looked at.
     lags_told: Option<Instant>,
-    /// The checkpoint in the making.
-    snapshot: Option<Snapshot>,
-    /// When the last checkpoint was complete, how long it took, and where it is.
-    checkpointed: Instant,
-    checkpoint_took: Duration,
-    checkpoint_at: Position,
-    /// Where the checkpoint before the last one is: nobody starts before that any more.
-    settled: watch::Sender<Position>,
+    checkpoints: Checkpointing,
     /// Whether the journal was searched for restatements.
     looked_ahead: bool,
     /// What is kept of what follows from the commits: everything, or what follows from those after this.
@@ -142,11 +132,7 @@ impl Runner {
             metrics,
             written,
             lags_told: None,
-            snapshot: None,
-            checkpointed: instant_now(),
-            checkpoint_took: Duration::ZERO,
-            checkpoint_at: position,
-            settled: watch::channel(Position::default()).0,
+            checkpoints: Checkpointing::new(position, instant_now()),
             looked_ahead: false,
             keep_after: Position::default(),
             shedding: None,
@@ -193,7 +179,7 @@ impl Runner {
     /// Follows where the checkpoint before the last one is: no start reads the journal before that, even if
     /// the last one turns out unreadable. Both are written, not necessarily synced.
     pub fn settled(&self) -> watch::Receiver<Position> {
-        self.settled.subscribe()
+        self.checkpoints.settled()
     }
 
     /// Looks for restatements between here and `upto`, once. At the journal's beginning the last one is what
@@ -239,7 +225,9 @@ impl Runner {
         if let Err(error) = rustix::process::setpriority_process(None, NICE) {
             tracing::warn!(%error, "the pipeline runs at the priority of ingest");
         }
-        let waiter = tokio::runtime::Builder::new_current_thread().build()?;
+        let waiter = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
         let mut told = None;
         let mut may_go_on = || {
             let now = instant_now();
@@ -248,8 +236,7 @@ impl Runner {
         loop {
             let upto = *committed.borrow_and_update();
             self.catch_up_while(upto, &mut may_go_on)?;
-            self.pipeline.enter(Stage::Wait);
-            if waiter.block_on(committed.changed()).is_err() {
+            if !self.await_commit(&waiter, &mut committed)? {
                 let upto = *committed.borrow();
                 self.catch_up_while(upto, &mut may_go_on)?;
                 if self.reader.position() < upto {
@@ -259,6 +246,26 @@ impl Runner {
                 return self.save();
             }
         }
+    }
+
+    /// Waits for the next commit, and goes on with a checkpoint meanwhile; whether there is one, or the writer has
+    /// gone.
+    fn await_commit(
+        &mut self,
+        waiter: &Runtime,
+        committed: &mut watch::Receiver<Position>,
+    ) -> Result<bool, RunError> {
+        while self.checkpoints.is_due(instant_now()) && matches!(committed.has_changed(), Ok(false)) {
+            if self.go_on_with_checkpoint(NonZeroUsize::MIN)? == Turn::Nothing {
+                self.pipeline.enter(Stage::Wait);
+                let next = async { timeout(PART_EVERY, committed.changed()).await };
+                if let Ok(changed) = waiter.block_on(next) {
+                    return Ok(changed.is_ok());
+                }
+            }
+        }
+        self.pipeline.enter(Stage::Wait);
+        Ok(waiter.block_on(committed.changed()).is_ok())
     }
 
     /// Applies everything committed before `upto`.
@@ -308,7 +315,9 @@ impl Runner {
         }
         batch.ledger = ledger.into_values().collect();
         self.write(batch, news_from)?;
-        self.go_on_with_checkpoint()?;
+        if self.checkpoints.is_pressing(instant_now()) {
+            self.go_on_with_checkpoint(PARTS_AT_ONCE)?;
+        }
         self.look_at_lag(upto);
         self.tell_progress(upto);
         Ok(true)
@@ -341,72 +350,30 @@ impl Runner {
     /// Saves a checkpoint now.
     pub fn save(&mut self) -> Result<(), RunError> {
         self.write(Batch::default(), None)?;
-        self.snapshot = None;
-        let begun = instant_now();
         self.pipeline.enter(Stage::Checkpoint);
-        let parts = checkpoint::save(self.pipeline.state());
-        self.state.write_checkpoint(&parts)?;
-        let bytes = parts.iter().map(Vec::len).sum();
-        let took = instant_now().duration_since(begun);
-        self.note_checkpoint(self.pipeline.state().position(), bytes, took)
+        let completed = self
+            .checkpoints
+            .save(self.pipeline.state(), &mut self.state, instant_now)?;
+        self.note_checkpoint(completed)
     }
 
-    /// Begins a checkpoint when one is due, and writes what is ready of one that was begun. The outputs up to
-    /// where it is have been written by then.
-    fn go_on_with_checkpoint(&mut self) -> Result<(), RunError> {
-        let begun = instant_now();
-        let is_due = begun.duration_since(self.checkpointed) >= checkpoint_pause(self.checkpoint_took);
-        if self.snapshot.is_none() && !is_due {
-            return Ok(());
-        }
+    /// Begins a checkpoint when one is due, or writes some of what is ready of one that was begun.
+    fn go_on_with_checkpoint(&mut self, parts_max: NonZeroUsize) -> Result<Turn, RunError> {
         self.pipeline.enter(Stage::Checkpoint);
-        let Some(mut snapshot) = self.snapshot.take() else {
-            let id = self.state.begin_checkpoint()?;
-            match Snapshot::begin(id, self.pipeline.state()) {
-                Ok(mut snapshot) => {
-                    snapshot.took = instant_now().duration_since(begun);
-                    self.snapshot = Some(snapshot);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "no checkpoint is made now");
-                    self.checkpointed = begun;
-                }
-            }
-            return Ok(());
-        };
-        let (parts, is_whole) = match snapshot.poll() {
-            Next::Write(parts) => (parts, false),
-            Next::Complete(parts) => (parts, true),
-            Next::Failed => {
-                tracing::error!("a checkpoint was not made, and the next one is due later");
-                self.checkpointed = begun;
-                return Ok(());
-            }
-        };
-        if !parts.is_empty() {
-            self.state.write_parts(snapshot.id, snapshot.parts, &parts)?;
-            snapshot.note_written(&parts);
+        let state = self.pipeline.state();
+        let turn = self
+            .checkpoints
+            .go_on(state, &mut self.state, parts_max, instant_now)?;
+        if let Turn::Complete(completed) = turn {
+            self.note_checkpoint(completed)?;
         }
-        if is_whole {
-            self.state.complete_checkpoint(snapshot.id)?;
-        }
-        snapshot.took += instant_now().duration_since(begun);
-        if is_whole {
-            return self.note_checkpoint(snapshot.position, snapshot.bytes, snapshot.took);
-        }
-        self.snapshot = Some(snapshot);
-        Ok(())
+        Ok(turn)
     }
 
-    /// A checkpoint is complete: where it is, its size, and how long it kept the pipeline from its work.
-    fn note_checkpoint(&mut self, at: Position, bytes: usize, took: Duration) -> Result<(), RunError> {
+    /// A checkpoint is complete, and what nobody needs any more may go.
+    fn note_checkpoint(&mut self, Completed { bytes, took }: Completed) -> Result<(), RunError> {
         self.metrics
             .observe_checkpoint(utc_now(), bytes, took.as_secs_f64());
-        self.checkpointed = instant_now();
-        self.checkpoint_took = took;
-        // Only a checkpoint that this process has read or written is known to be of use.
-        self.settled.send_replace(self.checkpoint_at);
-        self.checkpoint_at = at;
         self.pipeline.enter(Stage::State);
         Ok(self.state.evict(self.pipeline.state().now())?)
     }
@@ -592,12 +559,6 @@ impl Runner {
         let unexplained = i64::try_from(self.pipeline.unexplained()).unwrap_or(i64::MAX);
         self.metrics.samples_unexplained.set(unexplained);
     }
-}
-
-/// How long after a checkpoint the next one is due, by how long that took.
-fn checkpoint_pause(took: Duration) -> Duration {
-    took.saturating_mul(CHECKPOINT_PACE)
-        .clamp(CHECKPOINT_EVERY, CHECKPOINT_EVERY_MAX)
 }
 
 /// Logs what a person may want to know of.
@@ -788,24 +749,24 @@ mod tests {
         let mut steady = place.runner("steady");
         let mut runner = place.runner("state");
         let mut begin = |runner: &mut Runner| {
-            runner.checkpointed = instant_now() - CHECKPOINT_EVERY;
+            runner.checkpoints.make_due();
             let at = place.commit(60);
             runner.catch_up(at).unwrap();
-            assert_eq!(runner.snapshot.as_ref().map(|made| made.position), Some(at));
+            assert_eq!(runner.checkpoints.making(), Some(at));
             let further = place.commit(20);
             runner.catch_up(further).unwrap();
             (at, further)
         };
         let (first, _) = begin(&mut runner);
-        while runner.snapshot.is_some() {
-            runner.go_on_with_checkpoint().unwrap();
+        while runner.checkpoints.making().is_some() {
+            runner.go_on_with_checkpoint(NonZeroUsize::MIN).unwrap();
             std::thread::yield_now();
         }
-        assert_eq!(runner.checkpoint_at, first);
+        assert_eq!(runner.checkpoints.at(), first);
         assert!(runner.metrics.checkpoint_size.get() > 0);
         let (second, further) = begin(&mut runner);
         // Killed before the last part of the second one is written.
-        let left = runner.snapshot.take().is_some();
+        let left = runner.checkpoints.abandon();
         drop(runner);
         steady.catch_up(further).unwrap();
         let seen = place.seen("steady");
@@ -816,10 +777,28 @@ mod tests {
     }
 
     #[test]
-    fn checkpoints_take_a_tenth_of_the_time_within_bounds() {
-        let pause = |ms| checkpoint_pause(Duration::from_millis(ms)).as_millis();
-        assert_eq!((pause(0), pause(1_000), pause(1_001)), (10_000, 10_000, 10_010));
-        assert_eq!((pause(4_000), pause(60_000)), (40_000, 300_000));
+    fn a_checkpoint_becomes_whole_while_nothing_is_committed() {
+        let mut place = Place::new();
+        let mut runner = place.runner("state");
+        runner.checkpoints.make_due();
+        let at = place.commit(60);
+        runner.catch_up(at).unwrap();
+        let mut settled = runner.settled();
+        let (committed, mut follow) = watch::channel(at);
+        let waiter = || {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            builder.enable_time().build().unwrap()
+        };
+        let writer = std::thread::spawn(move || {
+            // It goes when the checkpoint is there, or when it has waited far too long for that.
+            let whole = async { timeout(Duration::from_secs(30), settled.changed()).await };
+            let _ = waiter().block_on(whole);
+            drop(committed);
+        });
+        let waiter = waiter();
+        assert!(!runner.await_commit(&waiter, &mut follow).unwrap());
+        writer.join().unwrap();
+        assert_eq!((runner.checkpoints.making(), runner.checkpoints.at()), (None, at));
     }
 
     #[test]

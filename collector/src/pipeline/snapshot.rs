@@ -2,7 +2,7 @@
 //!
 //! The copy is made between two commits, so that it goes with one journal position. It shares the samples of
 //! open windows, which are nearly all of the state, with the pipeline. The thread encodes it part by part, and
-//! the pipeline's thread writes what is ready behind the outputs of each step: no commit waits for more than
+//! the pipeline's thread writes what is ready ([`super::checkpointing`]): no commit waits for more than
 //! [`PARTS_AT_ONCE`] parts, however large the state is.
 //!
 //! | memory | bound | what happens there |
@@ -15,12 +15,14 @@ use crate::checkpoint;
 use crate::journal::Position;
 use crate::state::CheckpointId;
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::Builder;
 use std::time::Duration;
 
-/// Parts written behind the outputs of one step: 4 MiB are as much as a step's own outputs under load.
-pub(super) const PARTS_AT_ONCE: usize = 4;
+/// Parts that are ready at once, and written behind the outputs of one step at most: 4 MiB are as much as a large
+/// step's own outputs.
+pub(super) const PARTS_AT_ONCE: NonZeroUsize = NonZeroUsize::new(4).expect("it is not 0");
 
 /// How much the thread gives way (nice(2)): more than the pipeline does.
 const NICE: i32 = 10;
@@ -64,7 +66,7 @@ impl Snapshot {
     pub(super) fn begin(id: CheckpointId, state: &PipelineState) -> io::Result<Self> {
         let (position, state) = (state.position(), state.clone());
         // One part more may be in the thread's hands.
-        let (encoded, ready) = sync_channel(PARTS_AT_ONCE - 1);
+        let (encoded, ready) = sync_channel(PARTS_AT_ONCE.get() - 1);
         Builder::new()
             .name("checkpoint".to_owned())
             .spawn(move || encode(&state, &encoded))?;
@@ -78,10 +80,10 @@ impl Snapshot {
         })
     }
 
-    /// What is ready by now.
-    pub(super) fn poll(&mut self) -> Next {
+    /// What is ready by now, up to so many parts.
+    pub(super) fn poll(&mut self, parts_max: NonZeroUsize) -> Next {
         let mut parts = Vec::new();
-        while parts.len() < PARTS_AT_ONCE {
+        while parts.len() < parts_max.get() {
             match self.ready.try_recv() {
                 Ok(Encoded::Part(part)) => parts.push(part),
                 Ok(Encoded::End) => return Next::Complete(parts),

@@ -18,6 +18,18 @@ const VALUE_BYTES: usize = size_of::<f32>();
 pub(super) struct Values(Arc<Vec<f32>>);
 
 impl Values {
+    /// These values, and room for so many in all.
+    pub(super) fn with_room(values: &[f32], room: usize) -> Self {
+        let mut all = Vec::with_capacity(room.max(values.len()));
+        all.extend_from_slice(values);
+        Self(Arc::new(all))
+    }
+
+    /// The values by themselves; a copy of them, where somebody else has one.
+    pub(super) fn into_vec(self) -> Vec<f32> {
+        Arc::unwrap_or_clone(self.0)
+    }
+
     /// Appends some more.
     pub(super) fn append(&mut self, more: &[f32]) {
         if let Some(values) = Arc::get_mut(&mut self.0) {
@@ -30,12 +42,6 @@ impl Values {
         values.extend_from_slice(&self.0);
         values.extend_from_slice(more);
         self.0 = Arc::new(values);
-    }
-}
-
-impl From<&[f32]> for Values {
-    fn from(values: &[f32]) -> Self {
-        Self(Arc::new(values.to_vec()))
     }
 }
 
@@ -88,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_copy_stays_what_it_was() {
-        let mut values = Values::from(&[1.0, 2.0][..]);
+        let mut values = Values::with_room(&[1.0, 2.0], 0);
         let copy = values.clone();
         values.append(&[3.0]);
         values.append(&[4.0]);
@@ -100,7 +106,7 @@ mod tests {
 
     #[test]
     fn every_value_comes_back_bit_for_bit_and_nothing_else_does() {
-        let values = Values::from(&[0.0, -0.0, f32::NAN, f32::MAX, f32::MIN_POSITIVE / 2.0][..]);
+        let values = Values::with_room(&[0.0, -0.0, f32::NAN, f32::MAX, f32::MIN_POSITIVE / 2.0], 0);
         let bytes = postcard::to_stdvec(&values).unwrap();
         assert_eq!(bytes.len(), 1 + 5 * VALUE_BYTES);
         let back: Values = postcard::from_bytes(&bytes).unwrap();

@@ -164,6 +164,10 @@ pub const SPANS_MAX: usize = 64;
 /// Values that a window takes beyond twice what its rate makes of its length, before it holds no signal.
 const PLACED_SPARE: u64 = 4_096;
 
+/// Values that a window's first run has room for at once, at most: 256 KiB. A rate that promises more has to send
+/// them.
+const ROOM_MAX: usize = 65_536;
+
 /// What a channel's samples are, as their node says.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Signal {
@@ -423,7 +427,8 @@ impl Windows {
 
     fn fire_at(&mut self, start: i64, grows: bool, settings: &WindowSettings) -> Option<Fired> {
         let mut open = self.open.remove(&start)?;
-        let mut fired = open.fire(settings);
+        let is_kept = grows && !open.mixed;
+        let mut fired = open.fire(settings, is_kept);
         if open.revision == 0 {
             self.note_fired(open.start, open.end);
             if open.live {
@@ -433,7 +438,7 @@ impl Windows {
             }
         }
         open.revision += 1;
-        if grows && !open.mixed {
+        if is_kept {
             self.kept.insert(start, open);
             if self.kept.len() > KEPT_MAX {
                 self.kept.pop_first();
@@ -511,7 +516,10 @@ impl Open {
                 key
             }
             _ => {
-                self.runs.insert(first, Values::from(values));
+                // The first run of a window mostly becomes all of it.
+                let room = if self.runs.is_empty() { self.wanted() } else { 0 };
+                let room = usize::try_from(room).map_or(ROOM_MAX, |room| room.min(ROOM_MAX));
+                self.runs.insert(first, Values::with_room(values, room));
                 first
             }
         };
@@ -540,7 +548,8 @@ impl Open {
         }
     }
 
-    fn fire(&self, settings: &WindowSettings) -> Fired {
+    /// Fires with what there is, which stays if it `is_kept`.
+    fn fire(&mut self, settings: &WindowSettings, is_kept: bool) -> Fired {
         let wanted = self.wanted() as usize;
         let coverage = match wanted {
             0 => 1.0,
@@ -548,17 +557,34 @@ impl Open {
         };
         let decided =
             !self.mixed && self.placed > 0 && coverage * 1e3 >= f64::from(settings.coverage_min_permille);
+        let samples = match (decided, is_kept) {
+            (false, _) => Vec::new(),
+            (true, true) => self.lay_out(wanted),
+            (true, false) => self.take_out(wanted),
+        };
         Fired {
             start: EventTime(self.start),
             end: EventTime(self.end),
             signal: self.signal,
-            samples: if decided { self.lay_out(wanted) } else { Vec::new() },
+            samples,
             placed: self.placed,
             coverage: coverage as f32,
             decided,
             backfill: self.backfill,
             revision: self.revision,
             current: false,
+        }
+    }
+
+    /// As [`Self::lay_out`], of a window that nobody asks again: mostly one run, which need not be copied.
+    fn take_out(&mut self, wanted: usize) -> Vec<f32> {
+        match self.runs.first_entry() {
+            Some(first) if wanted > 0 && first.get().len() >= wanted => {
+                let mut samples = first.remove().into_vec();
+                samples.truncate(wanted);
+                samples
+            }
+            _ => self.lay_out(wanted),
         }
     }
 
@@ -687,6 +713,21 @@ mod tests {
         assert_eq!(samples[..40], indexes(0, 40));
         assert!(samples[40].is_nan() && samples[41].is_nan());
         assert_eq!(samples[42..], indexes(42, 100));
+    }
+
+    #[test]
+    fn a_window_that_is_kept_fires_with_the_same_samples() {
+        for holes in [&[0, 100][..], &[0, 40, 43, 100]] {
+            let [kept, gone] = [true, false].map(|grows| {
+                let mut windows = Windows::default();
+                for part in holes.chunks(2) {
+                    let _ = place(&mut windows, 0, part[0], part[1]);
+                }
+                let samples = fire_growing(&mut windows, SECOND, grows).remove(0).samples;
+                samples.iter().map(|sample| sample.to_bits()).collect::<Vec<_>>()
+            });
+            assert_eq!((kept.len(), &kept), (100, &gone), "{holes:?}");
+        }
     }
 
     #[test]

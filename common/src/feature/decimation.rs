@@ -15,7 +15,7 @@ const ATTENUATION_DB: f64 = 50.0;
 const BETA: f64 = 4.533_5;
 
 /// Products side by side, so that one addition need not wait for the one before.
-const LANES: usize = 8;
+pub(super) const LANES: usize = 8;
 
 /// How many taps pass what lies below `pass`, and stop what lies above `stop`, both as parts of the
 /// sampling rate (Kaiser 1974); a multiple of 8, which is computed as fast as fewer.
@@ -57,58 +57,56 @@ pub const fn outputs(samples: usize, taps: usize, factor: usize) -> usize {
 
 /// Fills `out` as far as there are samples for: the `n`-th output is centred half the taps after the
 /// sample `n * factor`. Returns how many were computed.
+#[inline(always)]
 pub fn decimate(samples: &[f32], taps: &[f32], factor: usize, out: &mut [f32]) -> usize {
     let count = outputs(samples.len(), taps.len(), factor).min(out.len());
-    for (index, out) in out.iter_mut().take(count).enumerate() {
-        *out = dot(&samples[index * factor..], taps);
+    for (tile, out) in out[..count].chunks_mut(TILE).enumerate() {
+        let mut sums = [[0.0; LANES]; TILE];
+        for (index, sums) in sums.iter_mut().enumerate().take(out.len()) {
+            [*sums] = products(&samples[(tile * TILE + index) * factor..], [taps]);
+        }
+        for (out, sums) in out.iter_mut().zip(sums) {
+            *out = sum(sums);
+        }
     }
     count
 }
 
-/// The sum of the products of `taps` with as many samples.
-pub fn dot(samples: &[f32], taps: &[f32]) -> f32 {
-    let mut sums = [0.0f32; LANES];
-    let (blocks, rest) = taps.as_chunks::<LANES>();
-    let (sample_blocks, _) = samples.as_chunks::<LANES>();
-    for (taps, samples) in blocks.iter().zip(sample_blocks) {
-        for ((sum, tap), sample) in sums.iter_mut().zip(taps).zip(samples) {
+/// Outputs whose lanes are added up together. They stand in memory until then, as a compiler wants it that is to
+/// compute the lanes of a sum at once.
+pub(super) const TILE: usize = 16;
+
+/// The products of sets of taps of one length with as many samples, added up by lane.
+#[inline(always)]
+pub(super) fn products<const SETS: usize>(samples: &[f32], taps: [&[f32]; SETS]) -> [[f32; LANES]; SETS] {
+    let mut sums = [[0.0; LANES]; SETS];
+    let length = taps
+        .iter()
+        .map(|taps| taps.len())
+        .min()
+        .unwrap_or(0)
+        .min(samples.len());
+    let (rows, rest) = samples[..length].as_chunks::<LANES>();
+    let taps = taps.map(|taps| taps[..length].as_chunks::<LANES>());
+    for (index, row) in rows.iter().enumerate() {
+        for (sums, (taps, _)) in sums.iter_mut().zip(taps) {
+            for lane in 0..LANES {
+                sums[lane] += taps[index][lane] * row[lane];
+            }
+        }
+    }
+    for (sums, (_, taps)) in sums.iter_mut().zip(taps) {
+        for ((sum, tap), sample) in sums.iter_mut().zip(taps).zip(rest) {
             *sum += tap * sample;
         }
     }
-    let after = blocks.len() * LANES;
-    let tail: f32 = rest
-        .iter()
-        .zip(samples.iter().skip(after))
-        .map(|(tap, sample)| tap * sample)
-        .sum();
-    let [a, b, c, d, e, f, g, h] = sums;
-    ((a + e) + (c + g)) + ((b + f) + (d + h)) + tail
+    sums
 }
 
-/// The sums of the products of two equally long sets of taps with as many samples, which are read once.
-pub(super) fn dots(samples: &[f32], first: &[f32], second: &[f32]) -> (f32, f32) {
-    /// Four sums of either set are what a processor's registers hold.
-    const LANES: usize = 4;
-    let (mut ones, mut others) = ([0.0f32; LANES], [0.0f32; LANES]);
-    let (first_blocks, first_rest) = first.as_chunks::<LANES>();
-    let (second_blocks, second_rest) = second.as_chunks::<LANES>();
-    let (sample_blocks, _) = samples.as_chunks::<LANES>();
-    for ((first, second), samples) in first_blocks.iter().zip(second_blocks).zip(sample_blocks) {
-        for lane in 0..LANES {
-            ones[lane] += first[lane] * samples[lane];
-            others[lane] += second[lane] * samples[lane];
-        }
-    }
-    let after = first_blocks.len() * LANES;
-    let tail = samples.get(after..).unwrap_or_default();
-    let rest = |rest: &[f32]| {
-        rest.iter()
-            .zip(tail)
-            .map(|(tap, sample)| tap * sample)
-            .sum::<f32>()
-    };
-    let sum = |[a, b, c, d]: [f32; LANES]| (a + c) + (b + d);
-    (sum(ones) + rest(first_rest), sum(others) + rest(second_rest))
+/// The sum of all lanes.
+#[inline(always)]
+pub(super) fn sum([a, b, c, d, e, f, g, h]: [f32; LANES]) -> f32 {
+    ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 
 /// The modified Bessel function of order 0 (Abramowitz and Stegun 9.6.12), for the arguments of a window.
@@ -186,10 +184,13 @@ mod tests {
                 .zip(&samples)
                 .map(|(tap, sample)| tap * sample)
                 .sum();
-            assert!((dot(&samples, &weights) - plain).abs() < 1e-4);
             let turned: Vec<f32> = weights.iter().map(|weight| -weight).collect();
-            let (one, other) = dots(&samples, &weights, &turned);
+            let [one, other] = products(&samples, [&weights, &turned]).map(sum);
             assert!((one - plain).abs() < 1e-4 && (other + plain).abs() < 1e-4);
+            let mut out = [0.0; 40];
+            let count = decimate(&samples, &weights, 1, &mut out);
+            assert_eq!(count, 41 - weights.len());
+            assert!((out[0] - plain).abs() < 1e-4);
         }
     }
 }

@@ -10,6 +10,7 @@
 //!
 //! Everything works in buffers of the caller, with a transform of the caller's ([`RealFourier`]).
 
+use super::statistics::mean;
 use core::ops::RangeInclusive;
 pub use num_complex::Complex32;
 
@@ -111,8 +112,7 @@ pub fn envelope_spectrum(
     magnitudes: &mut [f32],
 ) {
     assert_eq!(envelope.len(), window.len(), "the window fits the envelope");
-    let mean = envelope.iter().map(|&value| f64::from(value)).sum::<f64>() / envelope.len().max(1) as f64;
-    let mean = mean as f32;
+    let mean = mean(envelope) as f32;
     let (filled, rest) = padded.split_at_mut(envelope.len());
     for ((out, value), weight) in filled.iter_mut().zip(envelope).zip(window) {
         *out = (value - mean) * weight;

@@ -6,7 +6,7 @@
 //! rectifier leaves (R. B. Randall, *Vibration-based Condition Monitoring*, 2nd ed. 2021, section 3.3).
 //! Turning and low-pass are one pair of taps, and only as many outputs are computed as the band is wide.
 
-use super::decimation::{self, dots, low_pass, outputs};
+use super::decimation::{self, LANES, TILE, low_pass, outputs, products, sum};
 use core::f64::consts::TAU;
 
 /// How a band is demodulated at a sampling rate.
@@ -60,11 +60,32 @@ impl Plan {
 
 /// Fills `envelope` as far as there are samples for; returns how many values that is.
 pub fn envelope(samples: &[f32], cosine: &[f32], sine: &[f32], factor: usize, envelope: &mut [f32]) -> usize {
-    let count = outputs(samples.len(), cosine.len(), factor).min(envelope.len());
-    for (index, out) in envelope.iter_mut().take(count).enumerate() {
-        let from = &samples[index * factor..];
-        let (in_phase, shifted) = dots(from, cosine, sine);
-        *out = libm::sqrtf(in_phase * in_phase + shifted * shifted);
+    let count = squared_envelope(samples, cosine, sine, factor, envelope);
+    for value in envelope.iter_mut().take(count) {
+        *value = libm::sqrtf(*value);
+    }
+    count
+}
+
+/// As [`envelope`], and leaves the root of each value to the caller, whose processor may take several at once.
+#[inline(always)]
+pub fn squared_envelope(
+    samples: &[f32],
+    cosine: &[f32],
+    sine: &[f32],
+    factor: usize,
+    squares: &mut [f32],
+) -> usize {
+    let count = outputs(samples.len(), cosine.len(), factor).min(squares.len());
+    for (tile, out) in squares[..count].chunks_mut(TILE).enumerate() {
+        let mut sums = [[[0.0; LANES]; 2]; TILE];
+        for (index, sums) in sums.iter_mut().enumerate().take(out.len()) {
+            *sums = products(&samples[(tile * TILE + index) * factor..], [cosine, sine]);
+        }
+        for (out, sums) in out.iter_mut().zip(sums) {
+            let [in_phase, shifted] = sums.map(sum);
+            *out = in_phase * in_phase + shifted * shifted;
+        }
     }
     count
 }

@@ -12,6 +12,7 @@
 //! rates it is the samples of that time, made even.
 
 use super::envelope::{Complex32, RealFourier};
+use super::statistics::mean;
 use serde::{Deserialize, Serialize};
 
 /// The lines that a spectrum may have.
@@ -120,8 +121,7 @@ pub fn averaged(
         if count == 0 {
             lines.fill(0.0);
         }
-        let mean = part.iter().map(|&value| f64::from(value)).sum::<f64>() / length as f64;
-        let mean = mean as f32;
+        let mean = mean(part) as f32;
         for ((out, value), weight) in segment.iter_mut().zip(part).zip(window) {
             *out = (value - mean) * weight;
         }

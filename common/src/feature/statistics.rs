@@ -34,91 +34,108 @@ pub struct Shape {
     pub skewness: f32,
 }
 
-/// Sums side by side, so that one addition need not wait for the one before.
-const LANES: usize = 4;
+/// Sums side by side, each of every 64th sample: no addition waits for the one before, and a processor takes as
+/// many at once as it can.
+const COLUMNS: usize = 64;
 
-/// Sums of powers of deviations, and the outermost of them, by lane.
-struct Powers {
-    second: [f64; LANES],
-    third: [f64; LANES],
-    fourth: [f64; LANES],
-    lowest: [f64; LANES],
-    highest: [f64; LANES],
-}
+/// Rows of powers that are summed in f32, before the sums are added in f64.
+const ROWS: usize = 64;
 
-impl Powers {
-    const NONE: Self = Self {
-        second: [0.0; LANES],
-        third: [0.0; LANES],
-        fourth: [0.0; LANES],
-        lowest: [f64::INFINITY; LANES],
-        highest: [f64::NEG_INFINITY; LANES],
-    };
+/// Samples beyond are no measurement, and their squares no numbers: any unit leaves room for a sensor's.
+const LARGEST: f64 = 1e37;
 
-    fn add(&mut self, lane: usize, deviation: f64) {
-        let square = deviation * deviation;
-        self.second[lane] += square;
-        self.third[lane] += square * deviation;
-        self.fourth[lane] += square * square;
-        // As the processor compares: `f64::min` also looks for what is not a number, which none is here.
-        if deviation < self.lowest[lane] {
-            self.lowest[lane] = deviation;
-        }
-        if deviation > self.highest[lane] {
-            self.highest[lane] = deviation;
+/// The arithmetic mean in f64; NaN of no samples.
+#[inline(always)]
+pub fn mean(samples: &[f32]) -> f64 {
+    let mut sums = [0f64; COLUMNS];
+    for row in samples.chunks(COLUMNS) {
+        for (sum, &sample) in sums.iter_mut().zip(row) {
+            *sum += f64::from(sample);
         }
     }
+    sums.iter().sum::<f64>() / samples.len() as f64
+}
+
+/// The lowest and the highest of samples, all of which are numbers.
+#[inline(always)]
+fn range(samples: &[f32]) -> (f32, f32) {
+    // As the processor compares: `f32::min` also looks for what is not a number.
+    let lower = |a: f32, b: f32| if a < b { a } else { b };
+    let higher = |a: f32, b: f32| if a > b { a } else { b };
+    let (mut lowest, mut highest) = ([f32::INFINITY; COLUMNS], [f32::NEG_INFINITY; COLUMNS]);
+    for row in samples.chunks(COLUMNS) {
+        for ((lowest, highest), &sample) in lowest.iter_mut().zip(&mut highest).zip(row) {
+            *lowest = lower(sample, *lowest);
+            *highest = higher(sample, *highest);
+        }
+    }
+    (
+        lowest.into_iter().fold(f32::INFINITY, lower),
+        highest.into_iter().fold(f32::NEG_INFINITY, higher),
+    )
+}
+
+/// Sums of the first to fourth powers of `(sample - origin) * scale`, each of which is 1 at most.
+#[inline(always)]
+fn powers(samples: &[f32], origin: f32, scale: f32) -> [f64; 4] {
+    let mut all = [0.0; 4];
+    for block in samples.chunks(ROWS * COLUMNS) {
+        let [mut first, mut second, mut third, mut fourth] = [[0f32; COLUMNS]; 4];
+        for row in block.chunks(COLUMNS) {
+            let odd = first.iter_mut().zip(&mut third);
+            let even = second.iter_mut().zip(&mut fourth);
+            for ((sample, (first, third)), (second, fourth)) in row.iter().zip(odd).zip(even) {
+                let deviation = (sample - origin) * scale;
+                let square = deviation * deviation;
+                *first += deviation;
+                *second += square;
+                *third += square * deviation;
+                *fourth += square * square;
+            }
+        }
+        for (all, columns) in all.iter_mut().zip([first, second, third, fourth]) {
+            *all += columns.iter().map(|&sum| f64::from(sum)).sum::<f64>();
+        }
+    }
+    all
 }
 
 impl Statistics {
-    /// The statistics of `samples`; `None` when there are none or one is not finite.
+    /// The statistics of `samples`; `None` when there are none, or one is not finite or beyond 10^37.
     ///
-    /// Two passes with f64 sums: one pass over raw powers cancels badly when the mean is large
-    /// against the vibration, as with a sensor that also sees gravity.
+    /// Two passes: one pass over raw powers cancels badly when the mean is large against the vibration, as with
+    /// a sensor that also sees gravity. The powers are of what is left beside the mean, in parts of the peak, so
+    /// that f32 holds them in whatever unit, and most of the work is in f32: a microcontroller has nothing else.
+    #[inline(always)]
     pub fn of(samples: &[f32]) -> Option<Self> {
-        if samples.is_empty() {
+        let mean = mean(samples);
+        let (lowest, highest) = range(samples);
+        let (above, below) = (f64::from(highest) - mean, mean - f64::from(lowest));
+        let peak = above.max(below);
+        let is_measured = libm::fabs(mean) + peak <= LARGEST;
+        if !is_measured {
             return None;
         }
+        let size = peak.max(1.0 / LARGEST);
         let count = samples.len() as f64;
-        let (rows, rest) = samples.as_chunks::<LANES>();
-        let mut sums = [0.0; LANES];
-        for row in rows {
-            for (sum, &sample) in sums.iter_mut().zip(row) {
-                *sum += f64::from(sample);
-            }
-        }
-        let rest_sum: f64 = rest.iter().map(|&sample| f64::from(sample)).sum();
-        let mean = (sums.iter().sum::<f64>() + rest_sum) / count;
-        if !mean.is_finite() {
-            return None;
-        }
-        let mut powers = Powers::NONE;
-        for row in rows {
-            for (lane, &sample) in row.iter().enumerate() {
-                powers.add(lane, f64::from(sample) - mean);
-            }
-        }
-        for (lane, &sample) in rest.iter().enumerate() {
-            powers.add(lane, f64::from(sample) - mean);
-        }
-        let [second, third, fourth] =
-            [powers.second, powers.third, powers.fourth].map(|lanes| lanes.iter().sum::<f64>());
-        let lowest = powers.lowest.into_iter().fold(f64::INFINITY, f64::min);
-        let highest = powers.highest.into_iter().fold(f64::NEG_INFINITY, f64::max);
-        let variance = second / count;
+        let powers = powers(samples, mean as f32, (1.0 / size) as f32);
+        let [first, second, third, fourth] = powers.map(|sum| sum / count);
+        // Moments about the mean from those about its f32, which lies `first` below it.
+        let variance = (second - first * first).max(0.0);
+        let fourth = fourth - first * (4.0 * third - first * (6.0 * second - 3.0 * first * first));
+        let third = third - first * (3.0 * second - 2.0 * first * first);
         let rms = libm::sqrt(variance);
-        let peak = highest.max(-lowest);
         // Rounding of the mean leaves a constant window a variance of about (mean x 2^-53)^2.
-        let constant = rms <= libm::fabs(mean) * 1e-12;
+        let constant = rms * size <= libm::fabs(mean) * 1e-12;
         Some(Self {
             mean: mean as f32,
-            rms: rms as f32,
+            rms: (rms * size) as f32,
             peak: peak as f32,
-            peak_to_peak: (highest - lowest) as f32,
+            peak_to_peak: (above + below) as f32,
             shape: (!constant).then(|| Shape {
-                crest_factor: (peak / rms) as f32,
-                kurtosis_excess: (fourth / count / (variance * variance) - 3.0) as f32,
-                skewness: (third / count / (variance * rms)) as f32,
+                crest_factor: (peak / size / rms) as f32,
+                kurtosis_excess: (fourth / (variance * variance) - 3.0) as f32,
+                skewness: (third / (variance * rms)) as f32,
             }),
         })
     }
@@ -249,6 +266,25 @@ mod tests {
         let found = Statistics::of(&[0.1; 1000]).unwrap();
         assert_eq!(found.shape, None);
         assert_eq!(found.peak_to_peak, 0.0);
+    }
+
+    #[test]
+    fn the_unit_does_not_matter() {
+        let wave = |scale: f32| -> Vec<f32> {
+            let value = |i: u16| f32::from(i.wrapping_mul(40_503) >> 8) - 100.0;
+            (0..1_000).map(|i| scale * value(i)).collect()
+        };
+        let one = Statistics::of(&wave(1.0)).unwrap();
+        for scale in [1e-30, 1e-12, 1e12, 1e34] {
+            let found = Statistics::of(&wave(scale)).unwrap();
+            let shape = (found.shape.unwrap(), one.shape.unwrap());
+            close(found.rms / scale, one.rms.into());
+            close(found.peak / scale, one.peak.into());
+            close(shape.0.crest_factor, shape.1.crest_factor.into());
+            close(shape.0.kurtosis_excess, shape.1.kurtosis_excess.into());
+            close(shape.0.skewness, shape.1.skewness.into());
+        }
+        assert_eq!(Statistics::of(&wave(1e36)), None, "beyond what is measured");
     }
 
     #[test]

@@ -132,6 +132,8 @@ impl VelocityFilter {
 
     /// The velocity at the next sample, mm/s; two samples late if it was integrated. The sample must be
     /// finite: whoever lacks one gives the mean.
+    // In a loop over many samples the states stay in registers.
+    #[inline]
     pub fn step(&mut self, sample: f32) -> f32 {
         let high = self.high_pass.step(sample * self.gain).high;
         let banded = match &mut self.integrates {
@@ -143,6 +145,7 @@ impl VelocityFilter {
 }
 
 impl Restoring {
+    #[inline]
     fn step(&mut self, sample: f32) -> f32 {
         let [a, b, c, d] = self.last;
         let now = sample * self.gain;
@@ -175,6 +178,7 @@ impl VelocityMeter {
     }
 
     /// Takes the next sample, which must be finite.
+    #[inline]
     pub fn push(&mut self, sample: f32) {
         let velocity = self.filter.step(sample);
         if self.settling > 0 {
@@ -232,6 +236,7 @@ impl SecondOrder {
         }
     }
 
+    #[inline]
     fn step(&mut self, sample: f32) -> Parted {
         let [middle, low] = self.states;
         let rest = sample - low;
@@ -260,6 +265,7 @@ impl FirstOrder {
         }
     }
 
+    #[inline]
     fn step(&mut self, sample: f32) -> Parted {
         let change = (sample - self.state) * self.gain;
         let low = self.state + change;

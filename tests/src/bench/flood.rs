@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use trunnion_agent::enrolment::Enrolment;
 use trunnion_common::frame::Class;
-use trunnion_common::id::Epoch;
+use trunnion_common::id::{Epoch, NodeId};
 use trunnion_common::time::EventTime;
 
 /// How long a scenario may wait for the collector before it counts as stuck.
@@ -134,9 +134,10 @@ fn advisory(dir: &Path, scale: &Scale, _: Progress<'_>) -> Result<Vec<Figure>> {
         .await
     })?;
     await_stored(&plant, rounds * herd.round_blocks() * herd.block_samples())?;
-    let advisories = plant.get("/api/v1/advisories")?;
+    // The first machine is damaged. What is told of its instrument is no damage found.
+    let first = NodeId::new(1).context("1 is the id of a node")?;
+    let advisories = plant.get(&format!("/api/v1/advisories?asset=asset-{first}"))?;
     let list = advisories["advisories"].as_array();
-    // What is told of instruments is no damage found.
     let is_found = |advisory: &&Value| advisory["cause"] == "bearing";
     let found = list.map_or(0, |list| list.iter().filter(is_found).count());
     ensure!(found > 0, "no advisory was raised, although machines are damaged");

@@ -37,6 +37,8 @@ const ROUNDS_AFTER: u64 = 1;
 /// How long to wait for the checkpoint, or for a start to be done.
 const LIMIT: Duration = Duration::from_secs(300);
 
+const SECOND_NS: i64 = 1_000_000_000;
+
 /// Bytes of a sample in a checkpoint.
 const SAMPLE_BYTES: u64 = 4;
 
@@ -93,7 +95,9 @@ struct Killed {
 /// The real collector with ten channels of each of so many nodes: it makes a checkpoint with a window of each
 /// open, takes in more, and is killed once that is acknowledged.
 fn measure_killed(dir: &Path, nodes: u64, progress: Progress<'_>) -> Result<Killed> {
-    let herd = herd(nodes, EventTime(utc().0 - 3_600_000_000_000));
+    // A whole second: what is sent lies in one window of each channel, which stays open.
+    let start = (utc().0 - 3_600_000_000_000) / SECOND_NS * SECOND_NS;
+    let herd = herd(nodes, EventTime(start));
     let mut plant = Plant::found(dir, &fleet_text(&[&herd]))?;
     let blocks = herd.messages(EPOCH, ROUNDS + ROUNDS_AFTER);
     let after = blocks.len() - (ROUNDS_AFTER * herd.round_blocks()) as usize;
