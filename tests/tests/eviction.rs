@@ -108,6 +108,7 @@ impl World {
                 | Action::Publish(..)
                 | Action::Disconnect
                 | Action::Keep(_)
+                | Action::Listen(..)
                 | Action::Advise { .. } => {}
             }
         }
