@@ -341,9 +341,9 @@ impl Point {
         tally.windows += 1;
         tally.undecided += u64::from(statistics.is_none());
         let operating = Operating {
-            is_running: None,
             speed_hz: self.watch.speed_hz,
-            load: None,
+            declared_hz: self.watch.speed_hz,
+            ..Operating::default()
         };
         let settings = &self.watch.settings;
         let assessment = self.monitor.handle_window(&window, &operating, settings);

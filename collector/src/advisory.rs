@@ -8,9 +8,11 @@
 
 mod notice;
 mod recommendation;
+mod unusual;
 
 pub use notice::{Notices, Observation};
 pub(crate) use recommendation::of_bearing as recommendation;
+pub use unusual::UnusualEvidence;
 
 use crate::bearing::Element;
 use crate::detection::{Detection, Verdict};
@@ -40,6 +42,10 @@ pub enum Cause {
     Suspected(diagnosis::Cause),
     /// The instrument, and not the machine.
     Instrument,
+    /// Slow channels that are not as they were: no limit says that it is bad.
+    Unusual,
+    /// A feature that has moved off its normal over days.
+    Drift,
 }
 
 impl Cause {
@@ -51,6 +57,8 @@ impl Cause {
             Self::Deviation(_) => "deviation",
             Self::Suspected(_) => "suspected",
             Self::Instrument => "instrument",
+            Self::Unusual => "unusual",
+            Self::Drift => "drift",
         }
     }
 
@@ -60,7 +68,7 @@ impl Cause {
             Self::Bearing(element) => element.map_or("undetermined", Element::label),
             Self::Deviation(kind) => kind.label(),
             Self::Suspected(cause) => cause.label(),
-            Self::Severity | Self::Instrument => self.label(),
+            Self::Severity | Self::Instrument | Self::Unusual | Self::Drift => self.label(),
         }
     }
 
@@ -68,7 +76,12 @@ impl Cause {
     pub const fn element(self) -> Option<Element> {
         match self {
             Self::Bearing(element) => element,
-            Self::Severity | Self::Deviation(_) | Self::Suspected(_) | Self::Instrument => None,
+            Self::Severity
+            | Self::Deviation(_)
+            | Self::Suspected(_)
+            | Self::Instrument
+            | Self::Unusual
+            | Self::Drift => None,
         }
     }
 }
@@ -94,6 +107,17 @@ pub enum Evidence {
         channel: String,
         /// What.
         fault: Fault,
+    },
+    /// How far slow channels are from what they were.
+    Unusual(UnusualEvidence),
+    /// How far a feature has moved.
+    Drift {
+        /// Which channel of the point.
+        channel: String,
+        /// Which feature.
+        feature: FeatureKind,
+        /// Mean of the last day, in standard deviations of the normal from its middle.
+        deviations: f32,
     },
 }
 
@@ -127,6 +151,8 @@ pub struct LimitEvidence {
     pub value: f32,
     /// The limit.
     pub limit: f32,
+    /// Whether lower values than the limit are the bad ones.
+    pub is_below: bool,
     /// What is normal, where that has been accepted.
     pub normal: Option<f32>,
     /// Whether the limit follows from the normal, or holds whatever that is.
@@ -336,7 +362,11 @@ impl Evidence {
     pub(crate) const fn score(&self) -> f64 {
         match self {
             Self::Lines(finding) => finding.score,
-            Self::Limit(_) | Self::Orders { .. } | Self::Instrument { .. } => 0.0,
+            Self::Limit(_)
+            | Self::Orders { .. }
+            | Self::Instrument { .. }
+            | Self::Unusual(_)
+            | Self::Drift { .. } => 0.0,
         }
     }
 }

@@ -228,6 +228,7 @@ mod tests {
             reading_ns: 0,
             train: crate::diagnosis::Train::default(),
             monitor: None,
+            slow: None,
         }
     }
 

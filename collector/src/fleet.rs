@@ -34,10 +34,20 @@
 //! off_below = 0.02            # RMS, in the channels' unit: below, it stands still
 //! settle_s = 10               # so long after it begins to run it is not judged; speed_change_percent = 2
 //! windows_required = 3        # so many of the last windows_of = 5 must agree
+//! unusual_alone_s = 300       # rare readings of slow channels are told, averaged over so long; off without
+//! unusual_together_s = 10     # slow channels are judged together in rows of so long; off without. What is
+//! unusual_rows = 400          # normal of them is proposed after so many rows
 //! speed_edges_rpm = [900]     # a normal of its own for each range of speeds; load_edges too
 //! trip_mm_s = 5.0             # lower than 1.25 times C/D
 //! expected_s = 1              # a window is expected so often; else by the plan
 //! reading_s = 600             # windows of so long are one reading of the remaining life
+//!
+//! [site.area.asset.operation] # optional: slow channels, as point/channel, that tell how it is operated
+//! speed = "motor-de/speed"    # rpm of that point's shaft, and of the others by their ratio
+//! load = "motor-de/current"   # in whose unit load_edges are
+//! running = "motor-de/current" # it runs while this is above
+//! running_above = 5.0
+//! fresh_s = 60                # a reading counts for so long
 //!
 //! [[site.area.asset.shaft]]
 //! id = "motor"
@@ -71,6 +81,25 @@
 //! sensitivity = 1.0           # optional: true value over reported value, from its calibration
 //! plan = { window = 4096 }    # optional: "off", "raw", features over a window, or, with samples and
 //!                             # every_s too, a waveform now and then; a node without any is left alone
+//! [[site.area.asset.point.channel]]
+//! id = "speed"
+//! node = "00000000000000a1"
+//! channel = 1
+//! quantity = "speed"
+//! unit = "rpm"
+//! range = 3000
+//! unusual = "off"             # optional: it is not looked at for what is unusual
+//! [[site.area.asset.point.channel]]
+//! id = "current"
+//! node = "00000000000000a1"
+//! channel = 2
+//! quantity = "current"
+//! unit = "A"
+//! range = 200
+//! alert = 150                 # of what is no vibration, optional, in its unit; alarm = 170 too
+//! alert_below = 2             # and alarm_below = 1
+//! expected_s = 10             # optional: a window is expected so often
+//! group = "drive"             # optional: judged together with these only, else with all of the asset
 //!
 //! [[bearing]]                 # optional: designations of the plant's own, which go before the built-in ones
 //! designation = "our 316"
@@ -88,12 +117,16 @@
 mod band;
 mod bearing;
 mod condition;
+mod operation;
 mod plan;
 mod section;
+mod slow;
 mod watch;
 
 pub use band::PointBand;
 pub use condition::{ALARMS_MAX, Judging, Origin, Told};
+pub use operation::Operation;
+pub use slow::{Group, GroupKey, SlowJudging};
 pub use trunnion_common::severity::Support;
 
 use crate::bearing::BearingOrders;
@@ -114,6 +147,7 @@ use trunnion_common::feature::definition::{BANDS_MAX, Basis, SpeedSource};
 use trunnion_common::frame::ChannelPlan;
 use trunnion_common::id::{ChannelId, Name, NodeId};
 use trunnion_common::monitor;
+use trunnion_common::operating::Operating;
 use trunnion_common::quantity::{Quantity, Unit};
 
 /// Something wrong with a fleet file, where, and what to do about it.
@@ -151,6 +185,12 @@ pub struct Fleet {
     channels: BTreeMap<(NodeId, ChannelId), ChannelSite>,
     /// Which of them hangs where.
     places: BTreeMap<SeriesKey, (NodeId, ChannelId)>,
+    /// By asset, of those of which channels tell how they are operated.
+    operations: BTreeMap<String, Operation>,
+    /// Slow channels that are judged together.
+    groups: slow::Groups,
+    /// The channels that do.
+    witnesses: BTreeSet<(NodeId, ChannelId)>,
     wanted: Wanted,
 }
 
@@ -191,8 +231,10 @@ pub struct ChannelSite {
     pub band_low_hz: f64,
     /// The lower of the sensor's upper edge and the mounting's limit, Hz.
     pub band_high_hz: f64,
-    /// What its monitor judges by; none of a channel that does not measure vibration.
+    /// What its monitor judges by; none of a vibration channel that sends no waveforms.
     pub monitor: Option<monitor::Settings>,
+    /// How it is judged beside that; none of a vibration channel.
+    pub slow: Option<SlowJudging>,
     /// The band whose envelope is trended, Hz, where the point declares one.
     pub envelope_hz: Option<(f32, f32)>,
     /// Bands of the point's own, [`BANDS_MAX`] at most.
@@ -310,6 +352,33 @@ impl Fleet {
         self.channels.get(self.places.get(series)?)
     }
 
+    /// Which channels tell how an asset is operated, if any do.
+    pub fn operation(&self, asset: &str) -> Option<&Operation> {
+        self.operations.get(asset)
+    }
+
+    /// Whether a channel tells how an asset is operated.
+    pub fn is_witness(&self, node: NodeId, channel: ChannelId) -> bool {
+        self.witnesses.contains(&(node, channel))
+    }
+
+    /// How the machine at a place was operated, as far as the readings of its witnesses tell.
+    pub fn operating(
+        &self,
+        site: &ChannelSite,
+        reading: impl Fn((NodeId, ChannelId)) -> Option<f32>,
+    ) -> Operating {
+        let declared_hz = (site.shaft_hz > 0.0).then_some(site.shaft_hz as f32);
+        match self.operations.get(&site.series.asset) {
+            Some(operation) => operation.operating(declared_hz, reading),
+            None => Operating {
+                speed_hz: declared_hz,
+                declared_hz,
+                ..Operating::default()
+            },
+        }
+    }
+
     /// What the file wants of gateways and nodes.
     pub fn wanted(&self) -> Wanted {
         let mut wanted = self.wanted.clone();
@@ -356,6 +425,11 @@ impl Fleet {
                     let name = asset.text("name").map_or(id.clone(), |(name, _)| name.to_owned());
                     let judging = read_judging(&asset, &templates);
                     self.read_points(&asset, &id, (&judging, &catalogue));
+                    if let Some(operation) = Operation::read(&asset, &id, self) {
+                        self.witnesses.extend(operation.witnesses());
+                        self.operations.insert(id.clone(), operation);
+                    }
+                    self.read_groups(&asset, &id, &judging);
                     self.assets.push(Asset {
                         judging,
                         id: id.clone(),
@@ -453,6 +527,13 @@ impl Fleet {
                 };
                 if is_expected && site.is_vibration() {
                     site.monitor = Some(judging.monitor(&site, interval_ns));
+                }
+                if !site.is_vibration() {
+                    let slow = slow::read_slow(&channel, judging);
+                    if is_expected {
+                        site.monitor = Some(judging.slow_monitor(&site, &slow));
+                        site.slow = Some(slow);
+                    }
                 }
                 if !channels.insert(site.series.channel.clone()) {
                     let what = format!("this point has a channel {:?} already", site.series.channel);
@@ -733,6 +814,7 @@ fn read_channel(channel: &Section<'_>) -> Option<((NodeId, ChannelId), Range<usi
             band_low_hz,
             band_high_hz,
             monitor: None,
+            slow: None,
             envelope_hz: None,
             bands: Vec::new(),
             reading_ns: 0,
@@ -851,7 +933,7 @@ mod tests {
         assert_eq!(site.train, train);
         assert!(
             fleet
-                .channel("a1".parse().unwrap(), ChannelId::new(1).unwrap())
+                .channel("a1".parse().unwrap(), ChannelId::new(3).unwrap())
                 .is_none()
         );
     }

@@ -10,7 +10,7 @@
 //! | fault | an advisory of level alarm stands: a bearing's element, zone D, far off the normal |
 //! | watch | an advisory of level alert stands, or a direction is in zone C |
 //! | unknown | none of these, and a channel is silent, faulty, or has said nothing yet |
-//! | off | none of these, and every channel says that the machine stands still |
+//! | off | none of these, and every vibration channel says that the machine stands still |
 //! | healthy | none of these |
 //!
 //! Standing advisories decide whether data still comes or not: what was found does not go away with the data.
@@ -98,6 +98,8 @@ pub struct ChannelCondition {
     pub channel: String,
     /// How the machine was operated in the last decided window; none before any.
     pub run: Option<Run>,
+    /// Whether its windows tell how the machine is operated: those of a slow channel do not.
+    pub tells_run: bool,
     /// The zone of the last steady window, or why there is none.
     pub zone: Result<Zone, NotGraded>,
     /// The standard and edition that it is a zone of.
@@ -188,7 +190,8 @@ pub fn assess<'a>(
     let worst = Grade::ALL
         .into_iter()
         .find(|grade| reasons.iter().any(|reason: &Reason| reason.grade == *grade));
-    let is_off = !channels.is_empty() && channels.iter().all(|channel| channel.run == Some(Run::Off));
+    let mut runs = channels.iter().filter(|channel| channel.tells_run).peekable();
+    let is_off = runs.peek().is_some() && runs.all(|channel| channel.run == Some(Run::Off));
     let grade = match worst {
         Some(grade) if grade != Grade::Healthy => grade,
         _ if channels.is_empty() => Grade::Unknown,
@@ -220,8 +223,18 @@ fn of_advisory(advisory: &Advisory) -> Option<Reason> {
             format!("bearing fault: {}", element.replace('_', " "))
         }
         Evidence::Limit(limit) => {
+            let side = if limit.is_below { "below" } else { "above" };
             let (feature, value, limit) = (limit.feature.label(), limit.value, limit.limit);
-            format!("{feature} {value:.3} above {limit:.3}")
+            format!("{feature} {value:.3} {side} {limit:.3}")
+        }
+        Evidence::Unusual(unusual) => unusual.words(),
+        Evidence::Drift {
+            feature, deviations, ..
+        } => {
+            format!(
+                "{} has moved by {deviations:.1} standard deviations over days",
+                feature.label()
+            )
         }
         Evidence::Orders { suspicion, .. } => {
             format!("suspected {}", suspicion.cause.label().replace('_', " "))
@@ -233,7 +246,10 @@ fn of_advisory(advisory: &Advisory) -> Option<Reason> {
         point: advisory.point.clone(),
         channel: match &advisory.evidence {
             Evidence::Limit(limit) => Some(limit.channel.clone()),
-            Evidence::Orders { channel, .. } | Evidence::Instrument { channel, .. } => Some(channel.clone()),
+            Evidence::Orders { channel, .. }
+            | Evidence::Instrument { channel, .. }
+            | Evidence::Drift { channel, .. } => Some(channel.clone()),
+            Evidence::Unusual(unusual) => unusual.channel.clone(),
             Evidence::Lines(_) => None,
         },
         what,
@@ -252,7 +268,9 @@ fn suspicion(advisory: &Advisory) -> Option<Suspicion> {
             )
         }
         Evidence::Orders { suspicion, .. } => (suspicion.cause.label(), suspicion.share() as f32),
-        Evidence::Limit(_) | Evidence::Instrument { .. } => return None,
+        Evidence::Limit(_) | Evidence::Instrument { .. } | Evidence::Unusual(_) | Evidence::Drift { .. } => {
+            return None;
+        }
     };
     Some(Suspicion {
         point: advisory.point.clone(),
@@ -323,6 +341,7 @@ mod tests {
             point: "de".into(),
             channel: "h".into(),
             run,
+            tells_run: true,
             zone,
             standard: Some("ISO 20816-3:2022"),
             has_changed: false,
@@ -366,6 +385,7 @@ mod tests {
             feature: FeatureKind::VelocityRms,
             value: 5.0,
             limit: 4.5,
+            is_below: false,
             normal: None,
             basis: Basis::Absolute,
             zone: Some(Zone::D),

@@ -26,6 +26,7 @@
 //! | boots per node | [`dedup::BOOTS_MAX`](crate::ingest::dedup::BOOTS_MAX) | the one heard of longest ago is forgotten |
 //! | boots of all nodes | [`BOOTS_MAX`] | the one heard of longest ago is forgotten |
 //! | nodes | [`NODES_MAX`] | what comes from a further one becomes a dead letter |
+//! | readings of a channel that tells how a machine is operated | [`READINGS_MAX`] | the oldest is forgotten |
 //! | fleet files | [`FLEETS_MAX`] | the oldest is forgotten |
 //! | names of streams | [`NAMES_MAX`] | the one that ended first is forgotten |
 //! | dead letters of late samples and wrong clocks | [`LETTERS_PER_HOUR`] of each node and reason | counted |
@@ -43,30 +44,37 @@ mod checkpointing;
 mod condition;
 mod counters;
 mod diagnosis;
+mod drifting;
 mod edge;
 mod firing;
 mod lag;
+mod operation;
 mod overdue;
 mod placement;
 mod prognosis;
+mod records;
 mod remade;
 mod replayed;
 mod reports;
 mod restated;
+mod rows;
 mod runner;
 #[cfg(test)]
 pub(crate) mod script;
 mod shedding;
 mod silence;
+mod slow;
 mod snapshot;
 mod stages;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod unusual;
 mod waiting;
 
 pub use counters::Counters;
 pub use lag::LaneLag;
+pub use operation::READINGS_MAX;
 pub use overdue::OVERDUE_NS;
 pub use placement::LETTERS_PER_HOUR;
 pub use replayed::{REPLAYED_MAX, REVISION_REPLAYED, Recall};
@@ -308,6 +316,7 @@ impl Pipeline {
         self.fire_idle();
         self.settle_streams();
         self.publish_pending();
+        self.settle_words();
         self.settle_silence();
         self.settle_health();
         self.state.position = commit.end;
@@ -400,6 +409,9 @@ impl Pipeline {
             Ok(body) => body,
             Err(reason) => return self.refuse_unnamed(origin, None, reason, (Form::Block, bytes)),
         };
+        if origin.backfill {
+            self.note_history(gateway);
+        }
         match body {
             Body::Frames(records) => {
                 // A node's windows are looked at once its frames in a row have been placed: a block holds
@@ -449,25 +461,28 @@ impl Pipeline {
                     self.fill_frames(gateway, (*node, *boot), *class, ranges);
                 }
             }
-            Body::Derived(records) => self.handle_derived(origin, records, bytes),
-            Body::Advisory(records) => self.handle_alarms(origin, records, bytes),
-            Body::Condition(records) => self.handle_conditions(origin, records, bytes),
+            Body::Derived(records) => {
+                self.take_records(origin, records, bytes, |pipeline, origin, derived| {
+                    let backfill = origin.backfill;
+                    pipeline.take_derived(derived::Waiting { derived, backfill });
+                })
+            }
+            Body::Advisory(records) => self.take_records(origin, records, bytes, |pipeline, origin, told| {
+                pipeline.take_alarm(origin, &told);
+            }),
+            Body::Condition(records) => {
+                self.take_records(origin, records, bytes, |pipeline, origin, told| {
+                    pipeline.take_condition(origin, &told);
+                })
+            }
             Body::Describe(_) => {}
             Body::Status(records) => {
-                for (item, record) in records.enumerate().skip(first) {
-                    origin.item = item as u32;
-                    match record {
-                        Ok(holding) => {
-                            self.note_boot((holding.node, holding.boot));
-                            self.state
-                                .ledger
-                                .observe_holding(gateway, key, &holding, self.state.now);
-                        }
-                        Err(reason) => {
-                            self.bury(origin, DeadReason::Rejected(reason), (Form::Block, bytes));
-                        }
-                    }
-                }
+                self.take_records(origin, records, bytes, |pipeline, origin, holding| {
+                    pipeline.note_boot((holding.node, holding.boot));
+                    let now = pipeline.state.now;
+                    let ledger = &mut pipeline.state.ledger;
+                    ledger.observe_holding(&origin.gateway, key, &holding, now);
+                })
             }
         }
     }

@@ -3,6 +3,7 @@
 use crate::api::Api;
 use crate::api::health::Check;
 use crate::broker::{Broker, BrokerError};
+use crate::command::Wanted;
 use crate::command::request::{self, Order};
 use crate::command::signer::Signer;
 use crate::config::{self, BrokerChoice, Config};
@@ -41,6 +42,9 @@ const CATCHING_UP: Duration = Duration::from_millis(100);
 
 /// How long a stop waits for the segment that is being archived.
 const KEEPER_WAIT: Duration = Duration::from_secs(2);
+
+/// How often to look for baselines that people have accepted.
+const ACCEPTED: Duration = Duration::from_secs(5);
 
 /// How often to look for what people have asked for.
 const REQUESTS: Duration = Duration::from_millis(500);
@@ -173,6 +177,8 @@ pub async fn run(
         state: StateReader::open(&state_file)?,
         commands: handle.commands,
         sent: None,
+        fleet: None,
+        wanted: None,
     };
     // Which file is in force stands in the journal, and the state tells it once it has come so far. As a
     // rule it has, and a change waits in ingest's queue, so that it is journaled before the first block.
@@ -227,6 +233,7 @@ pub async fn run(
     tokio::pin!(shutdown);
     let mut catching_up = tokio::time::interval(CATCHING_UP);
     let mut requests = tokio::time::interval(REQUESTS);
+    let mut accepted = tokio::time::interval(ACCEPTED);
     loop {
         tokio::select! {
             () = &mut shutdown => break tracing::info!("stopping"),
@@ -245,6 +252,7 @@ pub async fn run(
                 }
             }
             _ = requests.tick() => take_requests(&config.data_dir, &orders),
+            _ = accepted.tick() => fleet.follow(),
             // Told or not, none of them may end before the others are stopped in order.
             () = ingest.ended() => break,
             () = pipeline.ended() => break,
@@ -467,6 +475,10 @@ struct FleetFile {
     commands: SyncSender<IngestCommand>,
     /// What was last journaled by this process; before that, the state says what is in force.
     sent: Option<String>,
+    /// What was read last.
+    fleet: Option<Fleet>,
+    /// What was last handed on as wanted.
+    wanted: Option<Wanted>,
 }
 
 impl FleetFile {
@@ -485,6 +497,7 @@ impl FleetFile {
                     self.send(text, effective);
                 }
                 self.want(&fleet);
+                self.fleet = Some(fleet);
             }
             Err(problems) => {
                 for problem in problems {
@@ -494,11 +507,40 @@ impl FleetFile {
         }
     }
 
-    /// What the file wants of gateways and nodes is wanted from now on.
-    fn want(&self, fleet: &Fleet) {
-        let wanted = IngestCommand::Wanted(Box::new(fleet.wanted()));
-        if let Err(error) = self.commands.try_send(wanted) {
-            tracing::error!(%error, "what was wanted of gateways and nodes stays so; send SIGHUP again");
+    /// What the file wants of gateways and nodes is wanted from now on, with the baselines in force.
+    fn want(&mut self, fleet: &Fleet) {
+        let mut wanted = fleet.wanted();
+        if !wanted.watches.is_empty() {
+            match self.state.baselines_in_force() {
+                Ok(baselines) => fleet.adopt(&mut wanted, &baselines),
+                Err(error) => {
+                    tracing::error!(%error, "gateways judge by absolute limits until the baselines can be read");
+                }
+            }
+        }
+        if self.wanted.as_ref() == Some(&wanted) {
+            return;
+        }
+        match self
+            .commands
+            .try_send(IngestCommand::Wanted(Box::new(wanted.clone())))
+        {
+            Ok(()) => self.wanted = Some(wanted),
+            Err(error) => {
+                tracing::error!(%error, "what was wanted of gateways and nodes stays so; send SIGHUP again");
+            }
+        }
+    }
+
+    /// What people have accepted or closed since, gateways that watch are told, too.
+    fn follow(&mut self) {
+        let is_watching = self
+            .wanted
+            .as_ref()
+            .is_some_and(|wanted| !wanted.watches.is_empty());
+        if let Some(fleet) = self.fleet.take_if(|_| is_watching) {
+            self.want(&fleet);
+            self.fleet = Some(fleet);
         }
     }
 

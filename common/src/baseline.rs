@@ -121,6 +121,14 @@ pub struct Normal {
 }
 
 impl Normal {
+    /// How many standard deviations a value lies above the middle; none where it has no place, or nothing has
+    /// ever varied.
+    pub fn deviations(&self, value: f32) -> Option<f64> {
+        let scale = Scale::of(self.kind);
+        let offset = scale.place(value)? - scale.place(self.centre)?;
+        (self.spread > 0.0).then(|| offset / f64::from(self.spread))
+    }
+
     /// The value that lies `deviations` standard deviations above the middle.
     pub fn above(&self, deviations: f32) -> f32 {
         let offset = f64::from(deviations * self.spread);

@@ -11,7 +11,6 @@
 //! | [`density`] | values that have been rare of late | |
 //! | [`trees`] | rows that lie where few have lain | Tan, Ting and Liu 2011 |
 //! | [`hotelling`] | channels that no longer move together, and which | Hotelling 1947, Jackson 1959 |
-//! | [`drift`] | a distribution that is no longer the one learned | Kolmogorov 1933, Smirnov 1948 |
 //! | [`change`] | a level that moved, whatever it was before | |
 //! | [`spread`] | nothing by itself: how far a channel strays while it is learned | |
 //! | [`hysteresis`] | what stays beyond a limit, not what touches it | |
@@ -33,7 +32,6 @@ pub mod attribution;
 pub mod change;
 pub mod cusum;
 pub mod density;
-pub mod drift;
 pub mod ewma;
 pub mod hotelling;
 pub mod hysteresis;

@@ -104,12 +104,14 @@ impl Latch {
         matches!(self.held, Level::Normal) && self.recent == 0 && self.decided == 0
     }
 
-    /// What `limit` is for a value that is to reach `level`: lower while that is held.
+    /// What `limit` is for a value that is to reach `level`: lower while that is held, below zero too.
     pub fn effective(&self, limit: f32, level: Level) -> f32 {
-        if self.held >= level {
-            Self::HYSTERESIS * limit
-        } else {
+        if self.held < level {
             limit
+        } else if limit < 0.0 {
+            (2.0 - Self::HYSTERESIS) * limit
+        } else {
+            Self::HYSTERESIS * limit
         }
     }
 

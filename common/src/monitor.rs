@@ -621,7 +621,8 @@ impl Monitor {
             .then_some(Stage::Proposed)
     }
 
-    fn in_force(&self, regime: Regime, kind: FeatureKind) -> Option<Normal> {
+    /// What is normal of a feature in a regime, once a person has agreed.
+    pub fn in_force(&self, regime: Regime, kind: FeatureKind) -> Option<Normal> {
         let (_, baseline) = self.baselines.iter().find(|(known, _)| *known == regime)?;
         baseline.in_force(kind)
     }
@@ -676,7 +677,9 @@ fn grade(
         unit: severity.unit,
         band_hz: severity.band_hz,
     };
-    severity.criterion.grade(&overall, operating.speed_hz)
+    // While nothing tells the speed, the declared one says whether the standard applies.
+    let speed_hz = operating.speed_hz.or(operating.declared_hz);
+    severity.criterion.grade(&overall, speed_hz)
 }
 
 /// What a window shows: the level that it reaches, and its evidence.
@@ -735,6 +738,29 @@ fn judge(latch: &mut Latch, condition: Condition, shown: Option<Shown>, persiste
         reached,
         evidence: shown.map(|(_, evidence)| evidence),
     }
+}
+
+/// A feature whose low values matter, such as a pressure or a flow: ALERT and ALARM below those limits. No value
+/// where it is not judged.
+pub fn judge_below(
+    latch: &mut Latch,
+    kind: FeatureKind,
+    limits: [f32; 2],
+    value: Option<f32>,
+    persistence: Persistence,
+) -> Judged {
+    let [alert, alarm] = limits.map(|limit| -limit);
+    let steps = [
+        (Level::Alarm, alarm, Basis::Absolute),
+        (Level::Alert, alert, Basis::Absolute),
+    ];
+    // Upside down, what lies too low lies too high.
+    let shown = value.map(|value| shown(latch, kind, -value, None, &steps));
+    let mut judged = judge(latch, Condition::Deviation(kind), shown, persistence);
+    if let Some(evidence) = &mut judged.evidence {
+        (evidence.value, evidence.limit) = (-evidence.value, -evidence.limit);
+    }
+    judged
 }
 
 const fn fault_evidence(fault: Fault) -> Evidence {

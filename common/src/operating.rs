@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 pub struct Operating {
     /// Whether it runs, from a witness other than the vibration itself: current, a speed, a contact.
     pub is_running: Option<bool>,
-    /// Shaft speed, Hz, measured or declared.
+    /// Shaft speed, Hz, measured, or declared where nothing measures it.
     pub speed_hz: Option<f32>,
+    /// Declared shaft speed, Hz: by which a standard applies or does not while the speed is not known.
+    pub declared_hz: Option<f32>,
     /// Load, in whatever the regimes are declared in.
     pub load: Option<f32>,
 }
@@ -152,6 +154,11 @@ impl Regimes {
         })
     }
 
+    /// Whether there is more than one regime by speed.
+    pub fn tells_speeds_apart(&self) -> bool {
+        !self.speed_hz.is_empty()
+    }
+
     /// The regime of an operation. A value on an edge belongs to the lower one.
     pub fn regime(&self, operating: &Operating) -> Regime {
         let place = |edges: &[f32], value: Option<f32>| match value {
@@ -179,7 +186,7 @@ mod tests {
             let operating = Operating {
                 is_running: *is_running,
                 speed_hz: *speed_hz,
-                load: None,
+                ..Operating::default()
             };
             let start = EventTime(second as i64 * SECOND);
             let run = gate.handle_window(
@@ -248,9 +255,9 @@ mod tests {
         let regimes = Regimes::new(&[10.0, 20.0], &[50.0]).unwrap();
         let regime = |speed_hz, load| {
             let Regime { speed, load } = regimes.regime(&Operating {
-                is_running: None,
                 speed_hz,
                 load,
+                ..Operating::default()
             });
             (speed, load)
         };

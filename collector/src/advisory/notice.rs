@@ -1,6 +1,6 @@
 //! Advisories of conditions whose level a monitor holds: one for each point and cause, over all its channels.
 
-use super::recommendation::{of_deviation, of_fault, of_severity};
+use super::recommendation::{of_deviation, of_drift, of_fault, of_severity, of_unusual};
 use super::{Advisories, Advisory, AdvisoryChange, Cause, Evidence};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -87,19 +87,27 @@ impl Notices {
     }
 
     fn raise(&mut self, observation: Observation) -> Option<AdvisoryChange> {
-        let Observation {
-            channel,
-            cause,
-            at,
-            held,
-            ..
-        } = observation;
+        let (channel, held, at) = (observation.channel.clone(), observation.held, observation.at);
+        let advisory = observation.advisory(&self.asset, &self.point)?;
+        self.standing.push(Notice {
+            advisory: advisory.clone(),
+            levels: BTreeMap::from([(channel, held)]),
+            told: at,
+        });
+        Some(AdvisoryChange::Raised(advisory))
+    }
+}
+
+impl Observation {
+    /// What is told of it; none where nothing is held.
+    fn advisory(self, asset: &str, point: &str) -> Option<Advisory> {
+        let Self { cause, at, held, .. } = self;
         // A level is held from a window on that was judged, so that there is evidence.
-        let evidence = observation.evidence.filter(|_| held > Level::Normal)?;
-        let advisory = Advisory {
-            id: format!("{}/{}/{}/{}", self.asset, self.point, cause.slug(), at.0),
-            asset: self.asset.clone(),
-            point: self.point.clone(),
+        let evidence = self.evidence.filter(|_| held > Level::Normal)?;
+        Some(Advisory {
+            id: format!("{asset}/{point}/{}/{}", cause.slug(), at.0),
+            asset: asset.to_owned(),
+            point: point.to_owned(),
             cause,
             level: held,
             raised: at,
@@ -110,13 +118,17 @@ impl Notices {
             backfill: false,
             explanation: None,
             remaining_life: None,
-        };
-        self.standing.push(Notice {
-            advisory: advisory.clone(),
-            levels: BTreeMap::from([(channel, held)]),
-            told: at,
-        });
-        Some(AdvisoryChange::Raised(advisory))
+        })
+    }
+
+    /// What is told of one that was over then, and is no word about now.
+    pub fn past(self, asset: &str, point: &str, over: EventTime) -> Option<Advisory> {
+        let advisory = self.advisory(asset, point)?;
+        Some(Advisory {
+            cleared: Some(over),
+            backfill: true,
+            ..advisory
+        })
     }
 }
 
@@ -169,11 +181,23 @@ impl Notice {
 fn is_stronger(new: &Evidence, shown: &Evidence) -> bool {
     match (new, shown) {
         (Evidence::Limit(new), Evidence::Limit(shown)) => {
-            f64::from(new.value) >= Advisories::STRONGER * f64::from(shown.value)
+            if new.is_below {
+                let step = (Advisories::STRONGER - 1.0) * f64::from(shown.limit.abs());
+                f64::from(new.value) <= f64::from(shown.value) - step
+            } else {
+                f64::from(new.value) >= Advisories::STRONGER * f64::from(shown.value)
+            }
         }
         (Evidence::Orders { suspicion: new, .. }, Evidence::Orders { suspicion: shown, .. }) => {
             new.height() >= Advisories::STRONGER * shown.height()
         }
+        (
+            Evidence::Drift { deviations: new, .. },
+            Evidence::Drift {
+                deviations: shown, ..
+            },
+        ) => f64::from(new.abs()) >= Advisories::STRONGER * f64::from(shown.abs()),
+        (Evidence::Unusual(new), Evidence::Unusual(shown)) => new.is_stronger(shown, Advisories::STRONGER),
         (Evidence::Instrument { fault: new, .. }, Evidence::Instrument { fault: shown, .. }) => new != shown,
         _ => false,
     }
@@ -187,8 +211,10 @@ const fn recommended(cause: Cause, level: Level, evidence: &Evidence) -> &'stati
         Cause::Suspected(cause) => cause.recommended_check(),
         Cause::Instrument => match evidence {
             Evidence::Instrument { fault, .. } => of_fault(*fault),
-            Evidence::Lines(_) | Evidence::Limit(_) | Evidence::Orders { .. } => of_fault(Fault::Silent),
+            _ => of_fault(Fault::Silent),
         },
+        Cause::Drift => of_drift(),
+        Cause::Unusual => of_unusual(),
     }
 }
 
@@ -214,6 +240,7 @@ mod tests {
                 feature: FeatureKind::Rms,
                 value,
                 limit: 2.8,
+                is_below: false,
                 normal: None,
                 basis: Basis::Absolute,
                 zone: Some(Zone::C),

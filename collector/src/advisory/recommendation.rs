@@ -60,6 +60,16 @@ pub(crate) const fn of_deviation(kind: FeatureKind) -> &'static str {
     }
 }
 
+/// About slow channels that are not as they were.
+pub(crate) const fn of_unusual() -> &'static str {
+    "The readings are not as they were while they were learned: look at the channels named first, and ask what has changed in process, load and maintenance. Declare limits for what must not happen."
+}
+
+/// About a feature that has moved off its normal over days.
+pub(crate) const fn of_drift() -> &'static str {
+    "The level has moved slowly and stays off its normal: look at the trend since the baseline was accepted, and ask what wears, loosens or fouls. After maintenance, or if this is how the machine is meant to run, have the normal learned anew."
+}
+
 /// About an instrument.
 pub(crate) const fn of_fault(fault: Fault) -> &'static str {
     match fault {

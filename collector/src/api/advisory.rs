@@ -23,10 +23,12 @@
 //! | `cause` | is about | evidence |
 //! |---|---|---|
 //! | `bearing` | a bearing; `element` is `outer_race`, `inner_race`, `ball`, `cage` or `undetermined` | as above |
-//! | `severity` | the overall vibration | `channel`, `feature`, `value`, `limit`, `normal`, `basis`, `zone`, `standard` |
+//! | `severity` | the overall vibration | `channel`, `feature`, `value`, `limit`, `below`, `normal`, `basis`, `zone`, `standard` |
 //! | `deviation` | a `feature` that is off its limits or its normal | the same, without zone and standard; `band` of one of the point's own |
 //! | `suspected` | what a shaft, a gear, blades or a motor may have: `suspected` is `unbalance`, `misalignment`, `looseness`, `gear_mesh`, `blade_pass` or `electrical`, and without a measurement of phase it stays suspected | `channel`, `score` (share of the vibration that the lines hold; of a gear sidebands over mesh), `band_hz`, `lines` with `order`, `frequency_hz`, `rms`, `prominence` |
 //! | `instrument` | the sensor, its cable or its data, and not the machine | `channel`, `fault` |
+//! | `drift` | a feature that has moved off its normal over days | `channel`, `feature`, `deviations` (standard deviations of the normal) |
+//! | `unusual` | slow channels that are not as they were | `channel` (null for several), `value`, `limit`, `residual`, `rarity`, `contributions` of each `channel` with its `share` |
 //!
 //! A `suspected` one is as bad as the advisory that it explains, and over with it at the latest. `explanation` of a
 //! `severity` one names those that stand at its point, what its spectra suspect or else its bearing,
@@ -161,6 +163,8 @@ enum Shown {
         feature: &'static str,
         value: f32,
         limit: f32,
+        /// Whether values below the limit are the bad ones.
+        below: bool,
         normal: Option<f32>,
         basis: &'static str,
         zone: Option<&'static str>,
@@ -177,6 +181,26 @@ enum Shown {
         channel: String,
         fault: &'static str,
     },
+    Drift {
+        channel: String,
+        feature: &'static str,
+        deviations: f32,
+    },
+    Unusual {
+        /// None where several channels are judged together.
+        channel: Option<String>,
+        value: f32,
+        limit: f32,
+        residual: Option<f32>,
+        rarity: Option<f32>,
+        contributions: Vec<Contribution>,
+    },
+}
+
+#[derive(Serialize)]
+struct Contribution {
+    channel: String,
+    share: f32,
 }
 
 /// A part of the spectrum.
@@ -347,6 +371,7 @@ fn shown(evidence: Evidence) -> Shown {
             feature: limit.feature.label(),
             value: limit.value,
             limit: limit.limit,
+            below: limit.is_below,
             normal: limit.normal,
             basis: limit.basis.label(),
             zone: limit.zone.map(Zone::label),
@@ -371,5 +396,25 @@ fn shown(evidence: Evidence) -> Shown {
             channel,
             fault: fault.label(),
         },
+        Evidence::Drift {
+            channel,
+            feature,
+            deviations,
+        } => Shown::Drift {
+            channel,
+            feature: feature.label(),
+            deviations,
+        },
+        Evidence::Unusual(unusual) => {
+            let share = |(channel, share)| Contribution { channel, share };
+            Shown::Unusual {
+                channel: unusual.channel,
+                value: unusual.value,
+                limit: unusual.limit,
+                residual: unusual.residual,
+                rarity: unusual.rarity,
+                contributions: unusual.contributions.into_iter().map(share).collect(),
+            }
+        }
     }
 }

@@ -1,4 +1,5 @@
 mod advisory;
+mod condition;
 
 use super::*;
 use crate::advisory::{Advisory, Cause, Evidence};

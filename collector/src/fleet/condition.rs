@@ -9,6 +9,8 @@ use super::{ChannelSite, PointBand, Support, UNIT_OF_ZONES};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use trunnion_common::baseline::{Minimum, WATCHED_MAX};
+use trunnion_common::detection::change;
+use trunnion_common::detection::multivariate::LEARNING_CELLS;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::velocity::Passband;
 use trunnion_common::level::Persistence;
@@ -41,7 +43,7 @@ const fn number(key: &'static str, least: f64, most: f64, default: Option<f64>) 
 }
 
 /// Each default is explained where it is used: [`GateSettings`], [`Persistence`], [`Minimum`], [`Relative`].
-const NUMBERS: [Number; 13] = [
+const NUMBERS: [Number; 16] = [
     number("off_below", 1e-9, 1e9, None),
     number("settle_s", 0.0, 86_400.0, Some(10.0)),
     number("speed_change_percent", 0.1, 100.0, Some(2.0)),
@@ -55,6 +57,15 @@ const NUMBERS: [Number; 13] = [
     number("trip_mm_s", 1e-3, 1e3, None),
     number("reading_s", 1.0, 86_400.0, Some(600.0)),
     number("expected_s", 0.1, 31.0 * 86_400.0, None),
+    number("unusual_alone_s", 1.0, 86_400.0, None),
+    number("unusual_together_s", 1.0, 86_400.0, None),
+    // What the multivariate detector was chosen with, and at least the history that it looks back on.
+    number(
+        "unusual_rows",
+        change::HISTORY as f64,
+        LEARNING_CELLS as f64,
+        Some(400.0),
+    ),
 ];
 
 /// Lists that can be set.
@@ -115,6 +126,13 @@ pub struct Judging {
     pub reading_ns: i64,
     /// From one window to the next, nanoseconds, where that is declared.
     pub expected_ns: Option<i64>,
+    /// Over how long readings of slow channels are averaged that are judged by themselves, nanoseconds; none:
+    /// they are not.
+    pub alone_ns: Option<i64>,
+    /// From one row of slow channels that are judged together to the next, nanoseconds; none: they are not.
+    pub together_ns: Option<i64>,
+    /// Rows that are learned from.
+    pub unusual_rows: u16,
     /// Every value, with where it is from.
     pub told: Vec<Told>,
 }
@@ -322,6 +340,9 @@ impl Draft {
             relative,
             reading_ns: nanos(or("reading_s", 600.0)),
             expected_ns: number("expected_s").map(nanos),
+            alone_ns: number("unusual_alone_s").map(nanos),
+            together_ns: number("unusual_together_s").map(nanos),
+            unusual_rows: or("unusual_rows", 400.0) as u16,
             told,
         }
     }

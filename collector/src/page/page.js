@@ -179,13 +179,21 @@ function title(advisory) {
 function evidenceText(advisory) {
   const evidence = advisory.evidence;
   if (evidence.fault) return `${evidence.fault.replaceAll("_", " ")}, channel ${evidence.channel}`;
+  if (advisory.cause === "drift") {
+    return `${evidence.feature} of ${evidence.channel} has moved by ${number(evidence.deviations, 2)} standard deviations`;
+  }
+  if (advisory.cause === "unusual") {
+    const shares = evidence.contributions.map((each) => `${each.channel} ${number(100 * each.share, 2)} %`);
+    return shares.length > 0 ? shares.join(", ") : `a rare reading of ${evidence.channel}`;
+  }
   if (evidence.feature) {
+    const side = evidence.below ? "lower limit" : "limit";
     const zone = evidence.zone ? `, zone ${evidence.zone} (${evidence.standard})` : "";
     const basis = evidence.basis === "baseline" ? `normal ${number(evidence.normal, 3)}` : "without a baseline";
     const edges = evidence.band?.hz ?? evidence.band?.orders;
     const unit = evidence.band?.hz ? "Hz" : "× shaft speed";
     const band = edges ? ` (${number(edges[0], 4)} to ${number(edges[1], 4)} ${unit})` : "";
-    return `${evidence.feature}${band} of ${evidence.channel} ${number(evidence.value, 3)}, limit ${number(evidence.limit, 3)}, ${basis}${zone}`;
+    return `${evidence.feature}${band} of ${evidence.channel} ${number(evidence.value, 3)}, ${side} ${number(evidence.limit, 3)}, ${basis}${zone}`;
   }
   if (!evidence.band_hz) return "–";
   if (advisory.cause === "suspected") {

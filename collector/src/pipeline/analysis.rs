@@ -21,6 +21,7 @@ use crate::window::Fired;
 use std::num::NonZeroUsize;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::definition::Basis;
+use trunnion_common::operating::Operating;
 
 /// Windows taken before they are computed.
 pub(super) const WINDOWS_MAX: usize = 1_024;
@@ -45,6 +46,8 @@ pub(super) struct Pending {
     pub(super) gain: f32,
     /// What is known of the machine.
     pub(super) context: PointContext,
+    /// How the machine was operated, as far as that was known when the window fired.
+    pub(super) operating: Operating,
     /// What its values are computed from.
     pub(super) basis: Basis,
     /// When it is examined for what may be wrong; none: it is not.
@@ -55,6 +58,28 @@ pub(super) struct Pending {
     pub(super) before: Option<Fired>,
     /// The samples.
     pub(super) window: Fired,
+}
+
+impl Pending {
+    /// What orders of the shaft follow from: the speed that it had, where a channel tells that.
+    fn basis_now(&self) -> Basis {
+        Basis {
+            shaft_hz: self.operating.speed_hz.map_or(self.basis.shaft_hz, f64::from),
+            ..self.basis
+        }
+    }
+
+    /// Whether bearings cannot be judged by it: its machine stands still, or turns at a speed that is measured
+    /// and is not known now.
+    fn is_withheld(&self) -> bool {
+        let Operating {
+            is_running,
+            speed_hz,
+            declared_hz,
+            ..
+        } = self.operating;
+        is_running == Some(false) || (speed_hz.is_none() && declared_hz.is_some())
+    }
 }
 
 /// A window and what it says.
@@ -204,10 +229,10 @@ fn say(analyzer: &mut Analyzer, place: &Pending, mut window: Fired) -> Said {
     }
     let found = analyzer.measure(&window.samples, &place.basis, &place.context, place.depth);
     let examination = place.examination.as_ref();
-    let examination = examination.filter(|_| place.depth == Depth::Full);
+    let examination = examination.filter(|_| place.depth == Depth::Full && !place.is_withheld());
     let is_examined = examination.is_some_and(|examination| examination.is_worth(&found.values));
     let outcome = examination.map(|examination| match is_examined {
-        true => analyzer.examine(&window.samples, &place.basis, examination.train()),
+        true => analyzer.examine(&window.samples, &place.basis_now(), examination.train()),
         false => Outcome::Quiet,
     });
     Said {
@@ -216,9 +241,9 @@ fn say(analyzer: &mut Analyzer, place: &Pending, mut window: Fired) -> Said {
         values: labelled(&found.values),
         features: found.values,
         verdict: match place.depth {
-            Depth::Full => Verdict::new(coverage, found.finding),
-            // Nobody has looked: that is not the same as healthy.
-            Depth::Severity => Verdict::Undecided { coverage },
+            Depth::Full if !place.is_withheld() => Verdict::new(coverage, found.finding),
+            // Nobody has looked, or could: that is not the same as healthy.
+            Depth::Full | Depth::Severity => Verdict::Undecided { coverage },
         },
         envelope: found.envelope,
     }

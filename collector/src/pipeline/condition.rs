@@ -9,13 +9,15 @@
 //! | monitors | one for each channel of the fleet in force | those that a fleet no longer has are forgotten with what they held |
 //! | notices of a point | one for each cause | further channels support the one that stands |
 
-use super::edge::AT_GATEWAY;
+use super::drifting::{Day, Drift};
+use super::edge::{AT_GATEWAY, Words};
 use super::prognosis::shown;
+use super::slow::Still;
+use super::unusual::{self, Unusual};
 use super::{Output, Pipeline};
 use crate::advisory::{Cause, Evidence, LimitEvidence, Notices, Observation};
 use crate::decision::{Decision, DecisionAction};
 use crate::diagnosis::Outcome;
-use crate::fleet::ChannelSite;
 use crate::health::{ChannelCondition, Health, HealthRow, assess};
 use crate::state::{BaselineRow, NormalRow, SeriesKey};
 use crate::window::Fired;
@@ -25,7 +27,8 @@ use trunnion_common::baseline::{Baseline, Stage};
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::definition::WatchedBand;
 use trunnion_common::feature::statistics::Statistics;
-use trunnion_common::level::Level;
+use trunnion_common::instrument::Fault;
+use trunnion_common::level::{Latch, Level};
 use trunnion_common::monitor::{
     Assessment, Condition, Evidence as Shown, InForce, Judged, Monitor, Settings, Window,
 };
@@ -37,25 +40,60 @@ use trunnion_common::time::EventTime;
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Conditions {
     monitors: BTreeMap<SeriesKey, Monitored>,
-    notices: BTreeMap<(String, String), Notices>,
+    pub(super) notices: BTreeMap<(String, String), Notices>,
     /// As last told, by asset.
     healths: BTreeMap<String, (EventTime, Health)>,
     /// Nobody falls silent before this.
     silent_from: Option<EventTime>,
+    pub(super) unusual: Unusual,
+    pub(super) words: Words,
+}
+
+impl Conditions {
+    /// What is known of a channel.
+    pub(super) fn monitored(&mut self, series: &SeriesKey) -> &mut Monitored {
+        self.monitors.entry(series.clone()).or_default()
+    }
+
+    /// Whether anything stands against a point.
+    pub(super) fn has_notice(&self, point: &(String, String)) -> bool {
+        self.notices.contains_key(point)
+    }
+
+    /// A channel falls silent then, if nothing more comes.
+    pub(super) fn note_silence(&mut self, silent: Option<EventTime>) {
+        self.silent_from = match (self.silent_from, silent) {
+            (Some(next), Some(silent)) => Some(next.min(silent)),
+            (next, silent) => next.or(silent),
+        };
+    }
 }
 
 /// A channel and what is known of it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-struct Monitored {
-    monitor: Monitor,
+pub(super) struct Monitored {
+    pub(super) monitor: Monitor,
     /// Counted up when its baselines are closed.
     generation: u32,
     /// From one window to the next, nanoseconds.
-    interval_ns: i64,
+    pub(super) interval_ns: i64,
+    /// Once there is a normal.
+    drift: Option<Box<Drift>>,
+    /// Of a slow channel.
+    pub(super) slow: Option<Box<SlowMemory>>,
     run: Option<Run>,
     /// Of the last window that was not a transient.
     zone: Result<Zone, NotGraded>,
     has_changed: bool,
+}
+
+/// What is remembered of a slow channel beside its monitor.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub(super) struct SlowMemory {
+    /// Of its low limits.
+    pub(super) low: Latch,
+    /// The reading that does not move, if it does not.
+    pub(super) still: Option<Still>,
 }
 
 impl Default for Monitored {
@@ -64,6 +102,8 @@ impl Default for Monitored {
             monitor: Monitor::default(),
             generation: 0,
             interval_ns: 0,
+            drift: None,
+            slow: None,
             run: None,
             zone: Err(NotGraded::Value),
             has_changed: false,
@@ -72,7 +112,7 @@ impl Default for Monitored {
 }
 
 impl Monitored {
-    fn note(&mut self, assessment: &Assessment) {
+    pub(super) fn note(&mut self, assessment: &Assessment) {
         if assessment.run.is_none() || assessment.run == Some(Run::Transient) {
             return; // Held: it says nothing.
         }
@@ -81,7 +121,27 @@ impl Monitored {
         self.has_changed = assessment.has_changed;
     }
 
-    fn settings(&self, site: &Settings) -> Settings {
+    /// Takes how far features of a judged window are from their accepted normal; says how a day has ended.
+    fn drift(&mut self, assessment: &Assessment, window: &Window<'_>, settings: &Settings) -> Option<Day> {
+        let is_usable = assessment.fault.is_none_or(Fault::spares_vibration);
+        if assessment.run != Some(Run::Steady) || !is_usable {
+            return None;
+        }
+        let severity = settings.severity.iter().map(|severity| severity.kind);
+        let kinds = severity.chain(settings.watched.iter().map(|watched| watched.kind));
+        let monitor = &self.monitor;
+        let deviations = kinds.filter_map(|kind| {
+            let normal = monitor.in_force(assessment.regime, kind)?;
+            let (_, value) = window.values.iter().find(|(known, _)| *known == kind)?;
+            Some((kind, normal.deviations(*value)?))
+        });
+        let mut deviations = deviations.peekable();
+        deviations.peek()?;
+        let drift = self.drift.get_or_insert_default();
+        drift.handle_window(window.end, deviations)
+    }
+
+    pub(super) fn settings(&self, site: &Settings) -> Settings {
         Settings {
             interval_ns: self.interval_ns,
             ..site.clone()
@@ -119,21 +179,17 @@ impl Pipeline {
         series: &SeriesKey,
         window: &Fired,
         features: &[(FeatureKind, f32)],
+        operating: &Operating,
         outcome: Option<Outcome>,
     ) {
-        let Some((site, speed_hz)) = self.site_of(series, window.start) else {
+        let Some(site) = self.settings_of(series, window.start) else {
             return;
         };
         let length = window.end.nanos_since(window.start);
-        let known = self.state.conditions.monitors.entry(series.clone()).or_default();
+        let known = self.state.conditions.monitored(series);
         known.interval_ns = site.interval_ns.max(length);
         let settings = known.settings(&site);
         let statistics = statistics(features);
-        let operating = Operating {
-            is_running: None,
-            speed_hz,
-            load: None,
-        };
         let seen = Window {
             start: window.start,
             end: window.end,
@@ -142,18 +198,15 @@ impl Pipeline {
             values: features,
         };
         let before = learning(&known.monitor);
-        let assessment = known.monitor.handle_window(&seen, &operating, &settings);
+        let assessment = known.monitor.handle_window(&seen, operating, &settings);
+        let day = known.drift(&assessment, &seen, &settings);
         known.note(&assessment);
         let shown = shown(&known.monitor, &assessment, &settings);
         let silent = known.monitor.silent_from(&settings);
         let is_news = assessment.stage.is_some()
             || (learning(&known.monitor) != before
                 && before.is_none_or(|windows| (windows + 1).is_power_of_two()));
-        let next = &mut self.state.conditions.silent_from;
-        *next = match (*next, silent) {
-            (Some(next), Some(silent)) => Some(next.min(silent)),
-            (next, silent) => next.or(silent),
-        };
+        self.state.conditions.note_silence(silent);
         if is_news {
             self.tell_baseline(series, assessment.regime, None);
         }
@@ -167,6 +220,9 @@ impl Pipeline {
             self.observe(series, &settings, window.end, judged, assessment.zone.ok());
         }
         self.explain(series, window.end, suspected);
+        if let Some(day) = day {
+            self.observe_drift(series, &day);
+        }
         self.concern(&series.asset);
     }
 
@@ -218,6 +274,12 @@ impl Pipeline {
                 DecisionAction::Maintenance { note } => self.begin_anew(&series, now, note),
             }
         }
+        let covers = |series: &SeriesKey| decision.covers(&series.asset, &series.point);
+        match &decision.action {
+            DecisionAction::AcceptBaseline => self.accept_groups(covers, now),
+            DecisionAction::RejectBaseline => self.begin_unusual_anew(covers, now, "rejected"),
+            DecisionAction::Maintenance { note } => self.begin_unusual_anew(covers, now, note),
+        }
         self.concern(&decision.asset);
     }
 
@@ -237,11 +299,17 @@ impl Pipeline {
                     channel: channel.trim_end_matches(AT_GATEWAY).to_owned(),
                 };
                 let settings = fleet.site(&series).and_then(|site| site.monitor.as_ref());
-                if !settings.is_some_and(|settings| is_watched(settings, cause)) {
+                let stays = match cause {
+                    Cause::Unusual => unusual::is_watched(fleet, &series),
+                    _ => settings.is_some_and(|settings| is_watched(settings, cause)),
+                };
+                if !stays {
                     over.push((SeriesKey { channel, ..series }, cause));
                 }
             }
         }
+        self.state.conditions.unusual.retain(fleet);
+        self.state.conditions.words.retain(fleet);
         let is_monitored = |series: &SeriesKey| fleet.site(series).is_some_and(|site| site.monitor.is_some());
         let mut gone: BTreeSet<String> = BTreeSet::new();
         self.state.conditions.monitors.retain(|series, _| {
@@ -306,6 +374,7 @@ impl Pipeline {
                 point: series.point.clone(),
                 channel: series.channel.clone(),
                 run: known.run,
+                tells_run: known.slow.is_none(),
                 zone: known.zone,
                 standard: fleet
                     .and_then(|(_, fleet)| fleet.site(series)?.monitor.as_ref()?.severity)
@@ -324,11 +393,11 @@ impl Pipeline {
         assess(&channels, standing)
     }
 
-    fn site_of(&self, series: &SeriesKey, at: EventTime) -> Option<(Settings, Option<f32>)> {
+    fn settings_of(&self, series: &SeriesKey, at: EventTime) -> Option<Settings> {
         let (_, fleet) = self.fleets.range(..=at).next_back()?;
-        let site: &ChannelSite = fleet.site(series)?;
-        let speed_hz = (site.shaft_hz > 0.0).then_some(site.shaft_hz as f32);
-        Some((site.monitor.clone()?, speed_hz))
+        let site = fleet.site(series)?;
+        // Waveforms of a channel that is no vibration have no limits of their own.
+        site.monitor.clone().filter(|_| site.slow.is_none())
     }
 
     /// Which part of the spectrum a feature is of, where it is a band of the point's own.
@@ -367,6 +436,7 @@ impl Pipeline {
         };
         known.generation += 1;
         known.has_changed = false;
+        known.drift = None;
         for ended in known.monitor.begin_anew() {
             if let Condition::Deviation(kind) = ended.condition {
                 self.conclude(series, Cause::Deviation(kind), now);
@@ -374,6 +444,7 @@ impl Pipeline {
         }
         self.state.lives.remove(series);
         self.forget_diagnosis(series, now);
+        self.conclude(series, Cause::Drift, now);
     }
 
     fn tell_baseline(&mut self, series: &SeriesKey, regime: Regime, closed: Option<(EventTime, &str)>) {
@@ -401,7 +472,31 @@ impl Pipeline {
         );
     }
 
-    fn observe(
+    /// A day of a channel has ended.
+    fn observe_drift(&mut self, series: &SeriesKey, day: &Day) {
+        let point = (series.asset.clone(), series.point.clone());
+        if !day.is_held && !self.state.conditions.has_notice(&point) {
+            return;
+        }
+        let evidence = day.shown.map(|shown| Evidence::Drift {
+            channel: series.channel.clone(),
+            feature: shown.kind,
+            deviations: shown.deviations as f32,
+        });
+        self.notice(
+            series,
+            Observation {
+                channel: series.channel.clone(),
+                cause: Cause::Drift,
+                at: day.end,
+                held: if day.is_held { Level::Alert } else { Level::Normal },
+                is_seen: day.is_held,
+                evidence,
+            },
+        );
+    }
+
+    pub(super) fn observe(
         &mut self,
         series: &SeriesKey,
         settings: &Settings,
@@ -466,12 +561,15 @@ fn learning(monitor: &Monitor) -> Option<u32> {
 fn is_watched(settings: &Settings, cause: Cause) -> bool {
     match cause {
         Cause::Bearing(_) | Cause::Suspected(_) | Cause::Instrument => true,
+        // Not by a monitor.
+        Cause::Unusual => false,
+        Cause::Drift => settings.learning.is_some(),
         Cause::Severity => settings.severity.is_some(),
         Cause::Deviation(kind) => settings.watched.iter().any(|watched| watched.kind == kind),
     }
 }
 
-fn evidence(
+pub(super) fn evidence(
     channel: &str,
     settings: &Settings,
     shown: &Shown,
@@ -488,6 +586,7 @@ fn evidence(
         feature: shown.kind?,
         value: shown.value,
         limit: shown.limit,
+        is_below: false,
         normal: shown.normal,
         basis: shown.basis,
         zone,

@@ -47,13 +47,9 @@ impl Examination {
 
 impl Conditions {
     /// When a window of the channel is examined; none where there is nothing to look for.
-    pub(super) fn examination(&self, site: &ChannelSite) -> Option<Examination> {
+    pub(super) fn examination(&self, site: &ChannelSite, operating: &Operating) -> Option<Examination> {
         let settings = site.monitor.as_ref()?;
-        let regime = settings.regimes.regime(&Operating {
-            is_running: None,
-            speed_hz: (site.shaft_hz > 0.0).then_some(site.shaft_hz as f32),
-            load: None,
-        });
+        let regime = settings.regimes.regime(operating);
         let in_force = self.limits(&site.series, Level::Alert, regime, settings);
         // A level is held until the value is a little below its limit, and so long it is looked for the cause.
         let worth = |limit: f32| Latch::HYSTERESIS * limit;

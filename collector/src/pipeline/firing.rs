@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::definition::{BANDS_MAX, Basis, SpeedSource};
 use trunnion_common::id::NodeId;
+use trunnion_common::operating::Operating;
 use trunnion_common::time::EventTime;
 
 impl Pipeline {
@@ -132,16 +133,26 @@ impl Pipeline {
         let site = fleet.and_then(|fleet| fleet.channel(node, channel));
         let factor = site.and_then(|site| signal.unit.factor_to(site.unit));
         counters.windows_contradicted += u64::from(site.is_some() && factor.is_none());
+        let operating = match (fleet, site) {
+            (Some(fleet), Some(site)) => self.operating_at(fleet, site, window.end),
+            _ => Operating::default(),
+        };
         match site.zip(factor) {
             Some((site, factor)) => Pending {
                 key,
                 series: site.series.clone(),
                 assigned: true,
                 gain: (site.gain * factor) as f32,
-                context: site.context(rate_hz, signal.band_high_hz),
+                context: PointContext {
+                    shaft_hz: operating.speed_hz.map_or(0.0, f64::from),
+                    ..site.context(rate_hz, signal.band_high_hz)
+                },
+                operating,
                 basis: site.basis(rate_hz, signal.band_high_hz, seconds),
                 // What is of another time says nothing of now.
-                examination: is_live.then(|| self.state.conditions.examination(site)).flatten(),
+                examination: is_live
+                    .then(|| self.state.conditions.examination(site, &operating))
+                    .flatten(),
                 depth,
                 before: None,
                 window,
@@ -155,6 +166,7 @@ impl Pipeline {
                 },
                 assigned: false,
                 gain: 1.0,
+                operating,
                 context: PointContext {
                     shaft_hz: 0.0,
                     bearing: None,
@@ -196,6 +208,7 @@ impl Pipeline {
             key,
             series,
             assigned,
+            operating,
             basis,
             window,
             ..
@@ -204,7 +217,7 @@ impl Pipeline {
         if assigned && window.signal.waveform {
             if window.current {
                 self.detect(&series, &window, verdict, envelope.as_ref());
-                self.judge(&series, &window, &features, outcome);
+                self.judge(&series, &window, &features, &operating, outcome);
             } else {
                 self.look_back(&series, &window, verdict);
             }

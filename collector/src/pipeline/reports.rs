@@ -3,11 +3,10 @@
 use super::waiting::Origin;
 use super::{Output, Pipeline};
 use crate::alarm::AlarmRow;
-use crate::dead_letter::{DeadReason, Form};
 use crate::derived::{DerivedRow, Waiting};
 use crate::fleet::{ChannelSite, Fleet};
 use std::collections::BTreeMap;
-use trunnion_common::block::{Derived, LocalAdvisory, Records};
+use trunnion_common::block::LocalAdvisory;
 use trunnion_common::id::{BootId, ChannelId, NodeId};
 use trunnion_common::time::EventTime;
 
@@ -17,25 +16,6 @@ impl Pipeline {
         site_at(&self.fleets, time, node, channel)
     }
 
-    /// Features that an agent computed at intake.
-    pub(super) fn handle_derived(
-        &mut self,
-        origin: &mut Origin,
-        records: Records<'_, Derived>,
-        bytes: &[u8],
-    ) {
-        for (item, record) in records.enumerate().skip(origin.item as usize) {
-            origin.item = item as u32;
-            match record {
-                Ok(derived) => {
-                    let backfill = origin.backfill;
-                    self.take_derived(Waiting { derived, backfill });
-                }
-                Err(reason) => self.bury(origin, DeadReason::Rejected(reason), (Form::Block, bytes)),
-            }
-        }
-    }
-
     /// Tries again what waited of a boot.
     pub(super) fn release_derived(&mut self, source: (NodeId, BootId)) {
         for waiting in self.state.derived.take(source) {
@@ -43,8 +23,8 @@ impl Pipeline {
         }
     }
 
-    /// Places a stretch, or lets it wait for what explains it.
-    fn take_derived(&mut self, waiting: Waiting) {
+    /// Places a stretch that an agent computed at intake, or lets it wait for what explains it.
+    pub(super) fn take_derived(&mut self, waiting: Waiting) {
         let derived = &waiting.derived;
         let boot = self.state.boots.get(&(derived.node, derived.boot));
         let explained = boot.and_then(|boot| {
@@ -72,28 +52,15 @@ impl Pipeline {
         }
     }
 
-    /// Alarms of nodes, as their agent keeps them.
-    pub(super) fn handle_alarms(
-        &mut self,
-        origin: &mut Origin,
-        records: Records<'_, LocalAdvisory>,
-        bytes: &[u8],
-    ) {
-        for (item, record) in records.enumerate().skip(origin.item as usize) {
-            origin.item = item as u32;
-            match record {
-                Ok(told) => {
-                    self.state.counters.alarms_told += 1;
-                    let site = told
-                        .channel
-                        .and_then(|channel| site_at(&self.fleets, told.raised, told.node, channel));
-                    let series = site.map(|site| site.series.clone());
-                    let row = AlarmRow::new(&origin.gateway, &told, series);
-                    self.outputs.push(Output::Alarm(row));
-                }
-                Err(reason) => self.bury(origin, DeadReason::Rejected(reason), (Form::Block, bytes)),
-            }
-        }
+    /// An alarm of a node, as its agent keeps it.
+    pub(super) fn take_alarm(&mut self, origin: &Origin, told: &LocalAdvisory) {
+        self.state.counters.alarms_told += 1;
+        let site = told
+            .channel
+            .and_then(|channel| site_at(&self.fleets, told.raised, told.node, channel));
+        let series = site.map(|site| site.series.clone());
+        let row = AlarmRow::new(&origin.gateway, told, series);
+        self.outputs.push(Output::Alarm(row));
     }
 }
 
@@ -113,7 +80,7 @@ mod tests {
     use super::super::script::{self, Node, RATE, SECOND, START};
     use super::*;
     use crate::state::SeriesKey;
-    use trunnion_common::block::Kind;
+    use trunnion_common::block::{Derived, Kind};
     use trunnion_common::feature::FeatureKind;
     use trunnion_common::frame::{EventKind, Severity};
     use trunnion_common::time::NodeTicks;

@@ -2,7 +2,7 @@
 
 use crate::journal::{Commit, Entry, Position};
 use serde::Serialize;
-use trunnion_common::block::{Envelope, FrameRecord, Holding, Kind, Lane};
+use trunnion_common::block::{Envelope, FrameRecord, Holding, Kind, Lane, Readings};
 use trunnion_common::frame::{
     ChannelDescriptor, Class, Describe, Header, Packing, Payload, Waveform, encode,
 };
@@ -162,6 +162,32 @@ impl Node {
             quality: ClockQuality::Synchronised,
         };
         self.records(Kind::ClockFix, &[fix])
+    }
+
+    /// Readings of a slow channel at times in seconds after [`START`], the first of them with that number.
+    pub(crate) fn readings(
+        &mut self,
+        channel: u16,
+        unit: Unit,
+        first_sample: u64,
+        readings: &[(u64, f32)],
+    ) -> Entry {
+        let body = Readings {
+            node: self.id,
+            boot: self.boot,
+            sequence: self.frames[Class::Essential.index()],
+            channel: ChannelId::new(channel).unwrap(),
+            unit,
+            first_sample,
+            fix: 0,
+            readings: readings
+                .iter()
+                .map(|(second, value)| (NodeTicks(second * 1_000_000), Ok(*value)))
+                .collect(),
+        };
+        self.frames[Class::Essential.index()] += 1;
+        let body = postcard::to_stdvec(&body).unwrap();
+        self.block(Kind::Readings, &body)
     }
 
     /// The next frame of the signal.

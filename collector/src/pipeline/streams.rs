@@ -18,6 +18,8 @@
 //! | names that were streams once | [`NAMES_MAX`] | the one that ended first is forgotten |
 //! | keys and windows of a stream | as [`crate::window::stream`] says | counted |
 
+use super::operation::Recent;
+use super::slow::{Delay, SlowWindow};
 use super::{Channel, ChannelKey, Output, Pipeline};
 use crate::fleet::{ChannelSite, Fleet};
 use crate::settings::Definition;
@@ -58,11 +60,14 @@ pub(super) enum StreamKey {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Slow {
     /// Readings that were to come per thousand seconds, by the latest table; 0 where each has its own time.
-    rate_mhz: u32,
+    pub(super) rate_mhz: u32,
     /// Its own keys with a window, open or kept, in some stream.
     keys: BTreeSet<StreamKey>,
     /// Whether history is in any of them.
     backfilled: bool,
+    /// Of one that tells how a machine is operated.
+    pub(super) recent: Recent,
+    pub(super) delay: Delay,
 }
 
 impl Slow {
@@ -234,6 +239,8 @@ pub(super) struct Place<'a> {
     pub(super) gain: f64,
     /// The key of the channel's own windows.
     own: StreamKey,
+    /// Whether it tells how a machine is operated.
+    is_witness: bool,
 }
 
 impl<'a> Place<'a> {
@@ -251,6 +258,9 @@ impl<'a> Place<'a> {
             unit,
             site: placed.map(|(site, _)| site),
             gain: placed.map_or(1.0, |(site, factor)| site.gain * factor),
+            is_witness: placed.is_some()
+                && (fleets.range(..=time).next_back())
+                    .is_some_and(|(_, fleet)| fleet.is_witness(channel.0, channel.1)),
             own: match placed {
                 Some(_) => StreamKey::Channel(channel.0, channel.1),
                 None => StreamKey::Unassigned(channel.0, channel.1, unit as u8),
@@ -297,6 +307,16 @@ impl Pipeline {
         } else {
             silent
         });
+        // What is history, or is read again, says nothing of how a machine is operated now.
+        let is_live = !readings.backfill && matches!(into, Destination::All);
+        if is_live {
+            channel.slow.delay.note(*first, now);
+        }
+        if is_live && place.is_witness {
+            for (time, value) in readings.values.iter().filter(|(_, value)| value.is_finite()) {
+                channel.slow.recent.note(*time, (f64::from(*value) * gain) as f32);
+            }
+        }
         for (number, definition) in self.definitions.iter().enumerate() {
             if last.0 < definition.from || first.0 >= definition.to {
                 continue;
@@ -529,6 +549,16 @@ impl Pipeline {
         }
         counters.windows_backfilled += u64::from(told.history && !is_update);
         let corrected = told.cause == Cause::Corrected;
+        // The stream that is always there is what slow channels are judged by.
+        let judged = match &told.key {
+            StreamKey::Channel(node, channel)
+                if name.is_empty() && told.cause == Cause::Closed && !told.history =>
+            {
+                Some(((*node, *channel), series.clone()))
+            }
+            _ => None,
+        };
+        let summary = told.new.filter(|_| decided);
         self.outputs.push(Output::Features(FeatureRow {
             series,
             stream: name.to_owned(),
@@ -547,6 +577,14 @@ impl Pipeline {
             old: if corrected { values(told.old) } else { Vec::new() },
             basis: None,
         }));
+        if let Some((key, series)) = judged {
+            let window = SlowWindow {
+                start: told.start,
+                end: told.end,
+                summary: summary.as_ref(),
+            };
+            self.judge_slow(key, &series, &window);
+        }
     }
 }
 

@@ -3,6 +3,7 @@ mod history;
 mod machine;
 mod remade;
 mod replayed;
+mod slow;
 mod stages;
 mod streams;
 

@@ -122,4 +122,18 @@ impl StateReader {
         rows.map(|body| serde_json::from_str(&body?).map_err(|_| StateError::Corrupt("baseline.body")))
             .collect()
     }
+
+    /// Baselines that judge: accepted, and not closed.
+    pub fn baselines_in_force(&self) -> Result<Vec<BaselineRow>, StateError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT body FROM baseline WHERE closed IS NULL")?;
+        let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+        let row = |body: String| -> Result<BaselineRow, StateError> {
+            serde_json::from_str(&body).map_err(|_| StateError::Corrupt("baseline.body"))
+        };
+        let rows = rows.map(|body| row(body?));
+        rows.filter(|row| !matches!(row, Ok(row) if row.accepted.is_none()))
+            .collect()
+    }
 }

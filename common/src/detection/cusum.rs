@@ -104,60 +104,6 @@ impl Default for Cusum {
     }
 }
 
-/// Page's test against the running mean (Page-Hinkley): for a level that nobody has declared.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
-pub struct PageHinkley {
-    slack: f64,
-    limit: f64,
-    count: u32,
-    mean: f64,
-    above: Sum,
-    below: Sum,
-}
-
-impl PageHinkley {
-    /// No reading yet. `slack` is half of the shift that matters and `limit` what the sum may reach, both
-    /// in the unit of the readings.
-    pub const fn new(slack: f64, limit: f64) -> Self {
-        let none = Sum {
-            value: 0.0,
-            readings: 0,
-        };
-        Self {
-            slack,
-            limit,
-            count: 0,
-            mean: 0.0,
-            above: none,
-            below: none,
-        }
-    }
-
-    /// Takes the next reading; one that is not finite changes nothing. A shift is told once, and the mean
-    /// is learned anew.
-    pub fn push(&mut self, reading: f64) -> Option<Shift> {
-        if !reading.is_finite() {
-            return None;
-        }
-        self.count = self.count.saturating_add(1);
-        self.mean += (reading - self.mean) / f64::from(self.count);
-        self.above.add(reading - self.mean - self.slack);
-        self.below.add(self.mean - reading - self.slack);
-        let (direction, sum) = if self.above.value > self.limit {
-            (Direction::Up, self.above)
-        } else if self.below.value > self.limit {
-            (Direction::Down, self.below)
-        } else {
-            return None;
-        };
-        *self = Self::new(self.slack, self.limit);
-        Some(Shift {
-            direction,
-            readings: sum.readings,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,18 +143,5 @@ mod tests {
         let before = sums;
         assert_eq!(sums.push(f64::NAN), None);
         assert_eq!(sums, before);
-    }
-
-    #[test]
-    fn page_hinkley_learns_the_mean_and_tells_when_it_is_left() {
-        let mut test = PageHinkley::new(0.5, 10.0);
-        for i in 0..200 {
-            assert_eq!(test.push(70.0 + f64::from(i % 2)), None);
-        }
-        let told = (0..20).find_map(|i| Some((i, test.push(73.0)?))).unwrap();
-        assert_eq!(told.1.direction, Direction::Up);
-        assert!(told.0 < 8, "{told:?}");
-        // The new level is normal afterwards.
-        assert!((0..200).all(|_| test.push(73.0).is_none()));
     }
 }

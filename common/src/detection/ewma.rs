@@ -39,11 +39,6 @@ impl Ewma {
     pub const fn level(&self) -> Option<f64> {
         self.level
     }
-
-    /// The standard deviation of the level of independent readings, over theirs: sqrt(w / (2 - w)).
-    pub fn noise_share(&self) -> f64 {
-        libm::sqrt(self.weight / (2.0 - self.weight))
-    }
 }
 
 #[cfg(test)]
@@ -74,12 +69,5 @@ mod tests {
         let mut average = Ewma::new(-1.0);
         average.push(1.0);
         assert!(average.push(2.0) > 1.0);
-    }
-
-    #[test]
-    fn noise_shrinks_as_the_weight_does() {
-        // 0.05 of each reading leaves 16 % of the noise: sqrt(0.05 / 1.95).
-        assert!((Ewma::new(0.05).noise_share() - 0.160128).abs() < 1e-6);
-        assert_eq!(Ewma::new(1.0).noise_share(), 1.0);
     }
 }

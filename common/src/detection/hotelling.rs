@@ -213,9 +213,14 @@ impl Model {
         (finite(&model.mean) && finite(&model.scale) && finite(&model.metric.cells)).then_some(model)
     }
 
-    /// Channels.
-    pub fn channels(&self) -> usize {
-        self.mean.len()
+    /// Means by channel, as learned.
+    pub fn means(&self) -> &[f64] {
+        &self.mean
+    }
+
+    /// What one is in each channel: its learned standard deviation, widened.
+    pub fn scales(&self) -> &[f64] {
+        &self.scale
     }
 
     fn scaled(&self, row: &[f64]) -> Row {

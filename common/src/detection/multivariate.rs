@@ -170,6 +170,22 @@ impl<const CELLS: usize> Multivariate<CELLS> {
         }
     }
 
+    /// What was learned of the channels, once it was.
+    pub const fn model(&self) -> Option<&Model> {
+        match &self.phase {
+            Phase::Judging { model, .. } => Some(model),
+            Phase::Learning(_) | Phase::Blind => None,
+        }
+    }
+
+    /// Rows learned from so far, while it learns.
+    pub fn learning(&self) -> Option<usize> {
+        match &self.phase {
+            Phase::Learning(cells) => Some(cells.len() / self.smooth.len().max(1)),
+            Phase::Judging { .. } | Phase::Blind => None,
+        }
+    }
+
     /// Whether rows are judged yet.
     pub const fn is_judging(&self) -> bool {
         matches!(self.phase, Phase::Judging { .. })

@@ -13,6 +13,7 @@ fn limit(feature: FeatureKind, band: Option<WatchedBand>) -> Evidence {
     Evidence::Limit(LimitEvidence {
         channel: "v".into(),
         feature,
+        is_below: false,
         value: 5.0,
         limit: 4.5,
         normal: None,

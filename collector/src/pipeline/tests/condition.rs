@@ -48,7 +48,7 @@ fn begin(node: &mut Node, keys: &str) -> Vec<Entry> {
     entries
 }
 
-fn decided(action: DecisionAction) -> Entry {
+pub(super) fn decided(action: DecisionAction) -> Entry {
     Entry::Decided(Box::new(Decision {
         asset: "fan-1".into(),
         point: None,
@@ -56,7 +56,7 @@ fn decided(action: DecisionAction) -> Entry {
     }))
 }
 
-fn notices(outputs: &[Output]) -> Vec<(&'static str, &Advisory)> {
+pub(super) fn notices(outputs: &[Output]) -> Vec<(&'static str, &Advisory)> {
     let changes = outputs.iter().filter_map(|output| match output {
         Output::Advisory(AdvisoryChange::Raised(advisory)) => Some(("raised", advisory)),
         Output::Advisory(AdvisoryChange::Updated(advisory)) => Some(("updated", advisory)),
@@ -66,13 +66,13 @@ fn notices(outputs: &[Output]) -> Vec<(&'static str, &Advisory)> {
     changes.collect()
 }
 
-fn of_cause(outputs: &[Output], cause: Cause) -> Vec<(&'static str, Level)> {
+pub(super) fn of_cause(outputs: &[Output], cause: Cause) -> Vec<(&'static str, Level)> {
     let notices = notices(outputs).into_iter();
     let of = notices.filter(|(_, advisory)| advisory.cause == cause);
     of.map(|(word, advisory)| (word, advisory.level)).collect()
 }
 
-fn grades(outputs: &[Output]) -> Vec<Grade> {
+pub(super) fn grades(outputs: &[Output]) -> Vec<Grade> {
     let mut grades: Vec<_> = outputs
         .iter()
         .filter_map(|output| match output {
