@@ -21,7 +21,7 @@ mod index_set;
 pub use index_set::IndexSet;
 
 use crate::slots::Slots;
-use epochs::Epochs;
+use epochs::{Epochs, Reported};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use trunnion_common::block::{Holding, Tombstone};
@@ -226,24 +226,31 @@ impl Ledger {
         self.unnamed
             .retain(|unnamed| unnamed.samples_max > 0 && now.nanos_since(unnamed.since) < UNNAMED_FOR);
         let mut losses = std::mem::take(&mut self.unnamed);
+        let reported = self.epochs.report(gateway, block);
         for report in &holding.channels {
             let key = (holding.node, holding.boot, report.channel);
             let ended = self.ended(key);
             let former = self.accounts.get(&key).and_then(|account| account.reported);
-            let is_later = former.is_some_and(|(epoch, _)| self.epochs.is_later(gateway, block.0, epoch));
+            let is_later = former.is_some_and(|former| self.epochs.is_later(gateway, reported, former));
             let account = self.account(key);
             let is_overtaken = account
                 .reported
-                .is_some_and(|(epoch, sequence)| epoch == block.0 && block.1 < sequence);
-            if report.produced < account.cut && is_later {
-                account.reported = Some(block);
-                account.abandon(report.at_agent);
+                .is_some_and(|former| former.epoch == block.0 && block.1 < former.sequence);
+            // What the same start says after that is its newer word.
+            let is_newer = former.is_some_and(|former| former.epoch == block.0 && former.sequence < block.1);
+            if report.produced < account.cut && (is_later || is_newer) {
+                account.reported = Some(reported);
+                if is_later {
+                    account.abandon(report.at_agent);
+                } else {
+                    account.at_agent = report.at_agent;
+                }
                 continue;
             }
             if report.produced < account.cut || is_overtaken {
                 continue; // An older report that came late.
             }
-            account.reported = Some(block);
+            account.reported = Some(reported);
             account.cut = report.produced;
             account.at_node = Range::new(report.at_node, report.produced);
             account.at_agent = report.at_agent;
@@ -259,6 +266,36 @@ impl Ledger {
             }
         }
         self.unnamed = losses;
+    }
+
+    /// The agent has said in one block what it holds of all `boots` that it knows. Where that is the first
+    /// word of a later start, it has nothing of any other boot that a former one knew.
+    pub fn observe_boots_held(
+        &mut self,
+        gateway: &GatewayId,
+        block: (Epoch, u64),
+        boots: &BTreeSet<(NodeId, BootId)>,
+    ) {
+        let reported = self.epochs.report(gateway, block);
+        // Once for each epoch: every account is looked at.
+        if !self.epochs.is_first(reported, gateway) {
+            return;
+        }
+        let is_forgotten = |(key, account): &(&AccountKey, &Account)| {
+            let is_later = |former| self.epochs.is_later(gateway, reported, former);
+            !boots.contains(&(key.0, key.1)) && account.reported.is_some_and(is_later)
+        };
+        let forgotten: Vec<AccountKey> = self
+            .accounts
+            .iter()
+            .filter(is_forgotten)
+            .map(|(key, _)| *key)
+            .collect();
+        for key in forgotten {
+            let account = self.account(key);
+            account.reported = Some(reported);
+            account.abandon(None);
+        }
     }
 
     /// Blocks were evicted or cannot be read, and the agent counts what was in them.
@@ -373,8 +410,8 @@ struct Account {
     cut: u64,
     at_node: Option<Range>,
     at_agent: Option<Range>,
-    /// The block of the last report.
-    reported: Option<(Epoch, u64)>,
+    /// The last report.
+    reported: Option<Reported>,
     /// Counted by the node, since its boot.
     node_drops: BTreeMap<LossCause, u64>,
     /// Counted by the agent.
@@ -685,6 +722,52 @@ mod tests {
             ledger.store(key(1), range(100, 120));
             assert_eq!(sums(&mut ledger, 1), (150, 120, 30, 0, 0));
         }
+    }
+
+    #[test]
+    fn what_an_old_image_still_holds_is_pending_until_it_has_come() {
+        let mut ledger = Ledger::default();
+        ledger.observe_boot(node(), BootId::new(1, 0));
+        ledger.observe_block(&gateway(), Epoch(1));
+        ledger.store(key(1), range(0, 60));
+        observe_holding(&mut ledger, &holding(1, 150, 150, Some(range(60, 150))));
+        ledger.observe_boot(node(), BootId::new(2, 0));
+        ledger.observe_epoch_closed(&gateway(), Epoch(1));
+        report_of_an_old_image(&mut ledger, Some(range(60, 80)));
+        assert_eq!(sums(&mut ledger, 1), (150, 60, 70, 20, 0));
+        ledger.store(key(1), range(60, 75));
+        let tombstone = Tombstone {
+            epoch: Epoch(2),
+            blocks: range(3, 4),
+            cause: LossCause::SpoolUnreadable,
+            frames: Default::default(),
+            samples: [(node(), BootId::new(1, 0), FIRST_CHANNEL, 5)]
+                .into_iter()
+                .collect(),
+        };
+        ledger.observe_tombstone(&tombstone);
+        let rest = holding(1, 80, 80, None);
+        ledger.observe_holding(&gateway(), (Epoch(2), 1), &rest, EventTime(0));
+        assert_eq!(sums(&mut ledger, 1), (150, 75, 75, 0, 0));
+    }
+
+    #[test]
+    fn what_an_old_image_does_not_even_know_of_is_not_held_either() {
+        let mut ledger = ended_boot_with_an_agent();
+        let held = |ledger: &mut Ledger, epoch, boot| {
+            ledger.observe_block(&gateway(), Epoch(epoch));
+            let boots = BTreeSet::from([(node(), BootId::new(boot, 0))]);
+            ledger.observe_boots_held(&gateway(), (Epoch(epoch), 0), &boots);
+        };
+        held(&mut ledger, 2, 2);
+        assert_eq!(sums(&mut ledger, 1), (150, 100, 0, 50, 0), "the same start");
+        ledger.observe_superseded(&gateway());
+        held(&mut ledger, 3, 1);
+        assert_eq!(sums(&mut ledger, 1), (150, 100, 0, 50, 0), "it knows the boot");
+        ledger.observe_epoch_closed(&gateway(), Epoch(1));
+        held(&mut ledger, 4, 2);
+        assert_eq!(ledger.row(key(1)).unwrap().lost, [(LossCause::NotHeld, 50)]);
+        assert_eq!(sums(&mut ledger, 1), (150, 100, 50, 0, 0));
     }
 
     #[test]

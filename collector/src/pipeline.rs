@@ -477,12 +477,19 @@ impl Pipeline {
             }
             Body::Describe(_) => {}
             Body::Status(records) => {
+                // Where one cannot be read, the boots behind it are not known.
+                let is_whole = !origin.replayed && records.clone().all(|record| record.is_ok());
+                let mut boots = BTreeSet::new();
                 self.take_records(origin, records, bytes, |pipeline, origin, holding| {
+                    boots.insert((holding.node, holding.boot));
                     pipeline.note_boot((holding.node, holding.boot));
                     let now = pipeline.state.now;
                     let ledger = &mut pipeline.state.ledger;
                     ledger.observe_holding(&origin.gateway, key, &holding, now);
-                })
+                });
+                if is_whole {
+                    self.state.ledger.observe_boots_held(gateway, key, &boots);
+                }
             }
         }
     }

@@ -196,6 +196,9 @@ fn name((node, boot, channel): AccountKey) -> String {
 #[derive(Debug, Default)]
 pub struct Destroyed {
     blocks: BTreeMap<(GatewayId, BlockKey), Contents>,
+    /// Samples in blocks that went with a whole disk. Nobody may know of such a block, and so none names it:
+    /// the ledger alone names what was in it.
+    with_disks: BTreeSet<(AccountKey, u64)>,
 }
 
 impl Destroyed {
@@ -208,6 +211,15 @@ impl Destroyed {
         self.blocks.insert((gateway.clone(), key), contents);
     }
 
+    /// A block was on a disk that was replaced.
+    pub fn note_with_disk(&mut self, gateway: &GatewayId, key: BlockKey, bytes: &[u8]) {
+        self.note(gateway, key, bytes);
+        let contents = self.blocks.get(&(gateway.clone(), key));
+        let samples = contents.into_iter().flat_map(|contents| &contents.samples);
+        self.with_disks
+            .extend(samples.map(|(account, index, _)| (*account, *index)));
+    }
+
     fn has(&self, gateway: &GatewayId, epoch: Epoch, sequence: u64) -> bool {
         self.blocks
             .contains_key(&(gateway.clone(), BlockKey { epoch, sequence }))
@@ -215,11 +227,14 @@ impl Destroyed {
 
     /// Whether a sample was in a destroyed block that the journal names.
     fn names(&self, record: &Record, key: AccountKey, index: u64) -> bool {
-        self.blocks.iter().any(|((gateway, block), contents)| {
-            let told = record.blocks.get(&(gateway.clone(), block.epoch));
-            contents.samples.iter().any(|(k, i, _)| *k == key && *i == index)
-                && told.is_some_and(|told| told.contains(&block.sequence))
-        })
+        let is_with_disk = self.with_disks.contains(&(key, index));
+        let mut blocks = self.blocks.iter();
+        is_with_disk
+            || blocks.any(|((gateway, block), contents)| {
+                let told = record.blocks.get(&(gateway.clone(), block.epoch));
+                contents.samples.iter().any(|(k, i, _)| *k == key && *i == index)
+                    && told.is_some_and(|told| told.contains(&block.sequence))
+            })
     }
 }
 

@@ -550,6 +550,16 @@ impl World<'_> {
         self.after(back, Event::AgentStart { gateway });
     }
 
+    /// Makes an image of a gateway's disk, or puts the gateway back to the one there is.
+    fn restore_gateway(&mut self, gateway: usize) {
+        if self.gateways[gateway].take_image() {
+            return;
+        }
+        self.crash_agent(gateway);
+        self.faults.note(Fault::GatewayRestored);
+        self.gateways[gateway].restore(&mut self.faults);
+    }
+
     /// Lets an agent do what it wants to.
     fn pump_agent(&mut self, gateway: usize) {
         while let Some(action) = self.gateways[gateway].poll(self.now) {

@@ -51,7 +51,7 @@ impl Turns {
     pub async fn next(&mut self) {
         if self.0.changed().await.is_err() {
             // The runtime ends, and with it whoever waits.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

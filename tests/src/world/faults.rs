@@ -15,6 +15,10 @@ pub enum Fault {
     SensorMissed,
     NodeReboot,
     AgentCrash,
+    /// A gateway is put back to an image of its disk that was made before.
+    GatewayRestored,
+    /// Blocks that were in a spool when it was, and not in the image.
+    SpoolBlocksReplaced,
     /// A commit under way at the crash, which the disk has in full or not at all.
     SpoolCommitTorn,
     /// Blocks that were freed stand in the spool again after the crash.
@@ -60,7 +64,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 38] = [
         Self::LineDropped,
         Self::LineGarbled,
         Self::LineRepeated,
@@ -68,6 +72,8 @@ impl Fault {
         Self::SensorMissed,
         Self::NodeReboot,
         Self::AgentCrash,
+        Self::GatewayRestored,
+        Self::SpoolBlocksReplaced,
         Self::SpoolCommitTorn,
         Self::SpoolBlocksBack,
         Self::SpoolWriteFailed,
@@ -158,6 +164,7 @@ impl Weather {
             Fault::LineCut,
             Fault::NodeReboot,
             Fault::AgentCrash,
+            Fault::GatewayRestored,
             Fault::SpoolFull,
             Fault::DiskFilled,
             Fault::GatewayClockJump,

@@ -66,6 +66,9 @@ impl World<'_> {
             for (key, block) in gateway.spool.lost() {
                 destroyed.note(&gateway.id(), *key, &block.bytes);
             }
+            for (key, block) in gateway.spool.replaced() {
+                destroyed.note_with_disk(&gateway.id(), *key, &block.bytes);
+            }
         }
         let mut violations = self.violations;
         let commits = self.collector.commits()?;

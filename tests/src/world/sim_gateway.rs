@@ -2,7 +2,7 @@
 
 use super::chance::Chance;
 use super::faults::FaultCounts;
-use super::sim_spool::SimSpool;
+use super::sim_spool::{SimSpool, SpoolImage};
 use super::{EPOCH_UTC, Mutant};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use std::sync::Arc;
@@ -33,9 +33,17 @@ pub(super) struct SimGateway {
     life: u64,
     /// What the file of starts says, newest first.
     starts: Vec<MasterId>,
+    /// Of its disk, to be put back to.
+    image: Option<Image>,
     agent: Option<Agent>,
     utc: i64,
     quality: ClockQuality,
+}
+
+#[derive(Debug)]
+struct Image {
+    spool: SpoolImage,
+    starts: Vec<MasterId>,
 }
 
 #[derive(Debug)]
@@ -85,6 +93,7 @@ impl SimGateway {
             wake: None,
             life: 0,
             starts: Vec::new(),
+            image: None,
             agent: None,
             utc: if chance.one_in(4) { 0 } else { EPOCH_UTC },
             quality: ClockQuality::Free,
@@ -118,6 +127,26 @@ impl SimGateway {
         self.agent = None;
         self.wake = None;
         self.spool.crash(faults);
+    }
+
+    /// Makes an image of the disk, unless there is one.
+    pub(super) fn take_image(&mut self) -> bool {
+        let is_first = self.image.is_none();
+        if is_first {
+            self.image = Some(Image {
+                spool: self.spool.image(),
+                starts: self.starts.clone(),
+            });
+        }
+        is_first
+    }
+
+    /// Puts the image in the place of the disk, while no agent runs.
+    pub(super) fn restore(&mut self, faults: &mut FaultCounts) {
+        if let Some(image) = self.image.take() {
+            self.spool.restore(image.spool, faults);
+            self.starts = image.starts;
+        }
     }
 
     pub(super) const fn is_running(&self) -> bool {

@@ -19,7 +19,7 @@ const AMPLE: u64 = 1 << 40;
 const CRAMPED: u64 = 2 * 1_024;
 
 /// Directories of the waveform chain, and the room for them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct SimRoom {
     limits: Limits,
     /// Whether others have filled the disk.

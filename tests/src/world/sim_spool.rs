@@ -35,11 +35,22 @@ pub struct SimSpool {
     damaged: BTreeMap<BlockKey, Block>,
     /// Blocks that had to go, their tombstones on disk before them.
     evicted: BTreeMap<BlockKey, Block>,
+    /// Blocks that were there when the disk was put back to an image without them.
+    replaced: BTreeMap<BlockKey, Block>,
     room: SimRoom,
     /// Whether there is no room for commits.
     pub is_full: bool,
     /// One request in so many fails.
     pub fails_one_in: u64,
+}
+
+/// What stands on a spool's disk.
+#[derive(Clone, Debug)]
+pub struct SpoolImage {
+    blocks: BTreeMap<BlockKey, Block>,
+    cursors: [BTreeMap<BootKey, Cursor>; 2],
+    epochs: BTreeMap<Epoch, FormerEpoch>,
+    room: SimRoom,
 }
 
 /// Blocks told of a spool that should be empty.
@@ -60,6 +71,7 @@ impl SimSpool {
         Self {
             room: SimRoom::draw(&mut chance),
             evicted: BTreeMap::new(),
+            replaced: BTreeMap::new(),
             chance,
             mutant,
             blocks: BTreeMap::new(),
@@ -216,6 +228,35 @@ impl SimSpool {
         }
     }
 
+    /// What stands on the disk.
+    pub fn image(&self) -> SpoolImage {
+        SpoolImage {
+            blocks: self.blocks.clone(),
+            cursors: self.cursors.clone(),
+            epochs: self.epochs.clone(),
+            room: self.room.clone(),
+        }
+    }
+
+    /// The disk is another one, with what an image has: what is in it can be read again.
+    pub fn restore(&mut self, image: SpoolImage, faults: &mut FaultCounts) {
+        self.evicted.append(&mut self.damaged);
+        // With the disk may go the tombstones that name them.
+        self.replaced
+            .extend(self.evicted.iter().map(|(key, block)| (*key, block.clone())));
+        self.freed.clear();
+        for (key, block) in std::mem::replace(&mut self.blocks, image.blocks) {
+            if !self.blocks.contains_key(&key) {
+                faults.note(Fault::SpoolBlocksReplaced);
+                self.replaced.insert(key, block);
+            }
+        }
+        self.cursors = image.cursors;
+        self.epochs = image.epochs;
+        let is_cramped = std::mem::replace(&mut self.room, image.room).is_cramped;
+        self.room.is_cramped = is_cramped;
+    }
+
     /// What a new start finds.
     pub fn recover(&mut self, fresh: [Epoch; 2]) -> Recovered {
         self.room.restart();
@@ -270,6 +311,11 @@ impl SimSpool {
     /// Blocks that can never be read again or were evicted, as they were.
     pub fn lost(&self) -> impl Iterator<Item = (&BlockKey, &Block)> {
         self.damaged.iter().chain(&self.evicted)
+    }
+
+    /// Blocks that went with a disk, as they were.
+    pub fn replaced(&self) -> impl Iterator<Item = (&BlockKey, &Block)> {
+        self.replaced.iter()
     }
 
     /// Whether it holds samples that the collector does not have for all it knows, or a tombstone that

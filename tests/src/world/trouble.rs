@@ -50,6 +50,7 @@ impl World<'_> {
             Fault::LineCut => self.cut_line(line),
             Fault::NodeReboot => self.reboot(line),
             Fault::AgentCrash => self.crash_agent(gateway),
+            Fault::GatewayRestored => self.restore_gateway(gateway),
             Fault::SpoolFull => {
                 self.gateways[gateway].spool.is_full = true;
                 let room = self.chance.millis(500, 5_000);
