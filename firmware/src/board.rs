@@ -1,0 +1,9 @@
+//! Hardware: the only place where a microcontroller is named. One board at a time is compiled, chosen by its
+//! feature.
+
+#[cfg(feature = "embassy")]
+pub mod embassy;
+#[cfg(feature = "board")]
+pub mod life;
+#[cfg(feature = "qemu-an386")]
+pub mod qemu_an386;
