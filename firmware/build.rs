@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::{env, fs};
 
 /// Boards by their feature; the memory map of each is `memory/<board>.x`.
-const BOARDS: [&str; 1] = ["qemu-an386"];
+const BOARDS: [&str; 2] = ["qemu-an386", "stm32f405"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

@@ -7,3 +7,5 @@ pub mod embassy;
 pub mod life;
 #[cfg(feature = "qemu-an386")]
 pub mod qemu_an386;
+#[cfg(feature = "stm32f405")]
+pub mod stm32f405;

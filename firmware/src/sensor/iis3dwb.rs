@@ -516,7 +516,7 @@ mod tests {
             }
             match operations {
                 [Operation::Write([address, value])] if address & 0x80 == 0 => {
-                    Part::write(self, *address, *value)
+                    Part::write(self, *address, *value);
                 }
                 [Operation::Write([address]), Operation::Read(bytes)] if address & 0x80 != 0 => {
                     Part::read(self, address & 0x7F, bytes);
