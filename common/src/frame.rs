@@ -170,7 +170,9 @@ impl Waveform<'_> {
     pub fn samples(&self) -> Result<Samples<'_>, RejectReason> {
         let count = usize::from(self.count);
         match self.packing {
-            Packing::I16 if self.data.len() == 2 * count => Ok(Samples::Plain(self.data.as_chunks().0.iter())),
+            Packing::I16 if self.data.len() == 2 * count => {
+                Ok(Samples::Plain(self.data.as_chunks().0.iter()))
+            }
             Packing::I16 => Err(RejectReason::Payload),
             Packing::Predicted => match packing::unpack(self.data, count) {
                 Ok(samples) => Ok(Samples::Unpacked(samples.into_iter())),
