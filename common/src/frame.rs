@@ -13,6 +13,7 @@
 use crate::codec::{self, CRC_BYTES};
 use crate::feature::FeatureKind;
 use crate::id::{BootId, CHANNELS_MAX, ChannelId, LineAddress, MasterId, NodeId};
+use crate::packing;
 use crate::quantity::Unit;
 use crate::reject::RejectReason;
 use crate::sample::{LossCause, Reading};
@@ -166,22 +167,62 @@ pub struct Waveform<'a> {
 
 impl Waveform<'_> {
     /// The samples in least significant bits, if `data` holds exactly `count` of them.
-    pub fn samples(&self) -> Result<impl ExactSizeIterator<Item = i16> + '_, RejectReason> {
+    pub fn samples(&self) -> Result<Samples<'_>, RejectReason> {
+        let count = usize::from(self.count);
         match self.packing {
-            Packing::I16 if self.data.len() == 2 * usize::from(self.count) => {
-                let (pairs, _) = self.data.as_chunks();
-                Ok(pairs.iter().map(|pair| i16::from_le_bytes(*pair)))
+            Packing::I16 if self.data.len() == 2 * count => {
+                Ok(Samples::Plain(self.data.as_chunks().0.iter()))
             }
             Packing::I16 => Err(RejectReason::Payload),
+            Packing::Predicted => match packing::unpack(self.data, count) {
+                Ok(samples) => Ok(Samples::Unpacked(samples.into_iter())),
+                Err(packing::Malformed) => Err(RejectReason::Payload),
+            },
         }
     }
 }
+
+/// The samples of a waveform, one after the other.
+#[derive(Clone, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "lives on the stack of one reader; no allocation to box it"
+)]
+pub enum Samples<'a> {
+    /// As they stand in the frame.
+    Plain(core::slice::Iter<'a, [u8; 2]>),
+    /// As they were unpacked.
+    Unpacked(heapless::vec::IntoIter<i16, { packing::SAMPLES_MAX }, usize>),
+}
+
+impl Iterator for Samples<'_> {
+    type Item = i16;
+
+    fn next(&mut self) -> Option<i16> {
+        match self {
+            Self::Plain(pairs) => pairs.next().map(|pair| i16::from_le_bytes(*pair)),
+            Self::Unpacked(samples) => samples.next(),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = match self {
+            Self::Plain(pairs) => pairs.len(),
+            Self::Unpacked(samples) => samples.len(),
+        };
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Samples<'_> {}
 
 /// How a waveform's samples are written. Appended to, never reordered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Packing {
     /// Two bytes each, little-endian, two's complement.
     I16,
+    /// What a prediction leaves of each ([`crate::packing`]).
+    Predicted,
 }
 
 /// Most readings in one [`Scalar`].
@@ -260,6 +301,8 @@ pub enum EventKind {
     BrownOut,
     /// A second master polled this node.
     SecondMaster,
+    /// The previous boot hung, and the watchdog ended it.
+    WatchdogBite,
 }
 
 impl EventKind {
@@ -274,6 +317,7 @@ impl EventKind {
             Self::Panicked => "panicked",
             Self::BrownOut => "brown_out",
             Self::SecondMaster => "second_master",
+            Self::WatchdogBite => "watchdog_bite",
         }
     }
 }

@@ -54,6 +54,7 @@ pub mod level;
 pub mod message;
 pub mod monitor;
 pub mod operating;
+pub mod packing;
 pub mod quantity;
 pub mod reject;
 pub mod sample;

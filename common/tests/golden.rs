@@ -89,6 +89,17 @@ fn payloads() -> Vec<(&'static str, Payload<'static>)> {
             }),
         ),
         (
+            "frame.waveform.predicted",
+            Payload::Waveform(Waveform {
+                revision: 1,
+                channel: channel(0),
+                first_sample: 4_800,
+                count: PREDICTED.1,
+                packing: Packing::Predicted,
+                data: &PREDICTED.0,
+            }),
+        ),
+        (
             "frame.scalar",
             Payload::Scalar(Scalar {
                 revision: 1,
@@ -115,6 +126,16 @@ fn payloads() -> Vec<(&'static str, Payload<'static>)> {
                 channel: Some(channel(1)),
                 repeats: 2,
                 value: 85.0,
+            }),
+        ),
+        (
+            "frame.event.watchdog_bite",
+            Payload::Event(Event {
+                severity: Severity::Alarm,
+                kind: EventKind::WatchdogBite,
+                channel: None,
+                repeats: 1,
+                value: 0.0,
             }),
         ),
         (
@@ -506,6 +527,24 @@ fn actions() -> Vec<(&'static str, Action)> {
             }),
         ),
     ]
+}
+
+/// Samples that a prediction of the first order is part of, and an escape; and how many.
+const PREDICTED: ([u8; 79], u16) = (
+    [
+        15, 160, 35, 168, 239, 172, 8, 19, 66, 163, 73, 251, 148, 152, 142, 100, 38, 111, 78, 127, 43, 110,
+        232, 139, 107, 253, 10, 253, 222, 204, 189, 204, 61, 244, 54, 136, 0, 219, 128, 7, 56, 91, 238, 19,
+        255, 255, 211, 137, 131, 20, 44, 3, 80, 94, 26, 128, 48, 54, 18, 227, 0, 59, 142, 195, 49, 78, 56,
+        17, 66, 201, 82, 50, 142, 66, 97, 116, 21, 11, 128,
+    ],
+    64,
+);
+
+#[test]
+fn packed_samples_are_read_as_they_always_were() {
+    let samples = trunnion_common::packing::unpack(&PREDICTED.0, PREDICTED.1.into()).unwrap();
+    let taken = |i: i32| ((i * i * 37) % 201 - 100 + if i == 40 { 20_000 } else { 0 }) as i16;
+    assert!(samples.into_iter().eq((0..64).map(taken)));
 }
 
 /// All golden bytes, by name; every one is decoded again on the way and compared.

@@ -5,7 +5,8 @@ use crate::schedule::Schedule;
 use core::num::NonZeroU32;
 use heapless::Vec;
 use trunnion_common::codec::CRC_BYTES;
-use trunnion_common::frame::{ChannelDescriptor, DROP_CAUSES_MAX, FRAME_MAX};
+use trunnion_common::frame::{ChannelDescriptor, DROP_CAUSES_MAX, FRAME_MAX, Packing};
+use trunnion_common::packing;
 use trunnion_common::sample::LossCause;
 use trunnion_common::time::NodeTicks;
 
@@ -14,11 +15,17 @@ use trunnion_common::time::NodeTicks;
 /// first sample 10, count 2, packing 1, length 2.
 pub(crate) const OVERHEAD_MAX: usize = 43 + 20 + CRC_BYTES;
 
-/// Samples of a full waveform frame: as many as always fit.
-pub const WAVEFORM_SAMPLES: usize = (FRAME_MAX - OVERHEAD_MAX) / 2;
+/// Bytes that always fit for the samples of a waveform frame.
+pub const DATA_MAX: usize = FRAME_MAX - OVERHEAD_MAX;
+
+/// Samples of a full waveform frame that is not packed: as many as always fit.
+pub const WAVEFORM_SAMPLES: usize = DATA_MAX / 2;
+
+/// Most samples that wait for a frame: as many as a packed one holds at best.
+pub const FORMING_SAMPLES: usize = packing::SAMPLES_MAX;
 
 /// Room for the samples of one channel's next waveform frame.
-pub type Forming = [u8; 2 * WAVEFORM_SAMPLES];
+pub type Forming = [i16; FORMING_SAMPLES];
 
 /// How long a sample waits for its frame to fill, microseconds: a slow channel's samples travel in
 /// short frames rather than late.
@@ -42,6 +49,34 @@ impl Account {
     pub fn dropped_total(&self) -> u64 {
         self.dropped.iter().map(|(_, count)| count).sum()
     }
+}
+
+/// Samples with which a forming frame is full.
+const fn forming_max(packing: Packing) -> usize {
+    match packing {
+        Packing::I16 => WAVEFORM_SAMPLES,
+        Packing::Predicted => FORMING_SAMPLES,
+    }
+}
+
+/// Writes as many of `samples` as fit to `data`, packed where that is wanted and takes less room; how they were
+/// written, how many, and the bytes.
+pub(crate) fn write_samples<'d>(
+    samples: &[i16],
+    wanted: Packing,
+    data: &'d mut [u8; DATA_MAX],
+) -> (Packing, usize, &'d [u8]) {
+    let plain = samples.len().min(WAVEFORM_SAMPLES);
+    if wanted == Packing::Predicted {
+        let packed = packing::pack(samples, data);
+        if packed.samples > plain || (packed.samples == plain && packed.bytes < 2 * plain) {
+            return (Packing::Predicted, packed.samples, &data[..packed.bytes]);
+        }
+    }
+    for (bytes, sample) in data.chunks_exact_mut(2).zip(&samples[..plain]) {
+        bytes.copy_from_slice(&sample.to_le_bytes());
+    }
+    (Packing::I16, plain, &data[..2 * plain])
 }
 
 /// The causes for which a node loses samples.
@@ -86,30 +121,29 @@ impl<'m> Channel<'m> {
     }
 
     /// Takes as many of `samples` as the forming frame has room for; `ticks` is the first one's.
-    pub(crate) fn fill(&mut self, ticks: NodeTicks, samples: &[i16]) -> usize {
+    pub(crate) fn fill(&mut self, ticks: NodeTicks, samples: &[i16], packing: Packing) -> usize {
         if self.forming_count == 0 {
             self.forming_ticks = ticks;
         }
-        let room = &mut self.forming[2 * self.forming_count..];
-        let taken = samples.len().min(room.len() / 2);
-        for (bytes, sample) in room.chunks_exact_mut(2).zip(samples) {
-            bytes.copy_from_slice(&sample.to_le_bytes());
-        }
+        let full = forming_max(packing).max(self.forming_count);
+        let room = &mut self.forming[self.forming_count..full];
+        let taken = samples.len().min(room.len());
+        room[..taken].copy_from_slice(&samples[..taken]);
         self.forming_count += taken;
         self.produced += taken as u64;
         taken
     }
 
-    /// The forming frame: when its first sample was taken, that sample's index, the data.
-    pub(crate) fn formed(&self) -> Option<(NodeTicks, u64, &[u8])> {
+    /// The forming frame: when its first sample was taken, that sample's index, the samples.
+    pub(crate) fn formed(&self) -> Option<(NodeTicks, u64, &[i16])> {
         (self.forming_count > 0).then(|| {
             let first = self.produced - self.forming_count as u64;
-            (self.forming_ticks, first, &self.forming[..2 * self.forming_count])
+            (self.forming_ticks, first, &self.forming[..self.forming_count])
         })
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.forming_count == WAVEFORM_SAMPLES
+    pub(crate) const fn is_full(&self, packing: Packing) -> bool {
+        self.forming_count >= forming_max(packing)
     }
 
     /// When the forming frame must go even if it is not full.
@@ -118,9 +152,12 @@ impl<'m> Channel<'m> {
             .map(|(ticks, ..)| ticks.plus_micros(FORMING_MICROS_MAX))
     }
 
-    /// The forming frame is in the outbox now.
-    pub(crate) fn clear_formed(&mut self) {
-        self.forming_count = 0;
+    /// The first `count` samples of the forming frame are in the outbox now.
+    pub(crate) fn take_formed(&mut self, count: usize) {
+        let count = count.min(self.forming_count);
+        self.forming_ticks = self.ticks_after(self.forming_ticks, count);
+        self.forming.copy_within(count..self.forming_count, 0);
+        self.forming_count -= count;
     }
 
     /// Books samples as gone. They have been produced all the same.

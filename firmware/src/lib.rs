@@ -14,11 +14,19 @@
 //!
 //! Nothing here names a microcontroller, owns memory beyond its own fixed size, or reads a clock:
 //! [`node::Node`] takes bytes, samples and the time, and returns bytes to write and the next deadline.
-//! A board brings drivers behind [`sensor::Sensor`] and a loop around the node.
+//! A board brings drivers behind [`sensor::Sensor`] and a loop around the node: [`station`] is what boards
+//! share without naming hardware, `board` (there on a microcontroller alone) is the hardware.
 #![cfg_attr(not(test), no_std)]
 
+pub mod alarm;
+#[cfg(target_os = "none")]
+pub mod board;
 pub mod channel;
+pub mod check_in;
+pub mod eeprom;
 pub mod event_log;
+pub mod flash;
+pub mod last_words;
 pub mod link;
 pub mod node;
 pub mod outbox;
@@ -26,3 +34,7 @@ mod plan;
 pub mod schedule;
 pub mod sensor;
 pub mod settings;
+pub mod station;
+pub mod store;
+#[cfg(test)]
+mod test_flash;

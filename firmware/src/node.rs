@@ -1,6 +1,6 @@
 //! The node state machine: bytes, samples and the time in; bytes to write and the next deadline out.
 
-use crate::channel::{Account, Channel, Forming};
+use crate::channel::{Account, Channel, DATA_MAX, Forming, write_samples};
 use crate::event_log::EventLog;
 use crate::link::{Link, Verdict, Wiring};
 use crate::outbox::{Entry, Kind, NoRoom, Outbox};
@@ -99,6 +99,7 @@ pub struct Node<'m> {
     last_status: NodeTicks,
     identify_until: NodeTicks,
     line_speed: LineSpeed,
+    packing: Packing,
     memory: SettingsMemory,
     /// Number of the last capture or identification carried out.
     order: Option<u32>,
@@ -140,6 +141,7 @@ impl<'m> Node<'m> {
             last_status: NodeTicks(0),
             identify_until: NodeTicks(0),
             line_speed: LineSpeed::Unknown,
+            packing: Packing::I16,
             memory: SettingsMemory::Absent,
             order: None,
         };
@@ -169,6 +171,12 @@ impl<'m> Node<'m> {
     /// Tells how fast the line is: a plan that needs too much of it is refused from now on.
     pub fn set_line_speed(&mut self, speed: LineSpeed) {
         self.line_speed = speed;
+    }
+
+    /// How waveforms are written from now on: [`Packing::I16`] until told otherwise. A collector that is too
+    /// old for a packing keeps the frames as dead letters.
+    pub fn set_packing(&mut self, packing: Packing) {
+        self.packing = packing;
     }
 
     /// Tells that the board has memory that outlives a reset, and what is stored there, if anything ever
@@ -267,7 +275,7 @@ impl<'m> Node<'m> {
                 let ticks = state.ticks_after(ticks, at);
                 match reading {
                     Ok(value) if value.is_finite() => {
-                        let (_, report) = state.execution.feed(ticks, core::iter::once(*value));
+                        let report = state.execution.feed_reading(ticks, *value);
                         self.queue_report(channel, report);
                     }
                     Ok(_) | Err(_) => state.execution.skip(1),
@@ -315,6 +323,13 @@ impl<'m> Node<'m> {
                 return Ok(());
             }
         }
+    }
+
+    /// Takes what there is to tell of the life before this one: it goes before everything that this one
+    /// samples.
+    pub fn handle_former(&mut self, event: Event) {
+        self.events.note(NodeTicks(0), event);
+        self.queue_events();
     }
 
     /// Takes an event that the board or a driver noticed.
@@ -599,9 +614,9 @@ impl<'m> Node<'m> {
         let mut taken = 0;
         while taken < samples.len() {
             let state = &mut self.channels[channel.index()];
-            taken += state.fill(state.ticks_after(first, taken), &samples[taken..]);
-            if state.is_full() {
-                self.queue_formed(channel);
+            taken += state.fill(state.ticks_after(first, taken), &samples[taken..], self.packing);
+            if state.is_full(self.packing) {
+                self.queue_piece(channel);
             }
         }
     }
@@ -612,8 +627,7 @@ impl<'m> Node<'m> {
         while taken < samples.len() {
             let state = &mut self.channels[channel.index()];
             let (ticks, scale) = (state.ticks_after(first, taken), state.descriptor.scale);
-            let values = samples[taken..].iter().map(|sample| f32::from(*sample) * scale);
-            let (fed, report) = state.execution.feed(ticks, values);
+            let (fed, report) = state.execution.feed(ticks, &samples[taken..], scale);
             taken += fed;
             self.queue_report(channel, report);
         }
@@ -657,27 +671,34 @@ impl<'m> Node<'m> {
         );
     }
 
-    /// Queues the channel's forming frame, if there is one.
+    /// Queues all of the channel's forming frame, if there is one.
     fn queue_formed(&mut self, channel: ChannelId) {
+        while self.queue_piece(channel) {}
+    }
+
+    /// Queues one frame of what is forming; whether there was something.
+    fn queue_piece(&mut self, channel: ChannelId) -> bool {
         let Some(state) = self.channels.get(channel.index()) else {
-            return;
+            return false;
         };
-        let Some((ticks, first_sample, data)) = state.formed() else {
-            return;
+        let Some((ticks, first_sample, samples)) = state.formed() else {
+            return false;
         };
-        let count = data.len() / 2;
+        let mut data = [0; DATA_MAX];
+        let (packing, count, data) = write_samples(samples, self.packing, &mut data);
         let payload = Payload::Waveform(Waveform {
             revision: self.revision,
             channel,
             first_sample,
             count: count as u16,
-            packing: Packing::I16,
+            packing,
             data,
         });
         let mut frame = [0; FRAME_MAX];
         let length = self.encode(Class::Waveform, ticks, &payload, &mut frame);
-        self.channels[channel.index()].clear_formed();
+        self.channels[channel.index()].take_formed(count);
         self.keep_samples(Class::Waveform, channel, first_sample, count, &frame[..length]);
+        true
     }
 
     fn keep_samples(

@@ -3,6 +3,7 @@
 use core::num::NonZeroU32;
 use heapless::Vec;
 use trunnion_common::feature::FeatureKind;
+use trunnion_common::feature::moments::Moments;
 use trunnion_common::feature::statistics::{Accumulator, Statistics};
 use trunnion_common::frame::{ChannelPlan, FEATURES_MAX};
 use trunnion_common::time::NodeTicks;
@@ -18,9 +19,53 @@ pub(crate) struct Execution {
     /// Still to send of a scheduled waveform.
     waveform: u32,
     waveform_due: NodeTicks,
-    window: Accumulator,
+    window: Window,
     window_first: u64,
     window_ticks: NodeTicks,
+}
+
+/// What is known of the samples or readings of a window that is not full.
+#[derive(Debug)]
+enum Window {
+    Empty,
+    /// Of a fast channel: in least significant bits.
+    Samples(Moments),
+    /// Of a slow channel: in its unit.
+    Readings(Accumulator),
+}
+
+impl Window {
+    const fn count(&self) -> u32 {
+        match self {
+            Self::Empty => 0,
+            Self::Samples(moments) => moments.count(),
+            Self::Readings(accumulator) => accumulator.count(),
+        }
+    }
+
+    fn extend(&mut self, samples: &[i16]) {
+        match self {
+            Self::Samples(moments) => moments.extend(samples.iter().copied()),
+            _ => *self = Moments::of(samples.iter().copied()).map_or(Self::Empty, Self::Samples),
+        }
+    }
+
+    fn push(&mut self, value: f32) {
+        if !matches!(self, Self::Readings(_)) {
+            *self = Self::Readings(Accumulator::default());
+        }
+        if let Self::Readings(accumulator) = self {
+            accumulator.push(value);
+        }
+    }
+
+    fn statistics(&self, scale: f32) -> Option<Statistics> {
+        match self {
+            Self::Empty => None,
+            Self::Samples(moments) => moments.statistics(f64::from(scale)),
+            Self::Readings(accumulator) => accumulator.statistics(),
+        }
+    }
 }
 
 /// Features of a window that is full.
@@ -40,7 +85,7 @@ impl Execution {
             capture: 0,
             waveform: 0,
             waveform_due: NodeTicks(0),
-            window: Accumulator::default(),
+            window: Window::Empty,
             window_first: 0,
             window_ticks: NodeTicks(0),
         }
@@ -56,7 +101,7 @@ impl Execution {
             self.plan = plan;
             self.waveform = 0;
             self.waveform_due = NodeTicks(0);
-            self.window = Accumulator::default();
+            self.window = Window::Empty;
         }
     }
 
@@ -102,44 +147,64 @@ impl Execution {
         (sent, true)
     }
 
-    /// Takes values into the window, the first of them taken at `ticks`, up to its end or theirs. Returns
-    /// how many it took and the features, if the window is full.
-    pub(crate) fn feed(
-        &mut self,
-        ticks: NodeTicks,
-        values: impl ExactSizeIterator<Item = f32>,
-    ) -> (usize, Option<Report>) {
-        let length = match self.plan {
-            ChannelPlan::Features { window } | ChannelPlan::Scheduled { window, .. } => window,
-            ChannelPlan::Off | ChannelPlan::Raw => {
-                self.seen += values.len() as u64;
-                return (values.len(), None);
+    /// Takes samples into the window, the first of them taken at `ticks`, up to its end or theirs. Returns how
+    /// many it took and, if the window is full, its features in the unit that `scale` gives them.
+    pub(crate) fn feed(&mut self, ticks: NodeTicks, samples: &[i16], scale: f32) -> (usize, Option<Report>) {
+        let taken = self.begin(ticks, samples.len());
+        if self.length().is_some() {
+            self.window.extend(&samples[..taken]);
+        }
+        (taken, self.end(scale))
+    }
+
+    /// Takes a reading into the window; its features, if that is full.
+    pub(crate) fn feed_reading(&mut self, ticks: NodeTicks, value: f32) -> Option<Report> {
+        self.begin(ticks, 1);
+        if self.length().is_some() {
+            self.window.push(value);
+        }
+        self.end(1.0)
+    }
+
+    /// Samples of a window, if the plan wants features.
+    const fn length(&self) -> Option<u32> {
+        match self.plan {
+            ChannelPlan::Features { window } | ChannelPlan::Scheduled { window, .. } => Some(window),
+            ChannelPlan::Off | ChannelPlan::Raw => None,
+        }
+    }
+
+    /// How many of `count` values come next; they count as seen.
+    fn begin(&mut self, ticks: NodeTicks, count: usize) -> usize {
+        let room = self.length().map_or(u32::MAX, |length| {
+            if self.window.count() == 0 {
+                (self.window_first, self.window_ticks) = (self.seen, ticks);
             }
-        };
-        if self.window.count() == 0 {
-            (self.window_first, self.window_ticks) = (self.seen, ticks);
-        }
-        let room = length.saturating_sub(self.window.count());
-        let taken = values.len().min(room as usize);
-        values.take(taken).for_each(|value| self.window.push(value));
+            length.saturating_sub(self.window.count())
+        });
+        let taken = count.min(room as usize);
         self.seen += taken as u64;
-        if self.window.count() < length {
-            return (taken, None);
+        taken
+    }
+
+    /// The features of the window, if it is full; the next one begins.
+    fn end(&mut self, scale: f32) -> Option<Report> {
+        if self.window.count() < self.length()? {
+            return None;
         }
-        let report = self.window.statistics().map(|statistics| Report {
+        let window = core::mem::replace(&mut self.window, Window::Empty);
+        window.statistics(scale).map(|statistics| Report {
             ticks: self.window_ticks,
             first_sample: self.window_first,
-            count: self.window.count(),
+            count: window.count(),
             features: features(&statistics),
-        });
-        self.window = Accumulator::default();
-        (taken, report)
+        })
     }
 
     /// The sensor has no values for `count` samples: a window is of samples in a row, and begins anew.
     pub(crate) fn skip(&mut self, count: u64) {
         self.seen += count;
-        self.window = Accumulator::default();
+        self.window = Window::Empty;
     }
 }
 
@@ -231,7 +296,7 @@ mod tests {
     fn windows_follow_one_another_and_a_gap_begins_a_new_one() {
         let mut execution = executing(ChannelPlan::Features { window: 16 });
         let feed = |execution: &mut Execution, ticks, count: usize| {
-            let (taken, report) = execution.feed(NodeTicks(ticks), vec![1.0; count].into_iter());
+            let (taken, report) = execution.feed(NodeTicks(ticks), &vec![1; count], 1.0);
             (
                 taken,
                 report.map(|report| (report.ticks.0, report.first_sample, report.count)),

@@ -1,15 +1,57 @@
-//! What the node needs from any sensor that samples by itself.
+//! What the node needs from any sensor, and the sensors there are.
 //!
-//! Fast sensors convert at their own pace into a queue of their own; a driver empties it when asked.
-//! Slow quantities need no more than [`crate::node::Node::handle_readings`].
+//! Fast sensors convert at their own pace into a queue of their own; a driver empties it when asked
+//! ([`Sensor`]). Slow quantities are read one by one ([`Gauge`]).
 
-use trunnion_common::sample::LossCause;
+pub mod iis3dwb;
+pub mod record;
+pub mod tachometer;
+pub mod thermometer;
+
+use crate::schedule::Schedule;
+use core::num::NonZeroU32;
+use trunnion_common::sample::{LossCause, Reading};
 use trunnion_common::time::NodeTicks;
 
 /// A sampled sensor: an accelerometer with its queue, a converter with its transfer buffer.
 pub trait Sensor {
     /// Takes samples that are ready by `now`, oldest first, into `out`.
     fn read(&mut self, now: NodeTicks, out: &mut [i16]) -> Batch;
+}
+
+/// A sensor that is asked for one value at a time: a thermometer, a current loop.
+pub trait Gauge {
+    /// The value now in the channel's unit, or why there is none.
+    fn read(&mut self) -> Reading;
+}
+
+/// A sensor that was never found: each of its samples is missed when it is due.
+#[derive(Clone, Debug)]
+pub struct Absent {
+    schedule: Schedule,
+    booked: u64,
+}
+
+impl Absent {
+    /// It should have sampled at this rate from `start` on.
+    pub const fn new(rate_mhz: NonZeroU32, start: NodeTicks) -> Self {
+        Self {
+            schedule: Schedule::new(start, rate_mhz),
+            booked: 0,
+        }
+    }
+}
+
+impl Sensor for Absent {
+    fn read(&mut self, now: NodeTicks, _out: &mut [i16]) -> Batch {
+        let due = self.schedule.due_by(now);
+        let missed = due.saturating_sub(core::mem::replace(&mut self.booked, due));
+        Batch {
+            missed: (missed > 0).then_some((missed, Missed::Fault)),
+            taken: 0,
+            first: now,
+        }
+    }
 }
 
 /// What one [`Sensor::read`] brought.

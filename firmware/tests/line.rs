@@ -16,7 +16,7 @@ use trunnion_common::quantity::Unit;
 use trunnion_common::sample::LossCause;
 use trunnion_common::time::NodeTicks;
 use trunnion_common::version;
-use trunnion_firmware::channel::{Forming, WAVEFORM_SAMPLES};
+use trunnion_firmware::channel::{FORMING_SAMPLES, Forming, WAVEFORM_SAMPLES};
 use trunnion_firmware::link::Wiring;
 use trunnion_firmware::node::{Identity, Memory, Node};
 use trunnion_firmware::outbox::{ESSENTIAL_MIN, WAVEFORM_MIN};
@@ -70,7 +70,7 @@ fn node_on(wiring: Wiring, essential: usize, waveform: usize) -> Node<'static> {
         wiring,
         reset: ResetCause::PowerOn,
     };
-    let forming: Vec<Forming> = vec![[0; 2 * WAVEFORM_SAMPLES]; 2];
+    let forming: Vec<Forming> = vec![[0; FORMING_SAMPLES]; 2];
     let memory = Memory {
         essential: vec![0; essential].leak(),
         waveform: vec![0; waveform].leak(),

@@ -1,10 +1,12 @@
 //! Figures of the system, measured on real processes and written the same way everywhere.
 
 pub mod backlog;
+mod clock;
 pub mod delivery;
 mod edge;
 pub mod engine;
 pub mod figure;
+pub mod firmware;
 pub mod flood;
 pub mod herd;
 pub mod inside;

@@ -33,7 +33,7 @@ use trunnion_common::frame::{ChannelDescriptor, Describe};
 use trunnion_common::id::{BootId, ChannelId};
 use trunnion_common::quantity::Unit;
 use trunnion_common::time::NodeTicks;
-use trunnion_firmware::channel::{Forming, WAVEFORM_SAMPLES};
+use trunnion_firmware::channel::{FORMING_SAMPLES, Forming};
 use trunnion_firmware::node::{Identity, Memory, Node};
 use trunnion_firmware::outbox::{ESSENTIAL_MIN, WAVEFORM_MIN};
 use trunnion_firmware::schedule::Schedule;
@@ -159,7 +159,7 @@ pub async fn run(
         ESSENTIAL_MIN + WAVEFORM_MIN
     );
     let (mut essential, mut waveform) = (vec![0; essential_bytes], vec![0; waveform_bytes]);
-    let mut forming: [Forming; 2] = [[0; 2 * WAVEFORM_SAMPLES]; 2];
+    let mut forming: [Forming; 2] = [[0; FORMING_SAMPLES]; 2];
     let mut line = [0; LINE_FRAME_MAX];
     let memory = Memory {
         essential: &mut essential,

@@ -13,6 +13,7 @@ pub mod outages;
 pub mod plant;
 pub mod process;
 pub mod proxy;
+pub mod qemu;
 pub mod record;
 pub mod reference;
 pub mod sim_machine;

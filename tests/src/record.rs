@@ -165,7 +165,7 @@ pub const SKIPS: &str = "TRUNNION_SKIPS";
 
 /// Says that a test was skipped: on the standard output, which nobody sees of a test that passes, and in
 /// the file that [`SKIPS`] names, if it does.
-fn skipped(test: &str, why: &str) {
+pub fn skipped(test: &str, why: &str) {
     println!("skipped: {test}: {why}");
     let Some(path) = std::env::var_os(SKIPS) else {
         return;

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 use trunnion_tests::bench::figure::Report;
-use trunnion_tests::bench::scenario::Scenario;
-use trunnion_tests::bench::{delivery, engine};
+use trunnion_tests::bench::scenario::{self, Scenario};
+use trunnion_tests::bench::{delivery, engine, firmware};
 use trunnion_tests::workspace::{cargo, root};
 
 /// Measures an area. Figures are of the release build: a debug build starts that one instead.
@@ -42,6 +42,10 @@ pub(crate) fn run(flags: &Bench) -> Result<()> {
             }
             let chosen = choose(&engine::SCENARIOS, &flags.only)?;
             engine::measure(dir.path(), &scale, &chosen, step)
+        }
+        Area::Firmware => {
+            let chosen = choose(&firmware::SCENARIOS, &flags.only)?;
+            scenario::measure(dir.path(), &firmware::Scale, &chosen, step)
         }
     };
     let report = Report::new(commit(), figures);

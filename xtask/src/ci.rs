@@ -1,7 +1,7 @@
 //! Exactly what continuous integration runs, runnable by anyone.
 
 use crate::report::{Skips, step};
-use crate::{no_std, python, tidy};
+use crate::{firmware, no_std, python, tidy};
 use anyhow::{Context, Result, bail};
 use std::process::{Command, Stdio};
 use trunnion_tests::workspace::{cargo, root};
@@ -68,6 +68,8 @@ fn checks(skips: &mut Skips) -> Result<()> {
     run(doc)?;
     step("no_std build of common and firmware");
     no_std::check(skips)?;
+    step("images of the boards");
+    firmware::check(skips)?;
     step("dependency rules");
     if has("cargo-deny") {
         run(cargo(["deny", "check", "bans", "licenses", "sources"]))?;

@@ -40,9 +40,34 @@ pub(crate) enum Verb {
     Outages(Outages),
     /// Measure an area on a release build; ends with a table of figures beside their goals.
     Bench(Bench),
+    /// Images of the firmware for its boards.
+    #[command(subcommand)]
+    Firmware(Firmware),
     /// Judge on public benchmarks how well faults are found, through the collector's own components; ends
     /// with a table of scores beside the published bests.
     Eval(Eval),
+}
+
+/// What to do with images.
+#[derive(clap::Subcommand)]
+pub(crate) enum Firmware {
+    /// Build the image of a board; of every board without a name.
+    Build {
+        /// Which.
+        board: Option<String>,
+    },
+    /// Run the image in QEMU, and say where its line is.
+    Run {
+        /// Which: `qemu-an386`.
+        board: String,
+    },
+    /// Flash, RAM and stack of every image; fails when one is over its budget.
+    Size,
+    /// Write the image into a board on a debug probe, and run it; needs probe-rs.
+    Flash {
+        /// Which.
+        board: String,
+    },
 }
 
 /// Flags of `demo`.
@@ -150,6 +175,8 @@ pub(crate) enum Area {
     Delivery,
     /// From the journal to windows, features and advisories, and the whole collector under load.
     Engine,
+    /// The node: its image, its computations, its frames.
+    Firmware,
 }
 
 /// Flags of `fuzz`.

@@ -5,6 +5,7 @@ mod certs;
 mod ci;
 mod demo;
 mod eval;
+mod firmware;
 mod flags;
 mod fuzz;
 mod interrupt;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         flags::Verb::Kills(flags) => kills::run(&flags),
         flags::Verb::Outages(flags) => outages::run(&flags),
         flags::Verb::Bench(flags) => bench::run(&flags),
+        flags::Verb::Firmware(flags) => firmware::run(&flags),
         flags::Verb::Eval(flags) => eval::run(&flags),
     };
     match outcome {

@@ -19,8 +19,94 @@ pub struct Moments {
     highest: i16,
 }
 
+/// Sums over a piece of samples.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Sums {
+    count: u32,
+    /// Of the first to the fourth power of the distance from an origin.
+    powers: [f64; 4],
+    lowest: i16,
+    highest: i16,
+}
+
 /// Sums side by side, so that one addition need not wait for the one before.
+#[cfg(not(target_os = "none"))]
 const LANES: usize = 4;
+
+/// Samples after which whole sums go into doubles: so many cubes of 48 bits are far from the end of 64, and so
+/// many distances of 17 from the end of 32.
+#[cfg(any(test, target_os = "none"))]
+const WHOLE: usize = 8_192;
+
+impl Sums {
+    /// In doubles, several at a time; none of no samples.
+    #[cfg(not(target_os = "none"))]
+    fn in_lanes(samples: impl Iterator<Item = i16>, origin: i16) -> Option<Self> {
+        let mut sums = [[0.0; LANES]; 4];
+        let (mut lowest, mut highest, mut count) = (i16::MAX, i16::MIN, 0u32);
+        for (n, sample) in samples.enumerate() {
+            let lane = n % LANES;
+            let distance = f64::from(i32::from(sample) - i32::from(origin));
+            let square = distance * distance;
+            sums[0][lane] += distance;
+            sums[1][lane] += square;
+            sums[2][lane] += square * distance;
+            sums[3][lane] += square * square;
+            lowest = lowest.min(sample);
+            highest = highest.max(sample);
+            count = count.saturating_add(1);
+        }
+        (count > 0).then(|| Self {
+            count,
+            powers: sums.map(|lanes| lanes.iter().sum()),
+            lowest,
+            highest,
+        })
+    }
+
+    /// In whole numbers: a processor without doubles emulates each of theirs with some fifty instructions, and
+    /// multiplies 32 bits by 32 in one. Equal to [`Self::in_lanes`] up to that one's rounding.
+    #[cfg(any(test, target_os = "none"))]
+    fn in_integers(mut samples: impl Iterator<Item = i16>, origin: i16) -> Option<Self> {
+        let mut all = Self {
+            count: 0,
+            powers: [0.0; 4],
+            lowest: i16::MAX,
+            highest: i16::MIN,
+        };
+        let origin = i32::from(origin);
+        let (mut lowest, mut highest) = (i32::from(i16::MAX), i32::from(i16::MIN));
+        loop {
+            let mut count = 0;
+            let (mut first, mut second, mut third, mut fourth) = (0_i32, 0_u64, 0_i64, 0_u128);
+            for sample in samples.by_ref().take(WHOLE) {
+                let sample = i32::from(sample);
+                let distance = sample - origin;
+                // At most 65,535, whose square still has 32 bits.
+                let size = distance.unsigned_abs();
+                let square = size * size;
+                let cube = (u64::from(square) * u64::from(size)) as i64;
+                first += distance;
+                second += u64::from(square);
+                third += if distance < 0 { -cube } else { cube };
+                fourth += u128::from(u64::from(square) * u64::from(square));
+                lowest = lowest.min(sample);
+                highest = highest.max(sample);
+                count += 1;
+            }
+            if count == 0 {
+                // Extremes of samples are samples.
+                (all.lowest, all.highest) = (lowest as i16, highest as i16);
+                return (all.count > 0).then_some(all);
+            }
+            all.count = all.count.saturating_add(count);
+            let powers = [f64::from(first), second as f64, third as f64, fourth as f64];
+            for (sum, power) in all.powers.iter_mut().zip(powers) {
+                *sum += power;
+            }
+        }
+    }
+}
 
 impl Moments {
     /// Those of `samples`; `None` when there are none.
@@ -40,25 +126,19 @@ impl Moments {
 
     /// Adds samples. Of more than 2^32 in all, the rest is not counted.
     pub fn extend(&mut self, samples: impl Iterator<Item = i16>) {
-        let mut sums = [[0.0; LANES]; 4];
-        let (mut lowest, mut highest, mut count) = (self.lowest, self.highest, 0u32);
-        for (n, sample) in samples.enumerate() {
-            let lane = n % LANES;
-            let distance = f64::from(i32::from(sample) - i32::from(self.origin));
-            let square = distance * distance;
-            sums[0][lane] += distance;
-            sums[1][lane] += square;
-            sums[2][lane] += square * distance;
-            sums[3][lane] += square * square;
-            lowest = lowest.min(sample);
-            highest = highest.max(sample);
-            count = count.saturating_add(1);
+        #[cfg(target_os = "none")]
+        let added = Sums::in_integers(samples, self.origin);
+        #[cfg(not(target_os = "none"))]
+        let added = Sums::in_lanes(samples, self.origin);
+        let Some(added) = added else {
+            return;
+        };
+        for (sum, added) in self.sums.iter_mut().zip(added.powers) {
+            *sum += added;
         }
-        for (sum, lanes) in self.sums.iter_mut().zip(sums) {
-            *sum += lanes.iter().sum::<f64>();
-        }
-        self.count = self.count.saturating_add(count);
-        (self.lowest, self.highest) = (lowest, highest);
+        self.count = self.count.saturating_add(added.count);
+        self.lowest = self.lowest.min(added.lowest);
+        self.highest = self.highest.max(added.highest);
     }
 
     /// Adds the samples of another piece.
@@ -121,6 +201,44 @@ impl Moments {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn whole_numbers_and_doubles_come_to_the_same_sums(
+            samples in prop::collection::vec(any::<i16>(), 0..3 * WHOLE),
+            origin in any::<i16>(),
+        ) {
+            let whole = Sums::in_integers(samples.iter().copied(), origin);
+            let lanes = Sums::in_lanes(samples.iter().copied(), origin);
+            prop_assert_eq!(whole.is_some(), lanes.is_some());
+            let (Some(whole), Some(lanes)) = (whole, lanes) else {
+                return Ok(());
+            };
+            prop_assert_eq!(
+                (whole.count, whole.lowest, whole.highest, whole.powers[0], whole.powers[1]),
+                (lanes.count, lanes.lowest, lanes.highest, lanes.powers[0], lanes.powers[1])
+            );
+            // Terms of the third power cancel; each is below 2^48.
+            prop_assert!((whole.powers[2] - lanes.powers[2]).abs() <= 2f64.powi(48) * 1e-9);
+            prop_assert!((whole.powers[3] - lanes.powers[3]).abs() <= 1e-12 * whole.powers[3]);
+        }
+    }
+
+    #[test]
+    fn the_farthest_distances_fit_the_whole_sums() {
+        for origin in [i16::MIN, i16::MAX] {
+            let samples = || core::iter::repeat_n(-1 - origin, 2 * WHOLE + 1);
+            let whole = Sums::in_integers(samples(), origin).unwrap();
+            let lanes = Sums::in_lanes(samples(), origin).unwrap();
+            assert_eq!(whole.count, lanes.count);
+            for (whole, lanes) in whole.powers.into_iter().zip(lanes.powers) {
+                assert!(
+                    (whole - lanes).abs() <= 1e-12 * whole.abs(),
+                    "{whole} is not {lanes}"
+                );
+            }
+        }
+    }
 
     /// The statistics of the same samples, all at once and in two passes.
     fn at_once(samples: &[i16], scale: f32) -> Statistics {

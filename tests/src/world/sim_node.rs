@@ -7,7 +7,7 @@ use trunnion_common::frame::{ChannelDescriptor, Describe, ResetCause};
 use trunnion_common::id::{BootId, ChannelId, LineAddress, NodeId};
 use trunnion_common::quantity::Unit;
 use trunnion_common::time::NodeTicks;
-use trunnion_firmware::channel::{Account, Forming, WAVEFORM_SAMPLES};
+use trunnion_firmware::channel::{Account, FORMING_SAMPLES, Forming};
 use trunnion_firmware::link::Wiring;
 use trunnion_firmware::node::{Identity, Memory, Node};
 use trunnion_firmware::outbox::{ESSENTIAL_MIN, WAVEFORM_MIN};
@@ -78,7 +78,7 @@ impl NodeMemory {
         Self {
             essential: vec![0; ESSENTIAL_MIN + chance.below(8 * 1_024) as usize],
             waveform: vec![0; waveform],
-            forming: [[0; 2 * WAVEFORM_SAMPLES]; CHANNELS.len()],
+            forming: [[0; FORMING_SAMPLES]; CHANNELS.len()],
             line: vec![0; LINE_FRAME_MAX],
         }
     }

@@ -1,0 +1,295 @@
+//! STM32F405RG at 168 MHz from a crystal of 8 MHz: a vendor's HAL and no operating system. The line's bytes come
+//! and go in its interrupt; everything else is one loop.
+//!
+//! | what | pins |
+//! |---|---|
+//! | line to the agent, 921,600 baud | USART1: PA9 out, PA10 in |
+//! | accelerometer, IIS3DWB | SPI1: PA5 clock, PA6 in, PA7 out, PA4 select |
+//! | thermometer, TMP102 and its kind | I2C1: PB8 clock, PB9 data |
+//! | lamp | PC13, lit when low |
+//! | settings and boot counter | the last two sectors of the flash, 128 KiB each |
+
+use crate::flash::Blocking;
+use core::cell::RefCell;
+use cortex_m::interrupt::Mutex;
+use cortex_m::peripheral::NVIC;
+use embedded_hal_bus::spi::ExclusiveDevice;
+use embedded_storage::nor_flash::{ErrorType, MultiwriteNorFlash, NorFlash, ReadNorFlash};
+use heapless::Deque;
+use stm32f4xx_hal::flash::{FlashExt, LockedFlash};
+use stm32f4xx_hal::gpio::{Output, PA4, PC13, Speed};
+use stm32f4xx_hal::i2c::I2c;
+use stm32f4xx_hal::pac::{self, I2C1, SPI1, TIM2, TIM5, USART1, interrupt};
+use stm32f4xx_hal::prelude::*;
+use stm32f4xx_hal::rcc::Config;
+use stm32f4xx_hal::serial::{Rx, Tx};
+use stm32f4xx_hal::spi::Spi;
+use stm32f4xx_hal::timer::{CounterUs, DelayUs, SysDelay};
+use stm32f4xx_hal::watchdog::IndependentWatchdog;
+use trunnion_common::codec::{LINE_FRAME_MAX, crc32c};
+use trunnion_common::frame::ResetCause;
+use trunnion_common::id::NodeId;
+use trunnion_common::time::NodeTicks;
+
+/// Where settings are kept, in the flash.
+pub const STORE: core::ops::Range<u32> = 0xC_0000..0x10_0000;
+
+/// Not fed for so long, the watchdog resets. A page of the flash takes two seconds to erase, and nothing runs
+/// meanwhile.
+const WATCHDOG_MS: u32 = 8_000;
+
+/// The accelerometer's bus.
+pub type AccelerometerBus = ExclusiveDevice<Spi<SPI1>, PA4<Output>, DelayUs<TIM5>>;
+
+/// Everything that the node uses.
+pub struct Board {
+    /// Time since the reset.
+    pub clock: Clock,
+    /// The accelerometer's bus.
+    pub spi: AccelerometerBus,
+    /// The thermometer's bus.
+    pub i2c: I2c<I2C1>,
+    /// Settings' memory.
+    pub flash: Blocking<InternalFlash>,
+    /// The lamp.
+    pub lamp: PC13<Output>,
+    /// The watchdog, started.
+    pub watchdog: IndependentWatchdog,
+    /// For waits while sensors are set up.
+    pub delay: SysDelay,
+    /// Drawn anew at each boot.
+    pub entropy: u32,
+    /// Why it was reset, as the hardware tells.
+    pub reset: ResetCause,
+}
+
+/// Sets the board up; nothing the second time, or when the line cannot be had.
+pub fn start() -> Option<Board> {
+    let device = pac::Peripherals::take()?;
+    let core = cortex_m::Peripherals::take()?;
+    let reset = reset_cause(&device.RCC);
+    let clocks = Config::hse(8.MHz()).sysclk(168.MHz()).require_pll48clk();
+    let mut rcc = device.RCC.freeze(clocks);
+    let mut watchdog = IndependentWatchdog::new(device.IWDG);
+    watchdog.start(WATCHDOG_MS.millis());
+    let (a, b, c) = (
+        device.GPIOA.split(&mut rcc),
+        device.GPIOB.split(&mut rcc),
+        device.GPIOC.split(&mut rcc),
+    );
+    let mut lamp = c.pc13.into_push_pull_output();
+    lamp.set_high();
+    let mut counter = device.TIM2.counter_us(&mut rcc);
+    counter.start(u32::MAX.micros()).ok()?;
+
+    let line = device
+        .USART1
+        .serial((a.pa9, a.pa10), 921_600.bps(), &mut rcc)
+        .ok()?;
+    let (to_send, mut received) = line.split();
+    received.listen();
+    cortex_m::interrupt::free(|section| {
+        LINE.borrow(section).replace(Some(Line {
+            to_send,
+            received,
+            arrived: Deque::new(),
+            waiting: Deque::new(),
+        }));
+    });
+    unmask_line();
+
+    let pins = (
+        Some(a.pa5.into_alternate::<5>().speed(Speed::High)),
+        Some(a.pa6.into_alternate::<5>()),
+        Some(a.pa7.into_alternate::<5>().speed(Speed::High)),
+    );
+    let spi = Spi::new(device.SPI1, pins, embedded_hal::spi::MODE_3, 8.MHz(), &mut rcc);
+    let mut select = a.pa4.into_push_pull_output();
+    select.set_high();
+    let Ok(spi) = ExclusiveDevice::new(spi, select, device.TIM5.delay_us(&mut rcc));
+    let i2c = I2c::new(device.I2C1, (b.pb8, b.pb9), 100.kHz(), &mut rcc);
+    let random = device.RNG.constrain(&mut rcc).release();
+    // Its first word takes 40 cycles of 48 MHz; one that never comes leaves the watchdog to speak.
+    while random.sr().read().drdy().bit_is_clear() {}
+    let entropy = random.dr().read().rndata().bits();
+    Some(Board {
+        clock: Clock {
+            counter,
+            last: 0,
+            micros: 0,
+        },
+        spi,
+        i2c,
+        flash: Blocking(InternalFlash(LockedFlash::new(device.FLASH))),
+        lamp,
+        watchdog,
+        delay: core.SYST.delay(&rcc.clocks),
+        entropy,
+        reset,
+    })
+}
+
+/// By the flags of RM0090, section 7.3.21, which are cleared for the next reset. A power-on sets that of the
+/// brown-out, too.
+fn reset_cause(rcc: &pac::RCC) -> ResetCause {
+    let flags = rcc.csr().read();
+    let cause = if flags.porrstf().bit_is_set() {
+        ResetCause::PowerOn
+    } else if flags.borrstf().bit_is_set() {
+        ResetCause::BrownOut
+    } else if flags.wdgrstf().bit_is_set() || flags.wwdgrstf().bit_is_set() {
+        ResetCause::Watchdog
+    } else if flags.sftrstf().bit_is_set() {
+        ResetCause::Software
+    } else if flags.padrstf().bit_is_set() {
+        ResetCause::Pin
+    } else {
+        ResetCause::Unknown
+    };
+    rcc.csr().modify(|_, w| w.rmvf().set_bit());
+    cause
+}
+
+/// The part's unique id of 96 bits, folded to 64: two parts of a plant have the same with a probability of 2^-64.
+pub fn node_id() -> Option<NodeId> {
+    // The HAL shows it as text and coordinates; as bytes it tells the same.
+    let id = stm32f4xx_hal::signature::Uid::get();
+    let mut bytes = [0; 12];
+    bytes[..2].copy_from_slice(&id.x().to_le_bytes());
+    bytes[2..4].copy_from_slice(&id.y().to_le_bytes());
+    bytes[4] = id.waf_num();
+    let lot = id.lot_num().as_bytes();
+    let length = lot.len().min(7);
+    bytes[5..5 + length].copy_from_slice(&lot[..length]);
+    let high = crc32c(&bytes);
+    bytes.reverse();
+    NodeId::new(u64::from(high) << 32 | u64::from(crc32c(&bytes)))
+}
+
+/// Microseconds since the start, of a counter of 32 bits that is read more often than it runs over (71 minutes).
+pub struct Clock {
+    counter: CounterUs<TIM2>,
+    last: u32,
+    micros: u64,
+}
+
+impl Clock {
+    /// Now.
+    pub fn ticks(&mut self) -> NodeTicks {
+        let now = self.counter.now().ticks();
+        // It counts from 0 to the number before its period.
+        let passed = if now >= self.last {
+            now - self.last
+        } else {
+            u32::MAX - self.last + now
+        };
+        self.last = now;
+        self.micros += u64::from(passed);
+        NodeTicks(self.micros)
+    }
+}
+
+/// The line, shared with its interrupt.
+struct Line {
+    to_send: Tx<USART1>,
+    received: Rx<USART1>,
+    /// When it is full, bytes are dropped: their frame does not pass its checksum, and the agent repeats it.
+    arrived: Deque<u8, 512>,
+    waiting: Deque<u8, { 2 * LINE_FRAME_MAX }>,
+}
+
+static LINE: Mutex<RefCell<Option<Line>>> = Mutex::new(RefCell::new(None));
+
+fn with_line<T>(act: impl FnOnce(&mut Line) -> T) -> Option<T> {
+    cortex_m::interrupt::free(|section| LINE.borrow(section).borrow_mut().as_mut().map(act))
+}
+
+/// Takes what has arrived; how many bytes.
+pub fn receive(bytes: &mut [u8]) -> usize {
+    with_line(|line| {
+        let mut taken = 0;
+        while taken < bytes.len()
+            && let Some(byte) = line.arrived.pop_front()
+        {
+            bytes[taken] = byte;
+            taken += 1;
+        }
+        taken
+    })
+    .unwrap_or(0)
+}
+
+/// Bytes that can be sent now.
+pub fn room() -> usize {
+    with_line(|line| line.waiting.capacity() - line.waiting.len()).unwrap_or(0)
+}
+
+/// Sends bytes, as many as there is room for.
+pub fn send(bytes: &[u8]) {
+    with_line(|line| {
+        for byte in bytes {
+            // Beyond the room there is nothing: the caller has asked.
+            let _ = line.waiting.push_back(*byte);
+        }
+        line.to_send.listen();
+    });
+}
+
+#[interrupt]
+fn USART1() {
+    with_line(|line| {
+        while line.received.is_rx_not_empty() {
+            if let Ok(byte) = line.received.read() {
+                let _ = line.arrived.push_back(byte);
+            }
+        }
+        if line.to_send.is_tx_empty() {
+            match line.waiting.pop_front() {
+                Some(byte) => {
+                    let _ = line.to_send.write(byte);
+                }
+                None => line.to_send.unlisten(),
+            }
+        }
+    });
+}
+
+#[allow(unsafe_code, reason = "an interrupt whose handler is this file's own")]
+fn unmask_line() {
+    // SAFETY: the line is in its place before, and nothing else relies on the interrupt being off.
+    unsafe { NVIC::unmask(pac::Interrupt::USART1) }
+}
+
+/// The flash that the program runs from, unlocked only while it is written.
+pub struct InternalFlash(LockedFlash);
+
+impl ErrorType for InternalFlash {
+    type Error = stm32f4xx_hal::flash::Error;
+}
+
+impl ReadNorFlash for InternalFlash {
+    const READ_SIZE: usize = 1;
+
+    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Self::Error> {
+        ReadNorFlash::read(&mut self.0, offset, bytes)
+    }
+
+    fn capacity(&self) -> usize {
+        ReadNorFlash::capacity(&self.0)
+    }
+}
+
+impl NorFlash for InternalFlash {
+    const WRITE_SIZE: usize = 1;
+    const ERASE_SIZE: usize = 128 * 1_024;
+
+    fn erase(&mut self, from: u32, to: u32) -> Result<(), Self::Error> {
+        NorFlash::erase(&mut self.0.unlocked(), from, to)
+    }
+
+    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
+        NorFlash::write(&mut self.0.unlocked(), offset, bytes)
+    }
+}
+
+impl MultiwriteNorFlash for InternalFlash {}

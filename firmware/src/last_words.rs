@@ -1,0 +1,173 @@
+//! What a life leaves to the next one in memory that a reset does not clear.
+//!
+//! At power-on that memory holds anything, so what is read there counts only with its checksum. A node
+//! writes [`LastWords::alive`] when it starts, and over it why it ends, if it can: the panic handler and the
+//! watchdog's warning can. A life that says nothing more was ended from outside.
+//!
+//! | bytes | content, little-endian |
+//! |---|---|
+//! | 0-3 | `TRLW` |
+//! | 4 | how it ended ([`End`]) |
+//! | 5-7 | 0 |
+//! | 8-11 | where: the line of a panic; else 0 |
+//! | 12-15 | lives since power-on |
+//! | 16-19 | CRC-32C of everything before |
+
+use trunnion_common::codec::crc32c;
+use trunnion_common::frame::{Event, EventKind, ResetCause, Severity};
+
+const MAGIC: [u8; 4] = *b"TRLW";
+
+/// Bytes of last words.
+pub const BYTES: usize = 20;
+
+/// How a life ended, as far as it could tell.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum End {
+    /// It did not tell: somebody pressed the reset.
+    Untold = 0,
+    /// A panic.
+    Panic = 1,
+    /// The watchdog warned, and then nobody fed it.
+    Watchdog = 2,
+    /// The firmware asked for it.
+    Asked = 3,
+}
+
+/// What a life leaves to the next one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LastWords {
+    /// How it ended.
+    pub end: End,
+    /// Where: the line of a panic.
+    pub place: u32,
+    /// Lives since power-on, this one counted.
+    pub lives: u32,
+}
+
+impl LastWords {
+    /// What a life writes at its start, after `former`, if there was one since power-on.
+    pub const fn alive(former: Option<Self>) -> Self {
+        let lives = match former {
+            Some(former) => former.lives.saturating_add(1),
+            None => 1,
+        };
+        Self {
+            end: End::Untold,
+            place: 0,
+            lives,
+        }
+    }
+
+    /// The same life, as it ends.
+    pub const fn ending(self, end: End, place: u32) -> Self {
+        Self { end, place, ..self }
+    }
+
+    /// As they stand in memory.
+    pub fn to_bytes(self) -> [u8; BYTES] {
+        let mut bytes = [0; BYTES];
+        bytes[..4].copy_from_slice(&MAGIC);
+        bytes[4] = self.end as u8;
+        bytes[8..12].copy_from_slice(&self.place.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.lives.to_le_bytes());
+        let crc = crc32c(&bytes[..16]);
+        bytes[16..].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// What stands in memory, if it is last words.
+    pub fn from_bytes(bytes: [u8; BYTES]) -> Option<Self> {
+        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        if bytes[..4] != MAGIC || word(16) != crc32c(&bytes[..16]) {
+            return None;
+        }
+        let end = match bytes[4] {
+            0 => End::Untold,
+            1 => End::Panic,
+            2 => End::Watchdog,
+            3 => End::Asked,
+            _ => return None,
+        };
+        Some(Self {
+            end,
+            place: word(8),
+            lives: word(12),
+        })
+    }
+}
+
+/// Why this life began, by what the former one left.
+pub const fn reset_cause(former: Option<LastWords>) -> ResetCause {
+    match former {
+        None => ResetCause::PowerOn,
+        Some(former) => match former.end {
+            End::Untold => ResetCause::Pin,
+            End::Panic | End::Asked => ResetCause::Software,
+            End::Watchdog => ResetCause::Watchdog,
+        },
+    }
+}
+
+/// What the next life has to tell of the former one before everything else. A line number is exact in the
+/// event's value below 2^24.
+pub fn obituary(former: Option<LastWords>) -> Option<Event> {
+    let former = former?;
+    let kind = match former.end {
+        End::Panic => EventKind::Panicked,
+        End::Watchdog => EventKind::WatchdogBite,
+        End::Untold | End::Asked => return None,
+    };
+    Some(Event {
+        severity: Severity::Alarm,
+        kind,
+        channel: None,
+        repeats: 1,
+        value: former.place as f32,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_words_are_read_as_they_were_written_and_any_flipped_bit_is_noticed() {
+        let words = LastWords::alive(None).ending(End::Watchdog, 0x0001_2344);
+        let bytes = words.to_bytes();
+        assert_eq!(LastWords::from_bytes(bytes), Some(words));
+        for bit in 0..8 * BYTES {
+            let mut damaged = bytes;
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(LastWords::from_bytes(damaged), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn memory_of_a_cold_start_says_nothing() {
+        for cold in [[0; BYTES], [0xFF; BYTES]] {
+            assert_eq!(LastWords::from_bytes(cold), None);
+        }
+        assert_eq!(reset_cause(None), ResetCause::PowerOn);
+    }
+
+    #[test]
+    fn a_cause_follows_from_the_end_and_a_panic_is_told() {
+        let first = LastWords::alive(None);
+        let second = LastWords::alive(Some(first));
+        assert_eq!((first.lives, second.lives), (1, 2));
+        assert_eq!(reset_cause(Some(first)), ResetCause::Pin);
+        assert_eq!(
+            reset_cause(Some(first.ending(End::Watchdog, 8))),
+            ResetCause::Watchdog
+        );
+        let panicked = Some(first.ending(End::Panic, 77));
+        assert_eq!(reset_cause(panicked), ResetCause::Software);
+        let told = obituary(panicked).unwrap();
+        assert_eq!((told.kind, told.value), (EventKind::Panicked, 77.0));
+        let bitten = obituary(Some(first.ending(End::Watchdog, 0))).unwrap();
+        assert_eq!(bitten.kind, EventKind::WatchdogBite);
+        assert_eq!(obituary(Some(second)), None);
+    }
+}
