@@ -1,8 +1,8 @@
 //! ST IIS3DWB: three axes of acceleration, flat from 5 Hz to 6.3 kHz, 26.7 kHz each, over SPI.
 //!
 //! A driver on embedded-hal 1.0 that knows nothing of this project but its name for a sensor: [`Iis3dwb`] is the
-//! part, [`Axis`] makes it a [`Sensor`]. Register names, addresses and values are those of the data sheet
-//! (DS12569, revision 6), figures of its sections and tables are named where they are used.
+//! part, [`Axis`] makes it a [`Sensor`]. Register names, addresses and values are those of the vendor's
+//! register header (`iis3dwb_reg.h`); sensitivities and times are the part's data sheet's (DS12569).
 //!
 //! The part samples by itself into a FIFO of 512 words of seven bytes, one sample of three axes each: 19 ms. Read
 //! it at least every 10 ms. What it could not keep is told by it (`FIFO_OVR_IA`), not how much; the caller's
@@ -13,19 +13,19 @@ use embedded_hal::delay::DelayNs;
 use embedded_hal::spi::{Operation, SpiDevice};
 use trunnion_common::time::NodeTicks;
 
-/// Nominal sample rate, millihertz (table 3); a part is up to a few percent off, so measure it.
+/// Nominal sample rate, millihertz; a part is up to a few percent off, so measure it.
 pub const RATE_MHZ: u32 = 26_667_000;
 
-/// Words in its FIFO (section 6).
+/// Words in its FIFO.
 pub const FIFO_WORDS: usize = 512;
 
-/// Bytes of a word: its tag, and three axes (section 6.6).
+/// Bytes of a word: its tag, and three axes.
 const WORD_BYTES: usize = 7;
 
 /// Words read in one transfer.
 const BURST_WORDS: usize = 32;
 
-/// Registers (section 8).
+/// Registers.
 mod register {
     pub(super) const FIFO_CTRL3: u8 = 0x09;
     pub(super) const FIFO_CTRL4: u8 = 0x0A;
@@ -42,33 +42,33 @@ mod register {
     pub(super) const FIFO_DATA_OUT_TAG: u8 = 0x78;
 }
 
-/// What `WHO_AM_I` reads (8.9).
+/// What `WHO_AM_I` reads.
 const IDENTITY: u8 = 0x7B;
 
-/// `CTRL1_XL`: `XL_EN` = 101, sampling at 26.7 kHz (8.10).
+/// `CTRL1_XL`: `XL_EN` = 101, sampling at 26.7 kHz.
 const SAMPLING: u8 = 0b1010_0000;
 
-/// `CTRL3_C`: `BDU` and `IF_INC` (8.12).
+/// `CTRL3_C`: `BDU` and `IF_INC`.
 const WHOLE_VALUES: u8 = 0b0100_0100;
 const SOFTWARE_RESET: u8 = 0b0000_0001;
 
-/// `CTRL4_C`: `I2C_disable` (8.13).
+/// `CTRL4_C`: `I2C_disable`.
 const SPI_ONLY: u8 = 0b0000_0100;
 
-/// `FIFO_CTRL3`: `BDR_XL` = 1010, every sample (8.4).
+/// `FIFO_CTRL3`: `BDR_XL` = 1010, every sample.
 const BATCH_ALL: u8 = 0b1010;
 
-/// `FIFO_CTRL4`: `FIFO_MODE`: 000 empties it, 110 overwrites the oldest (8.5).
+/// `FIFO_CTRL4`: `FIFO_MODE`: 000 empties it, 110 overwrites the oldest.
 const BYPASS: u8 = 0b000;
 const CONTINUOUS: u8 = 0b110;
 
-/// `FIFO_DATA_OUT_TAG`: a sample of acceleration, in the upper five bits (table 82).
+/// `FIFO_DATA_OUT_TAG`: a sample of acceleration, in the upper five bits.
 const ACCELERATION: u8 = 0x02;
 
-/// `FIFO_STATUS2`: it was full and the oldest samples are gone (8.41).
+/// `FIFO_STATUS2`: it was full and the oldest samples are gone.
 const OVERRUN: u8 = 0b0100_0000;
 
-/// Time to the first sample after power-on and a reset, milliseconds (section 4.1, with room).
+/// Time to the first sample after power-on and a reset, milliseconds (with room).
 const BOOT_MS: u32 = 15;
 
 /// Full scale.
@@ -85,7 +85,7 @@ pub enum Range {
 }
 
 impl Range {
-    /// `FS[1:0]_XL` (8.10): not in order.
+    /// `FS[1:0]_XL`: not in order.
     const fn bits(self) -> u8 {
         (match self {
             Self::G2 => 0b00,
@@ -95,7 +95,7 @@ impl Range {
         }) << 2
     }
 
-    /// Full scale of 16 bits, g: the sensitivity of table 3 (0.061 mg at 2 g) times 32,768.
+    /// Full scale of 16 bits, g: the sensitivity (0.061 mg at 2 g) times 32,768.
     pub const fn full_scale_g(self) -> f32 {
         let mg = match self {
             Self::G2 => 0.061,
@@ -150,7 +150,7 @@ pub struct Iis3dwb<S> {
 }
 
 impl<S: SpiDevice> Iis3dwb<S> {
-    /// Resets the part, sets it up and lets it sample. The bus is in mode 0 or 3 and at most 10 MHz (table 6).
+    /// Resets the part, sets it up and lets it sample. The bus is in mode 0 or 3 and at most 10 MHz.
     pub fn new(bus: S, range: Range, delay: &mut impl DelayNs) -> Result<Self, Error<S::Error>> {
         let mut part = Self { bus, range };
         delay.delay_ms(BOOT_MS);
@@ -197,7 +197,7 @@ impl<S: SpiDevice> Iis3dwb<S> {
         while left > 0 {
             let part = left.min(BURST_WORDS);
             let words = &mut words[..part * WORD_BYTES];
-            // The address returns to the tag after each word (section 6.6).
+            // The address returns to the tag after each word.
             self.read(register::FIFO_DATA_OUT_TAG, words)?;
             for word in words.as_chunks::<WORD_BYTES>().0 {
                 if word[0] >> 3 == ACCELERATION {
@@ -214,15 +214,15 @@ impl<S: SpiDevice> Iis3dwb<S> {
         })
     }
 
-    /// Its own temperature, degrees Celsius (table 4: 256 a degree, 0 at 25).
+    /// Its own temperature, degrees Celsius (256 a degree, 0 at 25).
     pub fn temperature(&mut self) -> Result<f32, Error<S::Error>> {
         let mut bytes = [0; 2];
         self.read(register::OUT_TEMP_L, &mut bytes)?;
         Ok(25.0 + f32::from(i16::from_le_bytes(bytes)) / 256.0)
     }
 
-    /// Moves the mass by the part's own force, and looks whether the axes follow (section 4.2 and table 3:
-    /// by 800 to 3,200 mg, in either direction). The machine should stand still. Sampling goes on afterwards
+    /// Moves the mass by the part's own force, and looks whether the axes follow
+    /// by 800 to 3,200 mg, in either direction. The machine should stand still. Sampling goes on afterwards
     /// as before, with an empty FIFO.
     pub fn self_test(&mut self, delay: &mut impl DelayNs) -> Result<(), Error<S::Error>> {
         self.write_register(register::CTRL1_XL, SAMPLING | Range::G4.bits())?;
@@ -237,7 +237,7 @@ impl<S: SpiDevice> Iis3dwb<S> {
     fn try_self_test(&mut self, delay: &mut impl DelayNs) -> Result<(), Error<S::Error>> {
         /// At 4 g, 0.122 mg each.
         const MOVED: core::ops::RangeInclusive<i32> = 6_557..=26_230;
-        /// `ST[1:0]_XL` (8.14).
+        /// `ST[1:0]_XL`.
         const POSITIVE: u8 = 0b01;
         const NEGATIVE: u8 = 0b10;
         delay.delay_ms(BOOT_MS);
@@ -278,7 +278,7 @@ impl<S: SpiDevice> Iis3dwb<S> {
         Ok(byte[0])
     }
 
-    /// Bit 7 of the address says that it is a reading (section 5.1.1).
+    /// Bit 7 of the address says that it is a reading.
     fn read(&mut self, register: u8, bytes: &mut [u8]) -> Result<(), Error<S::Error>> {
         let address = [register | 0x80];
         Ok(self
