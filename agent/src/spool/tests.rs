@@ -38,8 +38,18 @@ fn cursor(upto: u64) -> Cursor {
     }
 }
 
+/// A process that another test starts holds our lock from its fork to its exec: so that is waited for.
 fn open(path: &Path, epoch: u64) -> (Spool, Recovered) {
-    Spool::open(path, [Epoch(ESSENTIAL + epoch), Epoch(epoch)]).unwrap()
+    let epochs = [Epoch(ESSENTIAL + epoch), Epoch(epoch)];
+    let mut tries = 0..500;
+    loop {
+        match Spool::open(path, epochs) {
+            Err(SpoolError::InUse { .. }) if tries.next().is_some() => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            opened => return opened.unwrap(),
+        }
+    }
 }
 
 fn key(epoch: u64, sequence: u64) -> BlockKey {
