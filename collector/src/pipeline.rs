@@ -465,15 +465,17 @@ impl Pipeline {
                 self.take_records(origin, records, bytes, |pipeline, origin, derived| {
                     let backfill = origin.backfill;
                     pipeline.take_derived(derived::Waiting { derived, backfill });
-                })
+                });
             }
-            Body::Advisory(records) => self.take_records(origin, records, bytes, |pipeline, origin, told| {
-                pipeline.take_alarm(origin, &told);
-            }),
+            Body::Advisory(records) => {
+                self.take_records(origin, records, bytes, |pipeline, origin, told| {
+                    pipeline.take_alarm(origin, &told);
+                });
+            }
             Body::Condition(records) => {
                 self.take_records(origin, records, bytes, |pipeline, origin, told| {
                     pipeline.take_condition(origin, &told);
-                })
+                });
             }
             Body::Describe(_) => {}
             Body::Status(records) => {

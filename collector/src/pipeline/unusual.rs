@@ -411,7 +411,7 @@ impl Pipeline {
             .push(Output::Baseline(together.row(key, Some((now, why)))));
         let settings = together.settings;
         together.generation += 1;
-        together.detector = Box::new(Multivariate::new(together.channels.len(), settings));
+        *together.detector = Multivariate::new(together.channels.len(), settings);
         (together.trees, together.learned, together.accepted) = (None, None, None);
         together.latch = Latch::default();
         self.conclude_unusual(&series_of(key), now);

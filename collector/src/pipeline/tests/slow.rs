@@ -47,7 +47,7 @@ fn committed(entries: Vec<(u64, Vec<Entry>)>) -> Vec<Commit> {
         ..Position::default()
     };
     let mut offset = 0;
-    let mut commit = |(second, entries): (u64, Vec<Entry>)| {
+    let commit = |(second, entries): (u64, Vec<Entry>)| {
         let placed = entries.into_iter().map(|entry| {
             offset += 100;
             (at(offset), entry)
@@ -58,7 +58,7 @@ fn committed(entries: Vec<(u64, Vec<Entry>)>) -> Vec<Commit> {
             end: at(offset + 100),
         }
     };
-    entries.into_iter().map(|entries| commit(entries)).collect()
+    entries.into_iter().map(commit).collect()
 }
 
 /// A node whose slow channels are read every ten seconds, each commit one reading of each.
