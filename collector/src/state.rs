@@ -14,6 +14,7 @@ mod known;
 mod letters;
 mod reader;
 mod reports;
+mod values;
 
 pub use checkpoints::CheckpointId;
 pub use conditions::{BASELINES_CLOSED_MAX, BaselineRow, NormalRow};
@@ -43,7 +44,7 @@ use trunnion_common::id::JournalId;
 use trunnion_common::time::EventTime;
 
 /// Version of the tables; another one is refused rather than guessed at.
-const SCHEMA: i64 = 7;
+const SCHEMA: i64 = 8;
 
 /// Cleared advisories kept; beyond, those raised first go. Those that stand are bounded by the fleet:
 /// one for each point and element at most.
@@ -409,12 +410,11 @@ CREATE TABLE channel(id INTEGER PRIMARY KEY, asset TEXT NOT NULL, point TEXT NOT
     stream TEXT NOT NULL, UNIQUE (asset, point, channel, stream));
 CREATE TABLE window(channel INTEGER NOT NULL REFERENCES channel(id), start INTEGER NOT NULL,
     end INTEGER NOT NULL, coverage REAL NOT NULL, decided INTEGER NOT NULL, revision INTEGER NOT NULL,
-    open INTEGER NOT NULL, backfill INTEGER NOT NULL, published INTEGER NOT NULL, PRIMARY KEY (channel, start)) WITHOUT ROWID;
+    open INTEGER NOT NULL, backfill INTEGER NOT NULL, published INTEGER NOT NULL, computed BLOB NOT NULL,
+    PRIMARY KEY (channel, start)) WITHOUT ROWID;
 CREATE INDEX window_by_end ON window(end);
 CREATE TABLE series(id INTEGER PRIMARY KEY, channel INTEGER NOT NULL REFERENCES channel(id),
     feature TEXT NOT NULL, definition INTEGER NOT NULL, UNIQUE (channel, feature, definition));
-CREATE TABLE value(series INTEGER NOT NULL REFERENCES series(id), start INTEGER NOT NULL, value REAL NOT NULL,
-    PRIMARY KEY (series, start)) WITHOUT ROWID;
 CREATE TABLE advisory(id TEXT PRIMARY KEY, asset TEXT NOT NULL, raised INTEGER NOT NULL, cleared INTEGER,
     body TEXT NOT NULL);
 CREATE INDEX advisory_by_asset ON advisory(asset, raised);
@@ -456,43 +456,36 @@ fn write_features(
     if let Told::Corrected { at } = row.told {
         corrections::write(to, channel, row, at)?;
     }
+    let mut values = Vec::with_capacity(8 * row.values.len());
+    for (feature, value) in &row.values {
+        values::push(
+            &mut values,
+            known.series(to, feature, row.basis.as_ref())?,
+            *value,
+        )?;
+    }
     // Written again, as in a replay, a window must not look published later than it was, nor take back
     // what has been corrected. A correction is news.
-    let written = to
-        .prepare_cached(
-            "INSERT INTO window(channel, start, end, coverage, decided, revision, open, backfill, published)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+    to.prepare_cached(
+        "INSERT INTO window(channel, start, end, coverage, decided, revision, open, backfill, published, computed)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
          ON CONFLICT DO UPDATE SET end = excluded.end, coverage = excluded.coverage,
             decided = excluded.decided, revision = excluded.revision, open = excluded.open,
-            backfill = excluded.backfill, published = excluded.published
+            backfill = excluded.backfill, published = excluded.published, computed = excluded.computed
          WHERE excluded.revision > revision",
-        )?
-        .execute(params![
-            channel,
-            row.start.0,
-            row.end.0,
-            f64::from(row.coverage),
-            row.decided,
-            row.revision,
-            row.told == Told::Update,
-            row.backfill,
-            published.0
-        ])?;
-    if written == 0 {
-        return Ok(());
-    }
-    if row.revision > 0 {
-        // What the revision before had and this one has not.
-        to.prepare_cached(
-            "DELETE FROM value WHERE start = ?2 AND series IN (SELECT id FROM series WHERE channel = ?1)",
-        )?
-        .execute([channel, row.start.0])?;
-    }
-    for (feature, value) in &row.values {
-        let series = known.series(to, feature, row.basis.as_ref())?;
-        to.prepare_cached("INSERT OR REPLACE INTO value(series, start, value) VALUES (?1, ?2, ?3)")?
-            .execute(params![series, row.start.0, f64::from(*value)])?;
-    }
+    )?
+    .execute(params![
+        channel,
+        row.start.0,
+        row.end.0,
+        f64::from(row.coverage),
+        row.decided,
+        row.revision,
+        row.told == Told::Update,
+        row.backfill,
+        published.0,
+        values
+    ])?;
     Ok(())
 }
 
@@ -563,10 +556,6 @@ fn evict_windows(to: &Transaction<'_>, now: EventTime) -> Result<(), StateError>
     let oldest = newest.plus_nanos(-SERIES_KEPT_NS);
     reports::evict_derived(to, newest)?;
     corrections::evict_old(to, newest)?;
-    to.execute(
-        "DELETE FROM value WHERE series IN (SELECT id FROM series) AND start < ?1",
-        [oldest.0],
-    )?;
     to.execute(
         "DELETE FROM window WHERE channel IN (SELECT id FROM channel) AND start < ?1",
         [oldest.0],
@@ -963,11 +952,11 @@ mod tests {
         transaction.commit().unwrap();
         let letters = reader.dead_letters(&every_letter()).unwrap();
         assert_eq!((letters.len(), letters[9].id.position.offset), (10, kept - 7));
-        let values: i64 = reader
+        let windows: i64 = reader
             .connection
-            .query_row("SELECT count(*) FROM value", [], |row| row.get(0))
+            .query_row("SELECT count(*) FROM window", [], |row| row.get(0))
             .unwrap();
-        assert_eq!(values, 2);
+        assert_eq!(windows, 1);
     }
 
     #[test]

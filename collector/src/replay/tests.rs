@@ -192,7 +192,7 @@ fn a_replay_gives_the_tables_of_the_live_collector_row_by_row() {
     let live = rows(&plant.live());
     for (table, least) in [
         ("window ", 10),
-        ("value ", 50),
+        ("series ", 10),
         ("ledger ", 3),
         ("advisory ", 1),
         ("dead_letter ", 1),

@@ -1,7 +1,7 @@
 //! Reading the tables: what lists, series and pages are made of.
 
 use super::definitions::{self, SeriesDefinition};
-use super::{BUSY_WAIT, SCHEMA, STATEMENTS_KEPT, SeriesKey, StateError};
+use super::{BUSY_WAIT, SCHEMA, STATEMENTS_KEPT, SeriesKey, StateError, values};
 use crate::advisory::Advisory;
 use crate::journal::Position;
 use crate::ledger::LedgerRow;
@@ -11,6 +11,14 @@ use std::path::Path;
 use trunnion_common::id::{BootId, ChannelId};
 use trunnion_common::sample::LossCause;
 use trunnion_common::time::EventTime;
+
+/// Where the values of a query are.
+#[derive(Clone, Copy)]
+struct Place {
+    channel: i64,
+    series: i64,
+    definition: u32,
+}
 
 /// A read-only connection.
 #[derive(Debug)]
@@ -69,31 +77,31 @@ impl StateReader {
             entry(&mut assets, &asset).active_advisories = row.get::<_, i64>(1)? as u64;
         }
         let mut statement = self.connection.prepare_cached(
-            "SELECT c.asset, c.point, c.channel, c.id, w.start, w.end, w.coverage, w.decided
+            "SELECT c.asset, c.point, c.channel, c.id, w.computed, w.start, w.end, w.coverage, w.decided
              FROM channel c JOIN window w ON w.channel = c.id
               AND w.start = (SELECT max(start) FROM window WHERE channel = c.id)
              WHERE c.stream = '' ORDER BY c.asset, c.point, c.channel",
         )?;
-        let mut values = self.connection.prepare_cached(
-            "SELECT s.feature, v.value FROM series s JOIN value v ON v.series = s.id AND v.start = ?2
-             WHERE s.channel = ?1",
-        )?;
+        let mut features = self
+            .connection
+            .prepare_cached("SELECT id, feature FROM series WHERE channel = ?1")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let asset: String = row.get(0)?;
-            let (channel, start): (i64, i64) = (row.get(3)?, row.get(4)?);
+            let features: BTreeMap<i64, String> = features
+                .query_map([row.get::<_, i64>(3)?], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<Result<_, _>>()?;
+            let computed = row.get_ref(4)?.as_blob().map_err(rusqlite::Error::from)?;
             let summary = ChannelSummary {
                 point: row.get(1)?,
                 channel: row.get(2)?,
-                window_start: EventTime(start),
-                window_end: EventTime(row.get(5)?),
-                coverage: row.get::<_, f64>(6)? as f32,
-                decided: row.get(7)?,
-                values: values
-                    .query_map([channel, start], |row| {
-                        Ok((row.get(0)?, row.get::<_, f64>(1)? as f32))
-                    })?
-                    .collect::<Result<_, _>>()?,
+                window_start: EventTime(row.get(5)?),
+                window_end: EventTime(row.get(6)?),
+                coverage: row.get::<_, f64>(7)? as f32,
+                decided: row.get(8)?,
+                values: values::each(computed)
+                    .filter_map(|(series, value)| Some((features.get(&series)?.clone(), value)))
+                    .collect(),
             };
             entry(&mut assets, &asset).channels.push(summary);
         }
@@ -121,76 +129,84 @@ impl StateReader {
     ///
     /// A query that names none reads the series whose values are the newest.
     pub fn definition(&self, query: &SeriesQuery) -> Result<Option<SeriesDefinition>, StateError> {
-        self.definition_number(query)?
-            .map_or(Ok(None), |number| definitions::read(&self.connection, number))
+        self.place(query)?.map_or(Ok(None), |place| {
+            definitions::read(&self.connection, place.definition)
+        })
     }
 
-    fn definition_number(&self, query: &SeriesQuery) -> Result<Option<u32>, StateError> {
+    fn place(&self, query: &SeriesQuery) -> Result<Option<Place>, StateError> {
         let key = &query.series;
-        Ok(self
+        let mut statement = self.connection.prepare_cached(
+            "SELECT c.id, s.id, s.definition FROM channel c JOIN series s ON s.channel = c.id AND s.feature = ?4
+             WHERE c.asset = ?1 AND c.point = ?2 AND c.channel = ?3 AND c.stream = ?5
+               AND (?6 IS NULL OR s.definition = ?6)
+             ORDER BY s.id DESC",
+        )?;
+        let named = params![
+            key.asset,
+            key.point,
+            key.channel,
+            query.feature,
+            query.stream,
+            query.definition
+        ];
+        let places: Vec<Place> = statement
+            .query_map(named, |row| {
+                Ok(Place {
+                    channel: row.get(0)?,
+                    series: row.get(1)?,
+                    definition: row.get(2)?,
+                })
+            })?
+            .collect::<Result<_, _>>()?;
+        let [first, _, ..] = places[..] else {
+            return Ok(places.first().copied());
+        };
+        let mut statement = self
             .connection
-            .prepare_cached(
-                "SELECT s.definition FROM channel c JOIN series s ON s.channel = c.id AND s.feature = ?4
-                 WHERE c.asset = ?1 AND c.point = ?2 AND c.channel = ?3 AND c.stream = ?5
-                   AND (?6 IS NULL OR s.definition = ?6)
-                 ORDER BY (SELECT max(start) FROM value WHERE series = s.id) DESC NULLS LAST, s.id DESC LIMIT 1",
-            )?
-            .query_row(
-                params![
-                    key.asset,
-                    key.point,
-                    key.channel,
-                    query.feature,
-                    query.stream,
-                    query.definition
-                ],
-                |row| row.get(0),
-            )
-            .optional()?)
+            .prepare_cached("SELECT computed FROM window WHERE channel = ?1 ORDER BY start DESC")?;
+        let mut windows = statement.query([first.channel])?;
+        while let Some(window) = windows.next()? {
+            let computed = window.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
+            let newest = places
+                .iter()
+                .find(|place| values::find(computed, place.series).is_some());
+            if newest.is_some() {
+                return Ok(newest.copied());
+            }
+        }
+        Ok(Some(first))
     }
 
     /// Part of a series, by rising time: what the collector's own windows say, and where it has none, what
     /// agents computed at intake.
     pub fn series(&self, query: &SeriesQuery) -> Result<Vec<SeriesValue>, StateError> {
-        let Some(definition) = self.definition_number(query)? else {
+        let Some(place) = self.place(query)? else {
             return Ok(Vec::new());
         };
         let mut statement = self.connection.prepare_cached(
-            "SELECT v.start, w.end, v.value, w.coverage, w.revision, w.backfill, w.open
-             FROM channel c
-             JOIN series s ON s.channel = c.id AND s.feature = ?4 AND s.definition = ?9
-             JOIN value v ON v.series = s.id AND v.start >= ?5 AND v.start < ?6
-             JOIN window w ON w.channel = c.id AND w.start = v.start
-             WHERE c.asset = ?1 AND c.point = ?2 AND c.channel = ?3 AND c.stream = ?8
-             ORDER BY v.start DESC LIMIT ?7",
+            "SELECT start, end, computed, coverage, revision, backfill, open FROM window
+             WHERE channel = ?1 AND start >= ?2 AND start < ?3 ORDER BY start DESC",
         )?;
-        let key = &query.series;
-        let rows = statement.query_map(
-            params![
-                key.asset,
-                key.point,
-                key.channel,
-                query.feature,
-                query.from.0,
-                query.to.0,
-                query.limit,
-                query.stream,
-                definition
-            ],
-            |row| {
-                Ok(SeriesValue {
+        let mut windows = statement.query([place.channel, query.from.0, query.to.0])?;
+        let mut values = Vec::new();
+        while values.len() < query.limit as usize
+            && let Some(row) = windows.next()?
+        {
+            let computed = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
+            if let Some(value) = values::find(computed, place.series) {
+                values.push(SeriesValue {
                     start: EventTime(row.get(0)?),
                     end: EventTime(row.get(1)?),
-                    value: row.get::<_, f64>(2)? as f32,
+                    value,
                     coverage: row.get::<_, f64>(3)? as f32,
                     revision: row.get(4)?,
                     backfill: row.get(5)?,
                     open: row.get(6)?,
                     source: Source::Collector,
-                })
-            },
-        )?;
-        let mut values: Vec<_> = rows.collect::<Result<_, _>>()?;
+                });
+            }
+        }
         let derived = self.derived(query)?;
         if !derived.is_empty() {
             values.extend(derived);
