@@ -54,6 +54,29 @@ pub struct Outcome {
     pub claims: Vec<Claim>,
     /// Alarms, claims or change points where there was nothing.
     pub false_alarms: Option<u64>,
+    /// Files that were passed over.
+    pub skipped: Vec<Skipped>,
+}
+
+/// A file that was passed over, and why.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Skipped {
+    /// The benchmark.
+    pub benchmark: &'static str,
+    /// The file, below the benchmark's folder.
+    pub file: String,
+    /// What was missing.
+    pub reason: String,
+}
+
+impl Skipped {
+    fn new(benchmark: &'static str, file: &Path, reason: impl ToString) -> Self {
+        Self {
+            benchmark,
+            file: file.display().to_string(),
+            reason: reason.to_string(),
+        }
+    }
 }
 
 /// What was claimed of one channel of one record.
@@ -108,6 +131,8 @@ pub struct Evaluation {
     pub benchmarks: Vec<Evaluated>,
     /// What was claimed of each record.
     pub claims: Vec<Claim>,
+    /// Files that were passed over.
+    pub skipped: Vec<Skipped>,
 }
 
 impl Evaluation {
@@ -122,6 +147,7 @@ impl Evaluation {
             report: Report::new(commit, Vec::new()),
             benchmarks: Vec::new(),
             claims: Vec::new(),
+            skipped: Vec::new(),
         };
         for benchmark in chosen {
             progress(benchmark.name);
@@ -159,6 +185,7 @@ impl Evaluation {
         });
         self.report.figures.extend(outcome.figures);
         self.claims.extend(outcome.claims);
+        self.skipped.extend(outcome.skipped);
     }
 
     /// One table: the figures with what others reached, then false alarms and seconds by benchmark.
@@ -183,6 +210,14 @@ impl Evaluation {
                 benchmark, seconds, ..
             } = evaluated;
             text += &format!("  {benchmark:<12} {seconds:>11.1}  {false_alarms:>12}\n");
+        }
+        for Skipped {
+            benchmark,
+            file,
+            reason,
+        } in &self.skipped
+        {
+            text += &format!("  skipped: {benchmark}/{file}: {reason}\n");
         }
         text
     }

@@ -139,7 +139,7 @@ fn judge(folder: &Path, set: &str) -> Result<Vec<Judged>> {
             Judged {
                 told: remaining.map_or(HORIZON, |remaining| remaining.median_s),
                 truth,
-                held: remaining.map(|remaining| remaining.holds(truth)),
+                held: remaining.map(|remaining| remaining.holds(truth.min(HORIZON))),
             }
         })
         .collect())

@@ -5,7 +5,7 @@
 //! passed over: neither geometry nor truth of them is stated.
 
 use super::diagnosis::{Channel, Judged, of_windows};
-use super::{Benchmark, Outcome};
+use super::{Benchmark, Outcome, Skipped};
 use crate::bench::figure::Figure;
 use crate::record::{MfptRecord, files_below};
 use anyhow::{Context, Result, bail};
@@ -44,11 +44,24 @@ fn run(folder: &Path) -> Result<Outcome> {
     let bearing = bearing()?;
     let mut analyzer = Analyzer::new();
     let mut judged = Vec::new();
+    let mut skipped = Vec::new();
     for file in files_below(folder, ".mat") {
-        let Some(truth) = truth(file.strip_prefix(folder).unwrap_or(&file)) else {
+        let path = file.strip_prefix(folder).unwrap_or(&file);
+        let Some(truth) = truth(path) else {
+            skipped.push(Skipped::new(
+                NAME,
+                path,
+                "its name does not state what is damaged on this rig",
+            ));
             continue;
         };
-        let record = MfptRecord::read(&file)?;
+        let record = match MfptRecord::read(&file) {
+            Ok(record) => record,
+            Err(error) => {
+                skipped.push(Skipped::new(NAME, path, error));
+                continue;
+            }
+        };
         let heard = Channel {
             samples: &record.samples,
             rate_hz: record.rate_hz,
@@ -75,6 +88,7 @@ fn run(folder: &Path) -> Result<Outcome> {
         ],
         false_alarms: Some(wrong as u64),
         claims: judged.into_iter().map(|judged| judged.claim).collect(),
+        skipped,
     })
 }
 
@@ -98,6 +112,79 @@ fn truth(path: &Path) -> Option<Option<Element>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::matlab::tests as matlab;
+    use crate::sim_machine::{MachineSpec, SimMachine};
+
+    /// A simulated record of the rig, in the publisher's format.
+    fn record(rate_hz: f64, seconds: f64, load_lbs: f64, element: Option<Element>) -> Vec<u8> {
+        let mut machine = MachineSpec {
+            shaft_hz: 25.0,
+            bearing: bearing().unwrap(),
+            resonance_hz: 10_000.0,
+            damping: 0.1,
+            ..MachineSpec::motor(rate_hz, load_lbs as u64)
+        };
+        if let Some(element) = element {
+            machine = machine.with_fault(element, 0.5 + load_lbs / 100.0, 0.0);
+        }
+        let mut samples = vec![0.0; (rate_hz * seconds) as usize];
+        SimMachine::new(machine).fill(&mut samples);
+        matlab::bearing(rate_hz, load_lbs, 25.0, &samples)
+    }
+
+    #[test]
+    fn a_set_in_the_publisher_s_layout_is_judged_at_every_load_and_what_is_not_of_it_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, bytes: &[u8]| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        };
+        let [outer, inner] = [Element::OuterRace, Element::InnerRace].map(Some);
+        write(
+            "1 - Three Baseline Conditions/baseline_1.mat",
+            &record(97_656.0, 6.0, 270.0, None),
+        );
+        write(
+            "2 - Three Outer Race Fault Conditions/OuterRaceFault_1.mat",
+            &record(97_656.0, 6.0, 270.0, outer),
+        );
+        for (number, load) in [(1, 25.0), (4, 150.0), (7, 300.0)] {
+            write(
+                &format!("3 - Seven More Outer Race Fault Conditions/OuterRaceFault_vload_{number}.mat"),
+                &record(48_828.0, 3.0, load, outer),
+            );
+            write(
+                &format!("4 - Seven Inner Race Fault Conditions/InnerRaceFault_vload_{number}.mat"),
+                &record(48_828.0, 3.0, load, inner),
+            );
+        }
+        write("5 - Analyses/IntermediateSpeedBearing.mat", b"");
+        write(
+            "3 - Seven More Outer Race Fault Conditions/OuterRaceFault_cut.mat",
+            b"",
+        );
+        let outcome = run(folder.path()).unwrap();
+        let value = |name: &str| {
+            outcome
+                .figures
+                .iter()
+                .find(|figure| figure.name == name)
+                .unwrap()
+                .value
+        };
+        assert_eq!(value("mfpt_named"), Some(7.0), "{:#?}", outcome.claims);
+        assert_eq!(value("mfpt_wrong"), Some(0.0), "{:#?}", outcome.claims);
+        assert_eq!(outcome.claims.len(), 8);
+        let skipped: Vec<_> = outcome.skipped.iter().map(|skipped| &*skipped.file).collect();
+        assert_eq!(
+            skipped,
+            [
+                "3 - Seven More Outer Race Fault Conditions/OuterRaceFault_cut.mat",
+                "5 - Analyses/IntermediateSpeedBearing.mat"
+            ]
+        );
+    }
 
     #[test]
     fn folder_and_file_name_state_what_is_damaged() {

@@ -91,8 +91,8 @@ fn run(folder: &Path) -> Result<Outcome> {
     ));
     Ok(Outcome {
         figures,
-        claims: Vec::new(),
         false_alarms: Some(changes.outside),
+        ..Outcome::default()
     })
 }
 

@@ -31,6 +31,8 @@ impl Place {
 pub struct CwruRecord {
     /// The file's name without its extension.
     pub name: String,
+    /// The number of the record, which its variables bear.
+    pub number: Option<u32>,
     /// Samples a second.
     pub rate_hz: f64,
     /// Revolutions a minute as measured, where the file says.
@@ -58,21 +60,21 @@ impl CwruRecord {
             reason,
         };
         let variables = matlab::read(&bytes).map_err(|error| refuse(error.offset, error.reason))?;
-        // Some files also hold the channels of a neighbouring record; the file's own bears its number.
-        let number = name.rsplit('_').next().unwrap_or_default();
-        let own = format!("X{number:0>3}");
+        // Some files also hold the channels of the record before; the file's own bears the number in its name, if
+        // one is there, and else the higher one.
+        let named = name.rsplit('_').next().and_then(|last| last.parse::<u32>().ok());
+        let numbers = variables.iter().filter_map(|variable| number(&variable.name));
+        let own = numbers
+            .clone()
+            .find(|number| named == Some(*number))
+            .or_else(|| numbers.max());
         let of = |suffix: &str| {
-            let all = || {
-                variables
-                    .iter()
-                    .filter(|variable| variable.name.ends_with(suffix))
-            };
-            all()
-                .find(|variable| variable.name.strip_suffix(suffix) == Some(&own))
-                .or_else(|| {
-                    let mut rest = all();
-                    rest.next().filter(|_| rest.next().is_none())
-                })
+            let mut all = variables
+                .iter()
+                .filter(|variable| variable.name.ends_with(suffix));
+            let only = all.clone().next().filter(|_| all.clone().count() == 1);
+            all.find(|variable| own.is_some() && number(&variable.name) == own)
+                .or(only)
         };
         let channels: Vec<_> = Place::ALL
             .into_iter()
@@ -84,12 +86,14 @@ impl CwruRecord {
         if channels.is_empty() {
             return Err(refuse(
                 0,
-                format!("no variable {own}_DE_time, {own}_FE_time or {own}_BA_time"),
+                "no variable such as X097_DE_time, X097_FE_time or X097_BA_time".to_owned(),
             ));
         }
         let rpm = of("RPM").and_then(|variable| variable.values.first().copied());
+        let rpm = rpm.filter(|rpm| rpm.is_finite() && *rpm > 0.0);
         let mut record = Self {
             name,
+            number: own,
             rate_hz: f64::NAN,
             rpm,
             channels,
@@ -106,13 +110,26 @@ impl CwruRecord {
             .map(|(_, samples)| samples.as_slice())
     }
 
-    /// Shaft speed, Hz: as measured, else as stated for the load that the file's name bears before its number.
-    pub fn shaft_hz(&self) -> f64 {
+    /// Shaft speed, Hz, and how far it may be off, as a share: as measured, else as stated for the load that the
+    /// file's name bears before its number, else between the fastest and the slowest of those.
+    pub fn shaft(&self) -> (f64, f64) {
+        let [fastest, .., slowest] = Self::STATED_RPM;
+        // The last number but that of the record, which is larger than any load.
         let stated = || {
-            let load = self.name.rsplit('_').nth(1)?.parse::<usize>().ok()?;
-            Self::STATED_RPM.get(load).copied()
+            let numbers = self.name.rsplit('_').skip(usize::from(!self.name.contains('_')));
+            let loads = numbers.filter_map(|part| Self::STATED_RPM.get(part.parse::<usize>().ok()?));
+            loads.map(|rpm| (*rpm, 0.005)).next()
         };
-        self.rpm.or_else(stated).unwrap_or(Self::STATED_RPM[0]) / 60.0
+        let measured = self.rpm.map(|rpm| (rpm, 0.005));
+        let (rpm, tolerance) = measured
+            .or_else(stated)
+            .unwrap_or((f64::midpoint(fastest, slowest), 0.02));
+        (rpm / 60.0, tolerance)
+    }
+
+    /// Shaft speed, Hz.
+    pub fn shaft_hz(&self) -> f64 {
+        self.shaft().0
     }
 
     /// The rate is not in the files. Where the name does not begin with it, it is the one of the two at which
@@ -134,6 +151,15 @@ impl CwruRecord {
         let [high, low] = RATES_HZ;
         if lines(low) > lines(high) { low } else { high }
     }
+}
+
+/// The number in the name of a variable such as `X097_DE_time` or `X097RPM`.
+fn number(variable: &str) -> Option<u32> {
+    let rest = variable.strip_prefix('X')?;
+    let end = rest
+        .find(|letter: char| !letter.is_ascii_digit())
+        .unwrap_or(rest.len());
+    rest[..end].parse().ok()
 }
 
 /// How far the shaft's first five lines stand above what is beside them, in nepers, over the first two seconds.
@@ -166,6 +192,18 @@ fn shaft_lines(samples: &[f32], rate_hz: f64, shaft_hz: f64) -> f64 {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_variables_of_a_record_bear_its_number() {
+        for (variable, expected) in [
+            ("X097_DE_time", Some(97)),
+            ("X3005RPM", Some(3005)),
+            ("X_DE_time", None),
+            ("bearing", None),
+        ] {
+            assert_eq!(number(variable), expected, "{variable}");
+        }
+    }
+
     /// A record of a shaft at 30 Hz with five lines in noise, taken at that rate.
     fn record(name: &str, rate_hz: f64) -> CwruRecord {
         let mut chance = crate::sim_machine::Chance::new(1);
@@ -179,6 +217,7 @@ mod tests {
             .collect();
         let mut record = CwruRecord {
             name: name.to_owned(),
+            number: None,
             rate_hz: f64::NAN,
             rpm: Some(1800.0),
             channels: vec![(Place::DriveEnd, samples)],
@@ -202,10 +241,12 @@ mod tests {
             ("12k_Drive_End_B028_0_3005", None, 1797.0),
             ("12k_Drive_End_B028_2_3007", None, 1750.0),
             ("12k_Drive_End_B028_2_3007", Some(1748.0), 1748.0),
-            ("97", None, 1797.0),
+            ("IR007_3", None, 1730.0),
+            ("97", None, 1763.5),
         ] {
             let record = CwruRecord {
                 name: name.to_owned(),
+                number: None,
                 rate_hz: 12_000.0,
                 rpm,
                 channels: Vec::new(),

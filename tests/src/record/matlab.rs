@@ -309,9 +309,10 @@ pub(crate) mod tests {
         bytes
     }
 
-    fn start_of(class: u8, count: u8, name: &[u8]) -> Vec<u8> {
+    fn start_of(class: u8, count: u32, name: &[u8]) -> Vec<u8> {
         let mut inside = element(UINT32, &[class, 0, 0, 0, 0, 0, 0, 0]);
-        inside.extend(element(INT32, &[count, 0, 0, 0, 1, 0, 0, 0]));
+        let dimensions = [count, 1].map(u32::to_le_bytes);
+        inside.extend(element(INT32, dimensions.as_flattened()));
         match name.len() {
             1..=4 => {
                 inside.extend([1, 0, name.len() as u8, 0]);
@@ -324,7 +325,7 @@ pub(crate) mod tests {
     }
 
     fn doubles(name: &[u8], values: &[f64]) -> Vec<u8> {
-        let mut inside = start_of(6, values.len() as u8, name);
+        let mut inside = start_of(6, values.len() as u32, name);
         let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         inside.extend(element(9, &data));
         element(MATRIX, &inside)
@@ -356,8 +357,20 @@ pub(crate) mod tests {
         [element(MATRIX, &inside), element(MATRIX, &note)].concat()
     }
 
+    /// A file as the MFPT's, of samples at a rate, a load and a shaft's speed.
+    pub(crate) fn bearing(rate_hz: f64, load_lbs: f64, shaft_hz: f64, samples: &[f32]) -> Vec<u8> {
+        let mut inside = start_of(STRUCTURE, 1, b"bearing");
+        inside.extend([5, 0, 4, 0, 5, 0, 0, 0]);
+        inside.extend(element(INT8, b"sr\0\0\0gs\0\0\0load\0rate\0"));
+        let samples: Vec<f64> = samples.iter().map(|&sample| f64::from(sample)).collect();
+        for values in [&[rate_hz][..], &samples, &[load_lbs], &[shaft_hz]] {
+            inside.extend(doubles(b"", values));
+        }
+        [header(), compressed(&element(MATRIX, &inside))].concat()
+    }
+
     pub(crate) fn compressed(element: &[u8]) -> Vec<u8> {
-        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(element).unwrap();
         let packed = encoder.finish().unwrap();
         let mut bytes = COMPRESSED.to_le_bytes().to_vec();

@@ -33,7 +33,8 @@ impl MfptRecord {
         };
         let variables = matlab::read(&bytes).map_err(|error| refuse(error.offset, error.reason))?;
         let field = |name: &str| {
-            let is = |variable: &&matlab::Variable| variable.name == format!("bearing.{name}");
+            // A field of the structure, whatever that is called, or by itself.
+            let is = |variable: &&matlab::Variable| variable.name.rsplit('.').next() == Some(name);
             variables.iter().find(is).map(|variable| &variable.values)
         };
         let number = |name| {
