@@ -39,6 +39,7 @@ fn cursor(upto: u64) -> Cursor {
 }
 
 /// A process that another test starts holds our lock from its fork to its exec: so that is waited for.
+#[allow(clippy::disallowed_methods)] // Nobody tells of the exec.
 fn open(path: &Path, epoch: u64) -> (Spool, Recovered) {
     let epochs = [Epoch(ESSENTIAL + epoch), Epoch(epoch)];
     let mut tries = 0..500;
