@@ -46,6 +46,8 @@ pub enum Cause {
     Unusual,
     /// A feature that has moved off its normal over days.
     Drift,
+    /// A decline that machines of its kind have shown before they failed.
+    RemainingLife,
 }
 
 impl Cause {
@@ -59,6 +61,7 @@ impl Cause {
             Self::Instrument => "instrument",
             Self::Unusual => "unusual",
             Self::Drift => "drift",
+            Self::RemainingLife => "remaining_life",
         }
     }
 
@@ -68,7 +71,9 @@ impl Cause {
             Self::Bearing(element) => element.map_or("undetermined", Element::label),
             Self::Deviation(kind) => kind.label(),
             Self::Suspected(cause) => cause.label(),
-            Self::Severity | Self::Instrument | Self::Unusual | Self::Drift => self.label(),
+            Self::Severity | Self::Instrument | Self::Unusual | Self::Drift | Self::RemainingLife => {
+                self.label()
+            }
         }
     }
 
@@ -81,7 +86,8 @@ impl Cause {
             | Self::Suspected(_)
             | Self::Instrument
             | Self::Unusual
-            | Self::Drift => None,
+            | Self::Drift
+            | Self::RemainingLife => None,
         }
     }
 }
@@ -118,6 +124,11 @@ pub enum Evidence {
         feature: FeatureKind,
         /// Mean of the last day, in standard deviations of the normal from its middle.
         deviations: f32,
+    },
+    /// What was learned of machines of its kind.
+    Fleet {
+        /// The name of what was learned.
+        model: String,
     },
 }
 
@@ -366,7 +377,8 @@ impl Evidence {
             | Self::Orders { .. }
             | Self::Instrument { .. }
             | Self::Unusual(_)
-            | Self::Drift { .. } => 0.0,
+            | Self::Drift { .. }
+            | Self::Fleet { .. } => 0.0,
         }
     }
 }

@@ -202,6 +202,8 @@ impl Pipeline {
         let day = known.drift(&assessment, &seen, &settings);
         known.note(&assessment);
         let shown = shown(&known.monitor, &assessment, &settings);
+        let is_usable = assessment.fault.is_none_or(Fault::spares_vibration);
+        let is_telling = assessment.run == Some(Run::Steady) && is_usable;
         let silent = known.monitor.silent_from(&settings);
         let is_news = assessment.stage.is_some()
             || (learning(&known.monitor) != before
@@ -212,6 +214,9 @@ impl Pipeline {
         }
         let interval_ns = settings.interval_ns;
         self.follow(series, window, interval_ns, &assessment, &shown);
+        if is_telling {
+            self.learn_of(series, (window.start, window.end), features);
+        }
         let mut suspected = self.suspect(series, interval_ns, window.end, &assessment, outcome);
         for observation in std::mem::take(&mut suspected.holding) {
             self.notice(series, observation);
@@ -280,6 +285,7 @@ impl Pipeline {
             DecisionAction::RejectBaseline => self.begin_unusual_anew(covers, now, "rejected"),
             DecisionAction::Maintenance { note } => self.begin_unusual_anew(covers, now, note),
         }
+        self.decide_learned(decision);
         self.concern(&decision.asset);
     }
 
@@ -301,6 +307,8 @@ impl Pipeline {
                 let settings = fleet.site(&series).and_then(|site| site.monitor.as_ref());
                 let stays = match cause {
                     Cause::Unusual => unusual::is_watched(fleet, &series),
+                    // Ended with the machine that lives by a model.
+                    Cause::RemainingLife => true,
                     _ => settings.is_some_and(|settings| is_watched(settings, cause)),
                 };
                 if !stays {
@@ -330,6 +338,7 @@ impl Pipeline {
             gone.insert(series.asset);
         }
         gone.iter().for_each(|asset| self.concern(asset));
+        self.settle_learned();
     }
 
     /// What has become of the assets of which something has come in this commit.
@@ -562,7 +571,7 @@ fn is_watched(settings: &Settings, cause: Cause) -> bool {
     match cause {
         Cause::Bearing(_) | Cause::Suspected(_) | Cause::Instrument => true,
         // Not by a monitor.
-        Cause::Unusual => false,
+        Cause::Unusual | Cause::RemainingLife => false,
         Cause::Drift => settings.learning.is_some(),
         Cause::Severity => settings.severity.is_some(),
         Cause::Deviation(kind) => settings.watched.iter().any(|watched| watched.kind == kind),

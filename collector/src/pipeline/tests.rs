@@ -1,5 +1,6 @@
 mod condition;
 mod history;
+mod learned;
 mod machine;
 mod remade;
 mod replayed;
