@@ -140,6 +140,10 @@ pub enum Explanation {
     Suspected(Vec<Explaining>),
     /// The spectra were looked at, and do not tell.
     Undetermined(Undetermined),
+    /// It is heard from another point of the machine, which has risen more.
+    Transmitted(String),
+    /// All points of the machine have risen alike.
+    Shared,
 }
 
 /// An advisory that explains another.
@@ -203,8 +207,8 @@ pub struct Advisory {
     pub recommendation: String,
     /// Whether it rests on history rather than on live data.
     pub backfill: bool,
-    /// What may be wrong, where this is about the overall vibration and its spectra were looked at. What is
-    /// told has it; what stands does not keep it.
+    /// What may be wrong, where this is about the overall vibration and its spectra were looked at; whose a rise
+    /// is, where it is not the point's own. What is told has it; what stands does not keep it.
     #[serde(default)]
     pub explanation: Option<Explanation>,
     /// How long the point's machine has left, where that is followed; of one that is over, none. What is told

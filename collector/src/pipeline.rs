@@ -40,6 +40,7 @@
 
 mod advisory;
 mod analysis;
+mod attribution;
 mod checkpointing;
 mod condition;
 mod counters;

@@ -35,7 +35,9 @@
 //! A `suspected` one is as bad as the advisory that it explains, and over with it at the latest. `explanation` of a
 //! `severity` one names those that stand at its point, what its spectra suspect or else its bearing,
 //! `{"state": "suspected", "by": [{"cause", "suspected", "element", "advisory"}]}`, or says that its spectra were
-//! looked at and do not tell: `{"state": "undetermined", "reason": "like_none"}`.
+//! looked at and do not tell: `{"state": "undetermined", "reason": "like_none"}`. That of a `deviation` of the RMS or
+//! a `drift` says that it is heard from another point of the machine, `{"state": "transmitted", "from": "motor-de"}`, or
+//! that all of them have risen alike, `{"state": "shared"}`.
 //!
 //! `remaining_life` says how long the machine has left at that point, where a limit is known that ends it: the zone
 //! boundary C/D (or a lower TRIP) of the velocity, the ALARM limit of another feature. `state` is `declining` from
@@ -112,6 +114,8 @@ struct Entry {
 enum Explained {
     Suspected { by: Vec<By> },
     Undetermined { reason: &'static str },
+    Transmitted { from: String },
+    Shared,
 }
 
 #[derive(Serialize)]
@@ -314,6 +318,8 @@ fn explained(explanation: Explanation) -> Explained {
         Explanation::Undetermined(reason) => Explained::Undetermined {
             reason: reason.label(),
         },
+        Explanation::Transmitted(from) => Explained::Transmitted { from },
+        Explanation::Shared => Explained::Shared,
     }
 }
 

@@ -123,6 +123,8 @@ function explanationText(explanation) {
     const name = (by) => (by.element ? `bearing, ${ELEMENTS[by.element] ?? by.element}` : (SUSPECTED[by.suspected] ?? by.cause));
     return `Suspected: ${explanation.by.map(name).join("; ")}`;
   }
+  if (explanation.state === "transmitted") return `Heard from ${explanation.from}, which has risen more`;
+  if (explanation.state === "shared") return "All points of the machine have risen alike: look at load and speed first";
   return `Cause undetermined: ${UNDETERMINED[explanation.reason] ?? explanation.reason}`;
 }
 

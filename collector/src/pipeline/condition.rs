@@ -9,6 +9,7 @@
 //! | monitors | one for each channel of the fleet in force | those that a fleet no longer has are forgotten with what they held |
 //! | notices of a point | one for each cause | further channels support the one that stands |
 
+use super::attribution::Risen;
 use super::drifting::{Day, Drift};
 use super::edge::{AT_GATEWAY, Words};
 use super::prognosis::shown;
@@ -39,7 +40,7 @@ use trunnion_common::time::EventTime;
 /// What the stage remembers.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Conditions {
-    monitors: BTreeMap<SeriesKey, Monitored>,
+    pub(super) monitors: BTreeMap<SeriesKey, Monitored>,
     pub(super) notices: BTreeMap<(String, String), Notices>,
     /// As last told, by asset.
     healths: BTreeMap<String, (EventTime, Health)>,
@@ -85,6 +86,7 @@ pub(super) struct Monitored {
     /// Of the last window that was not a transient.
     zone: Result<Zone, NotGraded>,
     has_changed: bool,
+    pub(super) risen: Option<Risen>,
 }
 
 /// What is remembered of a slow channel beside its monitor.
@@ -107,6 +109,7 @@ impl Default for Monitored {
             run: None,
             zone: Err(NotGraded::Value),
             has_changed: false,
+            risen: None,
         }
     }
 }
@@ -201,6 +204,7 @@ impl Pipeline {
         let assessment = known.monitor.handle_window(&seen, operating, &settings);
         let day = known.drift(&assessment, &seen, &settings);
         known.note(&assessment);
+        known.note_rise(&assessment.judged, window.end);
         let shown = shown(&known.monitor, &assessment, &settings);
         let is_usable = assessment.fault.is_none_or(Fault::spares_vibration);
         let is_telling = assessment.run == Some(Run::Steady) && is_usable;
@@ -534,7 +538,7 @@ impl Pipeline {
                 channel: series.channel.clone(),
                 cause,
                 at,
-                held: judged.held,
+                held: self.softened(series, judged, at),
                 is_seen: judged.reached > Some(Level::Normal),
                 evidence,
             },

@@ -1,3 +1,4 @@
+mod attribution;
 mod condition;
 mod history;
 mod learned;
