@@ -46,6 +46,8 @@ pub enum Cause {
     Unusual,
     /// A feature that has moved off its normal over days.
     Drift,
+    /// A decline that machines of its kind have shown before they failed.
+    RemainingLife,
 }
 
 impl Cause {
@@ -59,6 +61,7 @@ impl Cause {
             Self::Instrument => "instrument",
             Self::Unusual => "unusual",
             Self::Drift => "drift",
+            Self::RemainingLife => "remaining_life",
         }
     }
 
@@ -68,7 +71,9 @@ impl Cause {
             Self::Bearing(element) => element.map_or("undetermined", Element::label),
             Self::Deviation(kind) => kind.label(),
             Self::Suspected(cause) => cause.label(),
-            Self::Severity | Self::Instrument | Self::Unusual | Self::Drift => self.label(),
+            Self::Severity | Self::Instrument | Self::Unusual | Self::Drift | Self::RemainingLife => {
+                self.label()
+            }
         }
     }
 
@@ -81,7 +86,8 @@ impl Cause {
             | Self::Suspected(_)
             | Self::Instrument
             | Self::Unusual
-            | Self::Drift => None,
+            | Self::Drift
+            | Self::RemainingLife => None,
         }
     }
 }
@@ -119,6 +125,11 @@ pub enum Evidence {
         /// Mean of the last day, in standard deviations of the normal from its middle.
         deviations: f32,
     },
+    /// What was learned of machines of its kind.
+    Fleet {
+        /// The name of what was learned.
+        model: String,
+    },
 }
 
 /// Why a machine vibrates as it does, as far as its spectra tell.
@@ -129,6 +140,10 @@ pub enum Explanation {
     Suspected(Vec<Explaining>),
     /// The spectra were looked at, and do not tell.
     Undetermined(Undetermined),
+    /// It is heard from another point of the machine, which has risen more.
+    Transmitted(String),
+    /// All points of the machine have risen alike.
+    Shared,
 }
 
 /// An advisory that explains another.
@@ -192,8 +207,8 @@ pub struct Advisory {
     pub recommendation: String,
     /// Whether it rests on history rather than on live data.
     pub backfill: bool,
-    /// What may be wrong, where this is about the overall vibration and its spectra were looked at. What is
-    /// told has it; what stands does not keep it.
+    /// What may be wrong, where this is about the overall vibration and its spectra were looked at; whose a rise
+    /// is, where it is not the point's own. What is told has it; what stands does not keep it.
     #[serde(default)]
     pub explanation: Option<Explanation>,
     /// How long the point's machine has left, where that is followed; of one that is over, none. What is told
@@ -366,7 +381,8 @@ impl Evidence {
             | Self::Orders { .. }
             | Self::Instrument { .. }
             | Self::Unusual(_)
-            | Self::Drift { .. } => 0.0,
+            | Self::Drift { .. }
+            | Self::Fleet { .. } => 0.0,
         }
     }
 }

@@ -25,6 +25,7 @@
 //! | [`SUBJECTS_MAX`] subjects of a gateway | the one issued longest ago is forgotten |
 //! | [`ORDERS_MAX`] orders that wait | a further one is refused |
 
+pub mod learned;
 pub mod request;
 pub mod signer;
 #[cfg(test)]

@@ -226,6 +226,7 @@ mod tests {
             envelope_hz: None,
             bands: Vec::new(),
             reading_ns: 0,
+            life_model: None,
             train: crate::diagnosis::Train::default(),
             monitor: None,
             slow: None,

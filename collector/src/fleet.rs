@@ -41,6 +41,7 @@
 //! trip_mm_s = 5.0             # lower than 1.25 times C/D
 //! expected_s = 1              # a window is expected so often; else by the plan
 //! reading_s = 600             # windows of so long are one reading of the remaining life
+//! life_model = "pumps"        # it ends like machines that `life learn pumps` was told of; off without
 //!
 //! [site.area.asset.operation] # optional: slow channels, as point/channel, that tell how it is operated
 //! speed = "motor-de/speed"    # rpm of that point's shaft, and of the others by their ratio
@@ -241,6 +242,8 @@ pub struct ChannelSite {
     pub bands: Vec<PointBand>,
     /// Windows of so long, nanoseconds, are one reading of the remaining life.
     pub reading_ns: i64,
+    /// What was learned of the asset's fleet, by name.
+    pub life_model: Option<String>,
     /// What hangs on the point's shaft. The limit is not the fleet file's to say: it follows from the machine's
     /// class and its baseline.
     pub train: Train,
@@ -517,6 +520,7 @@ impl Fleet {
                     envelope_hz,
                     bands: bands.clone(),
                     reading_ns: judging.reading_ns,
+                    life_model: judging.life_model.clone(),
                     train: Train {
                         teeth: shaft.and_then(|shaft| shaft.teeth),
                         blades: shaft.and_then(|shaft| shaft.blades),
@@ -818,6 +822,7 @@ fn read_channel(channel: &Section<'_>) -> Option<((NodeId, ChannelId), Range<usi
             envelope_hz: None,
             bands: Vec::new(),
             reading_ns: 0,
+            life_model: None,
             train: Train {
                 axial: axis.is_some_and(|(_, letter)| letter == "a"),
                 ..Train::default()

@@ -236,6 +236,7 @@ fn of_advisory(advisory: &Advisory) -> Option<Reason> {
                 feature.label()
             )
         }
+        Evidence::Fleet { model } => format!("declines as others of {model} did before they failed"),
         Evidence::Orders { suspicion, .. } => {
             format!("suspected {}", suspicion.cause.label().replace('_', " "))
         }
@@ -250,7 +251,7 @@ fn of_advisory(advisory: &Advisory) -> Option<Reason> {
             | Evidence::Instrument { channel, .. }
             | Evidence::Drift { channel, .. } => Some(channel.clone()),
             Evidence::Unusual(unusual) => unusual.channel.clone(),
-            Evidence::Lines(_) => None,
+            Evidence::Lines(_) | Evidence::Fleet { .. } => None,
         },
         what,
         advisory: Some(advisory.id.clone()),
@@ -268,9 +269,11 @@ fn suspicion(advisory: &Advisory) -> Option<Suspicion> {
             )
         }
         Evidence::Orders { suspicion, .. } => (suspicion.cause.label(), suspicion.share() as f32),
-        Evidence::Limit(_) | Evidence::Instrument { .. } | Evidence::Unusual(_) | Evidence::Drift { .. } => {
-            return None;
-        }
+        Evidence::Limit(_)
+        | Evidence::Instrument { .. }
+        | Evidence::Unusual(_)
+        | Evidence::Drift { .. }
+        | Evidence::Fleet { .. } => return None,
     };
     Some(Suspicion {
         point: advisory.point.clone(),

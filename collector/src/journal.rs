@@ -452,6 +452,13 @@ pub enum Entry {
     Replayed(Box<Letter>),
     /// A person decided something about a machine.
     Decided(Box<Decision>),
+    /// What was learned of a fleet; it holds from here on.
+    Learned {
+        /// The name that assets of the fleet file give.
+        name: String,
+        /// As [`FleetLife`](crate::prognosis::fleet_life::FleetLife) keeps it.
+        bytes: Vec<u8>,
+    },
     /// A second passed without traffic.
     Tick,
     /// From here on the pipeline computes so much of each window: it is too far behind for everything, or

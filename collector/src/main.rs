@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 use serde_json::json;
+use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,10 +17,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use time::OffsetDateTime;
 use tokio::signal::unix::{SignalKind, signal};
+use trunnion_collector::command::learned;
 use trunnion_collector::command::request::{Place, Request};
 use trunnion_collector::config::{self, Config, Problem};
 use trunnion_collector::dead_letter::tool::{self, Letters};
 use trunnion_collector::dead_letter::{Form, LetterId};
+use trunnion_collector::prognosis::fleet_life::{Column, FleetLife};
 use trunnion_collector::replay::{self, Mark, progress::Screen};
 use trunnion_collector::state::LetterQuery;
 use trunnion_collector::{door, init, pki};
@@ -82,6 +85,9 @@ enum Verb {
         #[arg(long)]
         note: String,
     },
+    /// Learn how machines of a kind come to their end.
+    #[command(subcommand)]
+    Life(Life),
     /// See to the collector's access to a broker of the plant's own.
     #[command(subcommand)]
     Broker(Broker),
@@ -134,6 +140,29 @@ enum Baseline {
     Reject {
         #[command(flatten)]
         place: DecisionPlace,
+    },
+}
+
+#[derive(Subcommand)]
+enum Life {
+    /// Learn from machines that were run to failure; assets whose `life_model` has that name are told their
+    /// remaining life by it, once the collector that runs with this configuration has taken it.
+    Learn {
+        /// The name, [a-z0-9-]{1,32}.
+        name: Name,
+        /// The table: a column `machine`, then one for each reading, POINT/CHANNEL:FEATURE; each line the means
+        /// over one row, the oldest first, the last one of a machine its end.
+        #[arg(long, value_name = "CSV")]
+        lives: PathBuf,
+        /// How long a row is, seconds.
+        #[arg(long, default_value_t = 3600.0)]
+        row_s: f64,
+        /// A reading that tells how the machine was operated, such as motor/speed:mean, and not how worn it is.
+        #[arg(long, value_name = "READING")]
+        setting: Vec<Column>,
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
     },
 }
 
@@ -342,6 +371,7 @@ fn main() -> ExitCode {
         Verb::DeadLetter(asked) => dead_letter(asked),
         Verb::Baseline(decision) => baseline(decision),
         Verb::Maintenance { place, note } => maintenance(place, note),
+        Verb::Life(asked) => life(&asked),
         Verb::Broker(Broker::Renew { config }) => renew_broker_client(&config),
         Verb::Replay(arguments) => replay(arguments),
     };
@@ -526,6 +556,29 @@ fn baseline(decision: Baseline) -> Result<(), Failure> {
 fn maintenance(place: DecisionPlace, note: String) -> Result<(), Failure> {
     let DecisionPlace { asset, point, config } = place;
     ask(&Request::Maintenance { asset, point, note }, &config)
+}
+
+fn life(asked: &Life) -> Result<(), Failure> {
+    let Life::Learn {
+        name,
+        lives,
+        row_s,
+        setting,
+        config: file,
+    } = asked;
+    let config = Config::read(file).map_err(Failure::Configuration)?;
+    let table = File::open(lives).with_context(|| lives.display().to_string())?;
+    let life = FleetLife::learn(table, setting, *row_s).with_context(|| lives.display().to_string())?;
+    let kept = learned::keep(&config.data_dir, name, &life).context("what was learned is not kept")?;
+    let request = Request::Learn {
+        model: name.to_string(),
+    };
+    let left = request.leave(&config.data_dir)?;
+    let columns: Vec<_> = life.columns().iter().map(Column::to_string).collect();
+    fact(&json!({
+        "event": "learned", "model": name.as_str(), "machines": life.machines(), "columns": columns,
+        "kept": kept, "request": left
+    }))
 }
 
 fn dead_letter(asked: DeadLetter) -> Result<(), Failure> {

@@ -40,6 +40,7 @@
 
 mod advisory;
 mod analysis;
+mod attribution;
 mod checkpointing;
 mod condition;
 mod counters;
@@ -48,6 +49,7 @@ mod drifting;
 mod edge;
 mod firing;
 mod lag;
+mod learned;
 mod operation;
 mod overdue;
 mod placement;
@@ -215,6 +217,7 @@ pub struct PipelineState {
     conditions: condition::Conditions,
     diagnoses: BTreeMap<SeriesKey, diagnosis::Diagnosed>,
     lives: BTreeMap<SeriesKey, Tracks>,
+    learned: learned::Learned,
     fleets: BTreeMap<EventTime, String>,
     counters: Counters,
     derived: derived::WaitingRoom,
@@ -384,6 +387,10 @@ impl Pipeline {
                 // What fired before it is judged before it.
                 self.publish_pending();
                 self.handle_decision(decision);
+            }
+            Entry::Learned { name, bytes } => {
+                self.publish_pending();
+                self.handle_learned(name, bytes);
             }
             Entry::EpochClosed { gateway, epoch } => {
                 self.state.ledger.observe_epoch_closed(gateway, *epoch);

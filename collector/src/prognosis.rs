@@ -9,10 +9,12 @@
 //! - [`degradation`]: from the trend of one feature and its limit alone. Needs no history of others.
 //! - [`fleet_model`]: learned from machines of the same kind that were run to failure.
 //!
-//! In the pipeline [`track`] gives the first one its readings; the second is judged by the benchmarks alone.
+//! In the pipeline [`track`] gives the first one its readings, and the stage of learned lives the second, with
+//! what [`fleet_life`] keeps of a fleet.
 
 pub mod boosting;
 pub mod degradation;
+pub mod fleet_life;
 pub mod fleet_model;
 mod history;
 pub mod onset;
@@ -109,14 +111,32 @@ pub struct Forecast {
     pub outlook: Outlook,
     /// As of when (event time): the end of the last reading.
     pub as_of: EventTime,
-    /// By which channel of the point.
-    pub channel: String,
-    /// By which of its features.
-    pub feature: FeatureKind,
-    /// Where life ends, in the feature's unit.
-    pub limit: f32,
-    /// What is normal, where that has been accepted; else it was learned from the first readings.
-    pub normal: Option<f32>,
+    /// By which method.
+    pub method: Method,
+}
+
+/// How a forecast was made.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// The trend of one feature.
+    Trend {
+        /// Which channel of the point.
+        channel: String,
+        /// Which of its features.
+        feature: FeatureKind,
+        /// Where life ends, in the feature's unit.
+        limit: f32,
+        /// What is normal, where that has been accepted; else it was learned from the first readings.
+        normal: Option<f32>,
+    },
+    /// Machines of the same kind that were run to failure.
+    Fleet {
+        /// The name of what was learned.
+        model: String,
+        /// From how many machines.
+        machines: usize,
+    },
 }
 
 /// A model of how one thing comes to its end.

@@ -4,6 +4,7 @@ use crate::api::Api;
 use crate::api::health::Check;
 use crate::broker::{Broker, BrokerError};
 use crate::command::Wanted;
+use crate::command::learned;
 use crate::command::request::{self, Order};
 use crate::command::signer::Signer;
 use crate::config::{self, BrokerChoice, Config};
@@ -31,7 +32,7 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
-use trunnion_common::id::JournalId;
+use trunnion_common::id::{JournalId, Name};
 use trunnion_common::time::EventTime;
 
 /// Without traffic the journal commits a tick each second; silence of so many says that it cannot.
@@ -599,11 +600,30 @@ fn take_requests(data_dir: &Path, commands: &SyncSender<IngestCommand>) {
                     tracing::error!(%error, "a decision is lost; make it again");
                 }
             }
+            Order::Learn(name) => {
+                let (data_dir, commands) = (data_dir.to_owned(), commands.clone());
+                tokio::task::spawn_blocking(move || learn(&data_dir, &name, &commands));
+            }
             Order::Replay(ids) => {
                 let (data_dir, commands) = (data_dir.to_owned(), commands.clone());
                 tokio::task::spawn_blocking(move || replay(&data_dir, &ids, &commands));
             }
         }
+    }
+}
+
+/// Has what was learned of a fleet journaled.
+fn learn(data_dir: &Path, name: &Name, commands: &SyncSender<IngestCommand>) {
+    let bytes = match learned::read(data_dir, name) {
+        Ok(bytes) => bytes,
+        Err(error) => return tracing::error!(%name, %error, "what was learned does not hold"),
+    };
+    let command = IngestCommand::Learned {
+        name: name.to_string(),
+        bytes,
+    };
+    if let Err(error) = commands.send(command) {
+        tracing::error!(%name, %error, "what was learned does not hold; learn it again");
     }
 }
 

@@ -317,3 +317,46 @@ fn a_certificate_that_does_not_go_with_its_key_is_found_at_its_line() {
         "{errors}"
     );
 }
+
+#[test]
+fn what_was_learned_of_a_fleet_is_left_for_the_collector_and_a_bad_table_names_its_line() {
+    let plant = Plant::new();
+    fs::create_dir_all(plant.path("data/commands")).unwrap();
+    let table = plant.path("lives.csv");
+    let mut text = "machine,de/speed:mean,de/v:rms\n".to_owned();
+    for machine in 0..10 {
+        for row in 0..40 {
+            text.push_str(&format!("m-{machine},1500,{}\n", row * (machine + 5)));
+        }
+    }
+    fs::write(&table, &text).unwrap();
+    let learn = |table: &Path| {
+        let lives = table.to_str().unwrap();
+        let of = ["life", "learn", "pumps", "--lives", lives, "--row-s", "600"];
+        let with = ["--setting", "de/speed:mean", "--config", &plant.config];
+        collector(&[&of[..], &with].concat())
+    };
+    let output = learn(&table);
+    assert!(output.status.success(), "{}", errors(&output));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&told["event"], &told["machines"]),
+        (&"learned".into(), &10.into())
+    );
+    assert_eq!(told["columns"], serde_json::json!(["de/speed:mean", "de/v:rms"]));
+    let kept = PathBuf::from(told["kept"].as_str().unwrap());
+    assert_eq!(mode(&kept), 0o600);
+    let request = fs::read_to_string(told["request"].as_str().unwrap()).unwrap();
+    assert!(
+        request.contains("action = \"learn\"") && request.contains("model = \"pumps\""),
+        "{request}"
+    );
+    fs::write(&table, text.replace("m-3,1500,8\n", "m-3,1500,eight\n")).unwrap();
+    let output = learn(&table);
+    assert!(!output.status.success());
+    let words = errors(&output);
+    assert!(
+        words.contains("lives.csv") && words.contains("\"eight\" is no number"),
+        "{words}"
+    );
+}

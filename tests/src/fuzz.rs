@@ -10,6 +10,7 @@
 //! file: `cargo xtask fuzz --target NAME --input FILE` plays it once more.
 
 mod disk;
+mod learned;
 mod mutation;
 mod state;
 mod text;
@@ -50,7 +51,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     wire::LINE,
     wire::BLOCK,
     wire::MESSAGE,
@@ -63,6 +64,7 @@ pub const TARGETS: [Target; 12] = [
     disk::JOURNAL,
     disk::SPOOL,
     state::INGEST,
+    learned::LEARNED,
 ];
 
 /// The target of that name.

@@ -382,6 +382,7 @@ impl Record {
             | Entry::Settings { .. }
             | Entry::Restated { .. }
             | Entry::Decided(_)
+            | Entry::Learned { .. }
             | Entry::Command { .. }
             | Entry::CommandResult { .. }
             | Entry::Shed { .. }

@@ -1,6 +1,6 @@
 //! Advisories of conditions whose level a monitor holds: one for each point and cause, over all its channels.
 
-use super::recommendation::{of_deviation, of_drift, of_fault, of_severity, of_unusual};
+use super::recommendation::{of_deviation, of_drift, of_fault, of_remaining_life, of_severity, of_unusual};
 use super::{Advisories, Advisory, AdvisoryChange, Cause, Evidence};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -215,6 +215,7 @@ const fn recommended(cause: Cause, level: Level, evidence: &Evidence) -> &'stati
         },
         Cause::Drift => of_drift(),
         Cause::Unusual => of_unusual(),
+        Cause::RemainingLife => of_remaining_life(),
     }
 }
 

@@ -70,6 +70,11 @@ pub(crate) const fn of_drift() -> &'static str {
     "The level has moved slowly and stays off its normal: look at the trend since the baseline was accepted, and ask what wears, loosens or fouls. After maintenance, or if this is how the machine is meant to run, have the normal learned anew."
 }
 
+/// About a decline that others of its kind have shown.
+pub(crate) const fn of_remaining_life() -> &'static str {
+    "Machines of its kind have read like this before they failed: plan the repair within the remaining life, order what it needs, and look at the machine in the meantime. After the repair enter the maintenance, so that it counts as new."
+}
+
 /// About an instrument.
 pub(crate) const fn of_fault(fault: Fault) -> &'static str {
     match fault {

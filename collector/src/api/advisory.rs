@@ -14,7 +14,8 @@
 //!   "remaining_life": {"state": "declining", "since": "2026-01-30T02:10:00Z", "since_ns": 1769739000000000000,
 //!     "earliest_s": 40000.0, "median_s": 140000.0, "latest_s": 420000.0, "confidence": 0.8,
 //!     "as_of": "2026-01-31T11:50:00Z", "as_of_ns": 1769860200000000000,
-//!     "channel": "v", "feature": "velocity_rms", "limit": 4.5, "basis": "baseline", "normal": 1.1},
+//!     "basis": "baseline", "channel": "v", "feature": "velocity_rms", "limit": 4.5, "normal": 1.1,
+//!     "model": null, "machines": null},
 //!   "backfill": false}]}
 //! ```
 //!
@@ -28,19 +29,23 @@
 //! | `suspected` | what a shaft, a gear, blades or a motor may have: `suspected` is `unbalance`, `misalignment`, `looseness`, `gear_mesh`, `blade_pass` or `electrical`, and without a measurement of phase it stays suspected | `channel`, `score` (share of the vibration that the lines hold; of a gear sidebands over mesh), `band_hz`, `lines` with `order`, `frequency_hz`, `rms`, `prominence` |
 //! | `instrument` | the sensor, its cable or its data, and not the machine | `channel`, `fault` |
 //! | `drift` | a feature that has moved off its normal over days | `channel`, `feature`, `deviations` (standard deviations of the normal) |
+//! | `remaining_life` | a decline that machines of its kind have shown before they failed | `model` |
 //! | `unusual` | slow channels that are not as they were | `channel` (null for several), `value`, `limit`, `residual`, `rarity`, `contributions` of each `channel` with its `share` |
 //!
 //! A `suspected` one is as bad as the advisory that it explains, and over with it at the latest. `explanation` of a
 //! `severity` one names those that stand at its point, what its spectra suspect or else its bearing,
 //! `{"state": "suspected", "by": [{"cause", "suspected", "element", "advisory"}]}`, or says that its spectra were
-//! looked at and do not tell: `{"state": "undetermined", "reason": "like_none"}`.
+//! looked at and do not tell: `{"state": "undetermined", "reason": "like_none"}`. That of a `deviation` of the RMS or
+//! a `drift` says that it is heard from another point of the machine, `{"state": "transmitted", "from": "motor-de"}`, or
+//! that all of them have risen alike, `{"state": "shared"}`.
 //!
 //! `remaining_life` says how long the machine has left at that point, where a limit is known that ends it: the zone
 //! boundary C/D (or a lower TRIP) of the velocity, the ALARM limit of another feature. `state` is `declining` from
 //! the onset of a fault on, with an interval that holds the end with the `confidence` given; else nothing is told
 //! of the end: `before_onset`, `learning` while what is normal is not known, `undetermined` where it lies too close
 //! to the limit. It is counted from `as_of` on, in calendar time at the use made of the machine so far. `basis` is
-//! `baseline` where it starts from the accepted normal, and `first_readings` where none is accepted.
+//! `baseline` where it starts from the accepted normal, `first_readings` where none is accepted, and `fleet` where
+//! it was learned from so many `machines` that were run to failure, with the name of the `model`.
 //!
 //! `element`, `feature` and `suspected` are null where they are not meant. `basis` is `baseline` where the limit follows from
 //! the accepted normal, and `absolute` where there is none. `level` is `alert`, `alarm` or `trip`.
@@ -51,7 +56,7 @@ use super::{Api, clip};
 use crate::advisory::{Advisory, Cause, Evidence, Explanation};
 use crate::diagnosis::SupportingLine;
 use crate::features::EvidenceLine;
-use crate::prognosis::{Forecast, Outlook, RemainingLife};
+use crate::prognosis::{Forecast, Method, Outlook, RemainingLife};
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -109,6 +114,8 @@ struct Entry {
 enum Explained {
     Suspected { by: Vec<By> },
     Undetermined { reason: &'static str },
+    Transmitted { from: String },
+    Shared,
 }
 
 #[derive(Serialize)]
@@ -125,11 +132,13 @@ struct Life {
     outlook: Told,
     as_of: String,
     as_of_ns: i64,
-    channel: String,
-    feature: &'static str,
-    limit: f32,
     basis: &'static str,
+    channel: Option<String>,
+    feature: Option<&'static str>,
+    limit: Option<f32>,
     normal: Option<f32>,
+    model: Option<String>,
+    machines: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -185,6 +194,9 @@ enum Shown {
         channel: String,
         feature: &'static str,
         deviations: f32,
+    },
+    Fleet {
+        model: String,
     },
     Unusual {
         /// None where several channels are judged together.
@@ -306,6 +318,47 @@ fn explained(explanation: Explanation) -> Explained {
         Explanation::Undetermined(reason) => Explained::Undetermined {
             reason: reason.label(),
         },
+        Explanation::Transmitted(from) => Explained::Transmitted { from },
+        Explanation::Shared => Explained::Shared,
+    }
+}
+
+/// What a forecast rests on; the rest is still to be said.
+fn by(method: Method) -> Life {
+    let nothing = Life {
+        outlook: Told::Learning,
+        as_of: String::new(),
+        as_of_ns: 0,
+        basis: "fleet",
+        channel: None,
+        feature: None,
+        limit: None,
+        normal: None,
+        model: None,
+        machines: None,
+    };
+    match method {
+        Method::Trend {
+            channel,
+            feature,
+            limit,
+            normal,
+        } => Life {
+            basis: match normal {
+                Some(_) => "baseline",
+                None => "first_readings",
+            },
+            channel: Some(channel),
+            feature: Some(feature.label()),
+            limit: Some(limit),
+            normal,
+            ..nothing
+        },
+        Method::Fleet { model, machines } => Life {
+            model: Some(model),
+            machines: Some(machines),
+            ..nothing
+        },
     }
 }
 
@@ -326,14 +379,7 @@ fn life(forecast: Forecast) -> Life {
         },
         as_of: rfc3339(forecast.as_of),
         as_of_ns: forecast.as_of.0,
-        channel: forecast.channel,
-        feature: forecast.feature.label(),
-        limit: forecast.limit,
-        basis: match forecast.normal {
-            Some(_) => "baseline",
-            None => "first_readings",
-        },
-        normal: forecast.normal,
+        ..by(forecast.method)
     }
 }
 
@@ -405,6 +451,7 @@ fn shown(evidence: Evidence) -> Shown {
             feature: feature.label(),
             deviations,
         },
+        Evidence::Fleet { model } => Shown::Fleet { model },
         Evidence::Unusual(unusual) => {
             let share = |(channel, share)| Contribution { channel, share };
             Shown::Unusual {

@@ -74,6 +74,11 @@ pub enum Request {
         /// What was done, at most [`NOTE_MAX`] bytes.
         note: String,
     },
+    /// What was learned of a fleet holds from here on ([`crate::command::learned`]).
+    Learn {
+        /// Its name.
+        model: String,
+    },
 }
 
 /// What a decision is about.
@@ -95,6 +100,8 @@ pub enum Order {
     Replay(Vec<LetterId>),
     /// For the pipeline: what holds of a machine.
     Decide(Box<Decision>),
+    /// For the pipeline: what was learned under that name.
+    Learn(Name),
 }
 
 /// Why a request cannot be made, or a file is none.
@@ -130,7 +137,7 @@ pub enum RequestError {
     #[error("{0} dead letters cannot be replayed with one request: name 1 to {LETTERS_MAX}")]
     Letters(usize),
     /// Not an asset's or a point's id.
-    #[error("{0:?} is no id of the fleet file")]
+    #[error("{0:?} is no id: use 1 to 32 of a to z, 0 to 9 and -")]
     Name(String),
     /// Too long for the journal to keep beside what it ends.
     #[error("a note of {0} bytes is too long: write at most {NOTE_MAX}")]
@@ -169,6 +176,10 @@ impl Request {
             }
             Self::AcceptBaseline(place) => decide(place, DecisionAction::AcceptBaseline),
             Self::RejectBaseline(place) => decide(place, DecisionAction::RejectBaseline),
+            Self::Learn { model } => {
+                let name = Name::new(model).map_err(|_| RequestError::Name(model.clone()))?;
+                Ok(Order::Learn(name))
+            }
             Self::Maintenance { note, .. } if note.len() > NOTE_MAX => Err(RequestError::Note(note.len())),
             Self::Maintenance { asset, point, note } => {
                 let place = Place {

@@ -13,6 +13,7 @@ use trunnion_common::detection::change;
 use trunnion_common::detection::multivariate::LEARNING_CELLS;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::velocity::Passband;
+use trunnion_common::id::Name;
 use trunnion_common::level::Persistence;
 use trunnion_common::monitor::{self, Relative, Watched};
 use trunnion_common::operating::{GateSettings, Regimes};
@@ -67,6 +68,9 @@ const NUMBERS: [Number; 16] = [
         Some(400.0),
     ),
 ];
+
+/// The key of what was learned of a fleet.
+const LIFE_MODEL: &str = "life_model";
 
 /// Lists that can be set.
 const LISTS: [&str; 2] = ["speed_edges_rpm", "load_edges"];
@@ -133,6 +137,8 @@ pub struct Judging {
     pub together_ns: Option<i64>,
     /// Rows that are learned from.
     pub unusual_rows: u16,
+    /// What was learned of its fleet, by name; none: its remaining life follows from trends alone.
+    pub life_model: Option<String>,
     /// Every value, with where it is from.
     pub told: Vec<Told>,
 }
@@ -210,6 +216,7 @@ pub(super) struct Draft {
     numbers: BTreeMap<&'static str, f64>,
     lists: BTreeMap<&'static str, Vec<f64>>,
     alarms: Vec<(FeatureKind, [f32; 2])>,
+    life_model: Option<String>,
 }
 
 impl Draft {
@@ -233,6 +240,7 @@ impl Draft {
             }
         }
         draft.check_pairs(&condition);
+        draft.life_model = read_life_model(&condition);
         for alarm in condition.tables("alarm") {
             draft.alarms.extend(read_alarm(&alarm));
         }
@@ -308,6 +316,12 @@ impl Draft {
                 origin.clone(),
             );
         }
+        let inherited = template.and_then(|(id, template)| Some((template.life_model.clone()?, from(id))));
+        let own = self.life_model.clone().map(|own| (own, Origin::Asset));
+        let life_model = own.or(inherited).map(|(name, origin)| {
+            note(LIFE_MODEL, name.clone(), origin);
+            name
+        });
         let number = |key| numbers.get(key).copied();
         let or = |key, fallback: f64| number(key).unwrap_or(fallback);
         let list = |key, factor: f64| -> Vec<f32> {
@@ -343,6 +357,7 @@ impl Draft {
             alone_ns: number("unusual_alone_s").map(nanos),
             together_ns: number("unusual_together_s").map(nanos),
             unusual_rows: or("unusual_rows", 400.0) as u16,
+            life_model,
             told,
         }
     }
@@ -417,6 +432,20 @@ fn read_number(condition: &Section<'_>, number: &Number) -> Option<f64> {
     condition
         .source
         .refuse(&at, what, format!("give a number from {least} to {most}"));
+    None
+}
+
+/// What was learned of a fleet is known to the collector by its name, and not to the file.
+fn read_life_model(condition: &Section<'_>) -> Option<String> {
+    let (name, at) = condition.text(LIFE_MODEL)?;
+    if Name::new(name).is_ok() {
+        return Some(name.to_owned());
+    }
+    condition.source.refuse(
+        &at,
+        format!("{name:?} is no name"),
+        "use 1 to 32 of a to z, 0 to 9 and -",
+    );
     None
 }
 

@@ -33,6 +33,13 @@ pub enum IngestCommand {
     Replay(Vec<Letter>),
     /// What a person decided about a machine.
     Decide(Box<Decision>),
+    /// What was learned of a fleet.
+    Learned {
+        /// The name that assets give.
+        name: String,
+        /// As it is kept.
+        bytes: Vec<u8>,
+    },
 }
 
 /// Longest fleet file that is journaled; one of ten thousand channels has about half of it.
@@ -60,6 +67,9 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
                     }
                 }
                 IngestCommand::Decide(decision) => self.journal.append(&Entry::Decided(decision)),
+                IngestCommand::Learned { name, bytes } => {
+                    self.journal.append(&Entry::Learned { name, bytes });
+                }
                 IngestCommand::Wanted(wanted) => {
                     self.desk.want(*wanted);
                     self.looked = None;

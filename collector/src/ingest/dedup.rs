@@ -94,6 +94,7 @@ impl SequenceSets {
             | Entry::Shed { .. }
             | Entry::Restated { .. }
             | Entry::Decided(_)
+            | Entry::Learned { .. }
             | Entry::Tick => {}
         }
     }

@@ -50,6 +50,7 @@
 //! | 11 shed | u8: 0 everything is computed of each window from here on, 1 no search for faults is made |
 //! | 12 restated | u64 which computation; the settings' text in UTF-8 |
 //! | 13 decided | [`Decision`] (postcard) |
+//! | 14 learned | name (postcard); [`FleetLife`] verbatim |
 //! | 128 commit | i64 commit time, ns UTC; u64 offset of the group's first entry; u32 number of entries |
 //! | 129 commit's echo | the same |
 //!
@@ -66,6 +67,8 @@ use crate::dead_letter::Letter;
 use crate::decision::Decision;
 use crate::features::Depth;
 use crate::ingest::dedup::SequenceSets;
+#[cfg(doc)]
+use crate::prognosis::fleet_life::FleetLife;
 use bytes::Bytes;
 use std::fs::File;
 use std::io;
@@ -103,6 +106,7 @@ mod kind {
     pub(super) const SHED: u32 = 11;
     pub(super) const RESTATED: u32 = 12;
     pub(super) const DECIDED: u32 = 13;
+    pub(super) const LEARNED: u32 = 14;
     pub(super) const COMMIT: u32 = 128;
     pub(super) const COMMIT_ECHO: u32 = 129;
 }
@@ -296,6 +300,7 @@ impl Group {
             Entry::Shed { .. } => kind::SHED,
             Entry::Restated { .. } => kind::RESTATED,
             Entry::Decided(_) => kind::DECIDED,
+            Entry::Learned { .. } => kind::LEARNED,
         };
         self.push(number, |bytes| match entry {
             Entry::Block {
@@ -349,6 +354,10 @@ impl Group {
                 bytes.extend_from_slice(text.as_bytes());
             }
             Entry::Decided(decision) => push_postcard(bytes, decision),
+            Entry::Learned { name, bytes: life } => {
+                push_postcard(bytes, name);
+                bytes.extend_from_slice(life);
+            }
             Entry::Tick => {}
         });
     }
@@ -696,6 +705,11 @@ fn decode_entry(number: u32, body: Bytes) -> Option<Entry> {
             Entry::Restated { id, text }
         }
         kind::DECIDED => Entry::Decided(Box::new(postcard::from_bytes(&body).ok()?)),
+        kind::LEARNED => {
+            let (name, bytes) = postcard::take_from_bytes(&body).ok()?;
+            let bytes = bytes.to_vec();
+            Entry::Learned { name, bytes }
+        }
         kind::TICK => Entry::Tick,
         _ => return None,
     })

@@ -96,8 +96,12 @@ function duration(seconds) {
 // How long the machine has left; nothing where nothing is followed.
 function lifeText(life) {
   if (life === null) return "";
-  const basis = life.basis === "baseline" ? `normal ${number(life.normal, 3)}` : "normal as first measured";
-  const way = `${life.feature} of ${life.channel} to ${number(life.limit, 3)}, ${basis}, as of ${instant(life.as_of)}`;
+  const normal = life.basis === "baseline" ? `normal ${number(life.normal, 3)}` : "normal as first measured";
+  const by =
+    life.basis === "fleet"
+      ? `by ${life.model}, learned from ${life.machines} machines`
+      : `${life.feature} of ${life.channel} to ${number(life.limit, 3)}, ${normal}`;
+  const way = `${by}, as of ${instant(life.as_of)}`;
   if (life.state === "declining") {
     const share = `${number(100 * life.confidence, 2)} %`;
     return (
@@ -119,6 +123,8 @@ function explanationText(explanation) {
     const name = (by) => (by.element ? `bearing, ${ELEMENTS[by.element] ?? by.element}` : (SUSPECTED[by.suspected] ?? by.cause));
     return `Suspected: ${explanation.by.map(name).join("; ")}`;
   }
+  if (explanation.state === "transmitted") return `Heard from ${explanation.from}, which has risen more`;
+  if (explanation.state === "shared") return "All points of the machine have risen alike: look at load and speed first";
   return `Cause undetermined: ${UNDETERMINED[explanation.reason] ?? explanation.reason}`;
 }
 
@@ -173,7 +179,8 @@ function title(advisory) {
     return `Suspected ${SUSPECTED[advisory.suspected] ?? advisory.suspected}, ${advisory.level}`;
   }
   if (advisory.cause === "deviation") return `${advisory.feature}, ${advisory.level}`;
-  return `${advisory.cause[0].toUpperCase()}${advisory.cause.slice(1)}, ${advisory.level}`;
+  const cause = advisory.cause.replaceAll("_", " ");
+  return `${cause[0].toUpperCase()}${cause.slice(1)}, ${advisory.level}`;
 }
 
 function evidenceText(advisory) {
@@ -182,6 +189,7 @@ function evidenceText(advisory) {
   if (advisory.cause === "drift") {
     return `${evidence.feature} of ${evidence.channel} has moved by ${number(evidence.deviations, 2)} standard deviations`;
   }
+  if (advisory.cause === "remaining_life") return `reads like others of ${evidence.model} before they failed`;
   if (advisory.cause === "unusual") {
     const shares = evidence.contributions.map((each) => `${each.channel} ${number(100 * each.share, 2)} %`);
     return shares.length > 0 ? shares.join(", ") : `a rare reading of ${evidence.channel}`;

@@ -73,6 +73,7 @@ impl Pipeline {
         if advisory.cleared.is_none() {
             advisory.remaining_life = self.forecast(&advisory.asset, &advisory.point);
         }
+        advisory.explanation = self.explanation_of_rise(advisory.cause, &advisory.asset, &advisory.point);
         if advisory.cause == Cause::Severity {
             advisory.explanation = self.explanation(&advisory.asset, &advisory.point);
             if let Some(Explanation::Suspected(suspected)) = &advisory.explanation {

@@ -9,6 +9,7 @@
 //! | monitors | one for each channel of the fleet in force | those that a fleet no longer has are forgotten with what they held |
 //! | notices of a point | one for each cause | further channels support the one that stands |
 
+use super::attribution::Risen;
 use super::drifting::{Day, Drift};
 use super::edge::{AT_GATEWAY, Words};
 use super::prognosis::shown;
@@ -39,7 +40,7 @@ use trunnion_common::time::EventTime;
 /// What the stage remembers.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Conditions {
-    monitors: BTreeMap<SeriesKey, Monitored>,
+    pub(super) monitors: BTreeMap<SeriesKey, Monitored>,
     pub(super) notices: BTreeMap<(String, String), Notices>,
     /// As last told, by asset.
     healths: BTreeMap<String, (EventTime, Health)>,
@@ -85,6 +86,7 @@ pub(super) struct Monitored {
     /// Of the last window that was not a transient.
     zone: Result<Zone, NotGraded>,
     has_changed: bool,
+    pub(super) risen: Option<Risen>,
 }
 
 /// What is remembered of a slow channel beside its monitor.
@@ -107,6 +109,7 @@ impl Default for Monitored {
             run: None,
             zone: Err(NotGraded::Value),
             has_changed: false,
+            risen: None,
         }
     }
 }
@@ -201,7 +204,10 @@ impl Pipeline {
         let assessment = known.monitor.handle_window(&seen, operating, &settings);
         let day = known.drift(&assessment, &seen, &settings);
         known.note(&assessment);
+        known.note_rise(&assessment.judged, window.end);
         let shown = shown(&known.monitor, &assessment, &settings);
+        let is_usable = assessment.fault.is_none_or(Fault::spares_vibration);
+        let is_telling = assessment.run == Some(Run::Steady) && is_usable;
         let silent = known.monitor.silent_from(&settings);
         let is_news = assessment.stage.is_some()
             || (learning(&known.monitor) != before
@@ -212,6 +218,9 @@ impl Pipeline {
         }
         let interval_ns = settings.interval_ns;
         self.follow(series, window, interval_ns, &assessment, &shown);
+        if is_telling {
+            self.learn_of(series, (window.start, window.end), features);
+        }
         let mut suspected = self.suspect(series, interval_ns, window.end, &assessment, outcome);
         for observation in std::mem::take(&mut suspected.holding) {
             self.notice(series, observation);
@@ -280,6 +289,7 @@ impl Pipeline {
             DecisionAction::RejectBaseline => self.begin_unusual_anew(covers, now, "rejected"),
             DecisionAction::Maintenance { note } => self.begin_unusual_anew(covers, now, note),
         }
+        self.decide_learned(decision);
         self.concern(&decision.asset);
     }
 
@@ -301,6 +311,8 @@ impl Pipeline {
                 let settings = fleet.site(&series).and_then(|site| site.monitor.as_ref());
                 let stays = match cause {
                     Cause::Unusual => unusual::is_watched(fleet, &series),
+                    // Ended with the machine that lives by a model.
+                    Cause::RemainingLife => true,
                     _ => settings.is_some_and(|settings| is_watched(settings, cause)),
                 };
                 if !stays {
@@ -330,6 +342,7 @@ impl Pipeline {
             gone.insert(series.asset);
         }
         gone.iter().for_each(|asset| self.concern(asset));
+        self.settle_learned();
     }
 
     /// What has become of the assets of which something has come in this commit.
@@ -525,7 +538,7 @@ impl Pipeline {
                 channel: series.channel.clone(),
                 cause,
                 at,
-                held: judged.held,
+                held: self.softened(series, judged, at),
                 is_seen: judged.reached > Some(Level::Normal),
                 evidence,
             },
@@ -562,7 +575,7 @@ fn is_watched(settings: &Settings, cause: Cause) -> bool {
     match cause {
         Cause::Bearing(_) | Cause::Suspected(_) | Cause::Instrument => true,
         // Not by a monitor.
-        Cause::Unusual => false,
+        Cause::Unusual | Cause::RemainingLife => false,
         Cause::Drift => settings.learning.is_some(),
         Cause::Severity => settings.severity.is_some(),
         Cause::Deviation(kind) => settings.watched.iter().any(|watched| watched.kind == kind),

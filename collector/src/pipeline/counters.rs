@@ -61,6 +61,14 @@ pub struct Counters {
     pub windows_given_up: u64,
     /// Times a window was told before it fired.
     pub windows_updated: u64,
+    /// Rows of readings that told of a remaining life by what was learned of a fleet.
+    pub life_rows: u64,
+    /// Rows that lacked a reading.
+    pub life_rows_incomplete: u64,
+    /// Times that what was learned of a fleet was taken in.
+    pub models_taken: u64,
+    /// What was learned of fleets and cannot be read, or has no room.
+    pub models_refused: u64,
     /// Dead letters of late samples and wrong clocks whose node had too many in that hour: the journal has
     /// what is in them.
     pub letters_not_kept: u64,
@@ -103,6 +111,10 @@ impl Counters {
             ("samples_no_room", self.samples_no_room),
             ("windows_given_up", self.windows_given_up),
             ("windows_updated", self.windows_updated),
+            ("life_rows", self.life_rows),
+            ("life_rows_incomplete", self.life_rows_incomplete),
+            ("models_taken", self.models_taken),
+            ("models_refused", self.models_refused),
             ("letters_not_kept", self.letters_not_kept),
             ("letters_replayed", self.letters_replayed),
             ("samples_replayed", self.samples_replayed),

@@ -97,18 +97,20 @@ impl Pipeline {
         let channels = self.state.lives.range(first..);
         let channels = channels.take_while(|(series, _)| series.asset == asset && series.point == point);
         let forecasts = channels.filter_map(|(series, tracks)| tracks.forecast(&series.channel));
-        forecasts.reduce(Forecast::earlier)
+        forecasts
+            .chain(self.learned_forecast(asset))
+            .reduce(Forecast::earlier)
     }
 
-    /// How many channels there are by what is said of them, in the order of [`Outlook::LABELS`], and the shortest
+    /// How many channels, and machines that live by what was learned of their fleet, there are by what is said of
+    /// them, in the order of [`Outlook::LABELS`], and the shortest
     /// remaining life (median) of any, seconds.
     pub fn outlooks(&self) -> ([u64; Outlook::LABELS.len()], Option<f64>) {
         let mut channels = [0; Outlook::LABELS.len()];
         let mut shortest: Option<f64> = None;
-        for tracks in self.state.lives.values() {
-            let Some(forecast) = tracks.forecast("") else {
-                continue;
-            };
+        let tracks = self.state.lives.values();
+        let trends = tracks.filter_map(|tracks| tracks.forecast(""));
+        for forecast in trends.chain(self.learned_forecasts()) {
             let place = Outlook::LABELS
                 .iter()
                 .position(|label| *label == forecast.outlook.label());

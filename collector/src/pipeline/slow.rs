@@ -153,6 +153,9 @@ impl Pipeline {
         for judged in assessment.judged.iter().filter(|judged| !is_limit(judged)) {
             self.observe(series, &settings, window.end, judged, None);
         }
+        if let (Some(mean), false, None) = (mean, is_off, assessment.fault) {
+            self.learn_of(series, (window.start, window.end), &[(FeatureKind::Mean, mean)]);
+        }
         self.judge_alone(series, slow.alone_ns, window, is_off);
         self.judge_together(series, window);
         self.concern(&series.asset);

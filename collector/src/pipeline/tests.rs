@@ -1,5 +1,7 @@
+mod attribution;
 mod condition;
 mod history;
+mod learned;
 mod machine;
 mod remade;
 mod replayed;

@@ -33,8 +33,6 @@ const CLASSES: usize = 5;
 const ONSET_SHARE: f64 = 0.99;
 /// Where the trees' samples begin; any number does.
 const SEED: u64 = 1;
-/// The version that a stored model begins with; others are not read.
-const VERSION: u16 = 1;
 
 /// A machine that was run to failure: rows of settings and then readings, the last one at its end.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -62,9 +60,6 @@ pub enum FleetModelError {
         /// How many numbers a row has.
         columns: usize,
     },
-    /// Stored by another version, or damaged.
-    #[error("not a fleet model of version {VERSION}: train it anew")]
-    Stored,
 }
 
 /// What was learned of a fleet.
@@ -152,18 +147,9 @@ impl FleetModel {
         errors.map(|error| (predicted + error).max(0.0))
     }
 
-    /// The model as bytes to keep.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, FleetModelError> {
-        postcard::to_stdvec(&(VERSION, self)).map_err(|_| FleetModelError::Stored)
-    }
-
-    /// A model from the bytes that [`Self::to_bytes`] gave.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, FleetModelError> {
-        let (version, rest) = postcard::take_from_bytes::<u16>(bytes).map_err(|_| FleetModelError::Stored)?;
-        if version != VERSION {
-            return Err(FleetModelError::Stored);
-        }
-        postcard::from_bytes(rest).map_err(|_| FleetModelError::Stored)
+    /// How many numbers a row has.
+    pub const fn columns(&self) -> usize {
+        self.columns
     }
 }
 
@@ -361,15 +347,6 @@ mod tests {
     fn of_a_machine_far_from_its_end_nothing_is_said() {
         let outlook = last_outlook(&model(), &life(41, 140));
         assert_eq!(outlook, Outlook::BeforeOnset);
-    }
-
-    #[test]
-    fn a_stored_model_says_the_same_and_one_of_another_version_is_refused() {
-        let model = model();
-        let mut bytes = model.to_bytes().unwrap();
-        assert_eq!(FleetModel::from_bytes(&bytes), Ok(model));
-        bytes[0] += 1;
-        assert_eq!(FleetModel::from_bytes(&bytes), Err(FleetModelError::Stored));
     }
 
     #[test]

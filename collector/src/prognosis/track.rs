@@ -9,7 +9,7 @@
 //! | tracks of a channel | [`TRACKS_MAX`] | further ones are not followed |
 
 use super::degradation::Degradation;
-use super::{Forecast, Outlook, Prognosis};
+use super::{Forecast, Method, Outlook, Prognosis};
 use serde::{Deserialize, Serialize};
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::operating::Regime;
@@ -90,10 +90,12 @@ impl Tracks {
         let forecasts = self.tracks.iter().map(|track| Forecast {
             outlook: track.degradation.outlook(),
             as_of: track.as_of,
-            channel: channel.to_owned(),
-            feature: track.kind,
-            limit: track.limit,
-            normal: track.normal,
+            method: Method::Trend {
+                channel: channel.to_owned(),
+                feature: track.kind,
+                limit: track.limit,
+                normal: track.normal,
+            },
         });
         forecasts.reduce(Forecast::earlier)
     }

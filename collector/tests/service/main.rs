@@ -272,6 +272,30 @@ fn a_hang_up_takes_a_good_fleet_file_and_keeps_the_old_one_over_a_bad_one() {
 }
 
 #[test]
+fn what_was_learned_of_a_fleet_is_taken_by_the_running_collector_and_journaled() {
+    let plant = Plant::new(FLEET);
+    let collector = plant.start();
+    let mut table = "machine,de/v:rms\n".to_owned();
+    for machine in 0..10 {
+        for row in 0..30 {
+            table.push_str(&format!("m-{machine},{}\n", row * (machine + 5)));
+        }
+    }
+    let lives = plant.path("lives.csv");
+    std::fs::write(&lives, table).unwrap();
+    let config = plant.config();
+    let files = [lives.to_str().unwrap(), config.to_str().unwrap()];
+    plant.command(&["life", "learn", "fans", "--lives", files[0], "--config", files[1]]);
+    let taken = |collector: &Collector| collector.json("/api/v1/pipeline")["counters"]["models_taken"] == 1;
+    until("the model", || taken(&collector));
+    collector.kill();
+    // The journal has it: the file is no longer needed.
+    std::fs::remove_dir_all(plant.path("data/learned")).unwrap();
+    let again = plant.start();
+    until("the model after a kill", || taken(&again));
+}
+
+#[test]
 fn a_revoked_gateway_is_cut_and_does_not_come_back() {
     let plant = Plant::new(FLEET);
     let collector = plant.start();

@@ -3,7 +3,7 @@
 use super::*;
 use crate::advisory::{Explaining, Explanation, LimitEvidence};
 use crate::diagnosis::{self, SupportingLine, Suspicion, Undetermined};
-use crate::prognosis::{Forecast, Outlook, RemainingLife};
+use crate::prognosis::{Forecast, Method, Outlook, RemainingLife};
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::band::Band;
 use trunnion_common::feature::definition::WatchedBand;
@@ -96,10 +96,12 @@ async fn the_remaining_life_is_told_with_its_interval_and_only_after_onset() {
         remaining_life: Some(Forecast {
             outlook,
             as_of: NOON,
-            channel: "v".into(),
-            feature: FeatureKind::VelocityRms,
-            limit: 4.5,
-            normal: Some(1.0),
+            method: Method::Trend {
+                channel: "v".into(),
+                feature: FeatureKind::VelocityRms,
+                limit: 4.5,
+                normal: Some(1.0),
+            },
         }),
         ..advisory("fan", None, -5, None)
     };

@@ -34,7 +34,7 @@ fn vibration(velocity: f64, n: u64) -> f64 {
 }
 
 /// So many seconds of that velocity.
-fn run(node: &mut Node, seconds: usize, velocity: f64) -> Vec<Entry> {
+pub(super) fn run(node: &mut Node, seconds: usize, velocity: f64) -> Vec<Entry> {
     let frame = |_| {
         let frame = node.waveform(|n| vibration(velocity, n));
         node.frame_block(&[frame])

@@ -4,7 +4,7 @@ use super::*;
 use crate::advisory::{Advisory, Cause, Evidence, Explanation};
 use crate::decision::{Decision, DecisionAction};
 use crate::diagnosis::{self, Undetermined};
-use crate::prognosis::{Outlook, RemainingLife};
+use crate::prognosis::{Method, Outlook, RemainingLife};
 use std::f64::consts::TAU;
 use trunnion_common::feature::band::Band;
 use trunnion_common::level::Level;
@@ -361,8 +361,17 @@ fn of_a_growing_fault_the_remaining_life_is_told_with_an_interval_that_shrinks_o
     );
     let standing = of_cause(&outputs, Cause::Severity);
     let life = standing.last().unwrap().1.remaining_life.clone().unwrap();
-    assert_eq!((life.feature, life.limit), (FeatureKind::VelocityRms, 4.5));
-    assert!((life.normal.unwrap() - 1.0).abs() < 0.1, "{life:?}");
+    let Method::Trend {
+        feature,
+        limit,
+        normal,
+        ..
+    } = life.method
+    else {
+        panic!("{life:?}");
+    };
+    assert_eq!((feature, limit), (FeatureKind::VelocityRms, 4.5));
+    assert!((normal.unwrap() - 1.0).abs() < 0.1, "{normal:?}");
     let (channels, shortest) = pipeline.outlooks();
     assert_eq!(channels, [1, 0, 0, 0]);
     assert_eq!(shortest, life.outlook.remaining().map(|life| life.median_s));

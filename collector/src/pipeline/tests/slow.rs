@@ -13,7 +13,7 @@ use trunnion_common::level::Level;
 
 /// A fan with vibration, current and temperature of one node, and the temperature of another one; what its
 /// condition, its operation and the temperature's channel say.
-fn fan(condition: &str, operation: &str, temperature: &str) -> Entry {
+pub(super) fn fan(condition: &str, operation: &str, temperature: &str) -> Entry {
     let slow = |id: &str, node: u64, number: u8, unit: &str, keys: &str| {
         let quantity = if unit == "A" { "current" } else { "temperature" };
         format!(
@@ -41,7 +41,7 @@ fn fan(condition: &str, operation: &str, temperature: &str) -> Entry {
 }
 
 /// Commits at seconds after [`START`], in rising order.
-fn committed(entries: Vec<(u64, Vec<Entry>)>) -> Vec<Commit> {
+pub(super) fn committed(entries: Vec<(u64, Vec<Entry>)>) -> Vec<Commit> {
     let at = |offset| Position {
         offset,
         ..Position::default()
@@ -62,7 +62,7 @@ fn committed(entries: Vec<(u64, Vec<Entry>)>) -> Vec<Commit> {
 }
 
 /// A node whose slow channels are read every ten seconds, each commit one reading of each.
-fn readings(
+pub(super) fn readings(
     fleet: Entry,
     count: u64,
     channels: &[(u16, Unit)],
@@ -83,11 +83,11 @@ fn readings(
     commits
 }
 
-const WARM: (u16, Unit) = (2, Unit::DegreeCelsius);
-const CURRENT: (u16, Unit) = (1, Unit::Ampere);
+pub(super) const WARM: (u16, Unit) = (2, Unit::DegreeCelsius);
+pub(super) const CURRENT: (u16, Unit) = (1, Unit::Ampere);
 
 /// The same, with a restart from a checkpoint after every commit.
-fn play_restarted(commits: &[Commit]) -> Vec<Output> {
+pub(super) fn play_restarted(commits: &[Commit]) -> Vec<Output> {
     let mut pipeline = Pipeline::new();
     let mut outputs = Vec::new();
     for commit in commits {
