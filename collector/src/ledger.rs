@@ -17,31 +17,29 @@
 
 mod account;
 mod epochs;
+mod holdings;
 mod index_set;
+mod unnamed;
 
 pub use index_set::IndexSet;
+pub use unnamed::Unnamed;
 
 use crate::slots::Slots;
 use account::Account;
 use epochs::Epochs;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use trunnion_common::block::{Holding, Tombstone};
+#[cfg(doc)]
+use trunnion_common::block::Holding;
+use trunnion_common::block::Tombstone;
 use trunnion_common::frame::Status;
 use trunnion_common::id::{BootId, ChannelId, Epoch, GatewayId, NodeId};
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::Range;
-use trunnion_common::time::EventTime;
+use unnamed::Losses;
 
 /// Most ranges kept per channel and kind; one more, and the lowest hole is written off.
 pub const RANGES_MAX: usize = 256;
-
-/// Losses of unknown content kept for attribution.
-const UNNAMED_MAX: usize = 256;
-
-/// How long a loss of unknown content may explain missing samples: by then every agent in contact
-/// has reported what it holds many times over. Nanoseconds.
-const UNNAMED_FOR: i64 = 600 * 1_000_000_000;
 
 /// One channel and boot of the ledger, in samples.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -76,27 +74,12 @@ impl LedgerRow {
 /// Which account: one boot of one channel.
 pub type AccountKey = (NodeId, BootId, ChannelId);
 
-/// What was lost when its content is not known: any missing sample of its scope may have been in it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Unnamed {
-    /// Whose blocks they were in.
-    pub gateway: GatewayId,
-    /// The node and boot, if that much is known.
-    pub boot: Option<(NodeId, BootId)>,
-    /// Why they were lost.
-    pub cause: LossCause,
-    /// At most this many samples.
-    pub samples_max: u64,
-    /// The journal's time when it was found out.
-    pub since: EventTime,
-}
-
 /// The accounts of all channels and boots.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Ledger {
     accounts: Slots<AccountKey, Account>,
     newest: Slots<NodeId, BootId>,
-    unnamed: Vec<Unnamed>,
+    losses: Losses,
     epochs: Epochs,
     changed: BTreeSet<AccountKey>,
 }
@@ -212,94 +195,6 @@ impl Ledger {
         }
     }
 
-    /// The agent says what node and agent hold: everything below its `produced` can be judged.
-    /// `block` is where it stands, by epoch and sequence: of one epoch the later one is the newer.
-    ///
-    /// Where it says less than what is known, it is an older report that came late, or one of an agent that
-    /// knows less than the one before it did, since its gateway was put back to an old image. That one's word
-    /// of what it holds counts: what the former said to hold, and it does not, is lost.
-    pub fn observe_holding(
-        &mut self,
-        gateway: &GatewayId,
-        block: (Epoch, u64),
-        holding: &Holding,
-        now: EventTime,
-    ) {
-        self.unnamed
-            .retain(|unnamed| unnamed.samples_max > 0 && now.nanos_since(unnamed.since) < UNNAMED_FOR);
-        let mut losses = std::mem::take(&mut self.unnamed);
-        let reported = self.epochs.report(gateway, block);
-        for report in &holding.channels {
-            let key = (holding.node, holding.boot, report.channel);
-            let ended = self.ended(key);
-            let former = self.accounts.get(&key).and_then(|account| account.reported);
-            let is_later = former.is_some_and(|former| self.epochs.is_later(gateway, reported, former));
-            let account = self.account(key);
-            let is_overtaken = account
-                .reported
-                .is_some_and(|former| former.epoch == block.0 && block.1 < former.sequence);
-            // What the same start says after that is its newer word.
-            let is_newer = former.is_some_and(|former| former.epoch == block.0 && former.sequence < block.1);
-            if report.produced < account.cut && (is_later || is_newer) {
-                account.reported = Some(reported);
-                if is_later {
-                    account.abandon(report.at_agent);
-                } else {
-                    account.at_agent = report.at_agent;
-                }
-                continue;
-            }
-            if report.produced < account.cut || is_overtaken {
-                continue; // An older report that came late.
-            }
-            account.reported = Some(reported);
-            account.cut = report.produced;
-            account.at_node = Range::new(report.at_node, report.produced);
-            account.at_agent = report.at_agent;
-            let mut missing = account.settle(ended).unexplained;
-            for unnamed in &mut losses {
-                let in_scope = unnamed.boot.is_none_or(|boot| boot == (key.0, key.1));
-                if unnamed.gateway == *gateway && in_scope {
-                    let taken = missing.min(unnamed.samples_max);
-                    missing -= taken;
-                    unnamed.samples_max -= taken;
-                    *account.agent_losses.entry(unnamed.cause).or_default() += taken;
-                }
-            }
-        }
-        self.unnamed = losses;
-    }
-
-    /// The agent has said in one block what it holds of all `boots` that it knows. Where that is the first
-    /// word of a later start, it has nothing of any other boot that a former one knew.
-    pub fn observe_boots_held(
-        &mut self,
-        gateway: &GatewayId,
-        block: (Epoch, u64),
-        boots: &BTreeSet<(NodeId, BootId)>,
-    ) {
-        let reported = self.epochs.report(gateway, block);
-        // Once for each epoch: every account is looked at.
-        if !self.epochs.is_first(reported, gateway) {
-            return;
-        }
-        let is_forgotten = |(key, account): &(&AccountKey, &Account)| {
-            let is_later = |former| self.epochs.is_later(gateway, reported, former);
-            !boots.contains(&(key.0, key.1)) && account.reported.is_some_and(is_later)
-        };
-        let forgotten: Vec<AccountKey> = self
-            .accounts
-            .iter()
-            .filter(is_forgotten)
-            .map(|(key, _)| *key)
-            .collect();
-        for key in forgotten {
-            let account = self.account(key);
-            account.reported = Some(reported);
-            account.abandon(None);
-        }
-    }
-
     /// Blocks were evicted or cannot be read, and the agent counts what was in them.
     pub fn observe_tombstone(&mut self, tombstone: &Tombstone) {
         for &(node, boot, channel, samples) in &tombstone.samples {
@@ -307,15 +202,6 @@ impl Ledger {
             let known = account.agent_losses.entry(tombstone.cause).or_default();
             *known = known.saturating_add(samples);
         }
-    }
-
-    /// Something was lost, and its content is not known.
-    pub fn observe_unnamed(&mut self, unnamed: Unnamed) {
-        if self.unnamed.len() >= UNNAMED_MAX {
-            // The oldest had the most chances to explain something.
-            self.unnamed.remove(0);
-        }
-        self.unnamed.push(unnamed);
     }
 
     /// A boot of a node gave a sign of life: earlier boots have ended, and what they still held is lost.
@@ -338,6 +224,7 @@ impl Ledger {
             self.accounts.remove(&key);
             self.changed.remove(&key);
         }
+        self.losses.forget((node, boot));
         if self.accounts_of(node).next().is_none() {
             self.newest.remove(&node);
         }

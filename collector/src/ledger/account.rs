@@ -1,9 +1,11 @@
 //! One channel of one boot: what is known of its samples, and how that adds up. Pure.
 
-use super::epochs::Reported;
+use super::epochs::Word;
+use super::unnamed::Judged;
 use super::{IndexSet, RANGES_MAX};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use trunnion_common::block::ChannelHolding;
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::Range;
 
@@ -20,8 +22,10 @@ pub(super) struct Account {
     pub(super) cut: u64,
     pub(super) at_node: Option<Range>,
     pub(super) at_agent: Option<Range>,
-    /// The last report.
-    pub(super) reported: Option<Reported>,
+    /// The last word that counted.
+    pub(super) said: Option<Said>,
+    /// What a start of an agent was said to hold, and none has since its gateway was put back to an image.
+    pub(super) gone: IndexSet,
     /// Counted by the node, since its boot.
     pub(super) node_drops: BTreeMap<LossCause, u64>,
     /// Counted by the agent.
@@ -33,8 +37,17 @@ pub(super) struct Account {
     /// Samples in closed holes that were still expected.
     pub(super) closed_expected: u64,
     pub(super) duplicated: u64,
-    /// As of the last settling.
+    /// As of the last settling: samples that are missing, and those of them that nothing explains.
+    pub(super) missing: u64,
     pub(super) unexplained: u64,
+}
+
+/// A word of a gateway about one channel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct Said {
+    pub(super) word: Word,
+    /// As far as it knew.
+    pub(super) produced: u64,
 }
 
 pub(super) struct Sums {
@@ -92,7 +105,9 @@ impl Account {
         };
         pending += claim(self.at_agent);
         let at_node = claim(self.at_node);
+        let gone: u64 = self.gone.ranges().iter().map(|range| claim(Some(*range))).sum();
         let mut lost = BTreeMap::new();
+        lost.insert(LossCause::NotHeld, gone);
         if ended {
             // Behind the last cut, what nobody has died with the node too.
             let unreported = claim(Range::new(self.cut, produced));
@@ -103,6 +118,7 @@ impl Account {
         *lost.entry(LossCause::Refused).or_default() += refused;
         *lost.entry(LossCause::SetOverflow).or_default() += given_up + self.closed_expected;
         let missing = produced - known.count_below(produced) + self.closed_missing;
+        self.missing = missing;
         self.unexplained = missing - self.book(missing);
         for (&cause, &samples) in &self.booked {
             *lost.entry(cause).or_default() += samples;
@@ -116,20 +132,43 @@ impl Account {
         }
     }
 
-    /// The agent has nothing else any more than `at_agent`: what it was said to have beside that, and nobody
-    /// has, is lost.
-    pub(super) fn abandon(&mut self, at_agent: Option<Range>) {
-        let mut known = self.stored.clone();
-        let named = [&self.waiting, &self.refused, &self.given_up];
-        let named = named.into_iter().flat_map(|set| set.ranges().iter().copied());
-        for range in named.chain(at_agent) {
-            known.insert(range);
+    /// A word that counts; whether the same start of the agent gave the last one.
+    pub(super) fn hear(&mut self, word: Word, report: ChannelHolding, is_same_start: bool) {
+        if report.produced >= self.cut {
+            self.cut = report.produced;
+            self.at_node = Range::new(report.at_node, report.produced);
+        } else if !is_same_start {
+            self.leave();
         }
-        let gone = self.at_agent.map(|range| known.insert(range)).unwrap_or_default();
-        let samples: u64 = gone.iter().map(|range| range.count()).sum();
-        let lost = self.agent_losses.entry(LossCause::NotHeld).or_default();
-        *lost = lost.saturating_add(samples);
-        self.at_agent = at_agent;
+        self.at_agent = report.at_agent;
+        let produced = report.produced;
+        self.said = Some(Said { word, produced });
+    }
+
+    /// A later start of the agent does not know the channel.
+    pub(super) fn abandon(&mut self, word: Word) {
+        self.leave();
+        self.said = Some(Said { word, produced: 0 });
+    }
+
+    /// The agent has nothing any more of what it was said to have.
+    fn leave(&mut self) {
+        if let Some(held) = self.at_agent.take() {
+            self.gone.insert(held);
+            self.bound();
+        }
+    }
+
+    /// How far it is judged.
+    pub(super) fn judged(&self, ended: bool, missing_before: u64) -> Judged {
+        let at_node = self.at_node.filter(|_| !ended);
+        let held = [self.at_agent, at_node].into_iter().flatten();
+        Judged {
+            settled: held.fold(self.cut, |settled, held| settled.min(held.first())),
+            cut: self.cut,
+            missing: self.missing,
+            missing_before,
+        }
     }
 
     /// Books reported counts against that many missing samples; returns how many are booked then.
@@ -176,7 +215,12 @@ impl Account {
             self.closed_missing += hole.count() - expected.count();
             self.cut = self.cut.max(hole.end());
         }
-        for set in [&mut self.waiting, &mut self.refused, &mut self.given_up] {
+        for set in [
+            &mut self.waiting,
+            &mut self.refused,
+            &mut self.given_up,
+            &mut self.gone,
+        ] {
             while let Some(lowest) = set.take_lowest(RANGES_MAX) {
                 let new = self.stored.insert(lowest);
                 self.closed_expected += new.iter().map(|range| range.count()).sum::<u64>();

@@ -1,6 +1,6 @@
 use super::*;
 use proptest::prelude::*;
-use trunnion_common::block::ChannelHolding;
+use trunnion_common::block::{ChannelHolding, Holding};
 use trunnion_common::frame::{ChannelStatus, ResetCause};
 use trunnion_common::id::Name;
 
@@ -53,8 +53,14 @@ fn holding(boot: u32, produced: u64, at_node: u64, at_agent: Option<Range>) -> H
     }
 }
 
+/// One report, by epoch and sequence, of an agent that knows one boot.
+fn say(ledger: &mut Ledger, (epoch, sequence): (u64, u64), holding: &Holding) {
+    let holdings = std::slice::from_ref(holding);
+    ledger.observe_holdings(&gateway(), (Epoch(epoch), sequence), holdings, true);
+}
+
 fn observe_holding(ledger: &mut Ledger, holding: &Holding) {
-    ledger.observe_holding(&gateway(), (Epoch(1), 0), holding, EventTime(0));
+    say(ledger, (1, 0), holding);
 }
 
 /// (produced, stored, lost, pending, unexplained)
@@ -96,7 +102,7 @@ fn a_report_that_its_successor_overtook_says_nothing_any_more() {
     ledger.store(key(1), range(0, 100));
     let report = |ledger: &mut Ledger, epoch, sequence, at_agent| {
         let holding = holding(1, 120, 120, at_agent);
-        ledger.observe_holding(&gateway(), (Epoch(epoch), sequence), &holding, EventTime(0));
+        say(ledger, (epoch, sequence), &holding);
     };
     ledger.refuse(key(1), range(100, 120));
     report(&mut ledger, 1, 8, None);
@@ -123,7 +129,7 @@ fn ended_boot_with_an_agent() -> Ledger {
 fn report_of_an_old_image(ledger: &mut Ledger, at_agent: Option<Range>) {
     ledger.observe_block(&gateway(), Epoch(2));
     let holding = holding(1, 80, 80, at_agent);
-    ledger.observe_holding(&gateway(), (Epoch(2), 0), &holding, EventTime(0));
+    say(ledger, (2, 0), &holding);
 }
 
 #[test]
@@ -167,27 +173,81 @@ fn what_an_old_image_still_holds_is_pending_until_it_has_come() {
     };
     ledger.observe_tombstone(&tombstone);
     let rest = holding(1, 80, 80, None);
-    ledger.observe_holding(&gateway(), (Epoch(2), 1), &rest, EventTime(0));
+    say(&mut ledger, (2, 1), &rest);
     assert_eq!(sums(&mut ledger, 1), (150, 75, 75, 0, 0));
+}
+
+/// Of another boot of the node, which is not the one in question.
+fn report_of_boot(ledger: &mut Ledger, epoch: u64, boot: u32) {
+    ledger.observe_block(&gateway(), Epoch(epoch));
+    let holding = holding(boot, 0, 0, None);
+    say(ledger, (epoch, 0), &holding);
 }
 
 #[test]
 fn what_an_old_image_does_not_even_know_of_is_not_held_either() {
     let mut ledger = ended_boot_with_an_agent();
-    let held = |ledger: &mut Ledger, epoch, boot| {
-        ledger.observe_block(&gateway(), Epoch(epoch));
-        let boots = BTreeSet::from([(node(), BootId::new(boot, 0))]);
-        ledger.observe_boots_held(&gateway(), (Epoch(epoch), 0), &boots);
-    };
-    held(&mut ledger, 2, 2);
+    report_of_boot(&mut ledger, 2, 2);
     assert_eq!(sums(&mut ledger, 1), (150, 100, 0, 50, 0), "the same start");
     ledger.observe_superseded(&gateway());
-    held(&mut ledger, 3, 1);
+    ledger.observe_block(&gateway(), Epoch(3));
+    say(&mut ledger, (3, 0), &holding(1, 150, 150, Some(range(100, 150))));
     assert_eq!(sums(&mut ledger, 1), (150, 100, 0, 50, 0), "it knows the boot");
-    ledger.observe_epoch_closed(&gateway(), Epoch(1));
-    held(&mut ledger, 4, 2);
+    ledger.observe_epoch_closed(&gateway(), Epoch(3));
+    report_of_boot(&mut ledger, 4, 2);
     assert_eq!(ledger.row(key(1)).unwrap().lost, [(LossCause::NotHeld, 50)]);
     assert_eq!(sums(&mut ledger, 1), (150, 100, 50, 0, 0));
+}
+
+#[test]
+fn a_channel_of_which_an_old_image_knows_the_boot_alone_is_not_held_either() {
+    let mut ledger = ended_boot_with_an_agent();
+    ledger.observe_superseded(&gateway());
+    ledger.observe_block(&gateway(), Epoch(2));
+    let mut other = holding(1, 1, 0, None);
+    other.channels[0].channel = ChannelId::new(1).unwrap();
+    say(&mut ledger, (2, 0), &other);
+    assert_eq!(ledger.row(key(1)).unwrap().lost, [(LossCause::NotHeld, 50)]);
+    assert_eq!(sums(&mut ledger, 1), (150, 100, 50, 0, 0));
+}
+
+#[test]
+fn a_word_of_the_former_start_that_comes_after_the_old_images_says_nothing() {
+    let mut ledger = ended_boot_with_an_agent();
+    // The image was made before the former start, and cannot name it: it lists its epochs no more.
+    ledger.observe_epoch_closed(&gateway(), Epoch(1));
+    report_of_an_old_image(&mut ledger, None);
+    assert_eq!(sums(&mut ledger, 1), (150, 100, 50, 0, 0));
+    // The network had held these up.
+    for (sequence, produced) in [(5, 150), (6, 170)] {
+        ledger.observe_block(&gateway(), Epoch(1));
+        let late = holding(1, produced, produced, Some(range(100, produced)));
+        say(&mut ledger, (1, sequence), &late);
+    }
+    let late_boot = holding(2, 40, 40, Some(range(0, 40)));
+    say(&mut ledger, (1, 7), &late_boot);
+    assert_eq!(sums(&mut ledger, 1), (150, 100, 50, 0, 0));
+    assert_eq!(ledger.row(key(2)), None);
+    // What came with them is stored all the same.
+    ledger.store(key(1), range(100, 120));
+    assert_eq!(sums(&mut ledger, 1), (150, 120, 30, 0, 0));
+}
+
+#[test]
+fn of_two_starts_whose_order_nobody_knows_the_one_that_knows_more_is_the_newer() {
+    let mut ledger = ended_boot_with_an_agent();
+    ledger.observe_epoch_closed(&gateway(), Epoch(1));
+    // A backlog of the image that no journal has heard of, and the start that drains it.
+    ledger.observe_block(&gateway(), Epoch(2));
+    say(&mut ledger, (2, 3), &holding(1, 40, 40, Some(range(20, 110))));
+    assert_eq!(sums(&mut ledger, 1), (150, 100, 40, 10, 0));
+    ledger.observe_block(&gateway(), Epoch(3));
+    say(&mut ledger, (3, 0), &holding(1, 80, 80, Some(range(100, 130))));
+    assert_eq!(sums(&mut ledger, 1), (150, 100, 20, 30, 0));
+    say(&mut ledger, (2, 4), &holding(1, 60, 60, Some(range(20, 110))));
+    assert_eq!(sums(&mut ledger, 1), (150, 100, 20, 30, 0), "it knows less");
+    say(&mut ledger, (3, 1), &holding(1, 80, 80, None));
+    assert_eq!(ledger.row(key(1)).unwrap().lost, [(LossCause::NotHeld, 50)]);
 }
 
 #[test]
@@ -199,7 +259,7 @@ fn a_report_that_says_less_and_is_of_no_later_start_says_nothing() {
     ledger.observe_superseded(&gateway());
     let newest = holding(1, 150, 150, Some(range(100, 150)));
     ledger.observe_block(&gateway(), Epoch(3));
-    ledger.observe_holding(&gateway(), (Epoch(3), 0), &newest, EventTime(0));
+    say(&mut ledger, (3, 0), &newest);
     report_of_an_old_image(&mut ledger, None);
     assert_eq!(sums(&mut ledger, 1), (150, 100, 0, 50, 0));
 }
@@ -289,21 +349,136 @@ fn tombstones_and_refusals_are_named() {
     assert_eq!((row.stored, row.unexplained), (100, 0));
 }
 
-#[test]
-fn a_loss_of_unknown_content_explains_what_is_missing_at_the_next_report_and_no_more() {
-    let mut ledger = Ledger::default();
-    ledger.store(key(1), range(0, 100));
-    ledger.observe_unnamed(Unnamed {
+/// Up to 60 samples of boot 1, of which block 4 of epoch 1 tells.
+fn unnamed() -> Unnamed {
+    Unnamed {
         gateway: gateway(),
-        boot: None,
+        boot: Some((node(), BootId::new(1, 0))),
         cause: LossCause::NotHeld,
         samples_max: 60,
-        since: EventTime(0),
+        told: Some((Epoch(1), 4)),
+    }
+}
+
+#[test]
+fn a_loss_of_unknown_content_explains_what_is_missing_at_the_next_report_and_no_more() {
+    for boot in [None, Some((node(), BootId::new(1, 0)))] {
+        let mut ledger = Ledger::default();
+        ledger.store(key(1), range(0, 100));
+        ledger.observe_unnamed(Unnamed { boot, ..unnamed() });
+        say(&mut ledger, (1, 5), &holding(1, 150, 150, None));
+        assert_eq!(ledger.row(key(1)).unwrap().lost, [(LossCause::NotHeld, 50)]);
+        say(&mut ledger, (1, 6), &holding(1, 200, 200, None));
+        assert_eq!(
+            sums(&mut ledger, 1),
+            (200, 100, 50, 0, 50),
+            "it was before the first"
+        );
+    }
+}
+
+#[test]
+fn a_loss_of_unknown_content_explains_a_hole_that_shows_only_when_a_backlog_has_drained() {
+    let mut ledger = Ledger::default();
+    ledger.store(key(1), range(0, 100));
+    ledger.observe_unnamed(unnamed());
+    // The agent names the first and the last that it holds; 40 between them are lost.
+    for (sequence, first) in [(5, 100), (6, 120), (7, 140)] {
+        ledger.store(key(1), range(100, first.max(101)));
+        let report = holding(1, 300, 300, Some(range(first, 300)));
+        say(&mut ledger, (1, sequence), &report);
+        assert_eq!(sums(&mut ledger, 1).4, 0);
+    }
+    ledger.store(key(1), range(180, 300));
+    say(&mut ledger, (1, 8), &holding(1, 300, 300, None));
+    assert_eq!(ledger.row(key(1)).unwrap().lost, [(LossCause::NotHeld, 40)]);
+    assert_eq!(sums(&mut ledger, 1), (300, 260, 40, 0, 0));
+    say(&mut ledger, (1, 9), &holding(1, 310, 310, None));
+    assert_eq!(sums(&mut ledger, 1), (310, 260, 40, 0, 10), "that has passed");
+}
+
+#[test]
+fn a_loss_remains_for_what_counts_explained_in_its_stead() {
+    let mut ledger = Ledger::default();
+    ledger.store(key(1), range(0, 100));
+    ledger.observe_unnamed(unnamed());
+    say(&mut ledger, (1, 5), &holding(1, 140, 140, Some(range(100, 140))));
+    // The sensor's own 20 are at 150 to 170, but 100 to 140 is missing first.
+    ledger.observe_status(
+        node(),
+        BootId::new(1, 0),
+        &status(200, &[(LossCause::SensorOverrun, 20)]),
+    );
+    say(&mut ledger, (1, 6), &holding(1, 200, 200, Some(range(140, 200))));
+    assert_eq!(sums(&mut ledger, 1), (200, 100, 40, 60, 0));
+    ledger.store(key(1), range(140, 150));
+    ledger.store(key(1), range(170, 200));
+    say(&mut ledger, (1, 7), &holding(1, 200, 200, None));
+    assert_eq!(sums(&mut ledger, 1), (200, 140, 60, 0, 0));
+    assert_eq!(
+        ledger.row(key(1)).unwrap().lost,
+        [(LossCause::SensorOverrun, 20), (LossCause::NotHeld, 40)]
+    );
+    say(&mut ledger, (1, 8), &holding(1, 200, 200, None));
+    say(&mut ledger, (1, 9), &holding(1, 210, 210, None));
+    assert_eq!(sums(&mut ledger, 1), (210, 140, 60, 0, 10), "that is over");
+}
+
+#[test]
+fn a_report_that_is_older_than_a_loss_does_not_end_what_it_may_explain() {
+    let mut ledger = Ledger::default();
+    ledger.store(key(1), range(0, 100));
+    ledger.observe_unnamed(unnamed());
+    say(&mut ledger, (1, 3), &holding(1, 100, 100, None));
+    say(&mut ledger, (1, 5), &holding(1, 150, 150, None));
+    assert_eq!(sums(&mut ledger, 1), (150, 100, 50, 0, 0));
+}
+
+#[test]
+fn a_report_of_a_former_start_is_older_than_a_loss_of_which_a_later_one_tells() {
+    let mut ledger = Ledger::default();
+    ledger.observe_block(&gateway(), Epoch(1));
+    ledger.observe_superseded(&gateway());
+    ledger.observe_block(&gateway(), Epoch(2));
+    ledger.store(key(1), range(0, 100));
+    ledger.observe_unnamed(Unnamed {
+        told: Some((Epoch(2), 1)),
+        ..unnamed()
     });
-    observe_holding(&mut ledger, &holding(1, 150, 150, None));
-    assert_eq!(ledger.row(key(1)).unwrap().lost, [(LossCause::NotHeld, 50)]);
-    observe_holding(&mut ledger, &holding(1, 200, 200, None));
-    assert_eq!(sums(&mut ledger, 1), (200, 100, 60, 0, 40));
+    say(&mut ledger, (1, 9), &holding(1, 120, 120, Some(range(100, 120))));
+    ledger.store(key(1), range(100, 120));
+    say(&mut ledger, (2, 5), &holding(1, 200, 200, Some(range(120, 200))));
+    ledger.store(key(1), range(170, 200));
+    say(&mut ledger, (2, 6), &holding(1, 200, 200, None));
+    assert_eq!(sums(&mut ledger, 1), (200, 150, 50, 0, 0));
+}
+
+#[test]
+fn a_loss_that_comes_after_the_report_that_misses_it_explains_it_all_the_same() {
+    let mut ledger = Ledger::default();
+    ledger.store(key(1), range(0, 100));
+    say(&mut ledger, (1, 5), &holding(1, 150, 150, None));
+    assert_eq!(sums(&mut ledger, 1), (150, 100, 0, 0, 50));
+    ledger.observe_unnamed(unnamed());
+    assert_eq!(sums(&mut ledger, 1), (150, 100, 50, 0, 0));
+}
+
+#[test]
+fn losses_of_unknown_content_stay_bounded_and_those_of_one_kind_are_one() {
+    let mut losses = Losses::default();
+    for boot in 0..1_000 {
+        let boot = Some((node(), BootId::new(boot, 0)));
+        for _ in 0..3 {
+            losses.insert(Unnamed { boot, ..unnamed() });
+        }
+    }
+    let explained =
+        |losses: &mut Losses, boot| losses.explain(&gateway(), (node(), BootId::new(boot, 0)), 1_000);
+    assert_eq!(explained(&mut losses, 999), [(LossCause::NotHeld, 180)]);
+    assert_eq!(explained(&mut losses, 999), []);
+    assert_eq!(explained(&mut losses, 0), [], "the first has made room");
+    losses.forget((node(), BootId::new(998, 0)));
+    assert_eq!(explained(&mut losses, 998), []);
 }
 
 #[test]
