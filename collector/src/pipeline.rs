@@ -451,7 +451,13 @@ impl Pipeline {
             Body::Gap(gap) => {
                 // Samples that are missing for it have a name. Their node does not count them as dropped: it
                 // had handed them over, to an agent that has lost them.
-                self.lose_unseen(gateway, (gap.node, gap.boot), gap.class, &gap.ranges, gap.cause);
+                self.lose_unseen(
+                    origin,
+                    key,
+                    (gap.node, gap.boot, gap.class),
+                    &gap.ranges,
+                    gap.cause,
+                );
                 self.fill_frames(gateway, (gap.node, gap.boot), gap.class, &gap.ranges);
             }
             Body::Tombstone(tombstone) => {
@@ -463,7 +469,7 @@ impl Pipeline {
                     // The samples in them are counted above. But an essential frame may also have been
                     // the last one that told what its node dropped: that is missing without another word.
                     if *class == Class::Essential {
-                        self.lose_unseen(gateway, (*node, *boot), *class, ranges, tombstone.cause);
+                        self.lose_unseen(origin, key, (*node, *boot, *class), ranges, tombstone.cause);
                     }
                     self.fill_frames(gateway, (*node, *boot), *class, ranges);
                 }
@@ -488,17 +494,13 @@ impl Pipeline {
             Body::Status(records) => {
                 // Where one cannot be read, the boots behind it are not known.
                 let is_whole = !origin.replayed && records.clone().all(|record| record.is_ok());
-                let mut boots = BTreeSet::new();
-                self.take_records(origin, records, bytes, |pipeline, origin, holding| {
-                    boots.insert((holding.node, holding.boot));
+                let mut holdings = Vec::new();
+                self.take_records(origin, records, bytes, |pipeline, _, holding| {
                     pipeline.note_boot((holding.node, holding.boot));
-                    let now = pipeline.state.now;
-                    let ledger = &mut pipeline.state.ledger;
-                    ledger.observe_holding(&origin.gateway, key, &holding, now);
+                    holdings.push(holding);
                 });
-                if is_whole {
-                    self.state.ledger.observe_boots_held(gateway, key, &boots);
-                }
+                let ledger = &mut self.state.ledger;
+                ledger.observe_holdings(gateway, key, &holdings, is_whole);
             }
         }
     }
@@ -702,16 +704,21 @@ impl Pipeline {
     /// Frames that nobody has any more: what was in those not received explains samples that are missing.
     fn lose_unseen(
         &mut self,
-        gateway: &GatewayId,
-        source: (NodeId, BootId),
-        class: Class,
+        origin: &Origin,
+        told: (Epoch, u64),
+        (node, boot, class): (NodeId, BootId, Class),
         ranges: &[Range],
         cause: LossCause,
     ) {
-        let unseen = self.state.frames.unseen(source.0, source.1, class, ranges);
+        let unseen = self.state.frames.unseen(node, boot, class, ranges);
         if unseen > 0 {
-            let bytes = unseen.saturating_mul(FRAME_MAX as u64);
-            self.lose_unnamed(gateway, Some(source), cause, bytes);
+            self.state.ledger.observe_unnamed(Unnamed {
+                gateway: origin.gateway.clone(),
+                boot: Some((node, boot)),
+                cause,
+                samples_max: unseen.saturating_mul(FRAME_MAX as u64) / SAMPLE_BYTES_MIN,
+                told: Some(told),
+            });
         }
     }
 
@@ -838,7 +845,7 @@ impl Pipeline {
             boot,
             cause,
             samples_max: bytes / SAMPLE_BYTES_MIN,
-            since: self.state.now,
+            told: None,
         });
     }
 

@@ -701,6 +701,7 @@ fn utc() -> EventTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::{BaselineRow, Batch, SeriesKey, State};
     use std::convert::Infallible;
 
     async fn cause(running: Running) -> String {
@@ -753,5 +754,128 @@ mod tests {
             Err("the last write failed")
         };
         assert_eq!(cause(Running::task("part", part)).await, "the last write failed");
+    }
+
+    /// A machine that its gateway watches.
+    const WATCHED: &str = r#"
+        [[site]]
+        id = "plant"
+        [[site.gateway]]
+        id = "gw-1"
+        watch = "on"
+        [[site.area]]
+        id = "hall"
+        [[site.area.asset]]
+        id = "fan"
+        [[site.area.asset.shaft]]
+        id = "s"
+        rpm = 1500
+        [[site.area.asset.point]]
+        id = "p"
+        shaft = "s"
+        [[site.area.asset.point.channel]]
+        id = "v"
+        node = "00000000000000a1"
+        channel = 0
+        quantity = "acceleration"
+        unit = "g"
+        axis = "+v"
+        range = 16
+        band_hz = [1, 5000]
+    "#;
+
+    fn baseline(accepted: Option<i64>, closed: Option<i64>) -> Batch {
+        let row = BaselineRow {
+            series: SeriesKey {
+                asset: "fan".to_owned(),
+                point: "p".to_owned(),
+                channel: "v".to_owned(),
+            },
+            generation: 0,
+            speed_regime: 0,
+            load_regime: 0,
+            stage: String::new(),
+            windows: 300,
+            learned: None,
+            accepted: accepted.map(EventTime),
+            closed: closed.map(EventTime),
+            note: None,
+            normals: Vec::new(),
+        };
+        Batch {
+            baselines: vec![row],
+            ..Batch::default()
+        }
+    }
+
+    #[test]
+    fn gateways_that_watch_are_told_what_people_have_accepted_or_closed_since() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = dir.path().join("state.sqlite");
+        let path = dir.path().join("fleet.toml");
+        std::fs::write(&path, WATCHED).unwrap();
+        let mut state = State::open(&database).unwrap();
+        let (commands, told) = std::sync::mpsc::sync_channel(8);
+        let mut fleet = FleetFile {
+            path,
+            state: StateReader::open(&database).unwrap(),
+            commands,
+            sent: None,
+            fleet: None,
+            wanted: None,
+        };
+        fleet.follow();
+        assert_eq!(told.try_iter().count(), 0, "the file has not been read");
+        fleet.read();
+        // When each baseline was accepted that the channel's gateway is to judge by, for every time it is told.
+        let accepted = || -> Vec<Vec<i64>> {
+            let wanted = told.try_iter().filter_map(|command| match command {
+                IngestCommand::Wanted(wanted) => Some(wanted),
+                _ => None,
+            });
+            let of_watches = wanted.map(|wanted| {
+                let baselines = wanted.watches.values().flat_map(|watch| &watch.baselines);
+                baselines.map(|(_, _, accepted)| accepted.0).collect()
+            });
+            of_watches.collect()
+        };
+        assert_eq!(accepted(), [Vec::<i64>::new()]);
+        for (batch, expected) in [
+            (baseline(None, None), None),
+            (baseline(Some(7), None), Some(vec![7])),
+            (baseline(Some(9), None), Some(vec![9])),
+            (baseline(Some(9), Some(11)), Some(vec![])),
+        ] {
+            state.write(&batch).unwrap();
+            fleet.follow();
+            assert_eq!(accepted(), Vec::from_iter(expected));
+            fleet.follow();
+            assert_eq!(accepted(), Vec::<Vec<i64>>::new(), "nothing has changed since");
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_handed_on_is_handed_on_at_the_next_look() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = dir.path().join("state.sqlite");
+        let path = dir.path().join("fleet.toml");
+        std::fs::write(&path, WATCHED).unwrap();
+        let mut state = State::open(&database).unwrap();
+        let (commands, told) = std::sync::mpsc::sync_channel(2);
+        let mut fleet = FleetFile {
+            path,
+            state: StateReader::open(&database).unwrap(),
+            commands,
+            sent: None,
+            fleet: None,
+            wanted: None,
+        };
+        // The file and what it wants fill the queue.
+        fleet.read();
+        state.write(&baseline(Some(7), None)).unwrap();
+        fleet.follow();
+        assert_eq!(told.try_iter().count(), 2);
+        fleet.follow();
+        assert!(matches!(told.try_recv(), Ok(IngestCommand::Wanted(_))));
     }
 }

@@ -18,6 +18,7 @@ pub mod chance;
 mod clocks;
 pub mod faults;
 mod judgement;
+mod narration;
 mod network;
 pub mod sim_collector;
 pub mod sim_disk;
@@ -121,6 +122,18 @@ pub struct Outcome {
 
 /// Plays the world of a seed, with a rule broken if wanted. An error is one of the machine it runs on.
 pub fn play(seed: u64, mutant: Option<Mutant>) -> Result<Outcome> {
+    play_out(seed, mutant, |world| world.judge(seed))
+}
+
+/// Plays the world of a seed; a line for everything that its journal says of a node, counted from 1.
+pub fn narrate(seed: u64, node: u64) -> Result<Vec<String>> {
+    let node = NodeId::new(node).context("no node is 0")?;
+    play_out(seed, None, |world| {
+        Ok(narration::tell(&world.collector.commits()?, node))
+    })
+}
+
+fn play_out<T>(seed: u64, mutant: Option<Mutant>, end: impl FnOnce(World<'_>) -> Result<T>) -> Result<T> {
     let mut chance = Chance::new(seed);
     let gateways = 1 + chance.below(2) as usize;
     let nodes = gateways * (1 + chance.below(2) as usize);
@@ -129,7 +142,7 @@ pub fn play(seed: u64, mutant: Option<Mutant>) -> Result<Outcome> {
         .collect();
     let mut world = World::new(chance, gateways, nodes, memories.iter_mut(), mutant)?;
     world.run()?;
-    world.judge(seed)
+    end(world)
 }
 
 /// What is going to happen.

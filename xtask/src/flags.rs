@@ -208,6 +208,10 @@ pub(crate) struct Sim {
     /// The first one's seed.
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     pub(crate) from: u64,
+    /// Play the first one alone, and print what its journal says of this node (1 is the first) and what the
+    /// ledger makes of it.
+    #[arg(long, value_name = "NODE")]
+    pub(crate) node: Option<u64>,
 }
 
 /// Where signals come from.

@@ -3,13 +3,19 @@
 use crate::flags::Sim;
 use anyhow::{Result, ensure};
 use trunnion_tests::world::faults::FaultCounts;
-use trunnion_tests::world::play;
+use trunnion_tests::world::{narrate, play};
 
 /// Worlds from one line of progress to the next.
 const PROGRESS: u64 = 500;
 
 /// Plays the worlds, and fails if one of them broke a promise.
 pub(crate) fn run(flags: &Sim) -> Result<()> {
+    if let Some(node) = flags.node {
+        for line in narrate(flags.from, node)? {
+            println!("{line}");
+        }
+        return Ok(());
+    }
     let mut faults = FaultCounts::default();
     let (mut failed, mut produced, mut stored) = (0, 0, 0);
     for (played, seed) in (1..=flags.seeds).zip(flags.from..) {
