@@ -32,6 +32,17 @@ impl BearingOrders {
         }
     }
 
+    /// The same bearing by the speed of a shaft that turns `ratio` times as slowly as its own.
+    #[must_use]
+    pub fn scaled(&self, ratio: f64) -> Self {
+        Self {
+            outer_race: ratio * self.outer_race,
+            inner_race: ratio * self.inner_race,
+            ball: ratio * self.ball,
+            cage: ratio * self.cage,
+        }
+    }
+
     /// Orders as declared, for a bearing whose maker gives them.
     ///
     /// Refused when they cannot belong to a bearing with its outer ring standing: the cage turns at
@@ -56,6 +67,32 @@ impl BearingOrders {
             ball,
             cage,
         })
+    }
+}
+
+/// The other bearings of a machine, as heard at one of its shafts: orders are multiples of that shaft's speed.
+///
+/// Bounded, to be copied along with each window: [`Self::MAX`] of them, and further ones are not known of.
+#[derive(Clone, Copy, PartialEq, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct Neighbours([Option<BearingOrders>; Self::MAX]);
+
+impl Neighbours {
+    /// Bearings at the most: three more shafts of two.
+    pub const MAX: usize = 6;
+
+    /// Those that are known.
+    pub fn iter(&self) -> impl Iterator<Item = &BearingOrders> {
+        self.0.iter().flatten()
+    }
+}
+
+impl FromIterator<BearingOrders> for Neighbours {
+    fn from_iter<T: IntoIterator<Item = BearingOrders>>(bearings: T) -> Self {
+        let mut known = Self::default();
+        for (place, bearing) in known.0.iter_mut().zip(bearings) {
+            *place = Some(bearing);
+        }
+        known
     }
 }
 
@@ -293,6 +330,18 @@ mod tests {
             BearingGeometry::new(9, 7.94, 39.04, 90.0),
             Err(BearingError::ContactAngle { .. })
         ));
+    }
+
+    #[test]
+    fn so_many_neighbours_are_known_and_no_more() {
+        let bearing: BearingOrders = "6205".parse().unwrap();
+        let known: Neighbours = (1..=9).map(|ratio| bearing.scaled(ratio.into())).collect();
+        assert_eq!(known.iter().count(), Neighbours::MAX);
+        let first = known.iter().next().unwrap();
+        assert_eq!(
+            (first, known.iter().nth(1).unwrap().ball),
+            (&bearing, 2.0 * bearing.ball)
+        );
     }
 
     #[test]

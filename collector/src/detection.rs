@@ -8,7 +8,7 @@
 //! running mean up to it ([`EnvelopeMemory`]), as long as the window itself does not deny it.
 
 use crate::bearing::Element;
-use crate::features::{Envelope, EnvelopeMemory, Finding};
+use crate::features::{Envelope, EnvelopeMemory, Finding, WindowFeatures};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
@@ -20,7 +20,7 @@ pub const MINIMUM_COVERAGE: f32 = 0.95;
 /// What one window says.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub enum Verdict {
-    /// Too much was missing, or the machine did not run steadily.
+    /// Too much was missing, the machine did not run steadily, or its speed is not known well enough.
     Undecided {
         /// Share of the samples that were present.
         coverage: f32,
@@ -32,6 +32,15 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// The verdict on a window with that share of its samples present, by what was found in it. A bearing that could
+    /// not be searched for element by element is not healthy for that nothing was found.
+    pub fn of(coverage: f32, features: &WindowFeatures) -> Self {
+        match &features.finding {
+            None if features.undetermined.is_some() => Self::Undecided { coverage },
+            finding => Self::new(coverage, finding.clone()),
+        }
+    }
+
     /// The verdict on a window with that share of its samples present.
     pub fn new(coverage: f32, finding: Option<Finding>) -> Self {
         // A coverage that is no number decides nothing either.

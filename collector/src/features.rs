@@ -1,18 +1,23 @@
 //! Which features of `trunnion_common` are computed on which window, and the bearing search.
 
 mod demodulation;
+mod drift;
 mod lanes;
 mod median;
 mod memory;
 mod search;
+mod speed;
 mod vibration;
 
 pub use memory::{Envelope, EnvelopeMemory};
+pub use speed::ShaftSpeed;
 
-use crate::bearing::{BearingOrders, Element};
-use crate::diagnosis::{Outcome, Train};
+use crate::bearing::{BearingOrders, Element, Neighbours};
+use crate::diagnosis::{Outcome, Train, Undetermined};
 use demodulation::Demodulator;
-use search::{EnvelopeSpectrum, MINIMUM_REVOLUTIONS, Prominences, Search};
+use drift::Claimed;
+use search::{EnvelopeSpectrum, MINIMUM_REVOLUTIONS, Prominences, Search, Sought};
+use speed::{SHAFT_HARMONICS, Spectra, refine};
 use std::borrow::Cow;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::definition::Basis;
@@ -21,10 +26,12 @@ use vibration::Vibration;
 /// What is known about the machine at a measurement point: geometry and speed, never a label.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct PointContext {
-    /// Shaft speed at the bearing, Hz.
-    pub shaft_hz: f64,
+    /// Shaft speed at the bearing.
+    pub shaft: ShaftSpeed,
     /// The bearing beside the sensor, if one is declared.
     pub bearing: Option<BearingOrders>,
+    /// The machine's other bearings, which are heard here as well.
+    pub neighbours: Neighbours,
     /// Nothing is diagnosed above this, Hz: the lowest of sensor band, mounting limit and fs / 2.56.
     pub band_high_hz: f64,
 }
@@ -68,6 +75,10 @@ pub struct WindowFeatures {
     pub finding: Option<Finding>,
     /// What the finding was read from, for an [`EnvelopeMemory`] to hear; none where nothing was searched.
     pub envelope: Option<Envelope>,
+    /// The speed that the bearing was searched for at.
+    pub speed: Option<ShaftSpeed>,
+    /// Why what was found of the bearing is not told: that nothing is told is then not the same as healthy.
+    pub undetermined: Option<Undetermined>,
 }
 
 /// How much is computed on a window.
@@ -141,6 +152,8 @@ impl Analyzer {
             values: Vec::new(),
             finding: None,
             envelope: None,
+            speed: None,
+            undetermined: None,
         };
         let present = if is_whole(window) {
             Cow::Borrowed(window)
@@ -167,9 +180,14 @@ impl Analyzer {
         let Some(bearing) = context.bearing.filter(|_| depth == Depth::Full) else {
             return features;
         };
-        let found = self.search(window, statistics.mean, rate_hz, context, &bearing);
-        let Some((search, envelope)) = found else {
-            return features;
+        let (search, envelope, speed) = match self.search(window, statistics.mean, rate_hz, context, &bearing)
+        {
+            Searched::Whole(search, envelope, speed) => (search, envelope, speed),
+            Searched::Not => return features,
+            Searched::Undetermined(why) => {
+                features.undetermined = Some(why);
+                return features;
+            }
         };
         for element in Element::ALL {
             let kind = match element {
@@ -185,11 +203,13 @@ impl Analyzer {
         features.values.sort_by_key(|(kind, _)| *kind);
         features.finding = search.finding(envelope.band_hz);
         features.envelope = Some(envelope);
+        features.speed = Some(speed);
         features
     }
 
-    /// The bearing search on the window, and what it searched; none where the window holds too few turns or the
-    /// band is not usable.
+    /// The bearing search on the window, what it searched, and at what speed: the declared one where that is known
+    /// well, else the one that the window shows, else the declared one with room for its tolerance. Undetermined where
+    /// the speed changes too much within the window ([`drift`]).
     fn search(
         &mut self,
         window: &[f32],
@@ -197,37 +217,63 @@ impl Analyzer {
         rate_hz: f64,
         context: &PointContext,
         bearing: &BearingOrders,
-    ) -> Option<(Search, Envelope)> {
+    ) -> Searched {
+        let declared = context.shaft;
         let length = friendly_length(window.len());
         let seconds = length as f64 / rate_hz;
-        if !seconds.is_finite()
-            || context.shaft_hz.is_nan()
-            || seconds * context.shaft_hz < MINIMUM_REVOLUTIONS
-        {
-            return None;
+        if !seconds.is_finite() || declared.hz.is_nan() || seconds * declared.hz < MINIMUM_REVOLUTIONS {
+            return Searched::Not;
         }
         let high_hz = context.band_high_hz.min(rate_hz / 2.56);
         let last_line = (high_hz * seconds) as usize;
         // Two lines a turn and more: below that there is no band to modulate.
         if last_line < 4 {
-            return None;
+            return Searched::Not;
         }
         // The envelope of a band cannot move faster than the band is wide; its spectrum falls off towards
         // that, and half of it is usable.
-        let usable_hz = EnvelopeSpectrum::reach_hz(bearing, context.shaft_hz).min(0.5 * high_hz);
+        let usable_hz = EnvelopeSpectrum::reach_hz(bearing, declared.hz).min(0.5 * high_hz);
         let wanted = (usable_hz * seconds) as usize + 1;
+        // What the speed is read from.
+        let lowest = if declared.is_fine() {
+            0
+        } else {
+            ((SHAFT_HARMONICS + 1) as f64 * declared.hz * seconds) as usize
+        };
+        let lowest = lowest.min(last_line);
         let demodulator = self
             .demodulator
             .get_or_insert_with(|| Box::new(Demodulator::new()));
-        let magnitudes = demodulator.magnitudes(&window[..length], mean, last_line, wanted);
-        let prominences = Prominences::new(magnitudes, 0.5 / seconds, context.shaft_hz, usable_hz);
-        let search = Search::new(&EnvelopeSpectrum::new(&prominences), bearing);
+        demodulator.demodulate(&window[..length], mean, last_line, wanted, lowest);
+        let spacing_hz = 0.5 / seconds;
+        let band_hz = (1.0 / seconds, last_line as f64 / seconds);
+        let speed = if declared.is_fine() {
+            declared
+        } else {
+            let spectra = Spectra {
+                plain: (&demodulator.plain(), spacing_hz),
+                envelope: (demodulator.magnitudes(), spacing_hz),
+            };
+            refine(&spectra, bearing, declared).unwrap_or(declared)
+        };
+        let sought = Sought {
+            bearing: *bearing,
+            neighbours: context.neighbours,
+            tolerance: if speed.is_fine() { 0.0 } else { speed.tolerance },
+        };
+        let prominences = Prominences::new(demodulator.magnitudes(), spacing_hz, speed.hz, usable_hz);
+        let spectrum = EnvelopeSpectrum::new(&prominences);
+        let search = Search::new(&spectrum, &sought);
+        let drifts = |claimed: Claimed| claimed.drifts(&demodulator.halves(wanted), 1.0 / seconds, speed.hz);
+        if search.claimed(&spectrum).is_some_and(drifts) {
+            return Searched::Undetermined(Undetermined::SpeedDiffers);
+        }
         let envelope = Envelope {
             prominences: prominences.shortened(),
-            bearing: *bearing,
-            band_hz: (1.0 / seconds, last_line as f64 / seconds),
+            sought,
+            band_hz,
         };
-        Some((search, envelope))
+        Searched::Whole(search, envelope, speed)
     }
 }
 
@@ -236,6 +282,15 @@ fn is_whole(window: &[f32]) -> bool {
     window
         .iter()
         .fold(true, |whole, sample| whole & sample.is_finite())
+}
+
+/// What became of the bearing search on a window.
+enum Searched {
+    /// Too few turns, or no usable band.
+    Not,
+    /// What shows cannot be relied on.
+    Undetermined(Undetermined),
+    Whole(Search, Envelope, ShaftSpeed),
 }
 
 /// The window with a value where a sample is missing.
@@ -269,7 +324,7 @@ fn friendly_length(samples: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnosis::{Cause, Undetermined};
+    use crate::diagnosis::Cause;
     use std::collections::BTreeMap;
     use std::f64::consts::TAU;
     use trunnion_common::feature::band::Band;
@@ -279,8 +334,9 @@ mod tests {
     fn context(bearing: Option<&str>) -> PointContext {
         let bearing = bearing.map(|designation| designation.parse().unwrap());
         PointContext {
-            shaft_hz: 30.0,
+            shaft: ShaftSpeed::declared(30.0, 0.003),
             bearing,
+            neighbours: Neighbours::default(),
             band_high_hz: 5_000.0,
         }
     }
@@ -521,7 +577,9 @@ mod tests {
             WindowFeatures {
                 values: Vec::new(),
                 finding: None,
-                envelope: None
+                envelope: None,
+                speed: None,
+                undetermined: None,
             }
         );
         assert_eq!(
@@ -554,7 +612,7 @@ mod tests {
             (12_000.0, -30.0),
         ] {
             let context = PointContext {
-                shaft_hz,
+                shaft: ShaftSpeed::declared(shaft_hz, 0.003),
                 ..context(Some("6205"))
             };
             assert_eq!(

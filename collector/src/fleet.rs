@@ -53,6 +53,8 @@
 //! [[site.area.asset.shaft]]
 //! id = "motor"
 //! rpm = 1772                  # or driven_by = "other-shaft" and ratio = its speed times this
+//! speed_tolerance_percent = 2 # optional: how far the true speed may be from that, by load (0.5 unless declared);
+//!                             # above 0.5 it is read from the vibration where that shows it
 //! blades = 6                  # optional, as is teeth
 //! [[site.area.asset.shaft.bearing]]
 //! id = "drive-end"
@@ -121,6 +123,7 @@ mod condition;
 mod operation;
 mod plan;
 mod section;
+mod shaft;
 mod slow;
 mod watch;
 
@@ -130,15 +133,16 @@ pub use operation::Operation;
 pub use slow::{Group, GroupKey, SlowJudging};
 pub use trunnion_common::severity::Support;
 
-use crate::bearing::BearingOrders;
+use crate::bearing::{BearingOrders, Neighbours};
 use crate::command::Wanted;
 use crate::diagnosis::Train;
-use crate::features::PointContext;
+use crate::features::{PointContext, ShaftSpeed};
 use crate::state::{AssetRow, SeriesKey, UNASSIGNED};
 use band::read_bands;
-use bearing::{Catalogue, read_bearing, read_catalogue};
+use bearing::{Catalogue, read_catalogue};
 use condition::Draft;
 use section::{At, Section, Source};
+use shaft::read_shafts;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -226,8 +230,12 @@ pub struct ChannelSite {
     pub gain: f64,
     /// Speed of the point's shaft, Hz.
     pub shaft_hz: f64,
+    /// How far the true speed may be from that, as a share.
+    pub speed_tolerance: f64,
     /// The bearing beside the sensor, if one is named.
     pub bearing: Option<BearingOrders>,
+    /// The asset's other bearings.
+    pub neighbours: Neighbours,
     /// Lower edge of the sensor's usable band, Hz.
     pub band_low_hz: f64,
     /// The lower of the sensor's upper edge and the mounting's limit, Hz.
@@ -262,8 +270,9 @@ impl ChannelSite {
     /// band at `sensor_high_hz`.
     pub fn context(&self, rate_hz: f64, sensor_high_hz: f64) -> PointContext {
         PointContext {
-            shaft_hz: self.shaft_hz,
+            shaft: ShaftSpeed::declared(self.shaft_hz, self.speed_tolerance),
             bearing: self.bearing,
+            neighbours: self.neighbours,
             band_high_hz: self
                 .band_high_hz
                 .min(sensor_high_hz)
@@ -382,6 +391,16 @@ impl Fleet {
         }
     }
 
+    /// Speed of the shaft at a place: measured where a channel of its asset tells it, else as declared.
+    pub fn shaft(&self, site: &ChannelSite, operating: &Operating) -> ShaftSpeed {
+        let operation = self.operation(&site.series.asset);
+        match operating.speed_hz {
+            None => ShaftSpeed::UNKNOWN,
+            Some(hz) if operation.is_some_and(Operation::tells_speed) => ShaftSpeed::measured(hz.into()),
+            Some(_) => ShaftSpeed::declared(site.shaft_hz, site.speed_tolerance),
+        }
+    }
+
     /// What the file wants of gateways and nodes.
     pub fn wanted(&self) -> Wanted {
         let mut wanted = self.wanted.clone();
@@ -481,6 +500,10 @@ impl Fleet {
                 }
                 found
             });
+            let beside = point.text("shaft").zip(point.text("bearing"));
+            let neighbours = beside.map_or_else(Neighbours::default, |((shaft, _), (bearing, _))| {
+                shaft::neighbours(&shafts, shaft, bearing)
+            });
             let bearing = point.text("bearing").and_then(|(name, at)| {
                 let found = shaft?.bearings.get(name);
                 if found.is_none() {
@@ -513,7 +536,9 @@ impl Fleet {
                         channel: site.series.channel,
                     },
                     shaft_hz: shaft.and_then(|shaft| shaft.hz).unwrap_or(0.0),
+                    speed_tolerance: shaft.map_or(ShaftSpeed::FINE, |shaft| shaft.tolerance),
                     bearing,
+                    neighbours,
                     band_high_hz: site
                         .band_high_hz
                         .min(mounting.as_ref().map_or(f64::MAX, |limit| limit.0)),
@@ -613,95 +638,6 @@ fn read_judging(asset: &Section<'_>, templates: &BTreeMap<String, Draft>) -> Jud
         found
     });
     own.merge(template)
-}
-
-/// A shaft as far as the points need it. What is `None` was refused.
-struct Shaft {
-    hz: Option<f64>,
-    teeth: Option<u16>,
-    blades: Option<u16>,
-    bearings: BTreeMap<String, Option<BearingOrders>>,
-}
-
-fn read_shafts(asset: &Section<'_>, catalogue: &Catalogue) -> BTreeMap<String, Shaft> {
-    /// The shaft that drives, where that is said, and the ratio.
-    type Drive<'t> = (At<&'t str>, Option<f64>);
-    let mut shafts: BTreeMap<String, Shaft> = BTreeMap::new();
-    let mut driven: Vec<(String, Drive<'_>)> = Vec::new();
-    let mut names = Names::default();
-    for shaft in asset.tables("shaft") {
-        let id = names.claim(&shaft);
-        let [teeth, blades] = ["teeth", "blades"].map(|wheel| {
-            let (count, at) = shaft.whole(wheel, 10_000)?;
-            if count == 0 {
-                let what = format!("a shaft cannot have 0 {wheel}");
-                shaft.source.refuse(&at, what, "leave it out if there are none");
-            }
-            (count > 0).then_some(count)
-        });
-        let rpm = shaft.positive("rpm");
-        let ratio = shaft.positive("ratio");
-        let driver = shaft.text("driven_by");
-        match (shaft.has("rpm"), driver) {
-            (true, Some((_, at))) => shaft.source.refuse(
-                &at,
-                "this shaft has a speed and is driven as well",
-                "give rpm, or driven_by and ratio",
-            ),
-            (false, Some(driver)) => {
-                let ratio = shaft.require(
-                    "ratio",
-                    ratio,
-                    "give its speed over that of the shaft that drives it",
-                );
-                driven.push((id.clone(), (driver, ratio.map(|ratio| ratio.0))));
-            }
-            (false, None) => {
-                shaft.require("rpm", rpm.clone(), "give rpm, or driven_by and ratio");
-            }
-            (true, None) => {}
-        }
-        let mut bearing_names = Names::default();
-        let bearings = shaft.tables("bearing");
-        let bearings = bearings
-            .iter()
-            .map(|bearing| (bearing_names.claim(bearing), read_bearing(bearing, catalogue)))
-            .collect();
-        let hz = rpm.map(|(rpm, _)| rpm / 60.0);
-        shafts.insert(
-            id,
-            Shaft {
-                hz,
-                teeth,
-                blades,
-                bearings,
-            },
-        );
-    }
-    // Each pass resolves at least one shaft, or what is left is a circle or hangs in the air.
-    while let Some(at) = driven
-        .iter()
-        .position(|(_, ((driver, _), _))| !driven.iter().any(|(id, _)| id == driver))
-    {
-        let (id, ((driver, place), ratio)) = driven.remove(at);
-        let Some(hz) = shafts.get(driver).map(|shaft| shaft.hz) else {
-            let what = format!("there is no shaft {driver:?} here");
-            asset
-                .source
-                .refuse(&place, what, "name another shaft of this asset");
-            continue;
-        };
-        if let Some(shaft) = shafts.get_mut(&id) {
-            shaft.hz = hz.zip(ratio).map(|(hz, ratio)| hz * ratio);
-        }
-    }
-    for (id, ((_, place), _)) in driven {
-        let what = format!("shaft {id:?} drives itself, in a circle");
-        asset
-            .source
-            .refuse(&place, what, "one shaft of the train needs an rpm");
-    }
-    shafts
 }
 
 /// What a channel section says by itself; asset, point, shaft and bearing are the caller's to fill in.
@@ -814,7 +750,9 @@ fn read_channel(channel: &Section<'_>) -> Option<((NodeId, ChannelId), Range<usi
             range: range?.0,
             gain: gain * axis.map_or(1.0, |(sign, _)| sign),
             shaft_hz: 0.0,
+            speed_tolerance: ShaftSpeed::FINE,
             bearing: None,
+            neighbours: Neighbours::default(),
             band_low_hz,
             band_high_hz,
             monitor: None,
@@ -923,7 +861,8 @@ mod tests {
             ("motor-de", "v")
         );
         let context = site.context(48_000.0, 20_000.0);
-        assert!((context.shaft_hz - 1772.0 / 60.0).abs() < 1e-9);
+        assert!((context.shaft.hz - 1772.0 / 60.0).abs() < 1e-9);
+        assert_eq!(context.shaft.tolerance, 0.02);
         assert!((context.bearing.unwrap().outer_race - 3.5848).abs() < 1e-3);
         assert_eq!(context.band_high_hz, 5_000.0);
         assert_eq!(site.context(2_560.0, 20_000.0).band_high_hz, 1_000.0);
@@ -963,6 +902,7 @@ mod tests {
         check("support = \"rigid\"", "", "this asset has no support");
         check("rpm = 1772", "rpm = 0", "rpm = 0 of this shaft is not above 0");
         check("rpm = 1772", "", "this shaft has no rpm");
+        check("percent = 2 #", "percent = 9 #", "may be 9 % off");
         check("rpm = 1772", "driven_by = \"motor\"\nratio = 2", "in a circle");
         check(
             "rpm = 1772",

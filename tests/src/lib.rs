@@ -17,6 +17,7 @@ pub mod qemu;
 pub mod record;
 pub mod reference;
 pub mod sim_machine;
+pub mod sim_rig;
 pub mod story;
 pub mod workspace;
 pub mod world;

@@ -37,6 +37,9 @@ pub(super) struct Demodulator {
     analytic: Vec<Complex32>,
     scratch: Vec<Complex32>,
     magnitudes: Vec<f32>,
+    /// Of what was demodulated last: the lowest lines of the samples, and the samples of the envelope.
+    lowest: Vec<Complex32>,
+    envelope: Vec<f32>,
 }
 
 impl Demodulator {
@@ -51,19 +54,30 @@ impl Demodulator {
             analytic: Vec::new(),
             scratch: Vec::new(),
             magnitudes: Vec::new(),
+            lowest: Vec::new(),
+            envelope: Vec::new(),
         }
     }
 
-    /// Magnitudes from 0 up to `wanted` lines of the envelope's spectrum, two to a line, in no unit.
+    /// Computes [`Self::magnitudes`] from 0 up to `wanted` lines of the envelope's spectrum.
     ///
     /// Lines 1 to `band` of the window are demodulated, which has an even number of samples; one that is missing
-    /// counts as their `mean`.
-    pub(super) fn magnitudes(&mut self, window: &[f32], mean: f32, band: usize, wanted: usize) -> &[f32] {
+    /// counts as their `mean`. So many of its `lowest` lines are kept for [`Self::plain`].
+    pub(super) fn demodulate(
+        &mut self,
+        window: &[f32],
+        mean: f32,
+        band: usize,
+        wanted: usize,
+        lowest: usize,
+    ) {
         self.samples.resize(window.len(), 0.0);
         for (out, sample) in self.samples.iter_mut().zip(window) {
             *out = if sample.is_finite() { sample - mean } else { 0.0 };
         }
         self.forward();
+        self.lowest.clear();
+        self.lowest.extend(self.lines.iter().take(lowest + MARGIN));
         // The line at half the rate has no phase to keep.
         let band = band.min(self.lines.len().saturating_sub(2));
         // Lines of the square lie as far up as two lines of the band lie apart.
@@ -71,12 +85,60 @@ impl Demodulator {
         self.square_analytic(band, easy_length(band + kept + 1));
         self.forward();
         self.shorten(kept, easy_length(2 * kept + 4).max(POINTS_MIN));
+        self.envelope.clone_from(&self.samples);
         self.pad();
         self.forward();
         self.magnitudes.clear();
         let lines = self.lines.iter().take(2 * wanted + 1);
         self.magnitudes.extend(lines.map(|line| line.norm_sqr().sqrt()));
+    }
+
+    /// Magnitudes of the envelope's spectrum, two to a line, in no unit.
+    pub(super) fn magnitudes(&self) -> &[f32] {
         &self.magnitudes
+    }
+
+    /// The spectrum under the Hann window of the samples themselves, as far as it was kept: two magnitudes to a line,
+    /// in no unit.
+    ///
+    /// The window is applied to the lines, where it is short: half of a line and a quarter of either neighbour, and
+    /// between two lines its transform sin(pi x) / (pi x (1 - x^2)), of which four on either side hold all but a
+    /// thousandth (F. J. Harris, "On the use of windows for harmonic analysis", Proc. IEEE 66 (1978), section V).
+    pub(super) fn plain(&self) -> Vec<f32> {
+        const BETWEEN: [f32; 4] = [0.424_413, -0.084_883, -0.012_126, -0.004_042];
+        let line = |index: isize| {
+            // Lines below 0 Hz are those above, conjugate.
+            let found = self.lowest.get(index.unsigned_abs()).copied().unwrap_or_default();
+            if index < 0 { found.conj() } else { found }
+        };
+        let wanted = self.lowest.len().saturating_sub(MARGIN);
+        let at = |index: isize| line(index) * 0.5 - (line(index - 1) + line(index + 1)) * 0.25;
+        let behind = |index: isize| {
+            let taps = (0..).zip(BETWEEN);
+            taps.map(|(reach, tap)| (line(index - reach) - line(index + 1 + reach)) * tap)
+                .sum::<Complex32>()
+        };
+        (0..wanted as isize)
+            .flat_map(|index| [at(index), behind(index)])
+            .map(|line| line.norm_sqr().sqrt())
+            .collect()
+    }
+
+    /// Magnitudes of the spectra of the first and of the second half of the envelope that was demodulated last, by
+    /// line from 0 Hz, as far apart as the lines of the whole; so many of them.
+    pub(super) fn halves(&mut self, wanted: usize) -> [Vec<f32>; 2] {
+        let envelope = std::mem::take(&mut self.envelope);
+        let (first, second) = envelope.split_at(envelope.len() / 2);
+        let halves = [first, second].map(|half| {
+            self.samples.clear();
+            self.samples.extend_from_slice(half);
+            self.pad();
+            self.forward();
+            let lines = self.lines.iter().take(wanted);
+            lines.map(|line| line.norm_sqr().sqrt()).collect()
+        });
+        self.envelope = envelope;
+        halves
     }
 
     /// From `samples` to `lines`; the samples are gone then.
@@ -247,7 +309,8 @@ mod tests {
             let signal = signal(samples, 107.3);
             let defined = defined(signal.clone(), band);
             let mut demodulator = Demodulator::new();
-            let magnitudes = demodulator.magnitudes(&signal, 0.0, band, wanted);
+            demodulator.demodulate(&signal, 0.0, band, wanted, 0);
+            let magnitudes = demodulator.magnitudes();
             assert_eq!(magnitudes.len(), 2 * wanted + 1);
             // In no unit: one factor for all of them.
             let sum = |magnitudes: &[f32]| magnitudes.iter().map(|&it| f64::from(it)).sum::<f64>();
@@ -263,11 +326,64 @@ mod tests {
         }
     }
 
+    /// As it is defined: twice the window's length, half of it zeros.
+    fn padded(signal: &[f32]) -> Vec<f32> {
+        let n = signal.len();
+        let mut weights = vec![0.0; n];
+        hann(&mut weights);
+        let mut padded: Vec<f32> = signal
+            .iter()
+            .zip(&weights)
+            .map(|(sample, weight)| sample * weight)
+            .collect();
+        padded.resize(2 * n, 0.0);
+        let mut lines = vec![Complex32::default(); n + 1];
+        RealFftPlanner::new()
+            .plan_fft_forward(2 * n)
+            .process(&mut padded, &mut lines)
+            .unwrap();
+        lines.iter().map(|line| line.norm_sqr().sqrt()).collect()
+    }
+
+    /// Whether lines are those expected, whatever the unit, to a share of their mean.
+    fn check(got: &[f32], expected: &[f32], allowed: f32, what: &str) {
+        let mean = expected.iter().sum::<f32>() / expected.len() as f32;
+        let scale = got[2..].iter().sum::<f32>() / expected[2..].iter().sum::<f32>();
+        for (index, (got, expected)) in got.iter().zip(expected).enumerate().skip(2) {
+            let apart = (got / scale - expected).abs() / mean;
+            assert!(apart < allowed, "{what}, line {index}: {apart} of the mean apart");
+        }
+    }
+
+    #[test]
+    fn the_lowest_lines_are_those_of_the_samples() {
+        let signal = signal(12_000, 107.3);
+        let mut demodulator = Demodulator::new();
+        demodulator.demodulate(&signal, 0.0, 4_687, 900, 400);
+        let plain = demodulator.plain();
+        assert_eq!(plain.len(), 800);
+        check(&plain, &padded(&signal)[..800], 0.03, "whole");
+    }
+
+    #[test]
+    fn halves_are_those_of_the_envelope() {
+        let signal = signal(12_000, 107.3);
+        let mut demodulator = Demodulator::new();
+        demodulator.demodulate(&signal, 0.0, 4_687, 900, 0);
+        let envelope = demodulator.envelope.clone();
+        let halves = demodulator.halves(400);
+        assert_eq!(demodulator.envelope, envelope, "they can be had again");
+        for (half, samples) in halves.iter().zip(envelope.chunks(envelope.len() / 2)) {
+            assert_eq!(half.len(), 400);
+            check(half, &padded(samples)[..400], 1e-3, "half");
+        }
+    }
+
     #[test]
     fn what_it_was_used_for_before_leaves_no_trace() {
         let of = |demodulator: &mut Demodulator, samples: usize| {
-            let magnitudes = demodulator.magnitudes(&signal(samples, 31.0), 0.0, samples / 3, 200);
-            magnitudes.to_vec()
+            demodulator.demodulate(&signal(samples, 31.0), 0.0, samples / 3, 200, 0);
+            demodulator.magnitudes().to_vec()
         };
         let mut used = Demodulator::new();
         for samples in (0..3 * LENGTHS_MAX).map(|n| 1_000 + 2 * n) {

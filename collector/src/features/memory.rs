@@ -9,7 +9,7 @@
 //! else. Five to ten windows serve alike.
 
 use super::Finding;
-use super::search::{EnvelopeSpectrum, Prominences, Search};
+use super::search::{EnvelopeSpectrum, Prominences, Search, Sought};
 use crate::bearing::BearingOrders;
 use serde::{Deserialize, Serialize};
 
@@ -31,14 +31,21 @@ const PRESENT: f64 = 1.9;
 /// windows of 1 s, and takes 8 kB.
 const LINES_MAX: usize = 4_096;
 
+/// Change of the speed, as a share, from which windows are not heard together.
+const DRIFT: f64 = 0.01;
+
+/// Change of the speed below which lines are taken to stand where they stood: what a window reads of its speed
+/// scatters by as much, and lines that do not move are not to be smeared.
+const STEADY: f64 = 0.003;
+
 /// Parts of a prominence that are kept: 1/256, far less than it scatters.
 const SCALE: f32 = 256.0;
 
-/// The heights of one window's envelope spectrum, and what bearing it was made for.
+/// The heights of one window's envelope spectrum, and what was sought in it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Envelope {
     pub(super) prominences: Prominences,
-    pub(super) bearing: BearingOrders,
+    pub(super) sought: Sought,
     pub(super) band_hz: (f64, f64),
 }
 
@@ -56,11 +63,22 @@ pub struct EnvelopeMemory {
     /// Mean prominences, in parts of 1 / [`SCALE`].
     lines: Vec<u16>,
     /// What they are of; another one begins anew.
-    of: Option<(BearingOrders, f64, f64)>,
+    of: Option<Of>,
     /// Windows in the mean, up to [`WINDOWS`].
     windows: u8,
     /// How many windows of equal weight would scatter as little.
     weight: f32,
+}
+
+/// What lines belong together.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+struct Of {
+    bearing: BearingOrders,
+    spacing_hz: f64,
+    /// Of the first window.
+    shaft_hz: f64,
+    /// Room for the speed's error: lines of a speed that was read stand elsewhere than those of one that was not.
+    tolerance: f64,
 }
 
 impl EnvelopeMemory {
@@ -68,12 +86,15 @@ impl EnvelopeMemory {
     pub fn hear(&mut self, envelope: &Envelope) -> Option<Finding> {
         let Envelope {
             prominences,
-            bearing,
+            sought,
             band_hz,
         } = envelope;
-        self.add(prominences, bearing);
+        self.add(prominences, sought);
         let gain = self.weight.sqrt();
+        // The lines are those of the speed at which the memory began.
+        let shaft_hz = self.of.map_or(prominences.shaft_hz, |of| of.shaft_hz);
         let stretched = Prominences {
+            shaft_hz,
             lines: self
                 .lines
                 .iter()
@@ -81,7 +102,10 @@ impl EnvelopeMemory {
                 .collect(),
             ..*prominences
         };
-        let finding = Search::new(&EnvelopeSpectrum::new(&stretched), bearing).finding(*band_hz)?;
+        let mut finding = Search::new(&EnvelopeSpectrum::new(&stretched), sought).finding(*band_hz)?;
+        for line in &mut finding.lines {
+            line.frequency_hz = line.order * prominences.shaft_hz;
+        }
         let is_present = |order| EnvelopeSpectrum::new(prominences).score(order) >= PRESENT;
         (finding.element.is_none() || is_present(finding.order)).then_some(finding)
     }
@@ -91,17 +115,40 @@ impl EnvelopeMemory {
         *self = Self::default();
     }
 
-    fn add(&mut self, prominences: &Prominences, bearing: &BearingOrders) {
-        let of = Some((*bearing, prominences.spacing_hz, prominences.shaft_hz));
+    fn add(&mut self, prominences: &Prominences, sought: &Sought) {
         let lines = &prominences.lines;
-        if self.of != of || self.lines.len() != lines.len() {
+        let of = Of {
+            bearing: sought.bearing,
+            spacing_hz: prominences.spacing_hz,
+            shaft_hz: prominences.shaft_hz,
+            tolerance: sought.tolerance,
+        };
+        let at_its_speed = |known: Of| Of {
+            shaft_hz: of.shaft_hz,
+            ..known
+        };
+        let change = self
+            .of
+            .filter(|known| at_its_speed(*known) == of && self.lines.len() == lines.len())
+            .map(|known| of.shaft_hz / known.shaft_hz)
+            .filter(|change| (change - 1.0).abs() <= DRIFT);
+        if change.is_none() {
             self.forget();
-            self.of = of;
+            self.of = Some(of);
             self.lines.resize(lines.len(), 0);
         }
+        // By order: a line of the first window's speed stands so much higher up now.
+        let change = change
+            .filter(|change| (change - 1.0).abs() > STEADY)
+            .unwrap_or(1.0);
+        let at = |index: usize| {
+            let moved = (index as f64 * change).round() as usize;
+            lines.get(moved).copied().unwrap_or(NOISE)
+        };
         self.windows = (self.windows + 1).min(WINDOWS);
         let share = 1.0 / f32::from(self.windows);
-        for (mean, line) in self.lines.iter_mut().zip(lines) {
+        for (index, mean) in self.lines.iter_mut().enumerate() {
+            let line = at(index);
             let kept = f32::from(*mean);
             // Rounded, and what is no number becomes 0.
             *mean = (kept + share * (line.clamp(0.0, STRONG) * SCALE - kept) + 0.5) as u16;
@@ -148,7 +195,7 @@ mod tests {
                     spacing_hz: 0.5,
                     shaft_hz: 30.0,
                 },
-                bearing: "6205".parse().unwrap(),
+                sought: Sought::exactly("6205".parse().unwrap()),
                 band_hz: (1.0, 5_000.0),
             }
         }
@@ -190,6 +237,25 @@ mod tests {
         }
         let claims = (0..10).filter(|_| memory.hear(&noise.window(3.59, 0.0)).is_some());
         assert!(claims.count() <= 2, "a window that shows nothing denies it");
+    }
+
+    #[test]
+    fn a_speed_that_changes_a_little_is_followed_by_order() {
+        let mut noise = Noise(6);
+        let mut memory = EnvelopeMemory::default();
+        let order = 1.002 * "6205".parse::<BearingOrders>().unwrap().outer_race;
+        let mut last = None;
+        for window in 0..8 {
+            // To 0.9 % above the first and back.
+            let change = 1.0 + 0.0045 * f64::from([0, 1, 2, 2, 1, 0, 1, 2][window]);
+            let mut envelope = noise.window(order * change, 4.0);
+            envelope.prominences.shaft_hz = 30.0 * change;
+            last = memory.hear(&envelope);
+            assert_eq!(usize::from(memory.windows), (window + 1).min(WINDOWS.into()));
+        }
+        let finding = last.expect("heard together");
+        assert_eq!(finding.element, Some(Element::OuterRace));
+        assert!((finding.order / order - 1.0).abs() < 0.003, "{}", finding.order);
     }
 
     #[test]

@@ -158,6 +158,7 @@ fn witness<'f>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::features::ShaftSpeed;
 
     fn text(operation: &str) -> String {
         let channel = |id: &str, number: u8, what: &str| {
@@ -173,7 +174,7 @@ mod tests {
         format!(
             "[[site]]\nid = \"plant\"\n[[site.area]]\nid = \"hall\"\n[[site.area.asset]]\nid = \"fan\"\n\
              [site.area.asset.operation]\n{operation}\n\
-             [[site.area.asset.shaft]]\nid = \"motor\"\nrpm = 1500\n\
+             [[site.area.asset.shaft]]\nid = \"motor\"\nrpm = 1500\nspeed_tolerance_percent = 2\n\
              [[site.area.asset.shaft]]\nid = \"fan\"\ndriven_by = \"motor\"\nratio = 0.5\n\
              [[site.area.asset.point]]\nid = \"drive\"\nshaft = \"motor\"\n{}{}\
              [[site.area.asset.point]]\nid = \"fan-de\"\nshaft = \"fan\"\n{}",
@@ -184,6 +185,11 @@ mod tests {
     }
 
     fn operating(operation: &str, rpm: Option<f32>, ampere: Option<f32>) -> Operating {
+        told(operation, rpm, ampere).0
+    }
+
+    /// How the machine is operated, and the speed of the fan's shaft.
+    fn told(operation: &str, rpm: Option<f32>, ampere: Option<f32>) -> (Operating, ShaftSpeed) {
         let fleet = Fleet::parse(&text(operation), "f").unwrap_or_else(|problems| panic!("{problems:#?}"));
         let place = SeriesKey {
             asset: "fan".into(),
@@ -191,7 +197,8 @@ mod tests {
             channel: "v".into(),
         };
         let site = fleet.site(&place).unwrap();
-        fleet.operating(site, |(_, channel)| if channel.get() == 0 { rpm } else { ampere })
+        let operating = fleet.operating(site, |(_, channel)| if channel.get() == 0 { rpm } else { ampere });
+        (operating, fleet.shaft(site, &operating))
     }
 
     #[test]
@@ -211,6 +218,20 @@ mod tests {
         assert_eq!((unknown.speed_hz, unknown.is_running), (None, None));
         assert_eq!(unknown.declared_hz, Some(12.5));
         assert_eq!(operating(operation, Some(10.0), None).is_running, Some(false));
+    }
+
+    #[test]
+    fn a_shaft_turns_as_measured_where_a_channel_is_to_tell_it_and_as_declared_elsewhere() {
+        let measured = "speed = \"drive/speed\"";
+        for (operation, rpm, expected) in [
+            ("", Some(900.0), ShaftSpeed::declared(12.5, 0.02)),
+            (measured, Some(900.0), ShaftSpeed::measured(7.5)),
+            // Measured to be as declared, and so known better than that.
+            (measured, Some(1500.0), ShaftSpeed::measured(12.5)),
+            (measured, None, ShaftSpeed::UNKNOWN),
+        ] {
+            assert_eq!(told(operation, rpm, None).1, expected, "{operation} {rpm:?}");
+        }
     }
 
     #[test]

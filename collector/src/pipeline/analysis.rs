@@ -238,13 +238,13 @@ fn say(analyzer: &mut Analyzer, place: &Pending, mut window: Fired) -> Said {
     Said {
         outcome,
         is_examined,
-        values: labelled(&found.values),
-        features: found.values,
         verdict: match place.depth {
-            Depth::Full if !place.is_withheld() => Verdict::new(coverage, found.finding),
+            Depth::Full if !place.is_withheld() => Verdict::of(coverage, &found),
             // Nobody has looked, or could: that is not the same as healthy.
             Depth::Full | Depth::Severity => Verdict::Undecided { coverage },
         },
+        values: labelled(&found.values),
+        features: found.values,
         envelope: found.envelope,
     }
 }

@@ -3,8 +3,9 @@
 use super::analysis::{Evaluated, Pending, Said};
 use super::{Channel, ChannelKey, FIRST_CHANNEL, Output, Pipeline, Stage};
 use crate::advisory::{Advisories, AdvisoryChange, Cause};
+use crate::bearing::Neighbours;
 use crate::detection::{Detection, Detector, Verdict};
-use crate::features::{Depth, Envelope, PointContext};
+use crate::features::{Depth, Envelope, PointContext, ShaftSpeed};
 use crate::fleet::NYQUIST_MARGIN;
 use crate::state::{FeatureRow, SeriesKey, Told, UNASSIGNED};
 use crate::watermark::Span;
@@ -133,9 +134,12 @@ impl Pipeline {
         let site = fleet.and_then(|fleet| fleet.channel(node, channel));
         let factor = site.and_then(|site| signal.unit.factor_to(site.unit));
         counters.windows_contradicted += u64::from(site.is_some() && factor.is_none());
-        let operating = match (fleet, site) {
-            (Some(fleet), Some(site)) => self.operating_at(fleet, site, window.end),
-            _ => Operating::default(),
+        let (operating, shaft) = match (fleet, site) {
+            (Some(fleet), Some(site)) => {
+                let operating = self.operating_at(fleet, site, window.end);
+                (operating, fleet.shaft(site, &operating))
+            }
+            _ => (Operating::default(), ShaftSpeed::UNKNOWN),
         };
         match site.zip(factor) {
             Some((site, factor)) => Pending {
@@ -144,7 +148,7 @@ impl Pipeline {
                 assigned: true,
                 gain: (site.gain * factor) as f32,
                 context: PointContext {
-                    shaft_hz: operating.speed_hz.map_or(0.0, f64::from),
+                    shaft,
                     ..site.context(rate_hz, signal.band_high_hz)
                 },
                 operating,
@@ -168,8 +172,9 @@ impl Pipeline {
                 gain: 1.0,
                 operating,
                 context: PointContext {
-                    shaft_hz: 0.0,
+                    shaft: ShaftSpeed::UNKNOWN,
                     bearing: None,
+                    neighbours: Neighbours::default(),
                     band_high_hz: signal.band_high_hz.min(rate_hz / NYQUIST_MARGIN),
                 },
                 // Nobody has said how low its sensor reaches, nor how fast the machine turns: nothing that

@@ -21,7 +21,7 @@ const RUN_IN: u32 = 10;
 /// Readings that make normal.
 const LEARNED: usize = 60;
 /// Readings whose median is the way gone.
-const SMOOTHED: usize = 9;
+const SMOOTHED: usize = 25;
 /// The limit lies at least so far above normal: below that, scatter alone goes much of the way.
 const LIMIT_OVER_NORMAL_MIN: f64 = 1.5;
 /// A reading counts as at least this share of normal, so that its logarithm stays a number.

@@ -7,7 +7,10 @@
 //! The interval is what the truth was in machines that the trees had not seen: a fifth of the machines is
 //! left out in turn, and the errors on them are kept by how much life was told (split conformal
 //! prediction, V. Vovk, A. Gammerman and G. Shafer, *Algorithmic Learning in a Random World*, 2005,
-//! within five classes of the prediction).
+//! within five classes of the prediction). Only rows count at which something is told: the many at the horizon say
+//! nothing of errors below it. The rows of a machine are alike, so that a class knows as much as it has machines
+//! (R. Dunn, L. Wasserman and A. Ramdas, "Distribution-free prediction sets for two-layer hierarchical models",
+//! Journal of the American Statistical Association 118 (2023)), and its quantiles lie as far out as that few allow.
 //!
 //! Chosen by leaving a fifth of the training engines of C-MAPSS FD001 and FD003 out in turn: windows of the
 //! history, size of the trees. Three directions, with their windows of levels, and the share of the horizon
@@ -18,6 +21,8 @@ use super::boosting::Boosted;
 use super::history::{Directions, History, Scaling};
 use super::{Outlook, Prognosis, RemainingLife};
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use thiserror::Error;
 use trunnion_common::time::EventTime;
 
@@ -80,7 +85,7 @@ impl FleetModel {
     pub fn train(lives: &[Life], settings: usize) -> Result<Self, FleetModelError> {
         let columns = check(lives, settings)?;
         let mut model = Self::fit(lives, settings, columns)?;
-        let mut told: Vec<(f64, f64)> = Vec::new();
+        let mut told: Vec<Told> = Vec::new();
         for part in 0..PARTS {
             let of = |left_out: bool| -> Vec<Life> {
                 let machines = lives.iter().enumerate();
@@ -90,9 +95,13 @@ impl FleetModel {
                     .collect()
             };
             let rest = Self::fit(&of(false), settings, columns)?;
-            for life in of(true) {
-                let remaining = remaining(&life);
-                told.extend(rest.predictions(&life).into_iter().zip(remaining));
+            for (machine, life) in of(true).iter().enumerate() {
+                let rows = rest.predictions(life).into_iter().zip(remaining(life));
+                told.extend(rows.map(|(predicted, truth)| Told {
+                    machine: (part, machine),
+                    predicted,
+                    truth,
+                }));
             }
         }
         model.errors = errors_by_class(&told);
@@ -188,20 +197,46 @@ fn class(predicted: f64) -> usize {
     ((predicted / HORIZON * CLASSES as f64) as usize).min(CLASSES - 1)
 }
 
-/// Quantiles of truth less prediction, by class; a class without any stands for nothing known: 0.
-fn errors_by_class(told: &[(f64, f64)]) -> Vec<[f64; 3]> {
-    let mut classes = vec![Vec::new(); CLASSES];
-    for (predicted, truth) in told {
-        classes[class(*predicted)].push(truth - predicted);
-    }
-    let quantiles = |mut errors: Vec<f64>| {
+/// What was told of a machine that was left out, and what was true.
+struct Told {
+    machine: (usize, usize),
+    predicted: f64,
+    truth: f64,
+}
+
+/// Whether a prediction is of a fault that has begun.
+fn is_told(predicted: f64) -> bool {
+    predicted < ONSET_SHARE * HORIZON
+}
+
+/// Quantiles of truth less prediction, by class, over the rows at which something is told; a class without any stands
+/// for nothing known: 0.
+fn errors_by_class(told: &[Told]) -> Vec<[f64; 3]> {
+    let of_class = |wanted: usize| {
+        let rows = told.iter().filter(|row| is_told(row.predicted));
+        let rows: Vec<&Told> = rows.filter(|row| class(row.predicted) == wanted).collect();
+        let machines: BTreeSet<_> = rows.iter().map(|row| row.machine).collect();
+        let mut errors: Vec<f64> = rows.iter().map(|row| row.truth - row.predicted).collect();
         errors.sort_by(f64::total_cmp);
         RemainingLife::QUANTILES.map(|chance| {
+            let chance = further_out(chance, machines.len());
             let place = chance * errors.len().saturating_sub(1) as f64;
             errors.get(place.round() as usize).copied().unwrap_or_default()
         })
     };
-    classes.into_iter().map(quantiles).collect()
+    (0..CLASSES).map(of_class).collect()
+}
+
+/// The chance to look up among so many machines for one more to lie beyond with that chance: a rank of one more.
+fn further_out(chance: f64, machines: usize) -> f64 {
+    let count = machines.max(1) as f64;
+    let rank = chance * (count + 1.0);
+    let rank = match chance.total_cmp(&0.5) {
+        Ordering::Less => rank.floor(),
+        Ordering::Equal => return chance,
+        Ordering::Greater => rank.ceil(),
+    };
+    (rank / count).clamp(0.0, 1.0)
 }
 
 /// One machine of a fleet that was learned.
@@ -266,7 +301,7 @@ impl Prognosis for FleetMember<'_> {
         if state.rows < 2 {
             return state.outlook;
         }
-        state.outlook = if predicted >= ONSET_SHARE * HORIZON {
+        state.outlook = if !is_told(predicted) {
             state.since = None;
             Outlook::BeforeOnset
         } else {
@@ -341,6 +376,41 @@ mod tests {
             held += usize::from(remaining.holds(left));
         }
         assert!(held >= 14, "{held} of 20");
+    }
+
+    #[test]
+    fn rows_at_the_horizon_say_nothing_of_errors_below_it() {
+        let told = |count: usize, predicted: f64, error: f64| {
+            (0..count).map(move |row| Told {
+                machine: (0, row),
+                predicted,
+                truth: predicted + error * (row as f64 / count as f64 - 0.5),
+            })
+        };
+        let below: Vec<Told> = told(100, 110.0, 20.0).collect();
+        let all: Vec<Told> = told(100, 110.0, 20.0).chain(told(900, HORIZON, 0.0)).collect();
+        assert_eq!(errors_by_class(&all), errors_by_class(&below));
+        let [low, middle, high] = errors_by_class(&below)[CLASSES - 1];
+        assert!(
+            low < -8.5 && middle.abs() < 0.5 && high > 6.5,
+            "{low} {middle} {high}"
+        );
+    }
+
+    #[test]
+    fn of_few_machines_the_outermost_are_looked_up() {
+        for (chance, machines, expected) in [
+            (0.05, 10, 0.0),
+            (0.05, 100, 0.05),
+            (0.5, 10, 0.5),
+            (0.85, 4, 1.0),
+            (0.85, 10, 1.0),
+            (0.85, 100, 0.86),
+            (0.85, 0, 1.0),
+        ] {
+            let found = further_out(chance, machines);
+            assert!((found - expected).abs() < 1e-9, "{chance} of {machines}: {found}");
+        }
     }
 
     #[test]

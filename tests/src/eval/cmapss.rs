@@ -38,6 +38,7 @@ const FIGURES: [Figure; 8] = [
 /// The benchmark.
 pub const CMAPSS: Benchmark = Benchmark {
     name: "cmapss",
+    needs_data: true,
     figures: &FIGURES,
     published: &[
         published("cmapss_FD001_rmse", "boosted trees", 11.3),

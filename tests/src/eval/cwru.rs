@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use trunnion_collector::bearing::Element;
-use trunnion_collector::features::Analyzer;
+use trunnion_collector::features::{Analyzer, ShaftSpeed};
 
 const NAME: &str = "cwru";
 
@@ -31,6 +31,7 @@ const WINDOWS_WRONG: Figure = Figure::at_most("cwru_windows_wrong", 0.0, "window
 /// The benchmark.
 pub const CWRU: Benchmark = Benchmark {
     name: NAME,
+    needs_data: true,
     figures: &[NAMED, WRONG, WINDOWS_NAMED, WINDOWS_WRONG],
     published: &[],
     run,
@@ -68,14 +69,6 @@ fn run(folder: &Path) -> Result<Outcome> {
             continue;
         };
         let (shaft_hz, tolerance) = record.shaft();
-        if tolerance > SPEED_TOLERANCE {
-            skipped.push(Skipped::new(
-                NAME,
-                path,
-                "neither a variable nor the name states the speed",
-            ));
-            continue;
-        }
         for (place, channel, designation) in PLACES {
             let Some(samples) = record.channel(place) else {
                 continue;
@@ -83,8 +76,13 @@ fn run(folder: &Path) -> Result<Outcome> {
             let heard = Channel {
                 samples,
                 rate_hz: record.rate_hz,
-                shaft_hz,
+                shaft: ShaftSpeed::declared(shaft_hz, tolerance),
                 bearing: designation.parse().context("the rig's bearing")?,
+                neighbours: PLACES
+                    .iter()
+                    .filter(|(other, ..)| *other != place)
+                    .filter_map(|(.., designation)| designation.parse().ok())
+                    .collect(),
             };
             let diagnosis = heard.diagnose(&mut analyzer);
             let own = truth.filter(|(at, _)| *at == place).map(|(_, element)| element);
@@ -113,9 +111,6 @@ fn outcome(judged: Vec<Judged>, skipped: Vec<Skipped>) -> Outcome {
         skipped,
     }
 }
-
-/// How far off a speed may be, as a share, for elements to be told apart at it.
-const SPEED_TOLERANCE: f64 = 0.005;
 
 /// Which bearing and element is damaged; none of a healthy machine.
 type Damage = Option<(Place, Element)>;

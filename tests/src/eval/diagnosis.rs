@@ -2,9 +2,9 @@
 //! length that it cuts, their search, and the agreement of windows.
 
 use super::Claim;
-use trunnion_collector::bearing::{BearingOrders, Element};
+use trunnion_collector::bearing::{BearingOrders, Element, Neighbours};
 use trunnion_collector::detection::{Detector, Persistence, Verdict};
-use trunnion_collector::features::{Analyzer, Depth, PointContext};
+use trunnion_collector::features::{Analyzer, Depth, PointContext, ShaftSpeed};
 use trunnion_collector::window::WindowSettings;
 
 /// One channel, with what is known of the machine.
@@ -12,8 +12,10 @@ use trunnion_collector::window::WindowSettings;
 pub(super) struct Channel<'a> {
     pub(super) samples: &'a [f32],
     pub(super) rate_hz: f64,
-    pub(super) shaft_hz: f64,
+    pub(super) shaft: ShaftSpeed,
     pub(super) bearing: BearingOrders,
+    /// What else may be heard.
+    pub(super) neighbours: Neighbours,
 }
 
 /// What was said of a channel.
@@ -32,8 +34,9 @@ impl Channel<'_> {
     pub(super) fn diagnose(&self, analyzer: &mut Analyzer) -> Diagnosis {
         let seconds = WindowSettings::default().size_ns as f64 / 1e9;
         let context = PointContext {
-            shaft_hz: self.shaft_hz,
+            shaft: self.shaft,
             bearing: Some(self.bearing),
+            neighbours: self.neighbours,
             band_high_hz: self.rate_hz / 2.56,
         };
         let mut detector = Detector::default();
@@ -42,7 +45,7 @@ impl Channel<'_> {
         for window in self.samples.chunks_exact((seconds * self.rate_hz) as usize) {
             let features = analyzer.analyze(window, self.rate_hz, &context, Depth::Full);
             windows.push(features.finding.as_ref().map(|finding| finding.element));
-            let verdict = Verdict::new(1.0, features.finding);
+            let verdict = Verdict::of(1.0, &features);
             let verdict = detector.weigh(verdict, features.envelope.as_ref());
             let detection = detector.handle_window(verdict);
             if let Some(finding) = detection.confirmed
@@ -185,8 +188,9 @@ mod tests {
             let channel = Channel {
                 samples: &samples[..seconds * 12_800],
                 rate_hz: spec.rate_hz,
-                shaft_hz: spec.shaft_hz,
+                shaft: ShaftSpeed::declared(spec.shaft_hz, 0.003),
                 bearing,
+                neighbours: Neighbours::default(),
             };
             let diagnosis = channel.diagnose(&mut Analyzer::new());
             assert_eq!(diagnosis.confirmed, [Some(Element::OuterRace)], "{seconds} s");

@@ -44,6 +44,7 @@ const SCORE: Figure = Figure::told_higher("femto_score", "points");
 /// The benchmark.
 pub const FEMTO: Benchmark = Benchmark {
     name: "femto",
+    needs_data: true,
     figures: &[COVERAGE, WORST, WIDTH, ONSETS, SCORE],
     published: &[],
     run,

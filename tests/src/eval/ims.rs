@@ -19,6 +19,7 @@ use trunnion_common::time::EventTime;
 /// The benchmark.
 pub const IMS: Benchmark = Benchmark {
     name: "ims",
+    needs_data: true,
     figures: &[
         Figure::at_least("ims_lead_h_test2", 72.0, "h"),
         Figure::at_most("ims_false_alarms_test2", 0.0, "alarms"),

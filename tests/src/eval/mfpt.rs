@@ -10,8 +10,8 @@ use crate::bench::figure::Figure;
 use crate::record::{MfptRecord, files_below};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
-use trunnion_collector::bearing::{BearingOrders, Element};
-use trunnion_collector::features::Analyzer;
+use trunnion_collector::bearing::{BearingOrders, Element, Neighbours};
+use trunnion_collector::features::{Analyzer, ShaftSpeed};
 
 const NAME: &str = "mfpt";
 
@@ -30,6 +30,7 @@ const WINDOWS_WRONG: Figure = Figure::at_most("mfpt_windows_wrong", 0.0, "window
 /// The benchmark.
 pub const MFPT: Benchmark = Benchmark {
     name: NAME,
+    needs_data: true,
     figures: &[NAMED, WRONG, WINDOWS_NAMED, WINDOWS_WRONG],
     published: &[],
     run,
@@ -65,8 +66,9 @@ fn run(folder: &Path) -> Result<Outcome> {
         let heard = Channel {
             samples: &record.samples,
             rate_hz: record.rate_hz,
-            shaft_hz: record.shaft_hz,
+            shaft: ShaftSpeed::declared(record.shaft_hz, ShaftSpeed::FINE),
             bearing,
+            neighbours: Neighbours::default(),
         };
         let diagnosis = heard.diagnose(&mut analyzer);
         judged.push(Judged::new(NAME, &record.name, "bearing", &diagnosis, truth));

@@ -22,6 +22,7 @@ use trunnion_common::time::EventTime;
 /// The benchmark.
 pub const NAB: Benchmark = Benchmark {
     name: "nab",
+    needs_data: true,
     figures: &[
         Figure::at_least("nab_standard", 66.0, "points"),
         Figure::at_least("nab_low_fp", 58.0, "points"),

@@ -22,6 +22,7 @@ use trunnion_common::time::EventTime;
 /// The benchmark.
 pub const SKAB: Benchmark = Benchmark {
     name: "skab",
+    needs_data: true,
     figures: &[
         Figure::at_least("skab_f1", 0.83, "share"),
         Figure::at_most("skab_far", 15.0, "%"),
