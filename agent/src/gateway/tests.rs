@@ -11,6 +11,8 @@ use super::*;
 use crate::config::{BlockLimits, PortConfig};
 use crate::enrolment::Enrolment;
 use crate::floor::Floor;
+use crate::gateway::lines::REPORT_AGE;
+use crate::port::PortEvent;
 use crate::retention::Usage;
 use crate::spool::FormerEpoch;
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use trunnion_common::ack::{AckLevel, Hello};
 use trunnion_common::block::{self, Body, Holding, Tombstone};
 use trunnion_common::codec::{Decoder, LINE_FRAME_MAX, stuff};
 use trunnion_common::frame::{
-    Class, FRAME_MAX, Header, Packing, Poll, RawFrame, TimeReply, Waveform, encode as frame,
+    Class, FRAME_MAX, Header, Packing, Payload, Poll, RawFrame, TimeReply, Waveform, encode as frame,
 };
 use trunnion_common::id::{BootId, ChannelId, GatewayId, LineAddress, Name, NodeId};
 use trunnion_common::message::GatewayClock;
