@@ -6,6 +6,7 @@
 pub mod figures;
 pub mod image;
 pub mod line;
+pub mod scene;
 pub mod size;
 
 use crate::process::{Process, await_some};

@@ -1,10 +1,11 @@
 //! What the microcontroller computes of a window, and what that costs it.
 
-use super::{RANGE_G, RATE_HZ, simulated, toolchain};
+use super::toolchain;
 use trunnion_common::feature::moments::Moments;
 use trunnion_common::feature::velocity::{Passband, VelocityFilter, VelocityMeter};
 use trunnion_common::quantity::Unit;
 use trunnion_tests::qemu::figures;
+use trunnion_tests::qemu::scene::{Felt, RANGE_G, RATE_HZ};
 
 /// Results in single precision, by another processor and another library of functions.
 const TOLERANCE: f32 = 1e-5;
@@ -16,7 +17,7 @@ fn features_on_the_microcontroller_are_those_of_the_host_and_within_their_instru
         return;
     };
     let dir = tempfile::tempdir().unwrap();
-    let stimulus = simulated().stimulus;
+    let stimulus = Felt::simulated().stimulus;
     let told = figures::measure(dir.path(), toolchain, &stimulus).unwrap();
 
     let window = &stimulus.samples[..figures::SAMPLES];
