@@ -239,7 +239,7 @@ impl Gateway {
             lines: config
                 .ports
                 .iter()
-                .map(|_| Line::new(master, config.poll_interval))
+                .map(|port| Line::new(master, port.wiring, port.baud, config.poll_interval))
                 .collect(),
             intake,
             introductions: Introductions::default(),
@@ -386,7 +386,7 @@ impl Gateway {
         let Some(quality) = self.timekeeper.quality() else {
             return;
         };
-        let present: BTreeSet<BootKey> = self.lines.iter().filter_map(Line::node).collect();
+        let present: BTreeSet<BootKey> = self.lines.iter().flat_map(Line::nodes).collect();
         for (key, clock) in &mut self.clocks {
             // A boot that is over needs one fix, and gets no more.
             if (present.contains(key) || clock.fix().is_none())
@@ -510,8 +510,10 @@ impl Gateway {
             self.actions
                 .extend(commit.removals.into_iter().map(Action::Spool));
         }
-        let news = |line: &&mut Line| line.node().is_some_and(|key| moved.contains(&key));
-        self.lines.iter_mut().filter(news).for_each(Line::hasten_poll);
+        for line in &mut self.lines {
+            let news: Vec<BootKey> = line.nodes().filter(|key| moved.contains(key)).collect();
+            news.into_iter().for_each(|key| line.hasten_poll(key, now.mono));
+        }
     }
 
     /// The connection did not take a block that it was given.
@@ -740,7 +742,8 @@ impl Gateway {
         let holdings = (!self.is_stopping).then_some(self.holdings_due);
         let commands = self.commands.next_timeout().filter(|_| !self.is_stopping);
         let lines = self.lines.iter().filter(|_| !self.is_stopping).flat_map(|line| {
-            let clock = line.node().and_then(|key| self.clocks.get(&key));
+            // On a shared line the time is asked in the node's turn.
+            let clock = line.own_node().and_then(|key| self.clocks.get(&key));
             let reply = clock.and_then(ClockSync::reply_expected_until);
             let is_waiting = line.pace() == Pace::AtOnce && !self.is_watching();
             [

@@ -6,11 +6,13 @@ use crate::clock::Now;
 use crate::clock_sync::ClockSync;
 use crate::intake::{Fate, Taken};
 use crate::line::Heard;
+use crate::line::shared::{Change, Turn};
 use crate::port::{Pace, PortEvent};
 use crate::watch::Arrival;
 use std::time::Duration;
 use trunnion_common::block::{FrameRecord, Kind};
 use trunnion_common::frame::{Class, Payload};
+use trunnion_common::id::{BootId, NodeId};
 use trunnion_common::reject::RejectReason;
 use trunnion_common::sample::LossCause;
 
@@ -52,7 +54,7 @@ impl Gateway {
         let port = &ports[line];
         let mut is_full = [false; 2];
         while !bytes.is_empty() {
-            let (raw, payload) = match lines[line].handle_bytes(&mut bytes) {
+            let (raw, payload) = match lines[line].handle_bytes(&mut bytes, now.mono) {
                 None => continue,
                 Some(Heard::Frame(raw, payload)) => (raw, payload),
                 Some(Heard::Broken(reason)) => {
@@ -70,6 +72,11 @@ impl Gateway {
                         "second_master: another agent polls on this line, which is not used any more; \
                          stop one of the two and restart this agent"
                     );
+                    continue;
+                }
+                Some(Heard::Changed((node, boot), change)) => {
+                    Metrics::label(&metrics.line_changes, change.label()).inc();
+                    tell_change(port, node, boot, change);
                     continue;
                 }
             };
@@ -170,36 +177,96 @@ impl Gateway {
 
     /// Asks nodes and acknowledges them, as it is due.
     pub(super) fn poll_lines(&mut self, now: Now) {
-        let is_watching = self.is_watching();
-        for (number, line) in self.lines.iter_mut().enumerate() {
-            let Some(key) = line.node() else {
-                if line.set_pace(Pace::InTurn) {
-                    self.actions.push_back(Action::Listen(number, Pace::InTurn));
-                }
-                continue;
-            };
-            if line.is_poll_due(now.mono) {
-                let poll = line.poll(self.intake.durable(key), now.mono);
-                self.actions
-                    .extend(poll.map(|bytes| Action::Write(number, bytes)));
-            }
-            let Some(clock) = self.clocks.get_mut(&key) else {
-                continue;
-            };
-            let is_due = clock.poll_request(now, line.next_request());
-            let request = is_due.then(|| line.time_request()).flatten();
-            let is_reply_expected = clock.reply_expected_until().is_some_and(|until| now.mono < until);
-            let pace = if is_watching || is_reply_expected {
-                Pace::AtOnce
+        for number in 0..self.lines.len() {
+            if self.lines[number].shared().is_some() {
+                self.poll_shared(number, now);
             } else {
-                Pace::InTurn
-            };
-            if line.set_pace(pace) {
-                self.actions.push_back(Action::Listen(number, pace));
+                self.poll_own(number, now);
             }
-            self.actions
-                .extend(request.map(|bytes| Action::Write(number, bytes)));
         }
+    }
+
+    /// A line with one node, which may be spoken to at any time.
+    fn poll_own(&mut self, number: usize, now: Now) {
+        let is_watching = self.is_watching();
+        let line = &mut self.lines[number];
+        let Some(key) = line.own_node() else {
+            self.set_pace(number, Pace::InTurn);
+            return;
+        };
+        if line.is_poll_due(now.mono) {
+            let poll = line.poll(self.intake.durable(key), now.mono);
+            self.actions
+                .extend(poll.map(|bytes| Action::Write(number, bytes)));
+        }
+        let Some(clock) = self.clocks.get_mut(&key) else {
+            return;
+        };
+        let is_due = clock.poll_request(now, line.next_request());
+        let request = is_due.then(|| line.time_request()).flatten();
+        let is_reply_expected = clock.reply_expected_until().is_some_and(|until| now.mono < until);
+        let pace = if is_watching || is_reply_expected {
+            Pace::AtOnce
+        } else {
+            Pace::InTurn
+        };
+        self.set_pace(number, pace);
+        self.actions
+            .extend(request.map(|bytes| Action::Write(number, bytes)));
+    }
+
+    /// A line that several nodes share: who may speak next is told so once the line is free. It is read at
+    /// once, since nobody speaks until the end of a turn has been heard.
+    fn poll_shared(&mut self, number: usize, now: Now) {
+        self.set_pace(number, Pace::AtOnce);
+        let line = &mut self.lines[number];
+        let next_request = line.next_request();
+        let Some(shared) = line.shared() else {
+            return;
+        };
+        let turn = shared.next_turn(now.mono);
+        self.metrics.polls_unanswered.inc_by(shared.take_unanswered());
+        let Some(turn) = turn else {
+            return;
+        };
+        let (mut upto, mut is_time_asked) = ([0; 2], false);
+        if let Turn::Node { key, .. } = &turn {
+            upto = self.intake.durable(*key);
+            let clock = self.clocks.get_mut(key);
+            is_time_asked = clock.is_some_and(|clock| clock.poll_request(now, next_request));
+        }
+        let bytes = line.take_turn(turn, upto, is_time_asked, now.mono);
+        self.actions
+            .extend(bytes.map(|bytes| Action::Write(number, bytes)));
+    }
+
+    fn set_pace(&mut self, number: usize, pace: Pace) {
+        if self.lines[number].set_pace(pace) {
+            self.actions.push_back(Action::Listen(number, pace));
+        }
+    }
+}
+
+/// What happens on shared lines, for people.
+fn tell_change(port: &str, node: NodeId, boot: BootId, change: Change) {
+    match change {
+        Change::Joined { address, is_conflict } => {
+            let address = address.0;
+            if is_conflict {
+                tracing::warn!(port, %node, %boot, address, "a node had another one's address, and is given this one");
+            } else {
+                tracing::info!(port, %node, %boot, address, "a node joined a shared line");
+            }
+        }
+        Change::Twins => tracing::error!(
+            port, %node,
+            "two nodes have the same id: neither is polled; take one off the line, give it an id of its own and \
+             plug the port in again"
+        ),
+        Change::Full => tracing::error!(
+            port, %node,
+            "there are more nodes on a line than it drives, and this one is not polled; move it to another line"
+        ),
     }
 }
 
