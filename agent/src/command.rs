@@ -59,8 +59,8 @@ const LIVE_SHARE_PERCENT: RangeInclusive<u8> = 1..=99;
 pub enum Effect {
     /// Make this durable; [`Commands::handle_kept`] must be told how it went.
     Keep(Record),
-    /// Send this on a line.
-    Send(usize, Payload<'static>),
+    /// Send this to a node, on a line.
+    Send((usize, BootKey), Payload<'static>),
     /// Tell the collector.
     Answer(CommandResult),
     /// Work like this from now on.
@@ -228,7 +228,7 @@ impl Commands {
                     errand.next_try = errand.give_up.min(now + RETRY);
                     if let Some((line, boot)) = found {
                         errand.sent_to = Some(boot);
-                        return Some(Effect::Send(line, errand.payload.clone()));
+                        return Some(Effect::Send((line, boot), errand.payload.clone()));
                     }
                 }
             }

@@ -48,13 +48,25 @@ pub struct Config {
     pub heartbeat_interval: Duration,
 }
 
-/// A line to a node.
+/// A line to nodes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PortConfig {
     /// The tty's device file.
     pub path: PathBuf,
     /// Its speed in baud; a pseudo-terminal ignores it.
     pub baud: u32,
+    /// Who is on it.
+    pub wiring: Wiring,
+}
+
+/// Who is on a line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Wiring {
+    /// One node, full duplex: a UART, a USB cable.
+    #[default]
+    Own,
+    /// Several nodes, half duplex: RS-485 on two wires.
+    Shared,
 }
 
 /// When a block of frames is closed: whichever comes first.
@@ -176,7 +188,11 @@ impl Config {
             state_dir,
             ports: ports
                 .into_iter()
-                .map(|path| PortConfig { path, baud: BAUD })
+                .map(|path| PortConfig {
+                    path,
+                    baud: BAUD,
+                    wiring: Wiring::Own,
+                })
                 .collect(),
             block: BlockLimits {
                 bytes: BLOCK_BYTES,
@@ -417,6 +433,7 @@ fn ports(section: &mut Section<'_>, base: &Path, problems: &mut Problems) -> Vec
             .integer("baud", BAUD_RANGE, problems)
             .and_then(|baud| u32::try_from(baud).ok())
             .unwrap_or(BAUD);
+        let wiring = wiring(&mut port, problems);
         if let Some((path, span)) = path {
             let path = base.join(path);
             if ports.iter().any(|other| other.path == path) {
@@ -426,7 +443,7 @@ fn ports(section: &mut Section<'_>, base: &Path, problems: &mut Problems) -> Vec
                     "list each line once",
                 ));
             }
-            ports.push(PortConfig { path, baud });
+            ports.push(PortConfig { path, baud, wiring });
         }
         port.refuse_the_rest(problems);
     }
@@ -438,6 +455,21 @@ fn ports(section: &mut Section<'_>, base: &Path, problems: &mut Problems) -> Vec
         ));
     }
     ports
+}
+
+fn wiring(port: &mut Section<'_>, problems: &mut Problems) -> Wiring {
+    match port.string("kind", problems) {
+        None | Some(("uart", _)) => Wiring::Own,
+        Some(("rs485", _)) => Wiring::Shared,
+        Some((text, span)) => {
+            problems.push(port.problem(
+                span,
+                format!("kind = \"{text}\" is no kind of line"),
+                "write \"uart\" for one node on a line of its own, or \"rs485\" for several on two wires",
+            ));
+            Wiring::Own
+        }
+    }
 }
 
 /// One thing wrong with a file.
@@ -548,7 +580,8 @@ mod tests {
             written.ports,
             [PortConfig {
                 path: "/dev/ttyUSB0".into(),
-                baud: BAUD
+                baud: BAUD,
+                wiring: Wiring::Own,
             }]
         );
         assert_eq!(written.block.age, BLOCK_AGE);
@@ -579,6 +612,21 @@ mod tests {
             );
         }
         assert_eq!(found.len(), 8, "{found:#?}");
+    }
+
+    #[test]
+    fn a_line_is_of_one_node_or_is_shared() {
+        let file = |kind: &str| format!("{GOOD}kind = \"{kind}\"\n");
+        for (kind, wiring) in [("uart", Wiring::Own), ("rs485", Wiring::Shared)] {
+            let (written, problems) = Written::read(Path::new("agent.toml"), &file(kind));
+            assert!(problems.is_empty(), "{problems}");
+            assert_eq!(written.ports[0].wiring, wiring);
+        }
+        let found = problems(&file("can"));
+        assert!(
+            found[0].contains("kind = \"can\" is no kind of line"),
+            "{found:?}"
+        );
     }
 
     #[test]

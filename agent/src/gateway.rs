@@ -25,13 +25,13 @@ use crate::drain::{self, Drain};
 use crate::endpoints::Endpoints;
 use crate::floor::{Floor, Refusal};
 use crate::forecast::Forecast;
-use crate::intake::{BootKey, Fate, Intake, Taken};
+use crate::intake::{BootKey, Intake};
 use crate::introduction::Introductions;
 use crate::inventory::Inventory;
-use crate::line::{Heard, Line};
+use crate::line::Line;
 use crate::metrics::Metrics;
 use crate::mqtt::MqttEvent;
-use crate::port::{Pace, PortEvent};
+use crate::port::Pace;
 use crate::publisher::{Greeting, Publisher};
 use crate::retention::{Decision, DerivedPlan, Limits};
 use crate::spool::{Commit, ReadError, Recovered, Reply, Request};
@@ -39,15 +39,15 @@ use crate::spool_watch::SpoolWatch;
 use crate::starts::Starts;
 use crate::status;
 use crate::timekeeper::{Change, Timekeeper};
-use crate::watch::{Arrival, Watches};
+use crate::watch::Watches;
 use bytes::Bytes;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use trunnion_common::ack::Ack;
-use trunnion_common::block::{FrameRecord, GatewayDescribe, Kind, Lane};
+use trunnion_common::block::{GatewayDescribe, Kind, Lane};
 use trunnion_common::codec::crc32c;
-use trunnion_common::frame::{Class, Payload};
+use trunnion_common::frame::Class;
 use trunnion_common::id::{Epoch, JournalId, MasterId};
 use trunnion_common::message::{self, GatewayStatus, MESSAGE_MAX, Phase};
 use trunnion_common::reject::{Reject, RejectReason};
@@ -58,6 +58,7 @@ use trunnion_common::topic;
 use trunnion_common::watch::LocalCondition;
 
 mod command;
+mod lines;
 mod room;
 #[cfg(test)]
 mod tests;
@@ -85,10 +86,6 @@ const HOLDINGS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Before a block is tried again that the connection or the disk did not take.
 const STALL: Duration = Duration::from_millis(50);
-
-/// How long a report of a node waits for others, so that one commit serves several nodes: half of a node's
-/// patience with an acknowledgement (the firmware's `TIMEOUT_MICROS_MIN`).
-const REPORT_AGE: Duration = Duration::from_millis(500);
 
 /// How much too early what is held may be reported when there is a commit anyway.
 const HOLDINGS_EARLY: Duration = Duration::from_millis(500);
@@ -242,7 +239,7 @@ impl Gateway {
             lines: config
                 .ports
                 .iter()
-                .map(|_| Line::new(master, config.poll_interval))
+                .map(|port| Line::new(master, port.wiring, port.baud, config.poll_interval))
                 .collect(),
             intake,
             introductions: Introductions::default(),
@@ -389,7 +386,7 @@ impl Gateway {
         let Some(quality) = self.timekeeper.quality() else {
             return;
         };
-        let present: BTreeSet<BootKey> = self.lines.iter().filter_map(Line::node).collect();
+        let present: BTreeSet<BootKey> = self.lines.iter().flat_map(Line::nodes).collect();
         for (key, clock) in &mut self.clocks {
             // A boot that is over needs one fix, and gets no more.
             if (present.contains(key) || clock.fix().is_none())
@@ -434,150 +431,6 @@ impl Gateway {
         let commits = &self.commits[class.index()];
         let unflushed: usize = commits.iter().map(|commit| commit.bytes).sum();
         unflushed >= bytes_max || commits.len() >= COMMITS_MAX
-    }
-
-    /// Something happened at a port.
-    pub fn handle_port(&mut self, line: usize, event: PortEvent, now: Now) {
-        let now = self.keep_time(now);
-        match event {
-            PortEvent::Opened => self.lines[line].handle_opened(),
-            PortEvent::Closed => self.lines[line].handle_closed(),
-            PortEvent::Bytes(bytes, arrived) => {
-                self.metrics.line_bytes.inc_by(bytes.len() as u64);
-                let arrived = self.timekeeper.recently(arrived);
-                self.handle_bytes(line, &bytes, arrived, now);
-            }
-        }
-    }
-
-    fn handle_bytes(&mut self, line: usize, mut bytes: &[u8], arrived: Now, now: Now) {
-        let declines = self.declines();
-        let Self {
-            ports,
-            lines,
-            intake,
-            introductions,
-            clocks,
-            writer,
-            commands,
-            metrics,
-            derive,
-            watches,
-            alarms,
-            ..
-        } = self;
-        let port = &ports[line];
-        let mut is_full = [false; 2];
-        while !bytes.is_empty() {
-            let (raw, payload) = match lines[line].handle_bytes(&mut bytes) {
-                None => continue,
-                Some(Heard::Frame(raw, payload)) => (raw, payload),
-                Some(Heard::Broken(reason)) => {
-                    Metrics::reason(&metrics.frames_broken, reason).inc();
-                    if let Some(frames) = lines[line].note_broken(now.mono) {
-                        tracing::warn!(port, frames, %reason, "broken frames on a line; check speed, cable and what is on the other end");
-                    }
-                    continue;
-                }
-                Some(Heard::SecondMaster(master)) => {
-                    metrics.second_masters.inc();
-                    tracing::error!(
-                        port,
-                        master = master.0,
-                        "second_master: another agent polls on this line, which is not used any more; \
-                         stop one of the two and restart this agent"
-                    );
-                    continue;
-                }
-            };
-            let header = raw.header();
-            let key = (header.node, header.boot);
-            alarms.handle_frame(header, payload.as_ref(), arrived.utc);
-            if declines[header.class.index()] {
-                // As if it had not been heard: the node keeps it and sends it again.
-                metrics.frames_declined.inc();
-                continue;
-            }
-            if payload.is_none() {
-                Metrics::reason(&metrics.frames_broken, RejectReason::FramePayload).inc();
-            }
-            let was_known = intake.knows(key);
-            let taken = intake.handle_frame(header, payload.as_ref(), now.mono);
-            if !was_known {
-                tracing::info!(node = %key.0, boot = %key.1, port, "a node's boot heard for the first time");
-            }
-            metrics.boots_forgotten.inc_by(taken.forgotten as u64);
-            if taken.forgotten > 0 {
-                clocks.retain(|known, _| intake.knows(*known));
-                derive.retain(|known| intake.knows(known));
-                watches.retain(|known| intake.knows(known));
-                introductions.retain(|known| intake.knows(known));
-            }
-            let clock = clocks
-                .entry(key)
-                .or_insert_with(|| ClockSync::new(key.0, key.1, None, self.clock_sync_interval));
-            if let Some(Payload::TimeReply(reply)) = &payload
-                && let Some(fix) = clock.handle_reply(reply, arrived, self.timekeeper.quality())
-            {
-                metrics.clock_fixes.inc();
-                tracing::debug!(node = %fix.node, number = fix.number, error_ns = fix.error_ns, "clock fix");
-                writer.add_record(Kind::ClockFix, &fix, now);
-            }
-            if let Some(Payload::SettingsResult(result)) = &payload {
-                commands.handle_result(key, result);
-            }
-            book_gaps(&taken, writer, metrics, now);
-            match taken.fate {
-                Fate::New => metrics.frames.inc(),
-                Fate::Duplicate => metrics.frames_duplicate.inc(),
-                Fate::Deferred => metrics.frames_deferred.inc(),
-            };
-            if taken.fate != Fate::New {
-                continue;
-            }
-            metrics
-                .samples
-                .inc_by(taken.samples.map_or(0, |samples| samples.range.count()));
-            let record = FrameRecord {
-                arrival: arrived.utc,
-                fix: clock.number(),
-                frame: raw.bytes(),
-            };
-            match &payload {
-                Some(Payload::Waveform(waveform)) => {
-                    derive.handle_waveform(key, header.ticks, clock.number(), waveform, now.mono);
-                    let arrival = Arrival {
-                        ticks: header.ticks,
-                        fix: clock.fix(),
-                        utc: arrived.utc,
-                        mono: arrived.mono,
-                    };
-                    watches.handle_waveform(key, waveform, arrival);
-                }
-                Some(Payload::Describe(describe)) => {
-                    derive.handle_describe(key, describe);
-                    watches.handle_describe(key, describe);
-                    introductions.handle_table(header, &record);
-                }
-                _ => {}
-            }
-            let at = header.class.index();
-            let due = now.mono + patience(payload.as_ref(), writer.age);
-            let add = |writer: &mut Writer| {
-                writer.chains[at]
-                    .gathering
-                    .add(&record, header, taken.samples, due)
-            };
-            if !add(writer) {
-                writer.close_gathering(header.class, now);
-                is_full[at] = true;
-                let added = add(writer);
-                debug_assert!(added, "an empty block has room for any frame");
-            }
-        }
-        for class in Class::ALL.into_iter().filter(|class| is_full[class.index()]) {
-            self.commit(class, now);
-        }
     }
 
     /// The spool answered.
@@ -657,8 +510,10 @@ impl Gateway {
             self.actions
                 .extend(commit.removals.into_iter().map(Action::Spool));
         }
-        let news = |line: &&mut Line| line.node().is_some_and(|key| moved.contains(&key));
-        self.lines.iter_mut().filter(news).for_each(Line::hasten_poll);
+        for line in &mut self.lines {
+            let news: Vec<BootKey> = line.nodes().filter(|key| moved.contains(key)).collect();
+            news.into_iter().for_each(|key| line.hasten_poll(key, now.mono));
+        }
     }
 
     /// The connection did not take a block that it was given.
@@ -887,7 +742,8 @@ impl Gateway {
         let holdings = (!self.is_stopping).then_some(self.holdings_due);
         let commands = self.commands.next_timeout().filter(|_| !self.is_stopping);
         let lines = self.lines.iter().filter(|_| !self.is_stopping).flat_map(|line| {
-            let clock = line.node().and_then(|key| self.clocks.get(&key));
+            // On a shared line the time is asked in the node's turn.
+            let clock = line.own_node().and_then(|key| self.clocks.get(&key));
             let reply = clock.and_then(ClockSync::reply_expected_until);
             let is_waiting = line.pace() == Pace::AtOnce && !self.is_watching();
             [
@@ -902,44 +758,6 @@ impl Gateway {
             .flatten()
             .min()
             .unwrap_or(Duration::MAX)
-    }
-
-    /// Whether machines are judged here: their frames are wanted at once.
-    fn is_watching(&self) -> bool {
-        self.watches.channels() > 0
-    }
-
-    fn poll_lines(&mut self, now: Now) {
-        let is_watching = self.is_watching();
-        for (number, line) in self.lines.iter_mut().enumerate() {
-            let Some(key) = line.node() else {
-                if line.set_pace(Pace::InTurn) {
-                    self.actions.push_back(Action::Listen(number, Pace::InTurn));
-                }
-                continue;
-            };
-            if line.is_poll_due(now.mono) {
-                let poll = line.poll(self.intake.durable(key), now.mono);
-                self.actions
-                    .extend(poll.map(|bytes| Action::Write(number, bytes)));
-            }
-            let Some(clock) = self.clocks.get_mut(&key) else {
-                continue;
-            };
-            let is_due = clock.poll_request(now, line.next_request());
-            let request = is_due.then(|| line.time_request()).flatten();
-            let is_reply_expected = clock.reply_expected_until().is_some_and(|until| now.mono < until);
-            let pace = if is_watching || is_reply_expected {
-                Pace::AtOnce
-            } else {
-                Pace::InTurn
-            };
-            if line.set_pace(pace) {
-                self.actions.push_back(Action::Listen(number, pace));
-            }
-            self.actions
-                .extend(request.map(|bytes| Action::Write(number, bytes)));
-        }
     }
 
     /// What is held, as of now and consistent with the blocks before it.
@@ -1133,28 +951,5 @@ impl Gateway {
     fn publish<T: Serialize>(&mut self, kind: topic::Kind, message: &T) {
         self.actions
             .push_back(Action::Publish(kind, encode_message(message).into()));
-    }
-}
-
-/// How long a frame may wait for its commit: what only reports can wait for other nodes' reports.
-fn patience(payload: Option<&Payload<'_>>, age: Duration) -> Duration {
-    match payload {
-        Some(Payload::Status(_) | Payload::TimeReply(_)) => age.max(REPORT_AGE),
-        _ => age,
-    }
-}
-
-fn book_gaps(taken: &Taken, writer: &mut Writer, metrics: &Metrics, now: Now) {
-    for gap in &taken.gaps {
-        let frames: u64 = gap.ranges.iter().map(|range| range.count()).sum();
-        Metrics::cause(&metrics.frames_lost, gap.cause).inc_by(frames);
-        let class = gap.class;
-        let (node, boot, cause) = (gap.node, gap.boot, gap.cause.label());
-        if gap.cause == LossCause::NotHeld {
-            tracing::debug!(%node, %boot, ?class, frames, cause, "frames gone from the node, no sample missed");
-        } else {
-            tracing::error!(%node, %boot, ?class, frames, cause, "frames lost before they reached this agent");
-        }
-        writer.add_record(Kind::Gap, gap, now);
     }
 }

@@ -61,6 +61,10 @@ pub struct Metrics {
     pub boots_forgotten: Counter,
     /// Lines given up to another master.
     pub second_masters: Counter,
+    /// What happened on lines that several nodes share.
+    pub line_changes: Family<ReasonLabel, Counter>,
+    /// Polls on such lines that nobody answered.
+    pub polls_unanswered: Counter,
     /// Polls and requests dropped because a line did not take them.
     pub writes_dropped: Counter,
     /// Times a port was opened.
@@ -377,6 +381,11 @@ impl Metrics {
                 &self.second_masters,
             ),
             (
+                "polls_unanswered",
+                "Polls on shared lines that nobody answered",
+                &self.polls_unanswered,
+            ),
+            (
                 "writes_dropped",
                 "Polls and requests that a line did not take",
                 &self.writes_dropped,
@@ -490,6 +499,11 @@ impl Metrics {
             "frames_broken",
             "Bytes on a line that are no frame, or frames not understood",
             self.frames_broken.clone(),
+        );
+        registry.register(
+            "line_changes",
+            "What happened on lines that several nodes share",
+            self.line_changes.clone(),
         );
         registry.register(
             "frames_lost",

@@ -107,7 +107,8 @@ pub enum Payload<'a> {
     SettingsResult(SettingsResult),
     /// Agent: you may send, and this much is safe.
     Poll(Poll),
-    /// Agent, to all: who has no address?
+    /// Agent, to all: who is there? On a shared line also the answer of a node that has no master, outside
+    /// its numbered frames.
     Discover,
     /// Agent: take this line address.
     Assign(LineAddress),

@@ -6,7 +6,7 @@
 //!
 //! | hop | unit | defined in | sent by |
 //! |---|---|---|---|
-//! | node line | COBS frame `header, payload, crc32c` | [`frame`], [`codec`] | node and agent |
+//! | node line | COBS frame `header, payload, crc32c` | [`frame`], [`codec`], [`shared_line`] | node and agent |
 //! | uplink, topic `up/.../data` | block: frozen envelope and a versioned body | [`block`] | agent |
 //! | uplink, topic `up/.../hello` | [`ack::Hello`] | [`ack`] | agent |
 //! | uplink, topics `up/.../status`, `result` | [`message::GatewayStatus`], [`message::CommandResult`] | [`message`] | agent |
@@ -60,6 +60,7 @@ pub mod reject;
 pub mod sample;
 pub mod sequence;
 pub mod severity;
+pub mod shared_line;
 pub mod time;
 pub mod topic;
 pub mod version;

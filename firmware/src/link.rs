@@ -10,11 +10,14 @@
 //! A node obeys one master until it has been silent for [`MASTER_SILENCE_MICROS`]. Only a frame of the
 //! node can tell an agent whom to poll: it sends one when asked who is there and, on a line of its own,
 //! each [`ANNOUNCE_MICROS`] while it has no master.
+//!
+//! On a line that it shares a node speaks in its turns alone, as [`trunnion_common::shared_line`] has it.
 
 use crate::outbox::{Entry, Kind, Outbox};
 use trunnion_common::codec::stuff;
 use trunnion_common::frame::{Class, FRAME_MAX, Header, Payload, Poll, RawFrame, encode};
 use trunnion_common::id::{BootId, LineAddress, MasterId, NodeId};
+use trunnion_common::shared_line::{END_OF_TURN, slot, slot_micros};
 use trunnion_common::time::NodeTicks;
 use trunnion_common::version;
 
@@ -74,6 +77,10 @@ pub struct Link {
     is_announcing: bool,
     /// Bytes that may still be sent before the next poll.
     credit: u32,
+    /// Whether a poll is being answered. It matters on a shared line alone.
+    is_in_turn: bool,
+    /// When to tell a discovery on a shared line that this node is there.
+    answer_at: Option<NodeTicks>,
     flights: [Flight; 2],
     acknowledgement: AcknowledgementTime,
 }
@@ -108,6 +115,8 @@ impl Link {
             announce_at: NodeTicks(0),
             is_announcing: false,
             credit: 0,
+            is_in_turn: false,
+            answer_at: None,
             flights: [Flight::default(), Flight::default()],
             acknowledgement: AcknowledgementTime::default(),
         }
@@ -136,14 +145,33 @@ impl Link {
         header.node == self.node && header.boot == self.boot
     }
 
-    /// Answers to this address from now on.
+    /// Answers to this address from now on. Nobody is everybody.
     pub fn assign(&mut self, address: LineAddress) {
-        self.address = address;
+        if address != LineAddress::BROADCAST {
+            self.address = address;
+        }
+    }
+
+    /// Somebody asks on a shared line who is there. A node that has a master is known to it.
+    pub fn handle_discover(&mut self, now: NodeTicks, question: &Header, bytes_per_s: u32) {
+        if self.wiring == Wiring::Shared && self.master.is_none() {
+            let own = self.header(Class::Essential, 0, now);
+            let wait = u64::from(slot(question, &own)) * slot_micros(bytes_per_s);
+            self.answer_at = Some(now.plus_micros(wait));
+        }
     }
 
     /// Whether anything may be sent.
     pub const fn may_send(&self) -> bool {
-        self.credit > 0
+        match self.wiring {
+            Wiring::Own => self.credit > 0,
+            Wiring::Shared => self.is_in_turn,
+        }
+    }
+
+    /// Who else is on the line.
+    pub const fn wiring(&self) -> Wiring {
+        self.wiring
     }
 
     /// Whether the master has polled at `since` or later.
@@ -176,6 +204,8 @@ impl Link {
         };
         self.is_announcing = false;
         self.credit = poll.credit;
+        self.is_in_turn = true;
+        self.answer_at = None;
         verdict
     }
 
@@ -232,6 +262,7 @@ impl Link {
         {
             self.master = None;
             self.credit = 0;
+            self.is_in_turn = false;
         }
         for class in Class::ALL {
             let overdue = self.flights[class.index()].deadline.is_some_and(|at| at <= now);
@@ -258,12 +289,48 @@ impl Link {
             .as_ref()
             .map(|master| master.heard.plus_micros(MASTER_SILENCE_MICROS));
         let overdue = self.flights.iter().filter_map(|flight| flight.deadline);
-        overdue.chain(silence).chain(self.next_announcement()).min()
+        overdue
+            .chain(silence)
+            .chain(self.next_announcement())
+            .chain(self.answer_at)
+            .min()
     }
 
     /// Writes whole frames for the line to `out` and returns how many bytes; 0 when there is nothing to
-    /// send, no credit, or no room.
+    /// send, no credit, or no room. What fits no more of a turn on a shared line ends it.
     pub fn poll_transmit(&mut self, now: NodeTicks, outbox: &mut Outbox<'_>, out: &mut [u8]) -> usize {
+        if self.wiring == Wiring::Own {
+            return self.send(now, outbox, out).0;
+        }
+        if self.answer_at.is_some_and(|at| at <= now) {
+            self.answer_at = None;
+            return self.answer(now, outbox.next(Class::Essential), out);
+        }
+        if !self.is_in_turn {
+            return 0;
+        }
+        let (mut written, is_all) = self.send(now, outbox, out);
+        if is_all && let Some(end) = out.get_mut(written) {
+            *end = END_OF_TURN;
+            written += 1;
+            self.is_in_turn = false;
+            self.credit = 0;
+        }
+        written
+    }
+
+    /// What tells a discovery that this node is there.
+    fn answer(&self, now: NodeTicks, sequence: u64, out: &mut [u8]) -> usize {
+        let mut frame = [0; FRAME_MAX];
+        let header = self.header(Class::Essential, sequence, now);
+        let frame = encode(&header, &Payload::Discover, &mut frame).ok();
+        frame
+            .and_then(|frame| stuff(frame, out).ok())
+            .map_or(0, <[u8]>::len)
+    }
+
+    /// Writes frames as far as credit and room go; how many bytes, and whether more room would bring no more.
+    fn send(&mut self, now: NodeTicks, outbox: &mut Outbox<'_>, out: &mut [u8]) -> (usize, bool) {
         let mut frame = [0; FRAME_MAX];
         let mut written = 0;
         for class in Class::ALL {
@@ -278,12 +345,12 @@ impl Link {
                 }
                 // What does not fit now keeps its turn: a smaller frame behind it may not overtake.
                 let Ok(line) = stuff(&frame[..length], &mut out[written..]) else {
-                    return written;
+                    return (written, false);
                 };
                 match self.credit.checked_sub(line.len() as u32) {
                     Some(credit) => self.credit = credit,
                     None if self.is_announcing => {}
-                    None => return written,
+                    None => return (written, true),
                 }
                 self.is_announcing = false;
                 written += line.len();
@@ -291,7 +358,7 @@ impl Link {
                 self.on_sent(now, class, entry.sequence);
             }
         }
-        written
+        (written, true)
     }
 
     fn on_sent(&mut self, now: NodeTicks, class: Class, sequence: u64) {

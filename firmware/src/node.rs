@@ -400,8 +400,16 @@ impl<'m> Node<'m> {
             return;
         }
         if payload == Payload::Discover {
-            // An agent that asks this cannot know the node yet, so it names nobody.
-            self.announce(now);
+            // An agent that asks this cannot know the node yet, so it names nobody. What is not for everybody
+            // is another node's answer.
+            match self.link.wiring() {
+                Wiring::Own => self.announce(now),
+                Wiring::Shared if header.address == LineAddress::BROADCAST => {
+                    self.link
+                        .handle_discover(now, header, self.line_speed.bytes_per_s());
+                }
+                Wiring::Shared => {}
+            }
             return;
         }
         if !self.link.is_named(header) {

@@ -103,6 +103,16 @@ pub enum LineSpeed {
     BytesPerSecond(u32),
 }
 
+impl LineSpeed {
+    /// Bytes a second; where nobody knows, those of 9,600 baud.
+    pub const fn bytes_per_s(self) -> u32 {
+        match self {
+            Self::Unknown => 960,
+            Self::BytesPerSecond(speed) => speed,
+        }
+    }
+}
+
 /// What becomes of `settings` on a node whose channels are sampled at `rates_mhz` and have `plans` in
 /// force: nothing but an answer, or, when `None`, they are to be stored and applied.
 pub fn judge(

@@ -14,6 +14,7 @@ use trunnion_common::frame::{
 use trunnion_common::id::{BootId, ChannelId, LineAddress, MasterId, NodeId};
 use trunnion_common::quantity::Unit;
 use trunnion_common::sample::LossCause;
+use trunnion_common::shared_line::{END_OF_TURN, SLOTS, slot_micros};
 use trunnion_common::time::NodeTicks;
 use trunnion_common::version;
 use trunnion_firmware::channel::{FORMING_SAMPLES, Forming, WAVEFORM_SAMPLES};
@@ -286,7 +287,8 @@ impl World {
             }
         }
         if self.master.is_some() {
-            assert!(self.unpolled <= CREDIT, "{} bytes in one poll", self.unpolled);
+            // The mark of a turn's end is not credit.
+            assert!(self.unpolled <= CREDIT + 1, "{} bytes in one poll", self.unpolled);
         }
         let wake = self.node.poll_timeout();
         assert!(
@@ -494,7 +496,7 @@ fn a_lossy_line_with_a_large_outbox_loses_nothing() {
 }
 
 #[test]
-fn a_node_is_silent_until_asked_and_then_says_what_it_is() {
+fn on_a_shared_line_a_node_answers_who_is_there_once_and_speaks_when_it_is_polled() {
     let mut world = World::new(node(ESSENTIAL_MIN, WAVEFORM_MIN));
     world.produce(2_000);
     world.carry();
@@ -504,13 +506,70 @@ fn a_node_is_silent_until_asked_and_then_says_what_it_is() {
         boot: BootId::from_u64(0),
         ..header_to(LineAddress::BROADCAST, BOOT)
     };
-    world
-        .node
-        .handle_bytes(world.ticks(), &line_bytes(&discover, &Payload::Discover));
-    world.carry();
-    assert_eq!(world.agent.order, [(Class::Essential, 0, "Describe".to_owned())]);
+    let question = line_bytes(&discover, &Payload::Discover);
+    world.node.handle_bytes(world.ticks(), &question);
+    let mut out = [0; 4 * LINE_FRAME_MAX];
+    let mut length = 0;
+    while length == 0 {
+        world.now = world.node.poll_timeout().expect("a slot").0;
+        assert!(world.now < u64::from(SLOTS) * slot_micros(960));
+        length = world.node.poll_transmit(world.ticks(), &mut out);
+    }
+    let answer = frames(&out[..length]);
+    let answer = RawFrame::parse(&answer[0]).unwrap();
+    assert_eq!(
+        (answer.header().node, answer.payload()),
+        (node_id(), Ok(Payload::Discover))
+    );
+    assert_eq!(world.node.poll_transmit(world.ticks(), &mut out), 0);
     world.pass(100);
     assert_eq!(world.agent.events, [(EventKind::Boot, 1)]);
+    // Its master knows it, and another node's answer is no question.
+    world.node.handle_bytes(world.ticks(), &question);
+    world.pass(5_000);
+    let asked = |(_, _, kind): &(Class, u64, String)| kind == "Discover";
+    assert!(!world.agent.order.iter().any(asked), "{:?}", world.agent.order);
+}
+
+#[test]
+fn a_turn_ends_with_its_mark_and_then_the_node_is_silent() {
+    let mut world = World::new(node(ESSENTIAL_MIN, 20 * WAVEFORM_MIN));
+    world.produce(12_000);
+    let mut out = [0; LINE_FRAME_MAX];
+    let mut turn = |world: &mut World, credit| {
+        let (address, master, upto) = (LineAddress(1), MasterId(1), world.agent.flushed);
+        world.tell(&Payload::Poll(Poll {
+            address,
+            master,
+            upto,
+            credit,
+        }));
+        let mut said = Vec::new();
+        loop {
+            let length = world.node.poll_transmit(world.ticks(), &mut out);
+            if length == 0 {
+                return said;
+            }
+            said.extend(&out[..length]);
+        }
+    };
+    let full = turn(&mut world, 5_000);
+    assert!((3_900..=5_001).contains(&full.len()), "{}", full.len());
+    assert!(full.ends_with(&[0, END_OF_TURN]));
+    assert_eq!(
+        turn(&mut world, 10),
+        [END_OF_TURN],
+        "not even the smallest frame fits"
+    );
+    let rest = turn(&mut world, 1 << 20);
+    assert!(rest.ends_with(&[0, END_OF_TURN]));
+    assert_eq!(turn(&mut world, 1 << 20), [END_OF_TURN]);
+    world.now += 500_000;
+    world.produce(12_000);
+    assert_eq!(
+        world.node.poll_transmit(world.ticks(), &mut [0; LINE_FRAME_MAX]),
+        0
+    );
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod terminal;
 pub use machine::{Motor, RunningMotor};
 pub use source::{Recording, SampleSource, Switched, quantised};
 
+use crate::node_memory::NodeMemory;
 use anyhow::Context;
 use serde::Serialize;
 use source::{Replay, scale_g};
@@ -28,13 +29,11 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 use terminal::Terminal;
 use tokio::io::Interest;
-use trunnion_common::codec::LINE_FRAME_MAX;
 use trunnion_common::frame::{ChannelDescriptor, Describe};
 use trunnion_common::id::{BootId, ChannelId};
 use trunnion_common::quantity::Unit;
 use trunnion_common::time::NodeTicks;
-use trunnion_firmware::channel::{FORMING_SAMPLES, Forming};
-use trunnion_firmware::node::{Identity, Memory, Node};
+use trunnion_firmware::node::{Identity, Node};
 use trunnion_firmware::outbox::{ESSENTIAL_MIN, WAVEFORM_MIN};
 use trunnion_firmware::schedule::Schedule;
 use trunnion_firmware::settings::LineSpeed;
@@ -158,16 +157,8 @@ pub async fn run(
         options.outbox_bytes,
         ESSENTIAL_MIN + WAVEFORM_MIN
     );
-    let (mut essential, mut waveform) = (vec![0; essential_bytes], vec![0; waveform_bytes]);
-    let mut forming: [Forming; 2] = [[0; FORMING_SAMPLES]; 2];
-    let mut line = [0; LINE_FRAME_MAX];
-    let memory = Memory {
-        essential: &mut essential,
-        waveform: &mut waveform,
-        forming: &mut forming,
-        line: &mut line,
-    };
-    let mut node = Node::new(options.identity, &table, memory).context("cannot build the node")?;
+    let mut memory = NodeMemory::new(essential_bytes, waveform_bytes, table.channels.len());
+    let mut node = Node::new(options.identity, &table, memory.lend()).context("cannot build the node")?;
     node.set_line_speed(options.line_speed);
     let image = read_settings(&options.settings)?;
     if let Err(error) = node.restore_settings(image.as_deref()) {

@@ -9,6 +9,7 @@ pub mod fuzz;
 pub mod host_node;
 pub mod kills;
 pub mod load;
+pub mod node_memory;
 pub mod outages;
 pub mod plant;
 pub mod process;

@@ -6,6 +6,7 @@
 pub mod figures;
 pub mod image;
 pub mod line;
+pub mod scene;
 pub mod size;
 
 use crate::process::{Process, await_some};
@@ -44,6 +45,16 @@ const EEPROM_BYTES: u64 = 32 << 10;
 
 /// The number of the interrupt that the image's executor runs in, among the exceptions.
 const EXECUTOR_EXCEPTION: u32 = 16 + 30;
+
+/// The emulator with an image on the board, and nothing that shows on a screen.
+fn machine(image: &Path) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(["-M", "mps2-an386", "-display", "none", "-monitor", "none"])
+        .arg("-kernel")
+        .arg(image);
+    command
+}
 
 /// What a node in QEMU is given.
 #[derive(Clone, Debug)]
@@ -108,18 +119,8 @@ impl Qemu {
         for socket in [&uart, &qmp, &debugger] {
             let _ = std::fs::remove_file(socket);
         }
-        let mut command = Command::new(PROGRAM);
+        let mut command = machine(image);
         command
-            .args([
-                "-M",
-                "mps2-an386",
-                "-display",
-                "none",
-                "-monitor",
-                "none",
-                "-kernel",
-            ])
-            .arg(image)
             .arg("-chardev")
             .arg(format!(
                 "socket,id=line,path={},server=on,wait=off",

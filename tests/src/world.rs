@@ -28,6 +28,7 @@ mod sim_room;
 pub mod sim_spool;
 mod trouble;
 
+use crate::node_memory::NodeMemory;
 use crate::reference::{Record, Reference};
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -35,7 +36,7 @@ use chance::Chance;
 use faults::{Fault, FaultCounts, Weather};
 use sim_collector::SimCollector;
 use sim_gateway::SimGateway;
-use sim_node::{NodeMemory, SAMPLING, SimNode};
+use sim_node::{SAMPLING, SimNode, draw_memory};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use trunnion_agent::block::BlockKey;
@@ -137,9 +138,7 @@ fn play_out<T>(seed: u64, mutant: Option<Mutant>, end: impl FnOnce(World<'_>) ->
     let mut chance = Chance::new(seed);
     let gateways = 1 + chance.below(2) as usize;
     let nodes = gateways * (1 + chance.below(2) as usize);
-    let mut memories: Vec<NodeMemory> = (0..nodes * LIVES_MAX)
-        .map(|_| NodeMemory::draw(&mut chance))
-        .collect();
+    let mut memories: Vec<NodeMemory> = (0..nodes * LIVES_MAX).map(|_| draw_memory(&mut chance)).collect();
     let mut world = World::new(chance, gateways, nodes, memories.iter_mut(), mutant)?;
     world.run()?;
     end(world)

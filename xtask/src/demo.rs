@@ -1,8 +1,9 @@
 //! The main job: the whole system on loopback, a healthy machine and failing ones, told in a table.
 
+mod microcontroller;
 mod screen;
 
-use crate::flags::{Demo, Machine};
+use crate::flags::{Demo, Emulator, Machine};
 use crate::interrupt::Interrupt;
 use crate::report::step;
 use anyhow::{Context, Result, bail};
@@ -14,6 +15,9 @@ use trunnion_tests::workspace::cargo;
 
 /// Plays the demo and prints how it ended.
 pub(crate) fn run(flags: &Demo) -> Result<()> {
+    if let Some(Emulator::Qemu) = flags.firmware {
+        return microcontroller::run();
+    }
     let cases = match (&flags.data, flags.machine) {
         (Some(dir), _) => {
             step(&format!("reading records from {}", dir.display()));

@@ -79,6 +79,9 @@ pub(crate) struct Demo {
     /// Which machines to run when no records are replayed; simulated ones are also the default.
     #[arg(long, value_enum)]
     pub(crate) machine: Option<Machine>,
+    /// Play a microcontroller instead, which runs the firmware's image in this emulator.
+    #[arg(long, value_enum, exclusive = true)]
+    pub(crate) firmware: Option<Emulator>,
     /// SIGKILL the collector and the agent once each in mid-run, and start them again.
     #[arg(long)]
     pub(crate) kill: bool,
@@ -89,6 +92,13 @@ pub(crate) struct Demo {
     /// standard input.
     #[arg(long)]
     pub(crate) keep: bool,
+}
+
+/// What runs an image of the firmware.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Emulator {
+    /// QEMU, as the board `qemu-an386`.
+    Qemu,
 }
 
 /// Flags of `kills`.

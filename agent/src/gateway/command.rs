@@ -27,16 +27,16 @@ impl Gateway {
     pub(super) fn poll_commands(&mut self, now: Now) {
         let Self { commands, lines, .. } = self;
         let find = |node| {
-            let mut nodes = lines.iter().map(Line::node).enumerate();
-            nodes.find_map(|(line, key)| key.filter(|key| key.0 == node).map(|key| (line, key)))
+            let mut lines = lines.iter().map(Line::nodes).enumerate();
+            lines.find_map(|(line, mut nodes)| nodes.find(|key| key.0 == node).map(|key| (line, key)))
         };
         let Some(effect) = commands.poll(now.mono, find) else {
             return;
         };
         match effect {
             Effect::Keep(record) => self.actions.push_back(Action::Keep(record)),
-            Effect::Send(line, payload) => {
-                let bytes = self.lines[line].command(&payload);
+            Effect::Send((line, key), payload) => {
+                let bytes = self.lines[line].command(key, &payload);
                 self.actions.extend(bytes.map(|bytes| Action::Write(line, bytes)));
             }
             Effect::Answer(result) => {

@@ -4,6 +4,7 @@ mod introduction;
 mod listening;
 mod pace;
 mod room;
+mod shared_line;
 mod silence;
 mod watching;
 
@@ -11,6 +12,8 @@ use super::*;
 use crate::config::{BlockLimits, PortConfig};
 use crate::enrolment::Enrolment;
 use crate::floor::Floor;
+use crate::gateway::lines::REPORT_AGE;
+use crate::port::PortEvent;
 use crate::retention::Usage;
 use crate::spool::FormerEpoch;
 use std::sync::Arc;
@@ -18,7 +21,7 @@ use trunnion_common::ack::{AckLevel, Hello};
 use trunnion_common::block::{self, Body, Holding, Tombstone};
 use trunnion_common::codec::{Decoder, LINE_FRAME_MAX, stuff};
 use trunnion_common::frame::{
-    Class, FRAME_MAX, Header, Packing, Poll, RawFrame, TimeReply, Waveform, encode as frame,
+    Class, FRAME_MAX, Header, Packing, Payload, Poll, RawFrame, TimeReply, Waveform, encode as frame,
 };
 use trunnion_common::id::{BootId, ChannelId, GatewayId, LineAddress, Name, NodeId};
 use trunnion_common::message::GatewayClock;
@@ -47,6 +50,7 @@ fn config() -> Config {
         ports: vec![PortConfig {
             path: "unused".into(),
             baud: 0,
+            wiring: Default::default(),
         }],
         block: BlockLimits {
             bytes: 65_536,
@@ -82,6 +86,8 @@ struct World {
     polls: Vec<Poll>,
     paces: Vec<Pace>,
     requests: Vec<u32>,
+    discoveries: usize,
+    assigned: Vec<LineAddress>,
     hellos: Vec<Hello>,
     published: Vec<BlockKey>,
     /// Of those, in the same order.
@@ -97,10 +103,14 @@ struct World {
 
 impl World {
     fn new(recovered: Recovered) -> Self {
+        Self::with(&config(), recovered)
+    }
+
+    fn with(config: &Config, recovered: Recovered) -> Self {
         let metrics = Metrics::default();
         let mono = Duration::ZERO;
         let mut world = Self {
-            gateway: Gateway::new(&config(), recovered, MasterId(77), metrics.clone(), now(mono)),
+            gateway: Gateway::new(config, recovered, MasterId(77), metrics.clone(), now(mono)),
             metrics,
             mono,
             unflushed: Vec::new(),
@@ -114,6 +124,8 @@ impl World {
             polls: Vec::new(),
             paces: Vec::new(),
             requests: Vec::new(),
+            discoveries: 0,
+            assigned: Vec::new(),
             hellos: Vec::new(),
             published: Vec::new(),
             lanes: Vec::new(),
@@ -128,14 +140,7 @@ impl World {
     }
 
     fn fresh() -> Self {
-        Self::new(Recovered {
-            current: [(Epoch(5), 0), (WAVEFORMS, 0)],
-            blocks: BTreeMap::new(),
-            epochs: Vec::new(),
-            cursors: Vec::new(),
-            quarantined: Vec::new(),
-            discarded: 0,
-        })
+        Self::new(nothing())
     }
 
     fn pump(&mut self) {
@@ -188,10 +193,17 @@ impl World {
     fn line(&mut self, bytes: &[u8]) {
         let mut buffer = [0; LINE_FRAME_MAX];
         let mut decoder = Decoder::new(&mut buffer);
-        match decoder.feed(bytes).frame.unwrap().unwrap().payload().unwrap() {
-            Payload::Poll(poll) => self.polls.push(poll),
-            Payload::TimeRequest(request) => self.requests.push(request.request),
-            other => panic!("not for a node: {other:?}"),
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let fed = decoder.feed(rest);
+            rest = &rest[fed.taken..];
+            match fed.frame.unwrap().unwrap().payload().unwrap() {
+                Payload::Poll(poll) => self.polls.push(poll),
+                Payload::TimeRequest(request) => self.requests.push(request.request),
+                Payload::Discover => self.discoveries += 1,
+                Payload::Assign(address) => self.assigned.push(address),
+                other => panic!("not for a node: {other:?}"),
+            }
         }
     }
 
@@ -336,6 +348,18 @@ impl World {
             }
         }
         frames
+    }
+}
+
+/// What a spool recovers that never held anything.
+fn nothing() -> Recovered {
+    Recovered {
+        current: [(Epoch(5), 0), (WAVEFORMS, 0)],
+        blocks: BTreeMap::new(),
+        epochs: Vec::new(),
+        cursors: Vec::new(),
+        quarantined: Vec::new(),
+        discarded: 0,
     }
 }
 

@@ -60,7 +60,11 @@ mod tests {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
     fn port(path: PathBuf) -> PortConfig {
-        PortConfig { path, baud: 921_600 }
+        PortConfig {
+            path,
+            baud: 921_600,
+            wiring: Default::default(),
+        }
     }
 
     #[tokio::test]

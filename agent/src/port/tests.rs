@@ -26,7 +26,11 @@ impl Bench {
         let (writes, queue) = channel(16);
         let (pace, wanted) = watch::channel(pace);
         let port = Port {
-            config: PortConfig { path, baud: 921_600 },
+            config: PortConfig {
+                path,
+                baud: 921_600,
+                wiring: Default::default(),
+            },
             line: 3,
             clock: Clock::new(),
             metrics: Metrics::default(),

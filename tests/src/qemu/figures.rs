@@ -1,13 +1,12 @@
 //! What computations of the node cost on the emulated processor, and what they come to there.
 
 use super::image::{Toolchain, target_dir};
-use super::{BOARD, PROGRAM, Stimulus};
+use super::{BOARD, Stimulus, machine};
 use crate::process::Process;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 /// The image that measures.
@@ -42,21 +41,11 @@ enum Line {
 pub fn measure(dir: &Path, toolchain: Toolchain, stimulus: &Stimulus) -> Result<Told> {
     let image = toolchain.build_program(BOARD, IMAGE, &target_dir())?;
     std::fs::create_dir_all(dir)?;
-    let mut command = Command::new(PROGRAM);
+    let mut command = machine(&image);
     command
-        .args([
-            "-M",
-            "mps2-an386",
-            "-display",
-            "none",
-            "-monitor",
-            "none",
-            "-serial",
-            "stdio",
-        ])
+        .args(["-serial", "stdio"])
         // An instruction takes a nanosecond, and nothing waits for real time: always the same counts.
-        .args(["-icount", "shift=0,sleep=off", "-kernel"])
-        .arg(image)
+        .args(["-icount", "shift=0,sleep=off"])
         .args(stimulus.load(dir)?);
     let mut process = Process::start("qemu", command, &dir.join("figures.log"))?;
     let mut told = Told::default();

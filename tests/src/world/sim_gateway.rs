@@ -59,6 +59,7 @@ impl SimGateway {
         let port = |port: usize| PortConfig {
             path: format!("line-{port}").into(),
             baud: 921_600,
+            wiring: Default::default(),
         };
         Self {
             config: Config {

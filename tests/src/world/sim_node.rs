@@ -1,15 +1,16 @@
 //! A node: the real state machine, fed with samples whose values tell where they belong.
 
 use super::chance::Chance;
+use crate::node_memory::NodeMemory;
 use std::time::Duration;
 use trunnion_common::codec::LINE_FRAME_MAX;
 use trunnion_common::frame::{ChannelDescriptor, Describe, ResetCause};
 use trunnion_common::id::{BootId, ChannelId, LineAddress, NodeId};
 use trunnion_common::quantity::Unit;
 use trunnion_common::time::NodeTicks;
-use trunnion_firmware::channel::{Account, FORMING_SAMPLES, Forming};
+use trunnion_firmware::channel::Account;
 use trunnion_firmware::link::Wiring;
-use trunnion_firmware::node::{Identity, Memory, Node};
+use trunnion_firmware::node::{Identity, Node};
 use trunnion_firmware::outbox::{ESSENTIAL_MIN, WAVEFORM_MIN};
 use trunnion_firmware::schedule::Schedule;
 use trunnion_firmware::sensor::Missed;
@@ -62,26 +63,11 @@ fn table() -> Describe {
     }
 }
 
-/// The memory of one life of a node.
-#[derive(Debug)]
-pub struct NodeMemory {
-    essential: Vec<u8>,
-    waveform: Vec<u8>,
-    forming: [Forming; CHANNELS.len()],
-    line: Vec<u8>,
-}
-
-impl NodeMemory {
-    /// Some nodes hold half a minute, others a second.
-    pub fn draw(chance: &mut Chance) -> Self {
-        let waveform = WAVEFORM_MIN + chance.below(40 * 1_024) as usize;
-        Self {
-            essential: vec![0; ESSENTIAL_MIN + chance.below(8 * 1_024) as usize],
-            waveform: vec![0; waveform],
-            forming: [[0; FORMING_SAMPLES]; CHANNELS.len()],
-            line: vec![0; LINE_FRAME_MAX],
-        }
-    }
+/// The memory of one life of a node: some hold half a minute, others a second.
+pub fn draw_memory(chance: &mut Chance) -> NodeMemory {
+    let waveform = WAVEFORM_MIN + chance.below(40 * 1_024) as usize;
+    let essential = ESSENTIAL_MIN + chance.below(8 * 1_024) as usize;
+    NodeMemory::new(essential, waveform, CHANNELS.len())
 }
 
 /// A node in one of its lives.
@@ -108,16 +94,10 @@ impl<'m> SimNode<'m> {
             wiring: Wiring::Own,
             reset: ResetCause::PowerOn,
         };
-        let memory = Memory {
-            essential: &mut memory.essential,
-            waveform: &mut memory.waveform,
-            forming: &mut memory.forming,
-            line: &mut memory.line,
-        };
         Self {
             id,
             boot,
-            node: Node::new(identity, &table(), memory).expect("memory and table suffice"),
+            node: Node::new(identity, &table(), memory.lend()).expect("memory and table suffice"),
             booted: now,
             drift_ppm,
             produced: [0; CHANNELS.len()],
