@@ -94,7 +94,10 @@ impl Relation {
     /// By the exchanges, oldest first; the newest one stands alone where no drift unites it with the others.
     fn of(exchanges: &VecDeque<Exchange>) -> Option<Self> {
         let newest = exchanges.back()?;
-        let views: Vec<View> = exchanges.iter().map(|exchange| View::of(exchange, newest)).collect();
+        let views: Vec<View> = exchanges
+            .iter()
+            .map(|exchange| View::of(exchange, newest))
+            .collect();
         // One drift may not explain all: a crystal that warmed up faster than most leaves the older ones out.
         let possible = (0..views.len()).find_map(|from| possible(&views[from..]));
         let (earliest, latest) = possible?;
@@ -126,7 +129,8 @@ impl View {
         Self {
             age_s,
             late_ns: 1e3 * age_micros - here,
-            error_ns: (exchange.round_trip / 2 + ROUNDING).as_nanos() as f64 + 0.5 * WANDER_NS * age_s * age_s,
+            error_ns: (exchange.round_trip / 2 + ROUNDING).as_nanos() as f64
+                + 0.5 * WANDER_NS * age_s * age_s,
         }
     }
 }
