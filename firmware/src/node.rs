@@ -4,7 +4,7 @@ use crate::channel::{Account, Channel, DATA_MAX, Forming, write_samples};
 use crate::event_log::EventLog;
 use crate::link::{Link, Verdict, Wiring};
 use crate::outbox::{Entry, Kind, NoRoom, Outbox};
-use crate::plan::Report;
+use crate::plan::{FILTERED_MAX, Filters, Report};
 use crate::sensor::Sensor;
 use crate::settings::{self, Image, ImageError, LineSpeed, Plans};
 use core::num::NonZeroU32;
@@ -95,6 +95,8 @@ pub struct Node<'m> {
     link: Link,
     decoder: Decoder<'m>,
     events: EventLog,
+    /// Those of the first channels.
+    filters: [Option<Filters>; FILTERED_MAX],
     describe_due: bool,
     last_status: NodeTicks,
     identify_until: NodeTicks,
@@ -137,6 +139,7 @@ impl<'m> Node<'m> {
             link: Link::new(identity.node, identity.boot, identity.address, identity.wiring),
             decoder: Decoder::new(memory.line),
             events: EventLog::default(),
+            filters: [const { None }; FILTERED_MAX],
             describe_due: true,
             last_status: NodeTicks(0),
             identify_until: NodeTicks(0),
@@ -676,7 +679,10 @@ impl<'m> Node<'m> {
         while taken < samples.len() {
             let state = &mut self.channels[channel.index()];
             let ticks = state.ticks_after(first, taken);
-            let (fed, report) = state.execution.feed(ticks, &samples[taken..], &state.descriptor);
+            let filters = self.filters.get_mut(channel.index());
+            let (fed, report) = state
+                .execution
+                .feed(ticks, &samples[taken..], &state.descriptor, filters);
             taken += fed;
             self.queue_report(channel, report);
         }
@@ -805,9 +811,10 @@ impl<'m> Node<'m> {
         let header = self.link.header(class, self.outbox.next(class), ticks);
         // A waveform is cut to fit; the rest is bounded by its tables. The longest, a status of sixteen
         // channels that all lose samples for three reasons, fits while counts stay below 2^49.
-        encode(&header, payload, frame)
-            .expect("every payload of a node fits a frame")
-            .len()
+        match encode(&header, payload, frame) {
+            Ok(frame) => frame.len(),
+            Err(_) => unreachable!("every payload of a node fits a frame"),
+        }
     }
 }
 

@@ -25,15 +25,18 @@ pub(crate) struct Execution {
     window: Window,
     window_first: u64,
     window_ticks: NodeTicks,
-    /// Of a fast channel: what runs on from window to window until there is a gap.
-    filters: Option<Filters>,
+    /// Whether the next sample follows the last one that the filters took.
+    continues: bool,
     /// The last reading, or the RMS of the last window, in the channel's unit: what triggers are about.
     level: Option<f32>,
 }
 
-/// What tells features that no window alone can tell.
+/// Channels of a table that are filtered, from its first one on: three axes and one more. Others tell moments alone.
+pub(crate) const FILTERED_MAX: usize = 4;
+
+/// What tells features that no window alone can tell: it runs on from window to window until there is a gap.
 #[derive(Debug)]
-struct Filters {
+pub(crate) struct Filters {
     /// The first sample: all are taken less it, so that gravity and a bias are no step that would have to die away.
     origin: i16,
     octaves: Octaves,
@@ -155,7 +158,7 @@ impl Execution {
             window: Window::Empty,
             window_first: 0,
             window_ticks: NodeTicks(0),
-            filters: None,
+            continues: false,
             level: None,
         }
     }
@@ -176,7 +179,7 @@ impl Execution {
             self.waveform = 0;
             self.waveform_due = NodeTicks(0);
             self.window = Window::Empty;
-            self.filters = None;
+            self.continues = false;
         }
     }
 
@@ -226,22 +229,29 @@ impl Execution {
     }
 
     /// Takes samples into the window, the first of them taken at `ticks`, up to its end or theirs. Returns how
-    /// many it took and, if the window is full, its features in the channel's unit.
+    /// many it took and, if the window is full, its features in the channel's unit. `filters` are the channel's own,
+    /// if it has any.
     pub(crate) fn feed(
         &mut self,
         ticks: NodeTicks,
         samples: &[i16],
         channel: &ChannelDescriptor,
+        mut filters: Option<&mut Option<Filters>>,
     ) -> (usize, Option<Report>) {
         let taken = self.begin(ticks, samples.len());
         let samples = &samples[..taken];
         if let (Some(_), Some(first)) = (self.length(), samples.first()) {
             self.window.extend(samples);
-            self.filters
-                .get_or_insert_with(|| Filters::new(*first, channel))
-                .extend(samples, channel.scale);
+            if let Some(filters) = &mut filters {
+                if !core::mem::replace(&mut self.continues, true) {
+                    **filters = None;
+                }
+                filters
+                    .get_or_insert_with(|| Filters::new(*first, channel))
+                    .extend(samples, channel.scale);
+            }
         }
-        (taken, self.end(channel.scale))
+        (taken, self.end(channel.scale, filters))
     }
 
     /// Takes a reading into the window; its features, if that is full.
@@ -251,7 +261,7 @@ impl Execution {
         if self.length().is_some() {
             self.window.push(value);
         }
-        self.end(1.0)
+        self.end(1.0, None)
     }
 
     /// Samples of a window, if the plan wants features.
@@ -273,15 +283,17 @@ impl Execution {
     }
 
     /// The features of the window, if it is full; the next one begins.
-    fn end(&mut self, scale: f32) -> Option<Report> {
+    fn end(&mut self, scale: f32, filters: Option<&mut Option<Filters>>) -> Option<Report> {
         if self.window.count() < self.length()? {
             return None;
         }
         let window = core::mem::replace(&mut self.window, Window::Empty);
         let statistics = window.statistics(scale)?;
         let mut features = features(&statistics);
-        if let (Window::Samples(_), Some(filters)) = (&window, &mut self.filters) {
+        if let Window::Samples(_) = window {
             self.level = Some(statistics.rms);
+        }
+        if let Some(Some(filters)) = filters {
             features.extend(filters.take(scale));
         }
         Some(Report {
@@ -296,7 +308,7 @@ impl Execution {
     pub(crate) fn skip(&mut self, count: u64) {
         self.seen += count;
         self.window = Window::Empty;
-        self.filters = None;
+        self.continues = false;
         self.level = None;
     }
 }
@@ -401,8 +413,10 @@ mod tests {
     #[test]
     fn windows_follow_one_another_and_a_gap_begins_a_new_one() {
         let mut execution = executing(ChannelPlan::Features { window: 16 });
-        let feed = |execution: &mut Execution, ticks, count: usize| {
-            let (taken, report) = execution.feed(NodeTicks(ticks), &vec![1; count], &CHANNEL);
+        let mut filters = None;
+        let mut feed = |execution: &mut Execution, ticks, count: usize| {
+            let (taken, report) =
+                execution.feed(NodeTicks(ticks), &vec![1; count], &CHANNEL, Some(&mut filters));
             (
                 taken,
                 report.map(|report| (report.ticks.0, report.first_sample, report.count)),
@@ -433,9 +447,10 @@ mod tests {
             .map(|value| value.round() as i16)
             .collect();
         let mut execution = executing(ChannelPlan::Features { window });
-        let (mut reports, mut at) = (std::vec::Vec::new(), 0);
+        let (mut reports, mut at, mut filters) = (std::vec::Vec::new(), 0, None);
         while at < samples.len() {
-            let (taken, report) = execution.feed(NodeTicks(at as u64), &samples[at..], &channel);
+            let (taken, report) =
+                execution.feed(NodeTicks(at as u64), &samples[at..], &channel, Some(&mut filters));
             reports.extend(report);
             at += taken;
         }
@@ -527,7 +542,7 @@ mod tests {
         assert_eq!(slow.level(), None);
         let mut fast = executing(ChannelPlan::Features { window: 16 });
         let samples: std::vec::Vec<i16> = (0..20).map(|index| if index % 2 == 0 { 3 } else { -3 }).collect();
-        fast.feed(NodeTicks(0), &samples, &CHANNEL);
+        fast.feed(NodeTicks(0), &samples, &CHANNEL, None);
         assert_eq!(fast.level(), Some(3.0));
         fast.skip(1);
         assert_eq!(fast.level(), None);

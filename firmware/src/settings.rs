@@ -69,16 +69,15 @@ impl core::error::Error for ImageError {}
 
 /// The image of `settings`.
 pub fn to_image(settings: &Settings) -> Image {
-    let mut image = Image::new();
-    image.resize_default(IMAGE_MAX).expect("its own capacity");
-    image[0] = IMAGE_VERSION;
-    let used = postcard::to_slice(settings, &mut image[1..IMAGE_MAX - CRC_BYTES])
-        .expect("IMAGE_MAX counts every field at its longest")
-        .len();
-    image.truncate(1 + used);
-    let crc = crc32c(&image).to_le_bytes();
-    image.extend_from_slice(&crc).expect("room was left for it");
-    image
+    let mut bytes = [0; IMAGE_MAX];
+    bytes[0] = IMAGE_VERSION;
+    let Ok(used) = postcard::to_slice(settings, &mut bytes[1..IMAGE_MAX - CRC_BYTES]) else {
+        unreachable!("IMAGE_MAX counts every field at its longest");
+    };
+    let end = 1 + used.len();
+    let crc = crc32c(&bytes[..end]).to_le_bytes();
+    bytes[end..end + CRC_BYTES].copy_from_slice(&crc);
+    bytes.into_iter().take(end + CRC_BYTES).collect()
 }
 
 /// The settings of an image.
