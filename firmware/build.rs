@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::{env, fs};
 
 /// Boards by their feature; the memory map of each is `memory/<board>.x`.
-const BOARDS: [&str; 2] = ["qemu-an386", "stm32f405"];
+const BOARDS: [&str; 4] = ["nrf52840", "qemu-an386", "stm32f405", "stm32g474"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

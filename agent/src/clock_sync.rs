@@ -2,11 +2,14 @@
 //!
 //! Four stamps make an exchange (RFC 5905, section 8): sent and returned on the gateway's monotonic
 //! clock, received and answered on the node's. Half the round trip bounds the error, whatever the two
-//! ways took, so that of the recent exchanges the one with the shortest round trip counts (the clock
-//! filter of RFC 5905, section 10). The monotonic clock is related to UTC only when a fix is made: a
-//! clock that is set in between changes fixes, not measurements. Between exchanges the two clocks may
-//! drift apart by `DRIFT_PPM`; exchanges that contradict even that say that one of the clocks jumped
-//! or stood still, and of those only the newest is believed.
+//! ways took. The recent exchanges together bound offset and drift: what none of them rules out is an
+//! interval, its middle is told and its half is the error (S. B. Moon, P. Skelly, D. Towsley, "Estimation
+//! and removal of clock skew from network delay measurements", *INFOCOM* 1999, whose lines lie under one
+//! way's delays; here they lie between those of both). So the shortest round trips count most, and delays
+//! that differ between the ways do no harm. The monotonic clock is related to UTC only when a fix is made:
+//! a clock that is set in between changes fixes, not measurements. Two clocks may drift apart by `DRIFT_PPM`;
+//! exchanges that contradict even that say that one of the clocks jumped or stood still, and of those only
+//! the newest is believed.
 
 use crate::clock::Now;
 use serde::{Deserialize, Serialize};
@@ -23,8 +26,12 @@ const DRIFT_PPM: u128 = 100;
 /// took, one and a half in the middle between its stamps.
 const ROUNDING: Duration = Duration::from_micros(2);
 
-/// Exchanges remembered: the eight of RFC 5905.
-const RECENT_MAX: usize = 8;
+/// How fast a drift itself may change, nanoseconds in a second, each second: a crystal at 60 degrees that warms
+/// by 1 K a minute changes by 2.5 ppm a minute (AT cut, 0.035 ppm/K2 about 25 degrees).
+const WANDER_NS: f64 = 2_500.0 / 60.0;
+
+/// Exchanges remembered, of 160 s at the usual pace: what older ones say, a changing drift makes worthless.
+const RECENT_MAX: usize = 32;
 
 /// Requests that may be unanswered: an older one's reply is no longer recognised.
 const OUTSTANDING_MAX: usize = 4;
@@ -34,6 +41,9 @@ const QUICK_EXCHANGES: u32 = 4;
 
 /// From one of these to the next.
 const QUICK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A fix that is off by more than this is renewed: at 50 ppm every ten seconds.
+const OFF_MAX: Duration = Duration::from_micros(250);
 
 /// A fix is renewed after this time at the latest: by then drift may have added 2 ms to its error.
 const FIX_AGE_MAX: Duration = Duration::from_secs(20);
@@ -67,6 +77,93 @@ struct Exchange {
     mono: Duration,
     /// Longest time it can have spent on the line.
     round_trip: Duration,
+}
+
+/// What the recent exchanges leave possible.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Relation {
+    /// An instant of the node, that of the newest exchange.
+    ticks: NodeTicks,
+    /// When that was here, in the middle of what is possible: nanoseconds after the newest exchange's middle.
+    after_ns: f64,
+    /// Half of what is possible.
+    error: Duration,
+}
+
+impl Relation {
+    /// By the exchanges, oldest first; the newest one stands alone where no drift unites it with the others.
+    fn of(exchanges: &VecDeque<Exchange>) -> Option<Self> {
+        let newest = exchanges.back()?;
+        let views: Vec<View> = exchanges
+            .iter()
+            .map(|exchange| View::of(exchange, newest))
+            .collect();
+        // One drift may not explain all: a crystal that warmed up faster than most leaves the older ones out.
+        let possible = (0..views.len()).find_map(|from| possible(&views[from..]));
+        let (earliest, latest) = possible?;
+        Some(Self {
+            ticks: newest.ticks,
+            after_ns: f64::midpoint(earliest, latest),
+            // A bound is rounded up.
+            error: Duration::from_nanos((0.5 * (latest - earliest)).max(0.0) as u64 + 1),
+        })
+    }
+}
+
+/// An exchange as seen from the newest one.
+#[derive(Clone, Copy, Debug)]
+struct View {
+    /// How long before on the node's clock, seconds.
+    age_s: f64,
+    /// How much later it was on this clock than equal rates would have it, nanoseconds.
+    late_ns: f64,
+    /// Bound of that one's error, if the drift is what it is now.
+    error_ns: f64,
+}
+
+impl View {
+    fn of(exchange: &Exchange, newest: &Exchange) -> Self {
+        let age_micros = newest.ticks.micros_since(exchange.ticks) as f64;
+        let here = newest.mono.saturating_sub(exchange.mono).as_nanos() as f64;
+        let age_s = age_micros / 1e6;
+        Self {
+            age_s,
+            late_ns: 1e3 * age_micros - here,
+            error_ns: (exchange.round_trip / 2 + ROUNDING).as_nanos() as f64
+                + 0.5 * WANDER_NS * age_s * age_s,
+        }
+    }
+}
+
+/// Between which times after its middle the newest exchange's instant was, nanoseconds, by one drift that all of
+/// `views` allow; `None` when there is no such drift.
+fn possible(views: &[View]) -> Option<(f64, f64)> {
+    // Nanoseconds that this clock gains in a second of the node; both clocks' tolerances multiply to a little more.
+    let most = 1_000.0 * (DRIFT_PPM + 1) as f64;
+    let (mut least, mut most) = (-most, most);
+    for (at, older) in views.iter().enumerate() {
+        for newer in &views[at + 1..] {
+            let seconds = older.age_s - newer.age_s;
+            let (gained, error) = (newer.late_ns - older.late_ns, newer.error_ns + older.error_ns);
+            if seconds > 0.0 {
+                least = least.max((gained - error) / seconds);
+                most = most.min((gained + error) / seconds);
+            }
+        }
+    }
+    if least > most {
+        return None;
+    }
+    let earliest = views
+        .iter()
+        .map(|view| view.late_ns - view.error_ns + least * view.age_s);
+    let latest = views
+        .iter()
+        .map(|view| view.late_ns + view.error_ns + most * view.age_s);
+    Some((
+        earliest.fold(f64::NEG_INFINITY, f64::max),
+        latest.fold(f64::INFINITY, f64::min),
+    ))
 }
 
 impl Exchange {
@@ -189,24 +286,27 @@ impl ClockSync {
     }
 
     fn candidate(&self, now: Now, quality: ClockQuality) -> Option<ClockFix> {
-        let best = self
-            .recent
-            .iter()
-            .min_by_key(|exchange| exchange.error(now.mono))?;
-        let age = i64::try_from(now.mono.saturating_sub(best.mono).as_nanos()).unwrap_or(i64::MAX);
+        let newest = self.recent.back()?;
+        let found = Relation::of(&self.recent)?;
+        let age = now.mono.saturating_sub(newest.mono);
+        let nanos = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
+        let error = found.error + drift(age);
         Some(ClockFix {
             node: self.node,
             boot: self.boot,
             number: self.fix().map_or(0, |fix| fix.number.saturating_add(1)),
-            ticks: best.ticks,
-            utc: now.utc.plus_nanos(age.saturating_neg()),
-            error_ns: u64::try_from(best.error(now.mono).as_nanos()).unwrap_or(u64::MAX),
+            ticks: found.ticks,
+            utc: now
+                .utc
+                .plus_nanos(nanos.saturating_neg())
+                .plus_nanos(found.after_ns as i64),
+            error_ns: u64::try_from(error.as_nanos()).unwrap_or(u64::MAX),
             quality,
         })
     }
 
     /// New fixes split the time line, so that one must say something new: the first, a better known
-    /// clock, one that moved further than the errors explain, or one grown old. How old one of a former
+    /// clock, one that is off by more than its successor may be, or one grown old. How old one of a former
     /// life of the agent is, nobody knows.
     fn is_worth_it(&self, candidate: &ClockFix, now: Duration) -> bool {
         let Some((fix, Some(made))) = &self.fix else {
@@ -220,7 +320,7 @@ impl ClockSync {
             .utc
             .nanos_since(fix.event_time(candidate.ticks))
             .unsigned_abs();
-        moved > aged_error.saturating_add(candidate.error_ns)
+        moved > candidate.error_ns.max(OFF_MAX.as_nanos() as u64)
             || candidate.error_ns < aged_error / 4
             || age >= FIX_AGE_MAX
             || candidate.quality != fix.quality

@@ -106,7 +106,11 @@ fn scaled(kind: FeatureKind, value: f32, gain: f32) -> f32 {
         | FeatureKind::Band1
         | FeatureKind::Band2
         | FeatureKind::Band3
-        | FeatureKind::Band4 => value * gain.abs(),
+        | FeatureKind::Band4
+        | FeatureKind::Octave1
+        | FeatureKind::Octave2
+        | FeatureKind::Octave3
+        | FeatureKind::Octave4 => value * gain.abs(),
         FeatureKind::Skewness => value * gain.signum(),
         FeatureKind::CrestFactor
         | FeatureKind::KurtosisExcess

@@ -522,10 +522,16 @@ impl Fleet {
                 };
                 let interval_ns = plan.and_then(|plan| match plan {
                     ChannelPlan::Scheduled { every_s, .. } => Some(i64::from(every_s) * 1_000_000_000),
-                    _ => None,
+                    ChannelPlan::Off
+                    | ChannelPlan::Raw
+                    | ChannelPlan::Features { .. }
+                    | ChannelPlan::Triggered { .. } => None,
                 });
                 // Whoever sends no waveforms is not waited for.
-                let is_expected = !matches!(plan, Some(ChannelPlan::Off | ChannelPlan::Features { .. }));
+                let is_expected = !matches!(
+                    plan,
+                    Some(ChannelPlan::Off | ChannelPlan::Features { .. } | ChannelPlan::Triggered { .. })
+                );
                 if let Some(plan) = plan {
                     self.want(key, plan);
                 }

@@ -1,14 +1,16 @@
 //! Condition-monitoring features on slices of f32: one code for node, gateway and collector.
 //!
 //! The first stage of ISO 13374, data manipulation. [`statistics`] are of the samples themselves, [`velocity`]
-//! of what a filter makes of them, [`spectrum`] and [`band`] of averaged lines, [`envelope`] and
+//! and [`octave`] of what filters make of them, [`spectrum`] and [`band`] of averaged lines, [`envelope`] and
 //! [`quadrature`] of the envelope. What a number means is told by its [`definition`].
 
 pub mod band;
 pub mod decimation;
 pub mod definition;
 pub mod envelope;
+pub mod mean_square;
 pub mod moments;
+pub mod octave;
 pub mod quadrature;
 pub mod spectrum;
 pub mod statistics;
@@ -61,11 +63,19 @@ pub enum FeatureKind {
     Band3,
     /// RMS in the fourth band of the point's own.
     Band4,
+    /// RMS in the octave from a thirty-second of the sampling rate on, channel unit ([`octave`]).
+    Octave1,
+    /// RMS in the octave from a sixteenth of the sampling rate on.
+    Octave2,
+    /// RMS in the octave from an eighth of the sampling rate on.
+    Octave3,
+    /// RMS in the octave from a quarter of the sampling rate up to half of it.
+    Octave4,
 }
 
 impl FeatureKind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 24] = [
         Self::Mean,
         Self::Rms,
         Self::Peak,
@@ -86,7 +96,14 @@ impl FeatureKind {
         Self::Band2,
         Self::Band3,
         Self::Band4,
+        Self::Octave1,
+        Self::Octave2,
+        Self::Octave3,
+        Self::Octave4,
     ];
+
+    /// The kinds of the octaves, the lowest first.
+    pub const OCTAVES: [Self; octave::OCTAVES] = [Self::Octave1, Self::Octave2, Self::Octave3, Self::Octave4];
 
     /// The kinds of a point's own bands, in their order.
     pub const BANDS: [Self; definition::BANDS_MAX] = [Self::Band1, Self::Band2, Self::Band3, Self::Band4];
@@ -114,6 +131,10 @@ impl FeatureKind {
             Self::Band2 => "band_2",
             Self::Band3 => "band_3",
             Self::Band4 => "band_4",
+            Self::Octave1 => "octave_1",
+            Self::Octave2 => "octave_2",
+            Self::Octave3 => "octave_3",
+            Self::Octave4 => "octave_4",
         }
     }
 

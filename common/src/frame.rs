@@ -304,6 +304,10 @@ pub enum EventKind {
     SecondMaster,
     /// The previous boot hung, and the watchdog ended it.
     WatchdogBite,
+    /// A sensor answers with a value that no longer moves.
+    SensorStuck,
+    /// A sensor is at the end of its range.
+    SensorClipped,
 }
 
 impl EventKind {
@@ -319,6 +323,8 @@ impl EventKind {
             Self::BrownOut => "brown_out",
             Self::SecondMaster => "second_master",
             Self::WatchdogBite => "watchdog_bite",
+            Self::SensorStuck => "sensor_stuck",
+            Self::SensorClipped => "sensor_clipped",
         }
     }
 }
@@ -419,12 +425,20 @@ pub enum SettingsOutcome {
     Unchanged,
     /// The node has no such channel.
     UnknownChannel,
-    /// The plan needs more of the line than it may take.
+    /// The plan needs more of the line than it may take; what nodes say now is [`Self::Overfull`].
     LineTooSlow,
     /// The settings could not be stored.
     NotStored,
-    /// A plan's own numbers make no sense: a window too short or too long, or a waveform every 0 s.
+    /// A plan's own numbers make no sense: a window too short or too long, a waveform every 0 s, or a trigger on a
+    /// channel that the node does not have.
     BadPlan,
+    /// The plans need more of the line than they may take.
+    Overfull {
+        /// What they come to, bytes a second.
+        needs: u32,
+        /// What they may take, bytes a second.
+        may: u32,
+    },
 }
 
 /// You may send up to `credit` bytes, and everything below `upto` is safe.
@@ -480,6 +494,58 @@ pub enum ChannelPlan {
         /// Seconds from one waveform to the next.
         every_s: u32,
     },
+    /// Features, and a waveform now and then when a channel says so: in an operating state, or above a level.
+    Triggered {
+        /// Samples per feature report.
+        window: u32,
+        /// Samples per waveform.
+        samples: u32,
+        /// Seconds from one waveform to the next, at least.
+        every_s: u32,
+        /// When one may begin.
+        trigger: Trigger,
+    },
+}
+
+impl ChannelPlan {
+    /// Samples of a feature window, if there are features.
+    pub const fn window(self) -> Option<u32> {
+        match self {
+            Self::Off | Self::Raw => None,
+            Self::Features { window } | Self::Scheduled { window, .. } | Self::Triggered { window, .. } => {
+                Some(window)
+            }
+        }
+    }
+
+    /// Samples of a waveform and seconds from one to the next, if there are waveforms now and then.
+    pub const fn waveform(self) -> Option<(u32, u32)> {
+        match self {
+            Self::Off | Self::Raw | Self::Features { .. } => None,
+            Self::Scheduled { samples, every_s, .. } | Self::Triggered { samples, every_s, .. } => {
+                Some((samples, every_s))
+            }
+        }
+    }
+}
+
+/// What a channel of the node must say for a waveform to begin: a slow channel by its last reading, a fast one by the RMS of its last feature
+/// window. A channel that says nothing triggers nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Trigger {
+    /// Which channel.
+    pub channel: ChannelId,
+    /// At least this much, thousandths of its unit.
+    pub low_milli: i32,
+    /// At most this much, thousandths of its unit.
+    pub high_milli: i32,
+}
+
+impl Trigger {
+    /// Whether a value, in the channel's unit, triggers.
+    pub fn is_met_by(&self, value: f32) -> bool {
+        (1e-3 * self.low_milli as f32..=1e-3 * self.high_milli as f32).contains(&value)
+    }
 }
 
 /// Show where you are: blink.
@@ -579,9 +645,40 @@ impl<'a> RawFrame<'a> {
 
     /// What it says.
     pub fn payload(&self) -> Result<Payload<'a>, RejectReason> {
-        let payload = &self.bytes[self.payload_at..self.bytes.len() - CRC_BYTES];
-        postcard::take_from_bytes(payload)
-            .map(|(payload, _)| payload)
-            .map_err(|_| RejectReason::FramePayload)
+        read(self.payload_bytes())
     }
+
+    /// What an agent says; none of what nodes say, which a node need not understand: its image has no room for the
+    /// readers of that.
+    pub fn downlink(&self) -> Option<Payload<'a>> {
+        // Sixteen numbers fit one byte of a varint.
+        let (&kind, rest) = self.payload_bytes().split_first()?;
+        let payload = match kind {
+            8 => Payload::Poll(read(rest).ok()?),
+            9 => Payload::Discover,
+            10 => Payload::Assign(read(rest).ok()?),
+            11 => Payload::TimeRequest(read(rest).ok()?),
+            12 => Payload::Settings(read(rest).ok()?),
+            13 => Payload::Identify(read(rest).ok()?),
+            14 => Payload::Capture(read(rest).ok()?),
+            _ => return None,
+        };
+        Some(payload)
+    }
+
+    /// The answer to a time request, if it is one: for who sends it once more.
+    pub fn time_reply(&self) -> Option<TimeReply> {
+        let (&kind, rest) = self.payload_bytes().split_first()?;
+        (kind == 6).then(|| read(rest).ok())?
+    }
+
+    fn payload_bytes(&self) -> &'a [u8] {
+        &self.bytes[self.payload_at..self.bytes.len() - CRC_BYTES]
+    }
+}
+
+fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, RejectReason> {
+    postcard::take_from_bytes(bytes)
+        .map(|(value, _)| value)
+        .map_err(|_| RejectReason::FramePayload)
 }

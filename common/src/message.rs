@@ -281,7 +281,9 @@ impl CommandOutcome {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Done => "done",
-            Self::RefusedByNode(SettingsOutcome::LineTooSlow) => "refused_line_too_slow",
+            Self::RefusedByNode(SettingsOutcome::LineTooSlow | SettingsOutcome::Overfull { .. }) => {
+                "refused_line_too_slow"
+            }
             Self::RefusedByNode(SettingsOutcome::UnknownChannel) => "refused_unknown_channel",
             Self::RefusedByNode(SettingsOutcome::NotStored) => "refused_not_stored",
             Self::RefusedByNode(SettingsOutcome::BadPlan) => "refused_bad_plan",

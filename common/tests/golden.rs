@@ -200,6 +200,42 @@ fn payloads() -> Vec<(&'static str, Payload<'static>)> {
             }),
         ),
         (
+            "frame.settings_triggered",
+            Payload::Settings(Settings {
+                command: 8,
+                plans: list(&[ChannelPlan::Triggered {
+                    window: 12_000,
+                    samples: 24_000,
+                    every_s: 60,
+                    trigger: Trigger {
+                        channel: channel(1),
+                        low_milli: -500,
+                        high_milli: 25_000,
+                    },
+                }]),
+            }),
+        ),
+        (
+            "frame.settings_result_overfull",
+            Payload::SettingsResult(SettingsResult {
+                command: 8,
+                outcome: SettingsOutcome::Overfull {
+                    needs: 160_000,
+                    may: 64_512,
+                },
+            }),
+        ),
+        (
+            "frame.feature_octaves",
+            Payload::Feature(FeatureReport {
+                revision: 1,
+                channel: channel(0),
+                first_sample: 12_000,
+                count: 12_000,
+                features: FeatureKind::OCTAVES.into_iter().map(|kind| (kind, 0.5)).collect(),
+            }),
+        ),
+        (
             "frame.identify",
             Payload::Identify(Identify {
                 seconds: 10,
@@ -215,6 +251,27 @@ fn payloads() -> Vec<(&'static str, Payload<'static>)> {
             }),
         ),
     ]
+}
+
+/// Whether an agent says it, and the time reply if it is one.
+fn told_apart(payload: &Payload<'_>) -> (bool, Option<TimeReply>) {
+    match payload {
+        Payload::Poll(_)
+        | Payload::Discover
+        | Payload::Assign(_)
+        | Payload::TimeRequest(_)
+        | Payload::Settings(_)
+        | Payload::Identify(_)
+        | Payload::Capture(_) => (true, None),
+        Payload::TimeReply(reply) => (false, Some(*reply)),
+        Payload::Describe(_)
+        | Payload::Waveform(_)
+        | Payload::Scalar(_)
+        | Payload::Feature(_)
+        | Payload::Event(_)
+        | Payload::Status(_)
+        | Payload::SettingsResult(_) => (false, None),
+    }
 }
 
 fn header(class: Class) -> Header {
@@ -563,6 +620,13 @@ fn current() -> BTreeMap<String, String> {
         let decoded = decoder.feed(line).frame.unwrap().unwrap();
         assert_eq!(decoded.header(), &header(class));
         assert_eq!(decoded.payload().unwrap(), payload, "{name}");
+        let (is_downlink, reply) = told_apart(&payload);
+        assert_eq!(
+            decoded.downlink(),
+            is_downlink.then_some(payload.clone()),
+            "{name}"
+        );
+        assert_eq!(decoded.time_reply(), reply, "{name}");
         golden.insert(name.to_owned(), hex(line));
     }
     for (name, kind, body) in bodies() {

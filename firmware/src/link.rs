@@ -375,8 +375,9 @@ impl Link {
 
 /// Puts the time of sending into a time reply; returns the frame's new length.
 fn stamp(frame: &mut [u8; FRAME_MAX], length: usize, now: NodeTicks) -> usize {
-    let kept = RawFrame::parse(&frame[..length]).and_then(|kept| Ok((*kept.header(), kept.payload()?)));
-    let Ok((header, Payload::TimeReply(mut reply))) = kept else {
+    let kept = RawFrame::parse(&frame[..length]).ok();
+    let kept = kept.and_then(|kept| Some((*kept.header(), kept.time_reply()?)));
+    let Some((header, mut reply)) = kept else {
         return length;
     };
     reply.sent = now;

@@ -4,16 +4,16 @@ use crate::channel::{Account, Channel, DATA_MAX, Forming, write_samples};
 use crate::event_log::EventLog;
 use crate::link::{Link, Verdict, Wiring};
 use crate::outbox::{Entry, Kind, NoRoom, Outbox};
-use crate::plan::Report;
+use crate::plan::{FILTERED_MAX, Filters, Report};
 use crate::sensor::Sensor;
 use crate::settings::{self, Image, ImageError, LineSpeed, Plans};
 use core::num::NonZeroU32;
 use heapless::Vec;
 use trunnion_common::codec::Decoder;
 use trunnion_common::frame::{
-    Capture, ChannelStatus, Class, Describe, Event, EventKind, FRAME_MAX, FeatureReport, HELD_RANGES_MAX,
-    Identify, Packing, Payload, Poll, READINGS_MAX, RawFrame, ResetCause, Scalar, Settings, SettingsOutcome,
-    SettingsResult, Severity, Status, TimeReply, Waveform, encode,
+    Capture, ChannelPlan, ChannelStatus, Class, Describe, Event, EventKind, FRAME_MAX, FeatureReport,
+    HELD_RANGES_MAX, Identify, Packing, Payload, Poll, READINGS_MAX, RawFrame, ResetCause, Scalar, Settings,
+    SettingsOutcome, SettingsResult, Severity, Status, TimeReply, Waveform, encode,
 };
 use trunnion_common::id::{BootId, CHANNELS_MAX, ChannelId, LineAddress, NodeId};
 use trunnion_common::sample::{LossCause, Reading};
@@ -95,6 +95,8 @@ pub struct Node<'m> {
     link: Link,
     decoder: Decoder<'m>,
     events: EventLog,
+    /// Those of the first channels.
+    filters: [Option<Filters>; FILTERED_MAX],
     describe_due: bool,
     last_status: NodeTicks,
     identify_until: NodeTicks,
@@ -137,6 +139,7 @@ impl<'m> Node<'m> {
             link: Link::new(identity.node, identity.boot, identity.address, identity.wiring),
             decoder: Decoder::new(memory.line),
             events: EventLog::default(),
+            filters: [const { None }; FILTERED_MAX],
             describe_due: true,
             last_status: NodeTicks(0),
             identify_until: NodeTicks(0),
@@ -235,11 +238,13 @@ impl<'m> Node<'m> {
     ) -> Result<(), UnknownChannel> {
         let mut taken = 0;
         while taken < samples.len() {
+            let may_begin = self.may_begin(channel);
             let state = self.channels.get_mut(channel.index()).ok_or(UnknownChannel)?;
             let ticks = state.ticks_after(first, taken);
-            let (part, is_sent) = state
-                .execution
-                .next_part(ticks, samples.len() - taken, state.rate_mhz);
+            let (part, is_sent) =
+                state
+                    .execution
+                    .next_part(ticks, samples.len() - taken, state.rate_mhz, may_begin);
             let part = &samples[taken..taken + part];
             if is_sent {
                 self.form(channel, ticks, part);
@@ -262,10 +267,11 @@ impl<'m> Node<'m> {
     ) -> Result<(), UnknownChannel> {
         let mut taken = 0;
         while taken < readings.len() {
+            let may_begin = self.may_begin(channel);
             let state = self.channels.get_mut(channel.index()).ok_or(UnknownChannel)?;
             let ticks = state.ticks_after(first, taken);
             let count = (readings.len() - taken).min(READINGS_MAX);
-            let (part, is_sent) = state.execution.next_part(ticks, count, state.rate_mhz);
+            let (part, is_sent) = state.execution.next_part(ticks, count, state.rate_mhz, may_begin);
             let part = &readings[taken..taken + part];
             if is_sent {
                 self.queue_readings(channel, ticks, part);
@@ -325,6 +331,30 @@ impl<'m> Node<'m> {
         }
     }
 
+    /// Tells that a channel's sample rate has been measured: the table has it under a new revision, which every sample
+    /// from now on names. A window under way is not reported, since its filters are of the former rate.
+    pub fn set_rate(
+        &mut self,
+        now: NodeTicks,
+        channel: ChannelId,
+        rate_mhz: NonZeroU32,
+    ) -> Result<(), UnknownChannel> {
+        if channel.index() >= self.channels.len() {
+            return Err(UnknownChannel);
+        }
+        // What has been taken belongs to the former table.
+        for position in 0..self.channels.len() {
+            self.queue_formed(channel_id(position));
+        }
+        let state = &mut self.channels[channel.index()];
+        state.rate_mhz = rate_mhz;
+        state.descriptor.rate_mhz = rate_mhz.get();
+        state.execution.skip(0);
+        self.revision = self.revision.wrapping_add(1);
+        self.queue_table(now);
+        Ok(())
+    }
+
     /// Takes what there is to tell of the life before this one: it goes before everything that this one
     /// samples.
     pub fn handle_former(&mut self, event: Event) {
@@ -370,6 +400,11 @@ impl<'m> Node<'m> {
             .min()
     }
 
+    /// Which channel table holds now: it is counted up with every change.
+    pub const fn revision(&self) -> u16 {
+        self.revision
+    }
+
     /// Whether somebody asked this node to show where it is: the board lights its lamp.
     pub fn is_identifying(&self, now: NodeTicks) -> bool {
         now < self.identify_until
@@ -395,11 +430,12 @@ impl<'m> Node<'m> {
 
     fn handle_frame(&mut self, now: NodeTicks, frame: &RawFrame<'_>) {
         let header = frame.header();
-        let Ok(payload) = frame.payload() else { return };
+        // What nodes send is an echo of the line.
+        let Some(payload) = frame.downlink() else { return };
         if !self.link.is_addressed(header) {
             return;
         }
-        if payload == Payload::Discover {
+        if matches!(payload, Payload::Discover) {
             // An agent that asks this cannot know the node yet, so it names nobody. What is not for everybody
             // is another node's answer.
             match self.link.wiring() {
@@ -430,7 +466,7 @@ impl<'m> Node<'m> {
             Payload::Identify(identify) => self.handle_identify(now, identify),
             Payload::Capture(capture) => self.handle_capture(now, capture),
             Payload::Discover => {}
-            // What nodes send: an echo of the line.
+            // No agent says these.
             Payload::Describe(_)
             | Payload::Waveform(_)
             | Payload::Scalar(_)
@@ -617,6 +653,22 @@ impl<'m> Node<'m> {
         }
     }
 
+    /// Whether a waveform of the channel may begin now: whether what its plan makes it wait for is so.
+    fn may_begin(&self, channel: ChannelId) -> bool {
+        let plan = self
+            .channels
+            .get(channel.index())
+            .map(|state| state.execution.plan());
+        let Some(ChannelPlan::Triggered { trigger, .. }) = plan else {
+            return true;
+        };
+        let level = self
+            .channels
+            .get(trigger.channel.index())
+            .and_then(|state| state.execution.level());
+        level.is_some_and(|level| trigger.is_met_by(level))
+    }
+
     /// Puts samples into the channel's forming frame, and full ones into the outbox.
     fn form(&mut self, channel: ChannelId, first: NodeTicks, samples: &[i16]) {
         let mut taken = 0;
@@ -634,8 +686,11 @@ impl<'m> Node<'m> {
         let mut taken = 0;
         while taken < samples.len() {
             let state = &mut self.channels[channel.index()];
-            let (ticks, scale) = (state.ticks_after(first, taken), state.descriptor.scale);
-            let (fed, report) = state.execution.feed(ticks, &samples[taken..], scale);
+            let ticks = state.ticks_after(first, taken);
+            let filters = self.filters.get_mut(channel.index());
+            let (fed, report) = state
+                .execution
+                .feed(ticks, &samples[taken..], &state.descriptor, filters);
             taken += fed;
             self.queue_report(channel, report);
         }
@@ -764,9 +819,10 @@ impl<'m> Node<'m> {
         let header = self.link.header(class, self.outbox.next(class), ticks);
         // A waveform is cut to fit; the rest is bounded by its tables. The longest, a status of sixteen
         // channels that all lose samples for three reasons, fits while counts stay below 2^49.
-        encode(&header, payload, frame)
-            .expect("every payload of a node fits a frame")
-            .len()
+        match encode(&header, payload, frame) {
+            Ok(frame) => frame.len(),
+            Err(_) => unreachable!("every payload of a node fits a frame"),
+        }
     }
 }
 

@@ -306,7 +306,9 @@ impl<'m> Store<'m> {
 
     /// Appends; the caller has seen to it that there is room.
     fn push(&mut self, entry: Entry, frame: &[u8]) {
-        let length = u16::try_from(frame.len()).expect("a frame has at most FRAME_MAX bytes");
+        let Ok(length) = u16::try_from(frame.len()) else {
+            unreachable!("a frame has at most FRAME_MAX bytes");
+        };
         debug_assert!(self.used() + ENTRY_BYTES + frame.len() <= self.capacity());
         self.write(self.tail, &entry.to_bytes(length));
         self.write(self.tail + ENTRY_BYTES as u64, frame);

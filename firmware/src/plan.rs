@@ -1,11 +1,14 @@
 //! A channel's plan as it is carried out: which samples are sent, and the features of all.
 
+use crate::schedule::samples_in;
 use core::num::NonZeroU32;
 use heapless::Vec;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::moments::Moments;
+use trunnion_common::feature::octave::Octaves;
 use trunnion_common::feature::statistics::{Accumulator, Statistics};
-use trunnion_common::frame::{ChannelPlan, FEATURES_MAX};
+use trunnion_common::feature::velocity::{Passband, VelocityFilter, VelocityMeter};
+use trunnion_common::frame::{ChannelDescriptor, ChannelPlan, FEATURES_MAX};
 use trunnion_common::time::NodeTicks;
 
 /// What one channel does with its samples.
@@ -22,6 +25,66 @@ pub(crate) struct Execution {
     window: Window,
     window_first: u64,
     window_ticks: NodeTicks,
+    /// Whether the next sample follows the last one that the filters took.
+    continues: bool,
+    /// The last reading, or the RMS of the last window, in the channel's unit: what triggers are about.
+    level: Option<f32>,
+}
+
+/// Channels of a table that are filtered, from its first one on: three axes and one more. Others tell moments alone.
+pub(crate) const FILTERED_MAX: usize = 4;
+
+/// What tells features that no window alone can tell: it runs on from window to window until there is a gap.
+#[derive(Debug)]
+pub(crate) struct Filters {
+    /// The first sample: all are taken less it, so that gravity and a bias are no step that would have to die away.
+    origin: i16,
+    octaves: Octaves,
+    /// None of a channel that does not reach the velocity's band.
+    velocity: Option<VelocityMeter>,
+    /// Samples that a velocity is told over, at least.
+    velocity_samples: u32,
+}
+
+impl Filters {
+    fn new(origin: i16, channel: &ChannelDescriptor) -> Self {
+        let (band, rate_hz) = (Passband::STANDARD, f64::from(channel.rate_mhz) / 1e3);
+        let reaches = channel.band_low_hz <= band.low_hz && channel.band_high_hz >= band.high_hz;
+        let filter = VelocityFilter::new(channel.unit, rate_hz, band).filter(|_| reaches);
+        Self {
+            origin,
+            octaves: Octaves::new(0.0),
+            velocity: filter.map(VelocityMeter::new),
+            // Ten revolutions of the slowest shaft that the band is for; for the standard band a second.
+            velocity_samples: (10.0 * rate_hz / f64::from(band.low_hz)) as u32,
+        }
+    }
+
+    fn extend(&mut self, samples: &[i16], scale: f32) {
+        for sample in samples {
+            let distance = (i32::from(*sample) - i32::from(self.origin)) as f32;
+            self.octaves.push(distance);
+            if let Some(velocity) = &mut self.velocity {
+                velocity.push(distance * scale);
+            }
+        }
+    }
+
+    /// What the window adds to its statistics. A velocity comes with the first window that ends after it has been
+    /// measured for long enough.
+    fn take(&mut self, scale: f32) -> impl Iterator<Item = (FeatureKind, f32)> {
+        let octaves = FeatureKind::OCTAVES.into_iter().zip(self.octaves.rms());
+        self.octaves.restart();
+        let is_whole = |meter: &&mut VelocityMeter| meter.count() >= self.velocity_samples;
+        let velocity = self.velocity.as_mut().filter(is_whole).and_then(|meter| {
+            let rms = meter.rms();
+            meter.restart();
+            rms
+        });
+        octaves
+            .filter_map(move |(kind, rms)| Some((kind, rms? * scale.abs())))
+            .chain(velocity.map(|rms| (FeatureKind::VelocityRms, rms)))
+    }
 }
 
 /// What is known of the samples or readings of a window that is not full.
@@ -45,8 +108,15 @@ impl Window {
 
     fn extend(&mut self, samples: &[i16]) {
         match self {
-            Self::Samples(moments) => moments.extend(samples.iter().copied()),
-            _ => *self = Moments::of(samples.iter().copied()).map_or(Self::Empty, Self::Samples),
+            Self::Samples(_) => {}
+            _ => {
+                *self = samples
+                    .first()
+                    .map_or(Self::Empty, |first| Self::Samples(Moments::new(*first)))
+            }
+        }
+        if let Self::Samples(moments) = self {
+            moments.extend(samples.iter().copied());
         }
     }
 
@@ -88,7 +158,14 @@ impl Execution {
             window: Window::Empty,
             window_first: 0,
             window_ticks: NodeTicks(0),
+            continues: false,
+            level: None,
         }
+    }
+
+    /// What triggers on this channel are judged by, if anything is known.
+    pub(crate) const fn level(&self) -> Option<f32> {
+        self.level
     }
 
     pub(crate) const fn plan(&self) -> ChannelPlan {
@@ -102,6 +179,7 @@ impl Execution {
             self.waveform = 0;
             self.waveform_due = NodeTicks(0);
             self.window = Window::Empty;
+            self.continues = false;
         }
     }
 
@@ -116,25 +194,28 @@ impl Execution {
     }
 
     /// How many of the next `count` samples, the first of them taken at `ticks`, go the same way, and
-    /// whether they are sent. At least one, if there is one.
+    /// whether they are sent. At least one, if there is one. `may_begin` says whether the plan's trigger, if it has one, says so.
     pub(crate) fn next_part(
         &mut self,
         ticks: NodeTicks,
         count: usize,
         rate_mhz: NonZeroU32,
+        may_begin: bool,
     ) -> (usize, bool) {
         if self.plan == ChannelPlan::Raw {
             self.capture = self.capture.saturating_sub(count.try_into().unwrap_or(u32::MAX));
             return (count, true);
         }
         let mut unsent = count;
-        if let ChannelPlan::Scheduled { samples, every_s, .. } = self.plan {
+        if let Some((samples, every_s)) = self.plan.waveform()
+            && (may_begin || self.waveform_due > ticks)
+        {
             if self.waveform_due <= ticks {
                 self.waveform = samples;
                 self.waveform_due = ticks.plus_micros(u64::from(every_s) * 1_000_000);
             }
-            let until_due = u128::from(self.waveform_due.micros_since(ticks)) * u128::from(rate_mhz.get());
-            let samples = usize::try_from(until_due.div_ceil(1_000_000_000)).unwrap_or(usize::MAX);
+            let until_due = samples_in(self.waveform_due.micros_since(ticks), rate_mhz);
+            let samples = usize::try_from(until_due).unwrap_or(usize::MAX);
             unsent = count.min(samples.max(1));
         }
         let sent = unsent.min(self.waveform.max(self.capture).try_into().unwrap_or(usize::MAX));
@@ -148,30 +229,44 @@ impl Execution {
     }
 
     /// Takes samples into the window, the first of them taken at `ticks`, up to its end or theirs. Returns how
-    /// many it took and, if the window is full, its features in the unit that `scale` gives them.
-    pub(crate) fn feed(&mut self, ticks: NodeTicks, samples: &[i16], scale: f32) -> (usize, Option<Report>) {
+    /// many it took and, if the window is full, its features in the channel's unit. `filters` are the channel's own,
+    /// if it has any.
+    pub(crate) fn feed(
+        &mut self,
+        ticks: NodeTicks,
+        samples: &[i16],
+        channel: &ChannelDescriptor,
+        mut filters: Option<&mut Option<Filters>>,
+    ) -> (usize, Option<Report>) {
         let taken = self.begin(ticks, samples.len());
-        if self.length().is_some() {
-            self.window.extend(&samples[..taken]);
+        let samples = &samples[..taken];
+        if let (Some(_), Some(first)) = (self.length(), samples.first()) {
+            self.window.extend(samples);
+            if let Some(filters) = &mut filters {
+                if !core::mem::replace(&mut self.continues, true) {
+                    **filters = None;
+                }
+                filters
+                    .get_or_insert_with(|| Filters::new(*first, channel))
+                    .extend(samples, channel.scale);
+            }
         }
-        (taken, self.end(scale))
+        (taken, self.end(channel.scale, filters))
     }
 
     /// Takes a reading into the window; its features, if that is full.
     pub(crate) fn feed_reading(&mut self, ticks: NodeTicks, value: f32) -> Option<Report> {
         self.begin(ticks, 1);
+        self.level = Some(value);
         if self.length().is_some() {
             self.window.push(value);
         }
-        self.end(1.0)
+        self.end(1.0, None)
     }
 
     /// Samples of a window, if the plan wants features.
     const fn length(&self) -> Option<u32> {
-        match self.plan {
-            ChannelPlan::Features { window } | ChannelPlan::Scheduled { window, .. } => Some(window),
-            ChannelPlan::Off | ChannelPlan::Raw => None,
-        }
+        self.plan.window()
     }
 
     /// How many of `count` values come next; they count as seen.
@@ -188,16 +283,24 @@ impl Execution {
     }
 
     /// The features of the window, if it is full; the next one begins.
-    fn end(&mut self, scale: f32) -> Option<Report> {
+    fn end(&mut self, scale: f32, filters: Option<&mut Option<Filters>>) -> Option<Report> {
         if self.window.count() < self.length()? {
             return None;
         }
         let window = core::mem::replace(&mut self.window, Window::Empty);
-        window.statistics(scale).map(|statistics| Report {
+        let statistics = window.statistics(scale)?;
+        let mut features = features(&statistics);
+        if let Window::Samples(_) = window {
+            self.level = Some(statistics.rms);
+        }
+        if let Some(Some(filters)) = filters {
+            features.extend(filters.take(scale));
+        }
+        Some(Report {
             ticks: self.window_ticks,
             first_sample: self.window_first,
             count: window.count(),
-            features: features(&statistics),
+            features,
         })
     }
 
@@ -205,6 +308,8 @@ impl Execution {
     pub(crate) fn skip(&mut self, count: u64) {
         self.seen += count;
         self.window = Window::Empty;
+        self.continues = false;
+        self.level = None;
     }
 }
 
@@ -231,8 +336,21 @@ fn features(statistics: &Statistics) -> Vec<(FeatureKind, f32), FEATURES_MAX> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::f64::consts::TAU;
+    use trunnion_common::frame::Trigger;
+    use trunnion_common::id::ChannelId;
+    use trunnion_common::quantity::Unit;
 
     const RATE: NonZeroU32 = NonZeroU32::new(1_000_000).unwrap();
+
+    const CHANNEL: ChannelDescriptor = ChannelDescriptor {
+        unit: Unit::StandardGravity,
+        scale: 1.0,
+        rate_mhz: RATE.get(),
+        range: 16.0,
+        band_low_hz: 1.0,
+        band_high_hz: 400.0,
+    };
 
     fn executing(plan: ChannelPlan) -> Execution {
         let mut execution = Execution::new();
@@ -245,7 +363,7 @@ mod tests {
         let (mut sent, mut at) = (std::vec::Vec::new(), 0);
         while at < count {
             let ticks = NodeTicks((from_ms + at as u64) * 1_000);
-            let (part, is_sent) = execution.next_part(ticks, count - at, RATE);
+            let (part, is_sent) = execution.next_part(ticks, count - at, RATE, true);
             assert!(part > 0 && part <= count - at);
             if is_sent {
                 sent.extend((at..at + part).map(|index| from_ms + index as u64));
@@ -295,8 +413,10 @@ mod tests {
     #[test]
     fn windows_follow_one_another_and_a_gap_begins_a_new_one() {
         let mut execution = executing(ChannelPlan::Features { window: 16 });
-        let feed = |execution: &mut Execution, ticks, count: usize| {
-            let (taken, report) = execution.feed(NodeTicks(ticks), &vec![1; count], 1.0);
+        let mut filters = None;
+        let mut feed = |execution: &mut Execution, ticks, count: usize| {
+            let (taken, report) =
+                execution.feed(NodeTicks(ticks), &vec![1; count], &CHANNEL, Some(&mut filters));
             (
                 taken,
                 report.map(|report| (report.ticks.0, report.first_sample, report.count)),
@@ -310,5 +430,121 @@ mod tests {
         assert_eq!(feed(&mut execution, 60, 15), (15, None));
         execution.apply(ChannelPlan::Features { window: 17 });
         assert_eq!(feed(&mut execution, 75, 17), (17, Some((75, 56, 17))));
+    }
+
+    /// The features of each report of `seconds` of a sine of 1 mm/s RMS that stands on gravity, felt at `rate_hz` with
+    /// 16 bits of 16 g.
+    fn reports(rate_hz: u32, window: u32, hz: f64, seconds: u32) -> std::vec::Vec<Report> {
+        let channel = ChannelDescriptor {
+            scale: 16.0 / 32_768.0,
+            rate_mhz: 1_000 * rate_hz,
+            band_high_hz: 5_000.0,
+            ..CHANNEL
+        };
+        let amplitude = 2f64.sqrt() * TAU * hz / 9_806.65 / f64::from(channel.scale);
+        let samples: std::vec::Vec<i16> = (0..rate_hz * seconds)
+            .map(|index| 2_048.0 + amplitude * (TAU * hz * f64::from(index) / f64::from(rate_hz)).sin())
+            .map(|value| value.round() as i16)
+            .collect();
+        let mut execution = executing(ChannelPlan::Features { window });
+        let (mut reports, mut at, mut filters) = (std::vec::Vec::new(), 0, None);
+        while at < samples.len() {
+            let (taken, report) =
+                execution.feed(NodeTicks(at as u64), &samples[at..], &channel, Some(&mut filters));
+            reports.extend(report);
+            at += taken;
+        }
+        reports
+    }
+
+    fn value(report: &Report, wanted: FeatureKind) -> Option<f32> {
+        report
+            .features
+            .iter()
+            .find(|(kind, _)| *kind == wanted)
+            .map(|(_, value)| *value)
+    }
+
+    #[test]
+    fn the_velocity_is_within_a_tenth_over_a_second_of_windows_far_shorter_than_that() {
+        for rate_hz in [12_000, 26_667] {
+            for hz in [12.5, 25.0, 50.0, 500.0] {
+                let reports = reports(rate_hz, 1_024, hz, 6);
+                let told: std::vec::Vec<(u64, f32)> = reports
+                    .iter()
+                    .filter_map(|report| {
+                        Some((report.first_sample, value(report, FeatureKind::VelocityRms)?))
+                    })
+                    .collect();
+                // A fifth of a second to settle, and then one for each second.
+                assert!((4..=5).contains(&told.len()), "{told:?}");
+                assert!(told[0].0 >= u64::from(rate_hz), "{told:?}");
+                for (at, rms) in told {
+                    assert!(
+                        (rms - 1.0).abs() < 0.1,
+                        "{hz} Hz at {rate_hz}, sample {at}: {rms}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_tells_the_octaves_and_gravity_is_in_none_of_them() {
+        let reports = reports(12_000, 1_024, 1_000.0, 1);
+        for report in &reports {
+            let octaves = FeatureKind::OCTAVES.map(|kind| value(report, kind).unwrap());
+            let expected = value(report, FeatureKind::Rms).unwrap();
+            assert!(
+                (octaves[1] / expected - 1.0).abs() < 0.05,
+                "{octaves:?} of {expected}"
+            );
+            assert!(
+                [0, 2, 3].iter().all(|other| octaves[*other] < 0.3 * expected),
+                "{octaves:?}"
+            );
+        }
+        assert_eq!(reports.len(), 11);
+    }
+
+    #[test]
+    fn a_waveform_begins_only_where_its_trigger_says_so_and_goes_on_to_its_end() {
+        let plan = ChannelPlan::Triggered {
+            window: 16,
+            samples: 4,
+            every_s: 1,
+            trigger: Trigger {
+                channel: ChannelId::new(1).unwrap(),
+                low_milli: 500,
+                high_milli: 3_000,
+            },
+        };
+        let mut execution = executing(plan);
+        let part = |execution: &mut Execution, ms: u64, count, may_begin| {
+            execution.next_part(NodeTicks(ms * 1_000), count, RATE, may_begin)
+        };
+        assert_eq!(part(&mut execution, 0, 10, false), (10, false));
+        assert_eq!(part(&mut execution, 10, 3, true), (3, true));
+        assert_eq!(part(&mut execution, 13, 10, false), (1, true));
+        // Not again within the second, whatever the trigger says.
+        assert_eq!(part(&mut execution, 14, 10, true), (10, false));
+        assert_eq!(part(&mut execution, 1_010, 10, false), (10, false));
+        assert_eq!(part(&mut execution, 1_020, 10, true), (4, true));
+    }
+
+    #[test]
+    fn triggers_are_about_the_last_reading_or_the_last_windows_rms_and_a_gap_ends_both() {
+        let mut slow = executing(ChannelPlan::Raw);
+        assert_eq!(slow.level(), None);
+        slow.feed_reading(NodeTicks(0), 24.5);
+        assert_eq!(slow.level(), Some(24.5));
+        slow.skip(1);
+        assert_eq!(slow.level(), None);
+        let mut fast = executing(ChannelPlan::Features { window: 16 });
+        let samples: std::vec::Vec<i16> = (0..20).map(|index| if index % 2 == 0 { 3 } else { -3 }).collect();
+        fast.feed(NodeTicks(0), &samples, &CHANNEL, None);
+        assert_eq!(fast.level(), Some(3.0));
+        fast.skip(1);
+        assert_eq!(fast.level(), None);
     }
 }

@@ -3,7 +3,7 @@
 use core::num::NonZeroU32;
 use trunnion_common::time::NodeTicks;
 
-const MICROS_MILLIHERTZ: u128 = 1_000_000_000;
+const MICROS_MILLIHERTZ: u64 = 1_000_000_000;
 
 /// The instants of a channel's samples: number `i` is due at `start + i / rate`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,8 +20,13 @@ impl Schedule {
 
     /// When sample `index` is due, rounded down to a microsecond.
     pub fn ticks_of(&self, index: u64) -> NodeTicks {
-        let micros = u128::from(index) * MICROS_MILLIHERTZ / u128::from(self.rate_mhz.get());
-        self.start.plus_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+        // In two parts, since a microcontroller has no division of 128 bits.
+        let rate = u64::from(self.rate_mhz.get());
+        let (whole, rest) = (index / rate, index % rate);
+        let micros = whole
+            .saturating_mul(MICROS_MILLIHERTZ)
+            .saturating_add(rest * MICROS_MILLIHERTZ / rate);
+        self.start.plus_micros(micros)
     }
 
     /// How many samples are due by `now`: the first index whose instant lies ahead.
@@ -29,9 +34,18 @@ impl Schedule {
         let Some(micros) = now.0.checked_sub(self.start.0) else {
             return 0;
         };
-        let due = ((u128::from(micros) + 1) * u128::from(self.rate_mhz.get())).div_ceil(MICROS_MILLIHERTZ);
-        u64::try_from(due).unwrap_or(u64::MAX)
+        samples_in(micros.saturating_add(1), self.rate_mhz)
     }
+}
+
+/// Samples that begin within so many microseconds, the first of them at their start.
+pub(crate) fn samples_in(micros: u64, rate_mhz: NonZeroU32) -> u64 {
+    let rate = u64::from(rate_mhz.get());
+    let (whole, rest) = (micros / MICROS_MILLIHERTZ, micros % MICROS_MILLIHERTZ);
+    // Both numbers of the second part are below 2^32.
+    whole
+        .saturating_mul(rate)
+        .saturating_add((rest * rate).div_ceil(MICROS_MILLIHERTZ))
 }
 
 #[cfg(test)]

@@ -3,9 +3,16 @@
 //! Fast sensors convert at their own pace into a queue of their own; a driver empties it when asked
 //! ([`Sensor`]). Slow quantities are read one by one ([`Gauge`]).
 
+pub mod condition;
+pub mod current_loop;
+pub mod current_monitor;
 pub mod iis3dwb;
+pub mod lis3dh;
+pub mod rate;
 pub mod record;
 pub mod tachometer;
+#[cfg(test)]
+pub(crate) mod test_bus;
 pub mod thermometer;
 
 use crate::schedule::Schedule;
@@ -17,6 +24,11 @@ use trunnion_common::time::NodeTicks;
 pub trait Sensor {
     /// Takes samples that are ready by `now`, oldest first, into `out`.
     fn read(&mut self, now: NodeTicks, out: &mut [i16]) -> Batch;
+
+    /// Its rate has been measured, millihertz: what it dates its samples by from now on.
+    fn set_rate(&mut self, rate_mhz: NonZeroU32) {
+        let _ = rate_mhz;
+    }
 }
 
 /// A sensor that is asked for one value at a time: a thermometer, a current loop.
@@ -50,6 +62,31 @@ impl Sensor for Absent {
             missed: (missed > 0).then_some((missed, Missed::Fault)),
             taken: 0,
             first: now,
+        }
+    }
+}
+
+/// A sensor that was found, or was not.
+#[derive(Clone, Debug)]
+pub enum Fitted<S> {
+    /// It answers.
+    Present(S),
+    /// It never did.
+    Absent(Absent),
+}
+
+impl<S: Sensor> Sensor for Fitted<S> {
+    fn read(&mut self, now: NodeTicks, out: &mut [i16]) -> Batch {
+        match self {
+            Self::Present(sensor) => sensor.read(now, out),
+            Self::Absent(absent) => absent.read(now, out),
+        }
+    }
+
+    fn set_rate(&mut self, rate_mhz: NonZeroU32) {
+        match self {
+            Self::Present(sensor) => sensor.set_rate(rate_mhz),
+            Self::Absent(_) => {}
         }
     }
 }

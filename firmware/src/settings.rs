@@ -29,7 +29,7 @@ pub const SAMPLES_MAX: u32 = 1 << 24;
 pub const LINE_SHARE_PERCENT: u64 = 70;
 
 /// Room for any image: version, number, sixteen plans of the longest kind, checksum.
-pub const IMAGE_MAX: usize = 1 + 5 + 1 + CHANNELS_MAX * (1 + 5 + 5 + 5) + CRC_BYTES;
+pub const IMAGE_MAX: usize = 1 + 5 + 1 + CHANNELS_MAX * (1 + 5 + 5 + 5 + 1 + 5 + 5) + CRC_BYTES;
 
 /// The image of settings, as it is stored.
 pub type Image = Vec<u8, IMAGE_MAX>;
@@ -69,16 +69,15 @@ impl core::error::Error for ImageError {}
 
 /// The image of `settings`.
 pub fn to_image(settings: &Settings) -> Image {
-    let mut image = Image::new();
-    image.resize_default(IMAGE_MAX).expect("its own capacity");
-    image[0] = IMAGE_VERSION;
-    let used = postcard::to_slice(settings, &mut image[1..IMAGE_MAX - CRC_BYTES])
-        .expect("IMAGE_MAX counts every field at its longest")
-        .len();
-    image.truncate(1 + used);
-    let crc = crc32c(&image).to_le_bytes();
-    image.extend_from_slice(&crc).expect("room was left for it");
-    image
+    let mut bytes = [0; IMAGE_MAX];
+    bytes[0] = IMAGE_VERSION;
+    let Ok(used) = postcard::to_slice(settings, &mut bytes[1..IMAGE_MAX - CRC_BYTES]) else {
+        unreachable!("IMAGE_MAX counts every field at its longest");
+    };
+    let end = 1 + used.len();
+    let crc = crc32c(&bytes[..end]).to_le_bytes();
+    bytes[end..end + CRC_BYTES].copy_from_slice(&crc);
+    bytes.into_iter().take(end + CRC_BYTES).collect()
 }
 
 /// The settings of an image.
@@ -124,7 +123,11 @@ pub fn judge(
     if settings.plans.len() > rates_mhz.len() {
         return Some(SettingsOutcome::UnknownChannel);
     }
-    if settings.plans.iter().any(|plan| !is_sensible(*plan)) {
+    if settings
+        .plans
+        .iter()
+        .any(|plan| !is_sensible(*plan, rates_mhz.len()))
+    {
         return Some(SettingsOutcome::BadPlan);
     }
     let channels = 0..rates_mhz.len();
@@ -137,14 +140,18 @@ pub fn judge(
     let bytes: u64 = channels
         .map(|at| bytes_per_s(plan_of(&settings.plans, at), rates_mhz[at]))
         .sum();
-    match line {
-        LineSpeed::BytesPerSecond(speed)
-            if bytes + STATUS_BYTES_PER_S > u64::from(speed) * LINE_SHARE_PERCENT / 100 =>
-        {
-            Some(SettingsOutcome::LineTooSlow)
-        }
-        LineSpeed::BytesPerSecond(_) | LineSpeed::Unknown => None,
-    }
+    let LineSpeed::BytesPerSecond(speed) = line else {
+        return None;
+    };
+    let (needs, may) = (
+        bytes + STATUS_BYTES_PER_S,
+        u64::from(speed) * LINE_SHARE_PERCENT / 100,
+    );
+    (needs > may).then(|| SettingsOutcome::Overfull {
+        needs: u32::try_from(needs).unwrap_or(u32::MAX),
+        // Less than a speed of 32 bits.
+        may: may as u32,
+    })
 }
 
 /// The plan of the channel at this position of the table.
@@ -152,24 +159,26 @@ pub fn plan_of(plans: &Plans, position: usize) -> ChannelPlan {
     plans.get(position).copied().unwrap_or(ChannelPlan::Raw)
 }
 
-fn is_sensible(plan: ChannelPlan) -> bool {
+fn is_sensible(plan: ChannelPlan, channels: usize) -> bool {
     let windows = WINDOW_SAMPLES_MIN..=SAMPLES_MAX;
-    match plan {
-        ChannelPlan::Off | ChannelPlan::Raw => true,
-        ChannelPlan::Features { window } => windows.contains(&window),
-        ChannelPlan::Scheduled {
-            window,
-            samples,
-            every_s,
-        } => windows.contains(&window) && (1..=SAMPLES_MAX).contains(&samples) && every_s > 0,
-    }
+    let has_window = plan.window().is_none_or(|window| windows.contains(&window));
+    let has_waveform = plan
+        .waveform()
+        .is_none_or(|(samples, every_s)| (1..=SAMPLES_MAX).contains(&samples) && every_s > 0);
+    let has_trigger = match plan {
+        ChannelPlan::Triggered { trigger, .. } => {
+            trigger.channel.index() < channels && trigger.low_milli <= trigger.high_milli
+        }
+        _ => true,
+    };
+    has_window && has_waveform && has_trigger
 }
 
 /// Of every frame beside its samples: header, checksum, and what byte stuffing adds.
 const FRAME_BYTES: u64 = OVERHEAD_MAX as u64 + 7;
 
-/// A report of seven features: each a kind and a value.
-const REPORT_BYTES: u64 = FRAME_BYTES + 7 * 5;
+/// A report of twelve features, as many as there are: each a kind and a value.
+const REPORT_BYTES: u64 = FRAME_BYTES + 12 * 5;
 
 /// One status a second, the usual events and time replies.
 const STATUS_BYTES_PER_S: u64 = 400;
@@ -183,27 +192,26 @@ fn bytes_per_s(plan: ChannelPlan, rate_mhz: u32) -> u64 {
     let rate = u64::from(rate_mhz);
     let frames = (rate / WAVEFORM_SAMPLES as u64).max(rate.min(SHORT_FRAMES_MHZ));
     let raw = (2 * rate + FRAME_BYTES * frames).div_ceil(1_000);
-    let features = |window: u32| (rate * REPORT_BYTES).div_ceil(1_000 * u64::from(window.max(1)));
-    match plan {
-        ChannelPlan::Off => 0,
-        ChannelPlan::Raw => raw,
-        ChannelPlan::Features { window } => features(window),
-        ChannelPlan::Scheduled {
-            window,
-            samples,
-            every_s,
-        } => {
-            let share = rate * u64::from(every_s.max(1));
-            // Waveforms longer than the time between them are nothing but raw.
-            let waveform = raw * (1_000 * u64::from(samples)).min(share) / share.max(1);
-            features(window) + waveform
-        }
+    if plan == ChannelPlan::Raw {
+        return raw;
     }
+    let features = plan.window().map_or(0, |window| {
+        (rate * REPORT_BYTES).div_ceil(1_000 * u64::from(window.max(1)))
+    });
+    // A trigger may stand for good.
+    let waveforms = plan.waveform().map_or(0, |(samples, every_s)| {
+        let share = rate * u64::from(every_s.max(1));
+        // Waveforms longer than the time between them are nothing but raw.
+        raw * (1_000 * u64::from(samples)).min(share) / share.max(1)
+    });
+    features + waveforms
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use trunnion_common::frame::Trigger;
+    use trunnion_common::id::ChannelId;
 
     const RATES_MHZ: [u32; 2] = [12_000_000, 1_000];
 
@@ -249,14 +257,29 @@ mod tests {
             check(&[bad], LineSpeed::Unknown, Some(SettingsOutcome::BadPlan));
         }
         check(&[scheduled(16, 1, 1)], LineSpeed::Unknown, None);
+        let triggered = |channel, low_milli, high_milli| ChannelPlan::Triggered {
+            window: 16,
+            samples: 1,
+            every_s: 1,
+            trigger: Trigger {
+                channel: ChannelId::new(channel).unwrap(),
+                low_milli,
+                high_milli,
+            },
+        };
+        check(&[triggered(1, -5, -5)], LineSpeed::Unknown, None);
+        for bad in [triggered(2, 0, 1), triggered(1, 1, 0)] {
+            check(&[bad], LineSpeed::Unknown, Some(SettingsOutcome::BadPlan));
+        }
     }
 
     #[test]
     fn a_plan_that_needs_more_than_its_share_of_the_line_is_refused() {
         use ChannelPlan::{Features, Raw, Scheduled};
-        // 12 kHz raw are 24,000 bytes a second and 25 frames' worth of headers, 26 kB/s in all.
-        let slow = Some(SettingsOutcome::LineTooSlow);
-        check(&[Raw], LineSpeed::BytesPerSecond(36_000), slow);
+        // 12 kHz raw are 24,000 bytes a second and 25 frames' worth of headers; a reading a second and the status
+        // come to 476.
+        let slow = |needs, may| Some(SettingsOutcome::Overfull { needs, may });
+        check(&[Raw], LineSpeed::BytesPerSecond(36_000), slow(26_334, 25_200));
         check(&[Raw], LineSpeed::BytesPerSecond(40_000), None);
         check(
             &[Features { window: 4_096 }],
@@ -266,7 +289,7 @@ mod tests {
         check(
             &[Features { window: 16 }],
             LineSpeed::BytesPerSecond(40_000),
-            slow,
+            slow(100_976, 28_000),
         );
         // A second of waveform in ten needs a tenth of it.
         let scheduled = |every_s| Scheduled {
@@ -275,16 +298,29 @@ mod tests {
             every_s,
         };
         check(&[scheduled(10)], LineSpeed::BytesPerSecond(5_500), None);
-        check(&[scheduled(5)], LineSpeed::BytesPerSecond(5_500), slow);
-        check(&[scheduled(1)], LineSpeed::BytesPerSecond(36_000), slow);
+        check(
+            &[scheduled(5)],
+            LineSpeed::BytesPerSecond(5_500),
+            slow(6_040, 3_850),
+        );
+        check(
+            &[scheduled(1)],
+            LineSpeed::BytesPerSecond(36_000),
+            slow(26_727, 25_200),
+        );
     }
 
     #[test]
     fn the_longest_image_fits_and_comes_back() {
-        let longest = ChannelPlan::Scheduled {
+        let longest = ChannelPlan::Triggered {
             window: u32::MAX,
             samples: u32::MAX,
             every_s: u32::MAX,
+            trigger: Trigger {
+                channel: ChannelId::new(CHANNELS_MAX as u16 - 1).unwrap(),
+                low_milli: i32::MIN,
+                high_milli: i32::MIN,
+            },
         };
         let settings = settings(&[longest; CHANNELS_MAX]);
         let image = to_image(&settings);

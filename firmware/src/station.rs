@@ -8,9 +8,11 @@ use crate::alarm::{Alarm, Limit};
 use crate::last_words::{self, LastWords};
 use crate::node::{Identity, Memory, Node, NodeError};
 use crate::schedule::Schedule;
-use crate::sensor::{Gauge, Sensor};
+use crate::sensor::condition::Condition;
+use crate::sensor::rate::RateMeter;
+use crate::sensor::{Batch, Gauge, Sensor};
 use core::num::NonZeroU32;
-use trunnion_common::frame::{ChannelDescriptor, Describe, Packing};
+use trunnion_common::frame::{ChannelDescriptor, Describe, Event, Packing};
 use trunnion_common::id::ChannelId;
 use trunnion_common::quantity::Unit;
 use trunnion_common::time::NodeTicks;
@@ -48,7 +50,7 @@ pub struct Accelerometer {
 #[derive(Debug)]
 pub struct Station<'m, A, T> {
     node: Node<'m>,
-    accelerometer: A,
+    accelerometer: Watched<A>,
     thermometer: T,
     alarm: Alarm,
     temperature: Schedule,
@@ -73,7 +75,14 @@ impl<'m, A: Sensor, T: Gauge> Station<'m, A, T> {
         }
         Ok(Self {
             node,
-            accelerometer,
+            accelerometer: Watched {
+                sensor: accelerometer,
+                rate: RateMeter::new(what.rate_mhz),
+                condition: Condition::new(VIBRATION, what.rate_mhz),
+                taken: 0,
+                measured: None,
+                noticed: None,
+            },
             thermometer,
             alarm: Alarm::new(TEMPERATURE, HOUSING_LIMIT),
             temperature: Schedule::new(start, TEMPERATURE_RATE_MHZ),
@@ -98,6 +107,14 @@ impl<'m, A: Sensor, T: Gauge> Station<'m, A, T> {
             let sampled = self.node.sample(now, VIBRATION, &mut self.accelerometer);
             debug_assert!(sampled.is_ok(), "the table has this channel");
             self.read_at = now.plus_micros(READ_MICROS);
+            if let Some(event) = self.accelerometer.noticed.take() {
+                self.node.handle_event(now, event);
+            }
+            if let Some(rate_mhz) = self.accelerometer.measured.take() {
+                self.accelerometer.sensor.set_rate(rate_mhz);
+                let told = self.node.set_rate(now, VIBRATION, rate_mhz);
+                debug_assert!(told.is_ok(), "the table has this channel");
+            }
         }
         let due = self.temperature.due_by(now);
         if due > self.temperatures {
@@ -127,6 +144,42 @@ impl<'m, A: Sensor, T: Gauge> Station<'m, A, T> {
     pub fn poll_timeout(&self) -> NodeTicks {
         let own = self.read_at.min(self.temperature.ticks_of(self.temperatures));
         self.node.poll_timeout().map_or(own, |node| node.min(own))
+    }
+}
+
+/// A sensor whose rate is measured and whose condition is judged while its queue is emptied.
+#[derive(Debug)]
+struct Watched<A> {
+    sensor: A,
+    rate: RateMeter,
+    condition: Condition,
+    /// Samples taken since the queue was last empty.
+    taken: usize,
+    /// A rate to tell.
+    measured: Option<NonZeroU32>,
+    /// The last change of its condition.
+    noticed: Option<Event>,
+}
+
+impl<A: Sensor> Sensor for Watched<A> {
+    fn read(&mut self, now: NodeTicks, out: &mut [i16]) -> Batch {
+        let batch = self.sensor.read(now, out);
+        let samples = &out[..batch.taken];
+        self.noticed = self.condition.judge(&batch, samples).or(self.noticed);
+        if batch.missed.is_some() {
+            self.rate.restart();
+        }
+        // A full buffer leaves more behind: only an empty queue says how many samples there have been.
+        if batch.taken < out.len() {
+            self.measured = self
+                .rate
+                .handle_empty(now, self.taken + batch.taken)
+                .or(self.measured);
+            self.taken = 0;
+        } else {
+            self.taken += batch.taken;
+        }
+        batch
     }
 }
 
@@ -328,5 +381,73 @@ mod tests {
             _ => None,
         });
         assert_eq!(reset, Some(ResetCause::Software));
+    }
+
+    /// Samples by itself, a little faster than it says.
+    struct Fast {
+        taken: u64,
+        dated_by: NonZeroU32,
+    }
+
+    impl Sensor for Fast {
+        fn read(&mut self, now: NodeTicks, out: &mut [i16]) -> Batch {
+            let first = Schedule::new(NodeTicks(0), self.dated_by).ticks_of(self.taken);
+            let taken = ((now.0 * 123 / 10_000) - self.taken).min(out.len() as u64);
+            for slot in &mut out[..taken as usize] {
+                self.taken += 1;
+                *slot = (self.taken % 100) as i16;
+            }
+            Batch {
+                missed: None,
+                taken: taken as usize,
+                first,
+            }
+        }
+
+        fn set_rate(&mut self, rate_mhz: NonZeroU32) {
+            self.dated_by = rate_mhz;
+        }
+    }
+
+    #[test]
+    fn a_measured_rate_stands_in_a_new_table_that_later_samples_name() {
+        let (mut essential, mut waveform) = (vec![0; 4 * ESSENTIAL_MIN], vec![0; 4 * WAVEFORM_MIN]);
+        let mut forming: [Forming; 2] = [[0; FORMING_SAMPLES]; 2];
+        let mut line = [0; LINE_FRAME_MAX];
+        let memory = Memory {
+            essential: &mut essential,
+            waveform: &mut waveform,
+            forming: &mut forming,
+            line: &mut line,
+        };
+        let identity = Identity {
+            node: NodeId::new(7).unwrap(),
+            boot: BootId::new(1, 1),
+            address: LineAddress(1),
+            wiring: Wiring::Own,
+            reset: ResetCause::PowerOn,
+        };
+        let what = Accelerometer {
+            rate_mhz: RATE,
+            range_g: 16.0,
+            band_hz: [1.0, 5_000.0],
+        };
+        let sensor = Fast {
+            taken: 0,
+            dated_by: RATE,
+        };
+        let sensors = (sensor, Steps(vec![Ok(20.0)]));
+        let mut station = Station::new(identity, None, what, sensors, memory, NodeTicks(0)).unwrap();
+        let mut told = Vec::new();
+        for round in 0..3_000_u64 {
+            station.handle_time(NodeTicks(round * 10_000));
+            let rate = station.accelerometer.sensor.dated_by;
+            if told.last() != Some(&rate) {
+                told.push(rate);
+            }
+        }
+        // 12.3 kHz, where 12 kHz were declared.
+        assert_eq!(told, [RATE, NonZeroU32::new(12_300_000).unwrap()]);
+        assert_eq!(station.node.revision(), 2);
     }
 }

@@ -9,11 +9,11 @@ use trunnion_common::feature::statistics::Statistics;
 use trunnion_common::frame::{
     Capture, ChannelDescriptor, ChannelPlan, Class, Describe, EventKind, FRAME_MAX, FeatureReport, Header,
     Identify, Payload, Poll, RawFrame, ResetCause, Settings, SettingsOutcome, Status, TimeReply, TimeRequest,
-    encode,
+    Trigger, encode,
 };
 use trunnion_common::id::{BootId, ChannelId, LineAddress, MasterId, NodeId};
 use trunnion_common::quantity::Unit;
-use trunnion_common::sample::LossCause;
+use trunnion_common::sample::{LossCause, NoData};
 use trunnion_common::shared_line::{END_OF_TURN, SLOTS, slot_micros};
 use trunnion_common::time::NodeTicks;
 use trunnion_common::version;
@@ -401,6 +401,18 @@ fn plan() -> impl Strategy<Value = ChannelPlan> {
             window,
             samples,
             every_s: 1,
+        }),
+        (16u32..3_000, 1u32..2_000, -1_000i32..1_000).prop_map(|(window, samples, low_milli)| {
+            ChannelPlan::Triggered {
+                window,
+                samples,
+                every_s: 1,
+                trigger: Trigger {
+                    channel: VIBRATION,
+                    low_milli,
+                    high_milli: i32::MAX,
+                },
+            }
         }),
     ]
 }
@@ -936,16 +948,57 @@ fn a_capture_is_carried_out_once_however_often_it_is_asked_for() {
 }
 
 #[test]
+fn a_waveform_begins_while_another_channel_says_so_and_a_reset_does_not_forget_it() {
+    let mut world = World::new(node(ESSENTIAL_MIN, 8 * WAVEFORM_MIN));
+    world.node.restore_settings(None).unwrap();
+    let triggered = ChannelPlan::Triggered {
+        window: 256,
+        samples: 50,
+        every_s: 1,
+        trigger: Trigger {
+            channel: TEMPERATURE,
+            low_milli: 30_000,
+            high_milli: 40_000,
+        },
+    };
+    let plans = heapless::Vec::from_slice(&[triggered]).unwrap();
+    world.tell(&Payload::Settings(Settings { command: 1, plans }));
+    let image = world.node.poll_settings().unwrap();
+
+    let mut node = node(ESSENTIAL_MIN, 8 * WAVEFORM_MIN);
+    node.restore_settings(Some(&image)).unwrap();
+    let samples = [0; 100];
+    let produced = |node: &Node<'_>| node.account(VIBRATION).unwrap().produced;
+    node.handle_samples(VIBRATION, NodeTicks(0), &samples).unwrap();
+    assert_eq!(produced(&node), 0, "nothing is known of the temperature");
+    for (seconds, reading, expected) in [
+        (1, Ok(29.0), 0),
+        (2, Ok(35.0), 50),
+        (3, Ok(41.0), 50),
+        (4, Ok(35.0), 100),
+        (5, Err(NoData::BusError), 100),
+    ] {
+        let at = NodeTicks(seconds * 1_000_000);
+        node.handle_readings(TEMPERATURE, at, &[reading]).unwrap();
+        node.handle_samples(VIBRATION, at, &samples).unwrap();
+        assert_eq!(produced(&node), expected, "{reading:?}");
+    }
+}
+
+#[test]
 fn a_slow_line_refuses_what_would_fill_it() {
     let mut world = World::new(node(ESSENTIAL_MIN, WAVEFORM_MIN));
     world.node.restore_settings(None).unwrap();
     world.node.set_line_speed(LineSpeed::BytesPerSecond(11_520));
     settle(&mut world, 1, &[ChannelPlan::Features { window: 4_096 }], true);
     settle(&mut world, 2, &[ChannelPlan::Raw], true);
-    assert_eq!(
-        world.agent.outcomes,
-        [SettingsOutcome::Applied, SettingsOutcome::LineTooSlow]
-    );
+    let [SettingsOutcome::Applied, SettingsOutcome::Overfull { needs, may }] = world.agent.outcomes[..]
+    else {
+        panic!("{:?}", world.agent.outcomes);
+    };
+    // 70 % of the line, and twelve thousand samples of two bytes with their headers and the status.
+    assert_eq!(may, 8_064);
+    assert!((24_000..30_000).contains(&needs), "{needs}");
 }
 
 #[test]

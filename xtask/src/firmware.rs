@@ -13,7 +13,7 @@ use std::time::Duration;
 use trunnion_tests::process::await_some;
 use trunnion_tests::qemu::image::{Toolchain, has, target_dir};
 use trunnion_tests::qemu::size::{Size, budgets, stack_used};
-use trunnion_tests::qemu::{BOARD, DEBIAN_PACKAGE, PROGRAM, Qemu, Spec, Stimulus};
+use trunnion_tests::qemu::{BOARD, DEBIAN_PACKAGE, PROGRAM, Qemu, Spec, Stimulus, figures};
 
 /// Every board that there is an image for, and the part that `probe-rs` calls it.
 const BOARDS: [(&str, Option<&str>); 2] = [(BOARD, None), ("stm32f405", Some("STM32F405RGTx"))];
@@ -46,7 +46,22 @@ pub(crate) fn check(skips: &mut Skips) -> Result<()> {
         // The story that needs it says so, too.
         skips.add("images in QEMU", &format!("{PROGRAM} is not to be had here"));
     }
-    size(skips)
+    size(skips)?;
+    if has(PROGRAM) {
+        features()?;
+    }
+    Ok(())
+}
+
+/// What the image computes is what this machine computes of the same samples.
+fn features() -> Result<()> {
+    let dir = tempfile::Builder::new().prefix("trunnion-node-").tempdir()?;
+    let stimulus = figures::stimulus()?;
+    let told = figures::measure(dir.path(), toolchain()?, &stimulus)?;
+    let expected = figures::expected(&stimulus)?;
+    figures::compare(&told.values, &expected)?;
+    println!("{} features on {BOARD} are those of this machine", expected.len());
+    Ok(())
 }
 
 fn toolchain() -> Result<Toolchain> {

@@ -18,7 +18,7 @@
 //! `commands` has one entry for everything that is or was wanted of the gateway (`gateway`) and its nodes
 //! (`settings`; `identify` and `capture` are the last order of a person): what is wanted, whether the
 //! gateway has confirmed it, and the last command about it; `number` to `answered_ns` are null before the
-//! first one, `outcome` to `answered_ns` before it is answered.
+//! first one, `outcome` to `answered_ns` before it is answered. `detail` is there where a refusal says more.
 //!
 //! Gateways are listed once they have been heard since the collector's start. What an agent says of
 //! itself (`agent_version` to `health`) is null until its first status.
@@ -30,9 +30,9 @@ use crate::ingest::Gateway;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
-use trunnion_common::frame::ChannelPlan;
+use trunnion_common::frame::{ChannelPlan, SettingsOutcome};
 use trunnion_common::id::{ChannelId, GatewayId};
-use trunnion_common::message::{Action, GatewayHealth, GatewaySettings};
+use trunnion_common::message::{Action, CommandOutcome, GatewayHealth, GatewaySettings};
 use trunnion_common::watch::Watch;
 
 /// Most gateways in one answer.
@@ -69,6 +69,8 @@ struct Command {
     issued: Option<String>,
     issued_ns: Option<i64>,
     outcome: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
     answered: Option<String>,
     answered_ns: Option<i64>,
 }
@@ -122,8 +124,19 @@ fn command(row: &CommandRow) -> Command {
         issued: issued.map(rfc3339),
         issued_ns: issued.map(|at| at.0),
         outcome: outcome.map(|(outcome, _)| outcome.label()),
+        detail: outcome.and_then(|(outcome, _)| detail(outcome)),
         answered: answered.map(rfc3339),
         answered_ns: answered.map(|at| at.0),
+    }
+}
+
+/// What a refusal says beside its label.
+fn detail(outcome: CommandOutcome) -> Option<String> {
+    match outcome {
+        CommandOutcome::RefusedByNode(SettingsOutcome::Overfull { needs, may }) => Some(format!(
+            "the node's plans need {needs} bytes a second, and its line has {may} for them: send features only, or waveforms less often"
+        )),
+        _ => None,
     }
 }
 
@@ -167,5 +180,26 @@ fn plan(plan: &ChannelPlan) -> String {
             samples,
             every_s,
         } => format!("features({window}), {samples} samples every {every_s} s"),
+        ChannelPlan::Triggered {
+            window,
+            samples,
+            every_s,
+            trigger,
+        } => {
+            let limit = |word, milli: i32, none| {
+                (milli != none).then(|| format!(" {word} {}", f64::from(milli) / 1e3))
+            };
+            let limits: String = [
+                limit("from", trigger.low_milli, i32::MIN),
+                limit("to", trigger.high_milli, i32::MAX),
+            ]
+            .into_iter()
+            .flatten()
+            .collect();
+            let channel = trigger.channel;
+            format!(
+                "features({window}), {samples} samples every {every_s} s when channel {channel} is{limits}"
+            )
+        }
     }
 }

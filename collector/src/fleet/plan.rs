@@ -2,8 +2,8 @@
 
 use super::section::Section;
 use std::ops::RangeInclusive;
-use trunnion_common::frame::ChannelPlan;
-use trunnion_common::id::{GatewayId, Name};
+use trunnion_common::frame::{ChannelPlan, Trigger};
+use trunnion_common::id::{CHANNELS_MAX, ChannelId, GatewayId, Name};
 use trunnion_common::message::{BackfillOrder, GatewaySettings};
 
 /// What a node takes as a window or waveform; its own firmware has the last word.
@@ -19,7 +19,7 @@ const BACKFILL_KIB_S: RangeInclusive<u32> = 1..=1 << 30;
 
 /// The plan of a channel section, if it has one.
 pub(super) fn read_plan(channel: &Section<'_>) -> Option<ChannelPlan> {
-    const FIX: &str = "write \"off\", \"raw\", { window = SAMPLES }, or { window = SAMPLES, samples = SAMPLES, every_s = SECONDS }";
+    const FIX: &str = "write \"off\", \"raw\", { window = SAMPLES }, or { window = SAMPLES, samples = SAMPLES, every_s = SECONDS }, the last also with when = { channel = NUMBER, low = VALUE, high = VALUE }";
     if let Some((word, at)) = channel.text_unless_table("plan") {
         return match word {
             "off" => Some(ChannelPlan::Off),
@@ -35,7 +35,8 @@ pub(super) fn read_plan(channel: &Section<'_>) -> Option<ChannelPlan> {
     let window = plan.count("window", SAMPLES);
     let window = plan.require("window", window, "give the samples of a feature window")?;
     let (samples, every_s) = (plan.count("samples", SAMPLES), plan.count("every_s", EVERY_S));
-    if !plan.has("samples") && !plan.has("every_s") {
+    let trigger = plan.table("when", "trigger").map(|table| read_trigger(&table));
+    if !plan.has("samples") && !plan.has("every_s") && !plan.has("when") {
         return Some(ChannelPlan::Features { window });
     }
     let samples = plan.require("samples", samples, "give the samples of a waveform")?;
@@ -44,11 +45,49 @@ pub(super) fn read_plan(channel: &Section<'_>) -> Option<ChannelPlan> {
         every_s,
         "give the seconds from one waveform to the next",
     )?;
-    Some(ChannelPlan::Scheduled {
+    if !plan.has("when") {
+        return Some(ChannelPlan::Scheduled {
+            window,
+            samples,
+            every_s,
+        });
+    }
+    Some(ChannelPlan::Triggered {
         window,
         samples,
         every_s,
+        trigger: trigger??,
     })
+}
+
+/// What a channel of the node must say for a waveform to begin: at least one limit.
+fn read_trigger(table: &Section<'_>) -> Option<Trigger> {
+    const FIX: &str = "give the lowest value, the highest, or both, in the channel's unit";
+    let channel = table.whole("channel", CHANNELS_MAX as u16 - 1);
+    let channel = table.require(
+        "channel",
+        channel,
+        "give the number of a channel of the same node",
+    );
+    let limit = |key| table.number(key).map(|(value, _)| (1e3 * value).round() as i32);
+    let (low, high) = (limit("low"), limit("high"));
+    if low.is_none() && high.is_none() {
+        table.require::<()>("low", None, FIX);
+        return None;
+    }
+    let trigger = Trigger {
+        channel: ChannelId::new(channel?.0)?,
+        low_milli: low.unwrap_or(i32::MIN),
+        high_milli: high.unwrap_or(i32::MAX),
+    };
+    if trigger.low_milli > trigger.high_milli {
+        let (_, at) = table.number("low")?;
+        table
+            .source
+            .refuse(&at, "this trigger's low is above its high", FIX);
+        return None;
+    }
+    Some(trigger)
 }
 
 /// A gateway section of a site: which, and what is wanted of it.
@@ -125,6 +164,19 @@ mod tests {
         };
         let text = "plan = { window = 4096, samples = 8192, every_s = 600 }";
         assert_eq!(plans(text), [Raw, Raw, scheduled]);
+        let text =
+            "plan = { window = 4096, samples = 8192, every_s = 600, when = { channel = 1, low = -0.5 } }";
+        let triggered = ChannelPlan::Triggered {
+            window: 4096,
+            samples: 8192,
+            every_s: 600,
+            trigger: Trigger {
+                channel: ChannelId::new(1).unwrap(),
+                low_milli: -500,
+                high_milli: i32::MAX,
+            },
+        };
+        assert_eq!(plans(text), [Raw, Raw, triggered]);
     }
 
     #[test]
@@ -160,6 +212,22 @@ mod tests {
             ("plan = { window = 16, samples = 16 }", "this plan has no every_s"),
             ("plan = { window = 16, every_s = 1 }", "this plan has no samples"),
             ("plan = { windw = 16 }", "a plan has no windw"),
+            (
+                "plan = { window = 16, when = { channel = 0, low = 1 } }",
+                "this plan has no samples",
+            ),
+            (
+                "plan = { window = 16, samples = 16, every_s = 1, when = { channel = 0 } }",
+                "this trigger has no low",
+            ),
+            (
+                "plan = { window = 16, samples = 16, every_s = 1, when = { channel = 0, low = 2, high = 1 } }",
+                "low is above its high",
+            ),
+            (
+                "plan = { window = 16, samples = 16, every_s = 1, when = { low = 2 } }",
+                "this trigger has no channel",
+            ),
         ] {
             let problems = Fleet::parse(&fleet(plan, ""), "fleet.toml").unwrap_err();
             let text: Vec<String> = problems.iter().map(ToString::to_string).collect();

@@ -7,6 +7,7 @@
 
 use super::FeatureKind;
 use super::band::Band;
+use super::octave::Octaves;
 use super::spectrum::Settings;
 use super::velocity::Passband;
 use crate::quantity::{Quantity, Unit};
@@ -262,6 +263,10 @@ impl Basis {
             FeatureKind::Band2 => self.watched(whole, 1),
             FeatureKind::Band3 => self.watched(whole, 2),
             FeatureKind::Band4 => self.watched(whole, 3),
+            FeatureKind::Octave1 => self.octave(whole, 0),
+            FeatureKind::Octave2 => self.octave(whole, 1),
+            FeatureKind::Octave3 => self.octave(whole, 2),
+            FeatureKind::Octave4 => self.octave(whole, 3),
         }
     }
 
@@ -276,6 +281,18 @@ impl Basis {
             },
             duration_ms: milliseconds(self.seconds - band.settling_s()),
             source: "ISO 20816-1:2016; ISO 2954:2012",
+            ..whole
+        }
+    }
+
+    fn octave(&self, whole: Definition, octave: usize) -> Definition {
+        let (low, high) = Octaves::edges_hz(octave, self.rate_hz);
+        Definition {
+            band: Band::Hz {
+                low: low as f32,
+                high: high as f32,
+            },
+            source: "Regalia, Mitra and Vaidyanathan 1988",
             ..whole
         }
     }

@@ -33,10 +33,9 @@ struct Sums {
 #[cfg(not(target_os = "none"))]
 const LANES: usize = 4;
 
-/// Samples after which whole sums go into doubles: so many cubes of 48 bits are far from the end of 64, and so
-/// many distances of 17 from the end of 32.
+/// Samples that are summed up at a time, in few enough registers.
 #[cfg(any(test, target_os = "none"))]
-const WHOLE: usize = 8_192;
+const PIECE: usize = 256;
 
 impl Sums {
     /// In doubles, several at a time; none of no samples.
@@ -75,32 +74,38 @@ impl Sums {
             highest: i16::MIN,
         };
         let origin = i32::from(origin);
-        let (mut lowest, mut highest) = (i32::from(i16::MAX), i32::from(i16::MIN));
+        let mut piece = [0_i16; PIECE];
         loop {
             let mut count = 0;
-            let (mut first, mut second, mut third, mut fourth) = (0_i32, 0_u64, 0_i64, 0_u128);
-            for sample in samples.by_ref().take(WHOLE) {
-                let sample = i32::from(sample);
-                let distance = sample - origin;
-                // At most 65,535, whose square still has 32 bits.
-                let size = distance.unsigned_abs();
-                let square = size * size;
-                let cube = (u64::from(square) * u64::from(size)) as i64;
-                first += distance;
-                second += u64::from(square);
-                third += if distance < 0 { -cube } else { cube };
-                fourth += u128::from(u64::from(square) * u64::from(square));
-                lowest = lowest.min(sample);
-                highest = highest.max(sample);
+            for (slot, sample) in piece.iter_mut().zip(&mut samples) {
+                *slot = sample;
                 count += 1;
             }
-            if count == 0 {
-                // Extremes of samples are samples.
-                (all.lowest, all.highest) = (lowest as i16, highest as i16);
+            let Some((piece, _)) = piece.split_at_checked(count).filter(|_| count > 0) else {
                 return (all.count > 0).then_some(all);
+            };
+            let (mut lowest, mut highest, mut first) = (i32::MAX, i32::MIN, 0_i32);
+            for sample in piece.iter().map(|sample| i32::from(*sample)) {
+                first += sample - origin;
+                lowest = lowest.min(sample);
+                highest = highest.max(sample);
             }
-            all.count = all.count.saturating_add(count);
-            let powers = [f64::from(first), second as f64, third as f64, fourth as f64];
+            let (mut second, mut third, mut fourth) = (0_u64, 0_i64, 0_u128);
+            for distance in piece.iter().map(|sample| i32::from(*sample) - origin) {
+                let size = distance.unsigned_abs();
+                // At most 65,535, whose square still has 32 bits.
+                let square = size * size;
+                second += u64::from(square);
+                third += i64::from(square) * i64::from(distance);
+                fourth += u128::from(u64::from(square) * u64::from(square));
+            }
+            all.count = all.count.saturating_add(count as u32);
+            // Extremes of samples are samples.
+            all.lowest = all.lowest.min(lowest as i16);
+            all.highest = all.highest.max(highest as i16);
+            // By halves: a conversion of 128 bits is a function of its own.
+            let fourth = (fourth >> 64) as u64 as f64 * 18_446_744_073_709_551_616.0 + fourth as u64 as f64;
+            let powers = [f64::from(first), second as f64, third as f64, fourth];
             for (sum, power) in all.powers.iter_mut().zip(powers) {
                 *sum += power;
             }
@@ -112,16 +117,20 @@ impl Moments {
     /// Those of `samples`; `None` when there are none.
     pub fn of(samples: impl Iterator<Item = i16>) -> Option<Self> {
         let mut samples = samples.peekable();
-        let origin = *samples.peek()?;
-        let mut moments = Self {
+        let mut moments = Self::new(*samples.peek()?);
+        moments.extend(samples);
+        Some(moments)
+    }
+
+    /// Of no samples yet; `origin`, from which distances are taken, is near those to come: the first of them.
+    pub const fn new(origin: i16) -> Self {
+        Self {
             count: 0,
             origin,
             sums: [0.0; 4],
             lowest: origin,
             highest: origin,
-        };
-        moments.extend(samples);
-        Some(moments)
+        }
     }
 
     /// Adds samples. Of more than 2^32 in all, the rest is not counted.
@@ -166,9 +175,9 @@ impl Moments {
     }
 
     /// The statistics, one least significant bit being worth `scale` of the channel's unit; `None` when
-    /// the scale is not finite.
+    /// the scale is not finite, or of no samples.
     pub fn statistics(&self, scale: f64) -> Option<Statistics> {
-        if !scale.is_finite() {
+        if !scale.is_finite() || self.count == 0 {
             return None;
         }
         let n = f64::from(self.count);
@@ -205,7 +214,7 @@ mod tests {
     proptest! {
         #[test]
         fn whole_numbers_and_doubles_come_to_the_same_sums(
-            samples in prop::collection::vec(any::<i16>(), 0..3 * WHOLE),
+            samples in prop::collection::vec(any::<i16>(), 0..3 * PIECE),
             origin in any::<i16>(),
         ) {
             let whole = Sums::in_integers(samples.iter().copied(), origin);
@@ -227,7 +236,7 @@ mod tests {
     #[test]
     fn the_farthest_distances_fit_the_whole_sums() {
         for origin in [i16::MIN, i16::MAX] {
-            let samples = || core::iter::repeat_n(-1 - origin, 2 * WHOLE + 1);
+            let samples = || core::iter::repeat_n(-1 - origin, 2 * PIECE + 1);
             let whole = Sums::in_integers(samples(), origin).unwrap();
             let lanes = Sums::in_lanes(samples(), origin).unwrap();
             assert_eq!(whole.count, lanes.count);

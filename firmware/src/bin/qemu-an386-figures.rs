@@ -10,6 +10,7 @@ use core::fmt::Write as _;
 use core::hint::black_box;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::moments::Moments;
+use trunnion_common::feature::octave::Octaves;
 use trunnion_common::feature::velocity::{Passband, VelocityFilter, VelocityMeter};
 use trunnion_common::monitor::{Monitor, Settings, Severity, Watched, Window};
 use trunnion_common::operating::Operating;
@@ -54,7 +55,25 @@ fn measure(record: &Record<'_>, out: &mut impl core::fmt::Write) -> core::fmt::R
         let moments = Moments::of(black_box(samples).iter().copied())?;
         moments.statistics(f64::from(scale))
     };
-    tell(out, "feature_window_instructions", statistics)?;
+    // As a node does it: sample by sample in the same loop, which never stops for a window.
+    let mut octaves = Octaves::new(0.0);
+    tell(out, "feature_window_instructions", || {
+        octaves.restart();
+        let samples = black_box(samples);
+        let origin = i32::from(samples[0]);
+        for sample in samples {
+            octaves.push((i32::from(*sample) - origin) as f32);
+        }
+        (statistics(), octaves.rms())
+    })?;
+    for (name, rms) in ["octave_1", "octave_2", "octave_3", "octave_4"]
+        .into_iter()
+        .zip(octaves.rms())
+    {
+        if let Some(rms) = rms {
+            value(out, name, rms * scale)?;
+        }
+    }
     if let Some(found) = statistics() {
         value(out, "mean", found.mean)?;
         value(out, "rms", found.rms)?;
@@ -71,9 +90,11 @@ fn measure(record: &Record<'_>, out: &mut impl core::fmt::Write) -> core::fmt::R
     if let Some(filter) = VelocityFilter::new(Unit::StandardGravity, rate_hz, Passband::STANDARD) {
         let mut meter = VelocityMeter::new(filter);
         tell(out, "velocity_window_instructions", || {
-            black_box(samples)
-                .iter()
-                .for_each(|sample| meter.push(f32::from(*sample) * scale));
+            let samples = black_box(samples);
+            let origin = i32::from(samples[0]);
+            for sample in samples {
+                meter.push((i32::from(*sample) - origin) as f32 * scale);
+            }
         })?;
         // The filter has run over the window as often as it was measured, and once more to warm up.
         if let Some(rms) = meter.rms() {

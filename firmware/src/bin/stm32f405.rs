@@ -8,16 +8,15 @@ use static_cell::ConstStaticCell;
 use trunnion_common::codec::LINE_FRAME_MAX;
 use trunnion_common::frame::ResetCause;
 use trunnion_common::id::{BootId, LineAddress, NodeId};
-use trunnion_common::time::NodeTicks;
 use trunnion_firmware::board::life;
-use trunnion_firmware::board::stm32f405::{self as board, AccelerometerBus, Board};
+use trunnion_firmware::board::stm32f405::{self as board, Board};
 use trunnion_firmware::channel::{FORMING_SAMPLES, Forming};
 use trunnion_firmware::last_words::{End, LastWords};
 use trunnion_firmware::link::Wiring;
 use trunnion_firmware::node::{Identity, Memory};
 use trunnion_firmware::sensor::iis3dwb::{Axis, Iis3dwb, RATE_MHZ, Range};
 use trunnion_firmware::sensor::thermometer::Thermometer;
-use trunnion_firmware::sensor::{Absent, Batch, Sensor};
+use trunnion_firmware::sensor::{Absent, Fitted};
 use trunnion_firmware::settings::LineSpeed;
 use trunnion_firmware::station::{Accelerometer, Station};
 use trunnion_firmware::store::Store;
@@ -84,8 +83,8 @@ fn main() -> ! {
         band_hz: [5.0, 6_000.0],
     };
     let accelerometer = match Iis3dwb::new(spi, Range::G16, &mut delay) {
-        Ok(part) => Vibration::Present(Axis::new(part, 2, RATE)),
-        Err(_) => Vibration::Absent(Absent::new(RATE, clock.ticks())),
+        Ok(part) => Fitted::Present(Axis::new(part, 2, RATE)),
+        Err(_) => Fitted::Absent(Absent::new(RATE, clock.ticks())),
     };
     let sensors = (accelerometer, Thermometer::new(i2c));
     let former = hardware_knows_better(former, reset);
@@ -129,20 +128,5 @@ fn hardware_knows_better(former: Option<LastWords>, reset: ResetCause) -> Option
     match (former, reset) {
         (Some(former), ResetCause::Watchdog) => Some(former.ending(End::Watchdog, 0)),
         (former, _) => former,
-    }
-}
-
-/// The accelerometer, if there is one.
-enum Vibration {
-    Present(Axis<AccelerometerBus>),
-    Absent(Absent),
-}
-
-impl Sensor for Vibration {
-    fn read(&mut self, now: NodeTicks, out: &mut [i16]) -> Batch {
-        match self {
-            Self::Present(axis) => axis.read(now, out),
-            Self::Absent(absent) => absent.read(now, out),
-        }
     }
 }

@@ -89,12 +89,7 @@ pub fn start() -> Option<Board> {
     let (to_send, mut received) = line.split();
     received.listen();
     cortex_m::interrupt::free(|section| {
-        LINE.borrow(section).replace(Some(Line {
-            to_send,
-            received,
-            arrived: Deque::new(),
-            waiting: Deque::new(),
-        }));
+        PORT.borrow(section).replace(Some((to_send, received)));
     });
     unmask_line();
 
@@ -189,19 +184,31 @@ impl Clock {
     }
 }
 
-/// The line, shared with its interrupt.
+/// The line's two ends, shared with its interrupt.
+static PORT: Mutex<RefCell<Option<(Tx<USART1>, Rx<USART1>)>>> = Mutex::new(RefCell::new(None));
+
+/// Its bytes. Apart from the port, all of it starts as zeros and takes no flash.
 struct Line {
-    to_send: Tx<USART1>,
-    received: Rx<USART1>,
     /// When it is full, bytes are dropped: their frame does not pass its checksum, and the agent repeats it.
     arrived: Deque<u8, 512>,
     waiting: Deque<u8, { 2 * LINE_FRAME_MAX }>,
 }
 
-static LINE: Mutex<RefCell<Option<Line>>> = Mutex::new(RefCell::new(None));
+static LINE: Mutex<RefCell<Line>> = Mutex::new(RefCell::new(Line {
+    arrived: Deque::new(),
+    waiting: Deque::new(),
+}));
 
-fn with_line<T>(act: impl FnOnce(&mut Line) -> T) -> Option<T> {
-    cortex_m::interrupt::free(|section| LINE.borrow(section).borrow_mut().as_mut().map(act))
+fn with_line<T>(act: impl FnOnce(&mut Line) -> T) -> T {
+    cortex_m::interrupt::free(|section| act(&mut LINE.borrow(section).borrow_mut()))
+}
+
+fn with_port(act: impl FnOnce(&mut Line, &mut Tx<USART1>, &mut Rx<USART1>)) {
+    cortex_m::interrupt::free(|section| {
+        if let Some((to_send, received)) = PORT.borrow(section).borrow_mut().as_mut() {
+            act(&mut LINE.borrow(section).borrow_mut(), to_send, received);
+        }
+    });
 }
 
 /// Takes what has arrived; how many bytes.
@@ -216,39 +223,38 @@ pub fn receive(bytes: &mut [u8]) -> usize {
         }
         taken
     })
-    .unwrap_or(0)
 }
 
 /// Bytes that can be sent now.
 pub fn room() -> usize {
-    with_line(|line| line.waiting.capacity() - line.waiting.len()).unwrap_or(0)
+    with_line(|line| line.waiting.capacity() - line.waiting.len())
 }
 
 /// Sends bytes, as many as there is room for.
 pub fn send(bytes: &[u8]) {
-    with_line(|line| {
+    with_port(|line, to_send, _| {
         for byte in bytes {
             // Beyond the room there is nothing: the caller has asked.
             let _ = line.waiting.push_back(*byte);
         }
-        line.to_send.listen();
+        to_send.listen();
     });
 }
 
 #[interrupt]
 fn USART1() {
-    with_line(|line| {
-        while line.received.is_rx_not_empty() {
-            if let Ok(byte) = line.received.read() {
+    with_port(|line, to_send, received| {
+        while received.is_rx_not_empty() {
+            if let Ok(byte) = received.read() {
                 let _ = line.arrived.push_back(byte);
             }
         }
-        if line.to_send.is_tx_empty() {
+        if to_send.is_tx_empty() {
             match line.waiting.pop_front() {
                 Some(byte) => {
-                    let _ = line.to_send.write(byte);
+                    let _ = to_send.write(byte);
                 }
-                None => line.to_send.unlisten(),
+                None => to_send.unlisten(),
             }
         }
     });

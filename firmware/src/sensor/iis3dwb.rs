@@ -367,6 +367,10 @@ impl<S: SpiDevice> Axis<S> {
 const SLACK_MICROS: u64 = 1_000;
 
 impl<S: SpiDevice> Sensor for Axis<S> {
+    fn set_rate(&mut self, rate_mhz: core::num::NonZeroU32) {
+        self.period_ns = 1_000_000_000_000 / u64::from(rate_mhz.get());
+    }
+
     fn read(&mut self, now: NodeTicks, out: &mut [i16]) -> Batch {
         let Ok(drained) = self.fill(out) else {
             // Whatever was taken before the bus failed is among what is owed.

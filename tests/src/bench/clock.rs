@@ -41,7 +41,12 @@ const LINE_MICROS: f64 = 60.0 * 10.0 / 0.9216;
 const BOUND_PPM: f64 = 100.0;
 
 fn clock(_: &Path, _: &Scale, _: Progress<'_>) -> Result<Vec<Figure>> {
-    let mut chance = Chance::new(1);
+    dated(1)
+}
+
+/// The figures of the nodes that `seed` makes.
+fn dated(seed: u64) -> Result<Vec<Figure>> {
+    let mut chance = Chance::new(seed);
     let (mut errors_ms, mut within) = (Vec::new(), 0_u64);
     for node in 0..NODES {
         let ppm = DRIFT_PPM * (2.0 * chance.uniform() - 1.0);
@@ -105,8 +110,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stamps_are_within_the_bound_that_goes_with_them() {
-        let figures = clock(Path::new(""), &Scale, &mut |_| {}).unwrap();
-        assert_eq!(figures[1].is_reached(), Some(true), "{figures:?}");
+    fn stamps_are_near_the_truth_and_within_the_bound_that_goes_with_them_whatever_the_nodes() {
+        for seed in 1..=4 {
+            let figures = dated(seed).unwrap();
+            assert_eq!(figures[0].is_reached(), Some(true), "seed {seed}: {figures:?}");
+            assert_eq!(figures[1].value, Some(1.0), "seed {seed}: {figures:?}");
+        }
     }
 }

@@ -7,11 +7,9 @@ use super::scenario::{Progress, Scenario};
 use crate::host_node::quantised;
 use crate::qemu::image::{Toolchain, has, target_dir};
 use crate::qemu::size::Size;
-use crate::qemu::{BOARD, PROGRAM, Stimulus, figures};
+use crate::qemu::{BOARD, PROGRAM, figures};
 use crate::record::{CwruRecord, Place, data_dir, files_below};
-use crate::sim_machine::{MachineSpec, SimMachine};
 use anyhow::{Context, Result, ensure};
-use std::num::NonZeroU32;
 use std::path::Path;
 use trunnion_common::codec::{LINE_FRAME_MAX, stuff};
 use trunnion_common::frame::{Class, FRAME_MAX, Header, Packing, Payload, Waveform, encode};
@@ -87,19 +85,10 @@ fn image(_: &Path, _: &Scale, _: Progress<'_>) -> Result<Vec<Figure>> {
 
 /// On a motor at 12 kHz; statistics of a window, with no bands: no plan names any yet.
 fn instructions(dir: &Path, _: &Scale, _: Progress<'_>) -> Result<Vec<Figure>> {
-    const RATE_HZ: f64 = 12_000.0;
     ensure!(has(PROGRAM), "{PROGRAM} is not installed");
-    let mut samples = vec![0.0; 12_000];
-    SimMachine::new(MachineSpec::motor(RATE_HZ, 1)).fill(&mut samples);
-    let stimulus = Stimulus {
-        samples: samples
-            .into_iter()
-            .map(|value| quantised(value, RANGE_G))
-            .collect(),
-        rate_mhz: NonZeroU32::new(RATE_HZ as u32 * 1_000).context("not 0")?,
-        range_g: RANGE_G,
-    };
+    let stimulus = figures::stimulus()?;
     let told = figures::measure(dir, toolchain()?, &stimulus)?;
+    figures::compare(&told.values, &figures::expected(&stimulus)?)?;
     let figure = |figure: Figure| -> Result<Figure> {
         let cost = told.cost(&figure.name)?;
         Ok(figure.measured(cost as f64))
