@@ -1,7 +1,7 @@
 //! What computations of the node cost on the emulated processor, and what they come to there.
 
 use super::image::{Toolchain, target_dir};
-use super::{BOARD, PROGRAM, Stimulus, machine};
+use super::{BOARD, Stimulus, machine};
 use crate::host_node::quantised;
 use crate::process::Process;
 use crate::sim_machine::{MachineSpec, SimMachine};
