@@ -41,6 +41,8 @@ impl Toolchain {
     /// A cargo command, `build` for example, for the target.
     pub fn cargo(self, verb: &str) -> Command {
         let mut command = cargo([verb, "--target", TARGET]);
+        let flags = rustflags();
+        command.args(["--config", &format!("target.{TARGET}.rustflags={flags:?}")]);
         if self == Self::Debian {
             command
                 .arg("-Zbuild-std=core")
@@ -71,6 +73,18 @@ impl Toolchain {
         }
         Ok(target_dir.join(TARGET).join(PROFILE).join(program))
     }
+}
+
+/// What the compiler is told beside the profile: panics name a dependency's file without the path that it lies at on
+/// this machine, so that images are alike everywhere and smaller.
+fn rustflags() -> Vec<String> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cargo")));
+    let registries = home.and_then(|home| std::fs::read_dir(home.join("registry/src")).ok());
+    let registries = registries.into_iter().flatten().flatten();
+    registries
+        .map(|registry| format!("--remap-path-prefix={}/=", registry.path().display()))
+        .collect()
 }
 
 fn rustup_has_target() -> bool {
