@@ -285,6 +285,10 @@ fn is_whole(window: &[f32]) -> bool {
 }
 
 /// What became of the bearing search on a window.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one lives at a time, and nearly always the large one"
+)]
 enum Searched {
     /// Too few turns, or no usable band.
     Not,

@@ -112,7 +112,7 @@ impl Window {
             _ => {
                 *self = samples
                     .first()
-                    .map_or(Self::Empty, |first| Self::Samples(Moments::new(*first)))
+                    .map_or(Self::Empty, |first| Self::Samples(Moments::new(*first)));
             }
         }
         if let Self::Samples(moments) = self {

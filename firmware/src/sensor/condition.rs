@@ -125,8 +125,11 @@ mod tests {
         }
     }
 
+    /// A sample by its number.
+    type Signal = fn(usize) -> i16;
+
     /// What batches of a tenth of a second, at 1 kHz, make it say, by the number of the batch.
-    fn said(batches: &[Option<fn(usize) -> i16>]) -> Vec<(usize, EventKind)> {
+    fn said(batches: &[Option<Signal>]) -> Vec<(usize, EventKind)> {
         let mut condition = Condition::new(CHANNEL, NonZeroU32::new(1_000_000).unwrap());
         let mut said = Vec::new();
         for (at, sample) in batches.iter().enumerate() {
@@ -142,9 +145,9 @@ mod tests {
         said
     }
 
-    const NOISE: Option<fn(usize) -> i16> = Some(|at| at as i16 % 7);
-    const FLAT: Option<fn(usize) -> i16> = Some(|_| 5);
-    const CLIPPED: Option<fn(usize) -> i16> = Some(|at| if at < 2 { i16::MAX } else { at as i16 });
+    const NOISE: Option<Signal> = Some(|at| at as i16 % 7);
+    const FLAT: Option<Signal> = Some(|_| 5);
+    const CLIPPED: Option<Signal> = Some(|at| if at < 2 { i16::MAX } else { at as i16 });
 
     #[test]
     fn a_sensor_that_measures_says_nothing() {
@@ -174,7 +177,7 @@ mod tests {
 
     #[test]
     fn one_blow_at_the_end_of_the_range_is_no_fault() {
-        let blow: Option<fn(usize) -> i16> = Some(|at| if at == 0 { i16::MIN } else { at as i16 });
+        let blow: Option<Signal> = Some(|at| if at == 0 { i16::MIN } else { at as i16 });
         assert_eq!(said(&[&[blow][..], &[NOISE; 20]].concat()), []);
     }
 }
