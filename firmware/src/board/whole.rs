@@ -119,7 +119,13 @@ where
         loop {
             // Noise is an error of the line, and no end of it.
             if let Ok(length) = reader.read(&mut bytes).await {
-                let _ = received.try_write(&bytes[..length]);
+                // The pipe takes what crosses the end of its ring in two parts; see `Received` for a full one.
+                let mut rest = &bytes[..length];
+                while !rest.is_empty()
+                    && let Ok(taken) = received.try_write(rest)
+                {
+                    rest = &rest[taken..];
+                }
             }
         }
     };
