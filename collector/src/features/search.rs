@@ -129,13 +129,13 @@ impl Sought {
             let mut elements = Element::ALL.into_iter();
             elements.all(|element| (other.of(element) / self.bearing.of(element) - 1.0).abs() <= ALIKE)
         };
-        // Half of a ball's order is its own, so that no stranger is seen there.
+        // What meets both races alike shows at twice its order, too.
         let beside = self
             .neighbours
             .iter()
             .filter(|other| !is_alike(other))
             .flat_map(|other| Element::ALL.map(|element| other.of(element)))
-            .flat_map(|of| [off(of), off(2.0 * of).filter(|_| element == Element::Ball)])
+            .flat_map(|of| [off(of), off(2.0 * of)])
             .flatten()
             .fold(f64::INFINITY, f64::min);
         let others = Element::ALL.into_iter().filter(|other| *other != element);
