@@ -69,14 +69,23 @@ pub struct Options {
     pub speed: f64,
     /// From the start of the process to the first sample.
     pub delay: Duration,
-    /// Whether a second channel reports a temperature each second.
-    pub temperature: bool,
+    /// What a second channel reports each second, if there is one.
+    pub temperature: Option<Warmth>,
     /// Bytes for unacknowledged frames.
     pub outbox_bytes: usize,
     /// The file that stands for the memory in which a board keeps its settings.
     pub settings: PathBuf,
     /// How fast the line is said to be.
     pub line_speed: LineSpeed,
+}
+
+/// What a thermometer feels.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Warmth {
+    /// A housing that warms up: Newton's law, from 22 to 42 degrees with a time constant of 15 minutes.
+    WarmingUp,
+    /// What stands in a file, degrees Celsius, which a story writes anew when the machine's turn comes.
+    Told(PathBuf),
 }
 
 /// What a host node tells.
@@ -146,9 +155,12 @@ pub async fn run(
     let start =
         NodeTicks(u64::try_from(options.delay.as_micros()).context("the first sample is too far ahead")?);
     let mut replay = Replay::new(source, Schedule::new(start, rate_mhz), options.range_g);
-    let mut thermometer = options.temperature.then(|| Thermometer::new(start));
+    let mut thermometer = options
+        .temperature
+        .clone()
+        .map(|warmth| Thermometer::new(start, warmth));
 
-    let table = channel_table(rate_mhz, options.range_g, options.temperature);
+    let table = channel_table(rate_mhz, options.range_g, options.temperature.is_some());
     let essential_bytes = (options.outbox_bytes / ESSENTIAL_PART).max(ESSENTIAL_MIN);
     let waveform_bytes = options.outbox_bytes.saturating_sub(essential_bytes);
     anyhow::ensure!(
@@ -207,7 +219,7 @@ pub async fn run(
         if let Some(thermometer) = &mut thermometer
             && !replay.is_ended
         {
-            thermometer.read(now, &mut node);
+            thermometer.read(now, &mut node)?;
         }
 
         let is_blocked = terminal
@@ -351,27 +363,43 @@ fn channel_table(rate_mhz: NonZeroU32, range_g: f32, temperature: bool) -> Descr
     }
 }
 
-/// A housing that warms up: Newton's law, from 22 to 42 degrees with a time constant of 15 minutes.
 struct Thermometer {
     schedule: Schedule,
+    warmth: Warmth,
     produced: u64,
 }
 
 impl Thermometer {
-    fn new(start: NodeTicks) -> Self {
+    fn new(start: NodeTicks, warmth: Warmth) -> Self {
         Self {
             schedule: Schedule::new(start, TEMPERATURE_RATE_MHZ),
+            warmth,
             produced: 0,
         }
     }
 
-    fn read(&mut self, now: NodeTicks, node: &mut Node<'_>) {
+    fn read(&mut self, now: NodeTicks, node: &mut Node<'_>) -> anyhow::Result<()> {
         while self.produced < self.schedule.due_by(now) {
-            let seconds = self.produced as f32;
-            let degrees = 22.0 + 20.0 * (1.0 - (-seconds / 900.0).exp());
+            let degrees = self.warmth.degrees(self.produced as f32)?;
             node.handle_readings(TEMPERATURE, self.schedule.ticks_of(self.produced), &[Ok(degrees)])
                 .expect("the table has a temperature channel");
             self.produced += 1;
+        }
+        Ok(())
+    }
+}
+
+impl Warmth {
+    /// So many seconds after the first reading.
+    fn degrees(&self, seconds: f32) -> anyhow::Result<f32> {
+        match self {
+            Self::WarmingUp => Ok(22.0 + 20.0 * (1.0 - (-seconds / 900.0).exp())),
+            Self::Told(path) => {
+                let text = fs::read_to_string(path)
+                    .with_context(|| format!("cannot read the temperature in {}", path.display()))?;
+                let degrees = text.trim().parse();
+                degrees.with_context(|| format!("{} does not hold a temperature", path.display()))
+            }
         }
     }
 }

@@ -376,6 +376,12 @@ impl Plant {
         self.start_node_with(spec, &["--loop"])
     }
 
+    /// The same with a second channel, the temperature that stands in a file: write it whole, by a rename.
+    pub fn start_endless_node_with_thermometer(&mut self, spec: &NodeSpec, file: &Path) -> Result<()> {
+        let file = file.to_str().context("the path of the temperature is no text")?;
+        self.start_node_with(spec, &["--loop", "--temperature-file", file])
+    }
+
     fn start_node_with(&mut self, spec: &NodeSpec, flags: &[&str]) -> Result<()> {
         let line = self.line(&spec.id);
         let mut command = Command::new(binary("trunnion-host-node")?);

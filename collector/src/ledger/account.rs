@@ -37,6 +37,8 @@ pub(super) struct Account {
     /// Samples in closed holes that were still expected.
     pub(super) closed_expected: u64,
     pub(super) duplicated: u64,
+    /// Samples that were missing when a word last left none of them unexplained.
+    pub(super) named: u64,
     /// As of the last settling: samples that are missing, and those of them that nothing explains.
     pub(super) missing: u64,
     pub(super) unexplained: u64,
@@ -133,12 +135,12 @@ impl Account {
     }
 
     /// A word that counts; whether the same start of the agent gave the last one.
-    pub(super) fn hear(&mut self, word: Word, report: ChannelHolding, is_same_start: bool) {
+    pub(super) fn hear(&mut self, word: Word, report: ChannelHolding, is_same_start: bool, ended: bool) {
         if report.produced >= self.cut {
             self.cut = report.produced;
             self.at_node = Range::new(report.at_node, report.produced);
         } else if !is_same_start {
-            self.leave();
+            self.leave(ended);
         }
         self.at_agent = report.at_agent;
         let produced = report.produced;
@@ -146,13 +148,19 @@ impl Account {
     }
 
     /// A later start of the agent does not know the channel.
-    pub(super) fn abandon(&mut self, word: Word) {
-        self.leave();
+    pub(super) fn abandon(&mut self, word: Word, ended: bool) {
+        self.leave(ended);
         self.said = Some(Said { word, produced: 0 });
     }
 
-    /// The agent has nothing any more of what it was said to have.
-    fn leave(&mut self) {
+    /// The agent has nothing any more of what it was said to have. What it had not explained yet it never will:
+    /// the tombstone or gap may have been on the disk as well.
+    fn leave(&mut self, ended: bool) {
+        let unexplained = self.settle(ended).unexplained;
+        if unexplained > 0 {
+            let lost = self.agent_losses.entry(LossCause::NotHeld).or_default();
+            *lost = lost.saturating_add(unexplained);
+        }
         if let Some(held) = self.at_agent.take() {
             self.gone.insert(held);
             self.bound();
@@ -160,14 +168,14 @@ impl Account {
     }
 
     /// How far it is judged.
-    pub(super) fn judged(&self, ended: bool, missing_before: u64) -> Judged {
+    pub(super) fn judged(&self, ended: bool) -> Judged {
         let at_node = self.at_node.filter(|_| !ended);
         let held = [self.at_agent, at_node].into_iter().flatten();
         Judged {
             settled: held.fold(self.cut, |settled, held| settled.min(held.first())),
             cut: self.cut,
             missing: self.missing,
-            missing_before,
+            named: self.named,
         }
     }
 

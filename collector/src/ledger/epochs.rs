@@ -148,8 +148,8 @@ impl Epochs {
         known.is_some_and(|known| !std::mem::replace(&mut known.has_reported, true))
     }
 
-    /// Whether a word stands behind that block, which may be of any chain, as far as anybody knows. Without a
-    /// block: whether it is of the newest start, as what the gateway says of the present is.
+    /// Whether a word is known to stand behind that block, which may be of any chain. Without a block: whether
+    /// it is of the newest start, as what the gateway says of the present is.
     pub(super) fn is_newer(&self, gateway: &GatewayId, word: Word, block: Option<(Epoch, u64)>) -> bool {
         if let Some((epoch, sequence)) = block {
             let block = Word {
@@ -157,7 +157,8 @@ impl Epochs {
                 epoch,
                 sequence,
             };
-            return self.standing(gateway, word, block) != Standing::Earlier;
+            let standing = self.standing(gateway, word, block);
+            return matches!(standing, Standing::Newer | Standing::Later);
         }
         let known = self.0.get(gateway).map(|heard| &heard.epochs);
         let newest = known.and_then(|known| known.values().map(Known::rank).max());

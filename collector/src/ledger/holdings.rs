@@ -30,12 +30,14 @@ impl Ledger {
         for holding in holdings {
             for report in &holding.channels {
                 let key = (holding.node, holding.boot, report.channel);
-                let missing_before = self.accounts.get(&key).map_or(0, |account| account.missing);
                 self.observe_channel(gateway, word, key, *report);
-                self.explain(gateway, key);
+                let is_named = self.explain(gateway, key);
                 let ended = self.ended(key);
-                if let Some(account) = self.accounts.get(&key) {
-                    judged.insert(key, account.judged(ended, missing_before));
+                if let Some(account) = self.accounts.get_mut(&key) {
+                    judged.insert(key, account.judged(ended));
+                    if is_named {
+                        account.named = account.missing;
+                    }
                 }
             }
         }
@@ -69,6 +71,7 @@ impl Ledger {
     fn observe_channel(&mut self, gateway: &GatewayId, word: Word, key: AccountKey, report: ChannelHolding) {
         let former = self.accounts.get(&key).and_then(|account| account.said);
         let standing = former.map(|former| self.epochs.standing(gateway, word, former.word));
+        let ended = self.ended(key);
         let account = self.account(key);
         let counts = match (standing, former) {
             (Some(Standing::Newer | Standing::Later), _) => true,
@@ -79,7 +82,7 @@ impl Ledger {
         };
         if counts {
             let is_same_start = standing == Some(Standing::Newer);
-            account.hear(word, report, is_same_start);
+            account.hear(word, report, is_same_start, ended);
         }
     }
 
@@ -95,26 +98,29 @@ impl Ledger {
             .filter(|(key, former)| is_forgotten(key, *former))
             .collect();
         for (key, _) in forgotten {
-            self.account(key).abandon(word);
+            let ended = self.ended(key);
+            self.account(key).abandon(word, ended);
         }
     }
 
-    /// Books losses of unknown content against what is missing of a channel.
-    fn explain(&mut self, gateway: &GatewayId, key: AccountKey) {
+    /// Books losses of unknown content against what is missing of a channel; whether all of it is explained.
+    fn explain(&mut self, gateway: &GatewayId, key: AccountKey) -> bool {
         let ended = self.ended(key);
         let boot: (NodeId, BootId) = (key.0, key.1);
         let Some(account) = self.accounts.get_mut(&key) else {
-            return;
+            return true;
         };
-        let missing = account.settle(ended).unexplained;
+        let mut missing = account.settle(ended).unexplained;
         if missing == 0 {
-            return;
+            return true;
         }
         let explained = self.losses.explain(gateway, boot, missing);
         let account = self.account(key);
         for (cause, samples) in explained {
+            missing -= samples;
             let known = account.agent_losses.entry(cause).or_default();
             *known = known.saturating_add(samples);
         }
+        missing == 0
     }
 }

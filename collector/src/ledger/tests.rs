@@ -234,6 +234,23 @@ fn a_word_of_the_former_start_that_comes_after_the_old_images_says_nothing() {
 }
 
 #[test]
+fn what_a_former_start_had_not_explained_went_with_its_disk() {
+    for knows_it in [true, false] {
+        let mut ledger = ended_boot_with_an_agent();
+        // The tombstone of the first 20 was older than this report, and yet to come.
+        say(&mut ledger, (1, 9), &holding(1, 150, 150, Some(range(120, 150))));
+        assert_eq!(sums(&mut ledger, 1), (150, 100, 0, 30, 20));
+        ledger.observe_superseded(&gateway());
+        if knows_it {
+            report_of_an_old_image(&mut ledger, None);
+        } else {
+            report_of_boot(&mut ledger, 2, 2);
+        }
+        assert_eq!(sums(&mut ledger, 1), (150, 100, 50, 0, 0));
+    }
+}
+
+#[test]
 fn of_two_starts_whose_order_nobody_knows_the_one_that_knows_more_is_the_newer() {
     let mut ledger = ended_boot_with_an_agent();
     ledger.observe_epoch_closed(&gateway(), Epoch(1));
@@ -461,6 +478,32 @@ fn a_loss_that_comes_after_the_report_that_misses_it_explains_it_all_the_same() 
     assert_eq!(sums(&mut ledger, 1), (150, 100, 0, 0, 50));
     ledger.observe_unnamed(unnamed());
     assert_eq!(sums(&mut ledger, 1), (150, 100, 50, 0, 0));
+}
+
+#[test]
+fn a_loss_that_comes_late_remains_for_what_counts_had_explained_before_it() {
+    let mut ledger = Ledger::default();
+    let overrun = |ledger: &mut Ledger, samples| {
+        let status = status(300, &[(LossCause::SensorOverrun, samples)]);
+        ledger.observe_status(node(), BootId::new(1, 0), &status);
+    };
+    ledger.store(key(1), range(0, 100));
+    // The sensor's own 20 are at 150, with the agent as far as anybody knows; 100 to 150 is missing.
+    overrun(&mut ledger, 20);
+    say(&mut ledger, (1, 5), &holding(1, 200, 200, Some(range(150, 200))));
+    assert_eq!(sums(&mut ledger, 1), (200, 100, 20, 50, 30));
+    ledger.observe_unnamed(unnamed());
+    say(&mut ledger, (1, 6), &holding(1, 200, 200, Some(range(150, 200))));
+    assert_eq!(sums(&mut ledger, 1), (200, 100, 50, 50, 0));
+    // The next 20 are at 230.
+    overrun(&mut ledger, 40);
+    ledger.store(key(1), range(170, 210));
+    say(&mut ledger, (1, 7), &holding(1, 260, 260, Some(range(210, 260))));
+    assert_eq!(sums(&mut ledger, 1), (260, 140, 70, 50, 0));
+    ledger.store(key(1), range(210, 230));
+    ledger.store(key(1), range(250, 260));
+    say(&mut ledger, (1, 8), &holding(1, 260, 260, None));
+    assert_eq!(sums(&mut ledger, 1), (260, 170, 90, 0, 0));
 }
 
 #[test]

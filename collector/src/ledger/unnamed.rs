@@ -49,8 +49,8 @@ pub(super) struct Judged {
     pub(super) cut: u64,
     /// Samples that are missing, explained or not.
     pub(super) missing: u64,
-    /// As of the word before that.
-    pub(super) missing_before: u64,
+    /// How many there were when an earlier word last left none of them unexplained.
+    pub(super) named: u64,
 }
 
 /// The losses that may still explain something, in the order in which they came.
@@ -191,7 +191,7 @@ impl Losses {
             if unnamed.gateway != *gateway || !is_newer(unnamed.told) {
                 return true;
             }
-            if *is_news && let Some(mut fresh) = Open::new(unnamed, judged, |judged| judged.missing_before) {
+            if *is_news && let Some(mut fresh) = Open::new(unnamed, judged, |judged| judged.named) {
                 fresh.follow(open.take());
                 (*open, *is_news) = (Some(fresh), false);
             }

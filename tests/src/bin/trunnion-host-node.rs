@@ -16,7 +16,7 @@ use trunnion_firmware::link::Wiring;
 use trunnion_firmware::node::Identity;
 use trunnion_firmware::settings::LineSpeed;
 use trunnion_tests::host_node::{
-    Motor, OUTBOX_BYTES, Options, Recording, SampleSource, Switched, next_boot, run,
+    Motor, OUTBOX_BYTES, Options, Recording, SampleSource, Switched, Warmth, next_boot, run,
 };
 use trunnion_tests::sim_machine::SeededFault;
 
@@ -87,6 +87,9 @@ struct Arguments {
     /// Report a temperature each second as channel 1.
     #[arg(long)]
     temperature: bool,
+    /// Report each second as channel 1 the temperature that stands in this file, degrees Celsius.
+    #[arg(long, conflicts_with = "temperature")]
+    temperature_file: Option<PathBuf>,
     /// Bytes for unacknowledged frames.
     #[arg(long, default_value_t = OUTBOX_BYTES)]
     outbox_bytes: usize,
@@ -152,7 +155,10 @@ fn main() -> anyhow::Result<()> {
         range_g: arguments.range,
         speed: arguments.speed,
         delay: until(arguments.start_at).saturating_add(lead_in),
-        temperature: arguments.temperature,
+        temperature: match arguments.temperature_file {
+            Some(file) => Some(Warmth::Told(file)),
+            None => arguments.temperature.then_some(Warmth::WarmingUp),
+        },
         outbox_bytes: arguments.outbox_bytes,
         settings,
         line_speed: line_speed.unwrap_or(LineSpeed::Unknown),

@@ -7,6 +7,7 @@ mod bearing_fault_is_found;
 mod full_disk_is_survived;
 mod gateway_is_looked_after;
 mod gateway_judges_alone;
+mod heat_and_unbalance_are_told;
 mod kills_lose_nothing;
 mod line_noise_and_unplug;
 mod outcomes_have_names;
