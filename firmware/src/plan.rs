@@ -61,12 +61,11 @@ impl Filters {
     }
 
     fn extend(&mut self, samples: &[i16], scale: f32) {
-        for sample in samples {
-            let distance = (i32::from(*sample) - i32::from(self.origin)) as f32;
-            self.octaves.push(distance);
-            if let Some(velocity) = &mut self.velocity {
-                velocity.push(distance * scale);
-            }
+        let origin = i32::from(self.origin);
+        let distances = || samples.iter().map(|sample| (i32::from(*sample) - origin) as f32);
+        self.octaves.extend(distances());
+        if let Some(velocity) = &mut self.velocity {
+            distances().for_each(|distance| velocity.push(distance * scale));
         }
     }
 

@@ -31,9 +31,27 @@ impl MeanSquare {
         self.count = count;
         self.block += value * value;
         if count.is_multiple_of(BLOCK) {
-            self.sum += f64::from(self.block);
-            self.block = 0.0;
+            self.settle();
         }
+    }
+
+    /// Takes the sum of the squares of some values, at most [`BLOCK`] of them, all finite.
+    #[inline]
+    pub fn push_squares(&mut self, squares: f32, values: u32) {
+        let Some(count) = self.count.checked_add(values) else {
+            return;
+        };
+        let is_full = count / BLOCK != self.count / BLOCK;
+        self.count = count;
+        self.block += squares;
+        if is_full {
+            self.settle();
+        }
+    }
+
+    fn settle(&mut self) {
+        self.sum += f64::from(self.block);
+        self.block = 0.0;
     }
 
     /// Values so far.

@@ -17,6 +17,9 @@ pub const OCTAVES: usize = 4;
 /// rate, which lie on the imaginary axis.
 const POLES: [f32; 2] = [0.105_572_81, 0.527_864_04];
 
+/// Samples after which every filter has seen whole pairs.
+const STEP: usize = 1 << OCTAVES;
+
 /// Powers of the octaves of one channel.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Octaves {
@@ -49,6 +52,25 @@ impl AllPass {
     }
 }
 
+impl Split {
+    /// Takes pairs of samples, and gives what is below the filter.
+    fn take(&mut self, samples: &[f32], lower: &mut [f32]) {
+        let [mut direct, mut delayed] = self.sections;
+        let mut squares = 0.0;
+        let mut pairs = 0;
+        for (pair, lower) in samples.as_chunks::<2>().0.iter().zip(lower) {
+            let [first, second] = *pair;
+            let (of_second, of_first) = (direct.step(POLES[0], second), delayed.step(POLES[1], first));
+            let upper = 0.5 * (of_second - of_first);
+            squares += upper * upper;
+            *lower = 0.5 * (of_second + of_first);
+            pairs += 1;
+        }
+        self.sections = [direct, delayed];
+        self.upper.push_squares(squares, pairs);
+    }
+}
+
 impl Octaves {
     /// The edges of an octave, the lowest first, in Hz at `rate_hz`.
     pub fn edges_hz(octave: usize, rate_hz: f64) -> (f64, f64) {
@@ -68,6 +90,38 @@ impl Octaves {
                 sections: [section; 2],
                 upper: MeanSquare::default(),
             }; OCTAVES],
+        }
+    }
+
+    /// Takes the next samples, which must be finite: as [`Self::push`] takes each, but sixteen at a time, so that a
+    /// filter's state stays in registers.
+    pub fn extend(&mut self, samples: impl Iterator<Item = f32>) {
+        let mut step = [0.0; STEP];
+        let mut filled = 0;
+        for sample in samples {
+            if filled == 0 && self.splits.iter().any(|split| split.held.is_some()) {
+                self.push(sample);
+                continue;
+            }
+            if let Some(slot) = step.get_mut(filled) {
+                *slot = sample;
+                filled += 1;
+            }
+            if filled == STEP {
+                self.take(&step);
+                filled = 0;
+            }
+        }
+        step.iter().take(filled).for_each(|sample| self.push(*sample));
+    }
+
+    fn take(&mut self, step: &[f32; STEP]) {
+        let (mut from, mut to) = (*step, [0.0; STEP]);
+        let mut pairs = STEP / 2;
+        for split in &mut self.splits {
+            split.take(from.get(..2 * pairs).unwrap_or_default(), &mut to);
+            core::mem::swap(&mut from, &mut to);
+            pairs /= 2;
         }
     }
 
@@ -175,6 +229,26 @@ mod tests {
             octaves.rms()
         );
         assert!(told(0.3, 100.0)[0] < 1e-3);
+    }
+
+    #[test]
+    fn samples_in_pieces_of_any_length_tell_what_they_tell_one_by_one() {
+        let sample = |index: u32| ((index * 7_919 % 1_009) as f32 - 500.0) * 0.01;
+        let mut expected = Octaves::new(0.0);
+        (0..1_000).for_each(|index| expected.push(sample(index)));
+        for piece in [1, 2, 15, 16, 17, 333, 1_000] {
+            let mut octaves = Octaves::new(0.0);
+            for begin in (0..1_000).step_by(piece) {
+                octaves.extend((begin..1_000.min(begin + piece as u32)).map(sample));
+            }
+            for (found, expected) in octaves.rms().into_iter().zip(expected.rms()) {
+                let (found, expected) = (found.unwrap(), expected.unwrap());
+                assert!(
+                    (found - expected).abs() < 1e-6 * expected,
+                    "{piece}: {found} is not {expected}"
+                );
+            }
+        }
     }
 
     #[test]
