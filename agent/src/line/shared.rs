@@ -162,7 +162,7 @@ impl Shared {
         self.next_discovery = Duration::ZERO;
     }
 
-    /// Bytes that a poll gives leave to send: what the line carries in [`TURN_MAX`], and always two frames.
+    /// Bytes that a poll gives leave to send: what the line carries in the longest turn, and always two frames.
     pub fn credit(&self) -> u32 {
         let bytes = u128::from(self.bytes_per_s) * TURN_MAX.as_millis() / 1_000;
         u32::try_from(bytes)

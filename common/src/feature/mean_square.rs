@@ -35,7 +35,7 @@ impl MeanSquare {
         }
     }
 
-    /// Takes the sum of the squares of some values, at most [`BLOCK`] of them, all finite.
+    /// Takes the sum of the squares of some values, at most 32 of them, all finite.
     #[inline]
     pub fn push_squares(&mut self, squares: f32, values: u32) {
         let Some(count) = self.count.checked_add(values) else {
