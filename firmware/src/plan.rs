@@ -62,10 +62,10 @@ impl Filters {
 
     fn extend(&mut self, samples: &[i16], scale: f32) {
         let origin = i32::from(self.origin);
-        let distances = || samples.iter().map(|sample| (i32::from(*sample) - origin) as f32);
-        self.octaves.extend(distances());
+        self.octaves.extend(samples, origin);
         if let Some(velocity) = &mut self.velocity {
-            distances().for_each(|distance| velocity.push(distance * scale));
+            let distances = samples.iter().map(|sample| (i32::from(*sample) - origin) as f32);
+            distances.for_each(|distance| velocity.push(distance * scale));
         }
     }
 
@@ -115,7 +115,7 @@ impl Window {
             }
         }
         if let Self::Samples(moments) = self {
-            moments.extend(samples.iter().copied());
+            moments.extend_from_slice(samples);
         }
     }
 

@@ -66,55 +66,54 @@ impl Sums {
     /// In whole numbers: a processor without doubles emulates each of theirs with some fifty instructions, and
     /// multiplies 32 bits by 32 in one. Equal to [`Self::in_lanes`] up to that one's rounding.
     #[cfg(any(test, target_os = "none"))]
-    fn in_integers(mut samples: impl Iterator<Item = i16>, origin: i16) -> Option<Self> {
+    fn in_integers(samples: &[i16], origin: i16) -> Option<Self> {
         let mut all = Self {
             count: 0,
             powers: [0.0; 4],
             lowest: i16::MAX,
             highest: i16::MIN,
         };
-        let origin = i32::from(origin);
-        let mut piece = [0_i16; PIECE];
-        loop {
-            let mut count = 0;
-            for (slot, sample) in piece.iter_mut().zip(&mut samples) {
-                *slot = sample;
-                count += 1;
-            }
-            let Some((piece, _)) = piece.split_at_checked(count).filter(|_| count > 0) else {
-                return (all.count > 0).then_some(all);
-            };
-            let (mut lowest, mut highest, mut first) = (i32::MAX, i32::MIN, 0_i32);
-            for sample in piece.iter().map(|sample| i32::from(*sample)) {
-                first += sample - origin;
-                lowest = lowest.min(sample);
-                highest = highest.max(sample);
-            }
-            let (mut second, mut third, mut fourth) = (0_u64, 0_i64, 0_u128);
-            for distance in piece.iter().map(|sample| i32::from(*sample) - origin) {
-                let size = distance.unsigned_abs();
-                // At most 65,535, whose square still has 32 bits.
-                let square = size * size;
-                second += u64::from(square);
-                third += i64::from(square) * i64::from(distance);
-                fourth += u128::from(u64::from(square) * u64::from(square));
-            }
-            all.count = all.count.saturating_add(count as u32);
+        for piece in samples.chunks(PIECE) {
+            let (powers, lowest, highest) = Self::of_piece(piece, origin.into());
+            all.count = all.count.saturating_add(piece.len() as u32);
             // Extremes of samples are samples.
             all.lowest = all.lowest.min(lowest as i16);
             all.highest = all.highest.max(highest as i16);
-            // By halves: a conversion of 128 bits is a function of its own.
-            let fourth = (fourth >> 64) as u64 as f64 * 18_446_744_073_709_551_616.0 + fourth as u64 as f64;
-            let powers = [f64::from(first), second as f64, third as f64, fourth];
             for (sum, power) in all.powers.iter_mut().zip(powers) {
                 *sum += power;
             }
         }
+        (all.count > 0).then_some(all)
+    }
+
+    /// Sums of one piece of at most [`PIECE`] samples, and its extremes.
+    #[cfg(any(test, target_os = "none"))]
+    fn of_piece(piece: &[i16], origin: i32) -> ([f64; 4], i32, i32) {
+        let (mut lowest, mut highest, mut first) = (i32::MAX, i32::MIN, 0_i32);
+        for sample in piece.iter().map(|sample| i32::from(*sample)) {
+            first += sample - origin;
+            lowest = lowest.min(sample);
+            highest = highest.max(sample);
+        }
+        let (mut second, mut third, mut fourth) = (0_u64, 0_i64, 0_u128);
+        for distance in piece.iter().map(|sample| i32::from(*sample) - origin) {
+            let size = distance.unsigned_abs();
+            // At most 65,535, whose square still has 32 bits.
+            let square = size * size;
+            second += u64::from(square);
+            third += i64::from(square) * i64::from(distance);
+            fourth += u128::from(u64::from(square) * u64::from(square));
+        }
+        // By halves: a conversion of 128 bits is a function of its own.
+        let fourth = (fourth >> 64) as u64 as f64 * 18_446_744_073_709_551_616.0 + fourth as u64 as f64;
+        let powers = [f64::from(first), second as f64, third as f64, fourth];
+        (powers, lowest, highest)
     }
 }
 
 impl Moments {
     /// Those of `samples`; `None` when there are none.
+    #[cfg(not(target_os = "none"))]
     pub fn of(samples: impl Iterator<Item = i16>) -> Option<Self> {
         let mut samples = samples.peekable();
         let mut moments = Self::new(*samples.peek()?);
@@ -134,14 +133,26 @@ impl Moments {
     }
 
     /// Adds samples. Of more than 2^32 in all, the rest is not counted.
+    #[cfg(not(target_os = "none"))]
     pub fn extend(&mut self, samples: impl Iterator<Item = i16>) {
+        if let Some(added) = Sums::in_lanes(samples, self.origin) {
+            self.add(&added);
+        }
+    }
+
+    /// The same of samples that lie side by side. Not generic, so that it is compiled as this crate is, and not as
+    /// the image that calls it.
+    pub fn extend_from_slice(&mut self, samples: &[i16]) {
         #[cfg(target_os = "none")]
         let added = Sums::in_integers(samples, self.origin);
         #[cfg(not(target_os = "none"))]
-        let added = Sums::in_lanes(samples, self.origin);
-        let Some(added) = added else {
-            return;
-        };
+        let added = Sums::in_lanes(samples.iter().copied(), self.origin);
+        if let Some(added) = added {
+            self.add(&added);
+        }
+    }
+
+    fn add(&mut self, added: &Sums) {
         for (sum, added) in self.sums.iter_mut().zip(added.powers) {
             *sum += added;
         }
@@ -217,7 +228,7 @@ mod tests {
             samples in prop::collection::vec(any::<i16>(), 0..3 * PIECE),
             origin in any::<i16>(),
         ) {
-            let whole = Sums::in_integers(samples.iter().copied(), origin);
+            let whole = Sums::in_integers(&samples, origin);
             let lanes = Sums::in_lanes(samples.iter().copied(), origin);
             prop_assert_eq!(whole.is_some(), lanes.is_some());
             let (Some(whole), Some(lanes)) = (whole, lanes) else {
@@ -236,9 +247,9 @@ mod tests {
     #[test]
     fn the_farthest_distances_fit_the_whole_sums() {
         for origin in [i16::MIN, i16::MAX] {
-            let samples = || core::iter::repeat_n(-1 - origin, 2 * PIECE + 1);
-            let whole = Sums::in_integers(samples(), origin).unwrap();
-            let lanes = Sums::in_lanes(samples(), origin).unwrap();
+            let samples = [-1 - origin; 2 * PIECE + 1];
+            let whole = Sums::in_integers(&samples, origin).unwrap();
+            let lanes = Sums::in_lanes(samples.into_iter(), origin).unwrap();
             assert_eq!(whole.count, lanes.count);
             for (whole, lanes) in whole.powers.into_iter().zip(lanes.powers) {
                 assert!(

@@ -20,6 +20,9 @@ const POLES: [f32; 2] = [0.105_572_81, 0.527_864_04];
 /// Samples after which every filter has seen whole pairs.
 const STEP: usize = 1 << OCTAVES;
 
+/// So many times that are taken at once: half a KiB of the stack.
+const STEPS_MAX: usize = 4;
+
 /// Powers of the octaves of one channel.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Octaves {
@@ -93,35 +96,35 @@ impl Octaves {
         }
     }
 
-    /// Takes the next samples, which must be finite: as [`Self::push`] takes each, but sixteen at a time, so that a
-    /// filter's state stays in registers.
-    pub fn extend(&mut self, samples: impl Iterator<Item = f32>) {
-        let mut step = [0.0; STEP];
-        let mut filled = 0;
-        for sample in samples {
-            if filled == 0 && self.splits.iter().any(|split| split.held.is_some()) {
-                self.push(sample);
-                continue;
-            }
-            if let Some(slot) = step.get_mut(filled) {
-                *slot = sample;
-                filled += 1;
-            }
-            if filled == STEP {
-                self.take(&step);
-                filled = 0;
-            }
+    /// Takes the next samples, less `origin`: as [`Self::push`] takes each, but as many at a time as let every filter
+    /// see whole pairs, so that its state stays in registers.
+    pub fn extend(&mut self, samples: &[i16], origin: i32) {
+        let distance = |sample: &i16| (i32::from(*sample) - origin) as f32;
+        let mut rest = samples;
+        while let Some((first, later)) = rest.split_first()
+            && self.splits.iter().any(|split| split.held.is_some())
+        {
+            self.push(distance(first));
+            rest = later;
         }
-        step.iter().take(filled).for_each(|sample| self.push(*sample));
+        while rest.len() >= STEP {
+            let (now, later) = rest.split_at(rest.len().min(STEPS_MAX * STEP) / STEP * STEP);
+            let (mut from, mut to) = ([0.0; STEPS_MAX * STEP], [0.0; STEPS_MAX * STEP]);
+            for (slot, sample) in from.iter_mut().zip(now) {
+                *slot = distance(sample);
+            }
+            self.take(&mut from, &mut to, now.len());
+            rest = later;
+        }
+        rest.iter().for_each(|sample| self.push(distance(sample)));
     }
 
-    fn take(&mut self, step: &[f32; STEP]) {
-        let (mut from, mut to) = (*step, [0.0; STEP]);
-        let mut pairs = STEP / 2;
+    /// Takes the first samples of one piece of memory, by turns with the other.
+    fn take<'m>(&mut self, mut from: &'m mut [f32], mut to: &'m mut [f32], mut samples: usize) {
         for split in &mut self.splits {
-            split.take(from.get(..2 * pairs).unwrap_or_default(), &mut to);
+            split.take(from.get(..samples).unwrap_or_default(), to);
             core::mem::swap(&mut from, &mut to);
-            pairs /= 2;
+            samples /= 2;
         }
     }
 
@@ -233,13 +236,15 @@ mod tests {
 
     #[test]
     fn samples_in_pieces_of_any_length_tell_what_they_tell_one_by_one() {
-        let sample = |index: u32| ((index * 7_919 % 1_009) as f32 - 500.0) * 0.01;
+        let samples: std::vec::Vec<i16> = (0..1_000).map(|index| (index * 7_919 % 1_009) as i16).collect();
         let mut expected = Octaves::new(0.0);
-        (0..1_000).for_each(|index| expected.push(sample(index)));
-        for piece in [1, 2, 15, 16, 17, 333, 1_000] {
+        for sample in &samples {
+            expected.push(f32::from(sample - 500));
+        }
+        for piece in [1, 2, 15, 16, 17, 63, 333, 1_000] {
             let mut octaves = Octaves::new(0.0);
-            for begin in (0..1_000).step_by(piece) {
-                octaves.extend((begin..1_000.min(begin + piece as u32)).map(sample));
+            for samples in samples.chunks(piece) {
+                octaves.extend(samples, 500);
             }
             for (found, expected) in octaves.rms().into_iter().zip(expected.rms()) {
                 let (found, expected) = (found.unwrap(), expected.unwrap());

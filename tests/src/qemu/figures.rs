@@ -111,7 +111,7 @@ pub fn expected(stimulus: &Stimulus) -> Result<BTreeMap<String, f32>> {
     let mut meter = VelocityMeter::new(filter.context("the stimulus is too slow")?);
     for _ in 0..TIMES {
         octaves.restart();
-        octaves.extend(distances());
+        octaves.extend(samples, origin);
         distances().for_each(|distance| meter.push(distance * scale));
     }
     for (kind, rms) in FeatureKind::OCTAVES.into_iter().zip(octaves.rms()) {
