@@ -220,9 +220,13 @@ impl Gateway {
             }
         }
         let mut intake = Intake::default();
+        let mut introductions = Introductions::default();
         let mut clocks = BTreeMap::new();
         for cursor in &recovered.cursors {
             intake.restore(cursor);
+            if let Some(FixInForce(fix)) = &cursor.fix {
+                introductions.handle_fix(fix);
+            }
             let clock = ClockSync::new(cursor.node, cursor.boot, cursor.fix, config.clock_sync_interval);
             clocks.insert((cursor.node, cursor.boot), clock);
         }
@@ -242,7 +246,7 @@ impl Gateway {
                 .map(|port| Line::new(master, port.wiring, port.baud, config.poll_interval))
                 .collect(),
             intake,
-            introductions: Introductions::default(),
+            introductions,
             clocks,
             clock_sync_interval: config.clock_sync_interval,
             timekeeper: Timekeeper::default(),
@@ -304,9 +308,11 @@ impl Gateway {
         self.writer.add_record(Kind::Describe, &describe, now);
     }
 
-    /// Tells a journal that has heard nothing yet what all others have been told once.
+    /// Tells a journal that may have heard nothing yet what all others have been told once.
     fn introduce(&mut self, now: Now) {
-        tracing::info!("another journal acknowledges: channel tables and clock fixes are sent to it again");
+        tracing::info!(
+            "another journal, or another start of its collector, acknowledges: channel tables and clock fixes are sent again"
+        );
         self.describe(now);
         let due = now.mono + self.writer.age;
         for (header, record) in self.introductions.tables() {
@@ -318,7 +324,7 @@ impl Gateway {
                 debug_assert!(added, "an empty block has room for any frame");
             }
         }
-        for fix in self.clocks.values().filter_map(ClockSync::fix) {
+        for fix in self.introductions.fixes() {
             self.writer.add_record(Kind::ClockFix, fix, now);
         }
     }
@@ -393,6 +399,7 @@ impl Gateway {
                 && let Some(fix) = clock.renew(now, quality)
             {
                 self.metrics.clock_fixes.inc();
+                self.introductions.handle_fix(&fix);
                 self.writer.add_record(Kind::ClockFix, &fix, now);
             }
         }

@@ -3,23 +3,29 @@
 //!
 //! A node sends its table when it boots and when it hears a new agent, and what a journal has acknowledged
 //! is deleted. So when another journal begins to acknowledge (a collector of the same plant that has taken
-//! over, or one that was restored), it has never had them: they are sent again, the table as the very
-//! frame that it was, which a journal that does have it knows as a duplicate.
+//! over), or the same one after a new start (a backup of it may have been restored), it may never have had
+//! them: they are sent again, the table as the very frame that it was, which a journal that does have it
+//! knows as a duplicate.
 
 use crate::intake::BootKey;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use trunnion_common::block::FrameRecord;
 use trunnion_common::frame::Header;
 use trunnion_common::id::JournalId;
-use trunnion_common::time::EventTime;
+use trunnion_common::time::{ClockFix, EventTime};
 
-/// The newest table of each boot that the intake remembers: at most [`crate::intake::BOOTS_MAX`], each
-/// a frame long.
+/// Fixes of a boot that are sent again: those of the last minutes, by which frames are dated that are still
+/// on their way. What older frames of a backlog name, they wait for until they are overdue.
+const FIXES_MAX: usize = 16;
+
+/// The newest table and the last fixes of each boot that the intake remembers: at most
+/// [`crate::intake::BOOTS_MAX`], each table a frame long.
 #[derive(Debug, Default)]
 pub struct Introductions {
     /// Which acknowledged last.
     journal: Option<JournalId>,
     tables: BTreeMap<BootKey, Table>,
+    fixes: BTreeMap<BootKey, VecDeque<ClockFix>>,
 }
 
 #[derive(Debug)]
@@ -42,15 +48,31 @@ impl Introductions {
         self.tables.insert((header.node, header.boot), table);
     }
 
+    /// A fix is in force from now on.
+    pub fn handle_fix(&mut self, fix: &ClockFix) {
+        let fixes = self.fixes.entry((fix.node, fix.boot)).or_default();
+        if fixes.len() == FIXES_MAX {
+            fixes.pop_front();
+        }
+        fixes.push_back(*fix);
+    }
+
     /// Forgets boots.
     pub fn retain(&mut self, is_known: impl Fn(BootKey) -> bool) {
         self.tables.retain(|key, _| is_known(*key));
+        self.fixes.retain(|key, _| is_known(*key));
     }
 
-    /// This journal acknowledges; whether it is another than before, to which all is new.
+    /// This journal acknowledges, named by a start of its collector; whether that is another than before, to
+    /// which all may be new.
     pub fn handle_journal(&mut self, journal: JournalId) -> bool {
         let before = self.journal.replace(journal);
         before.is_some_and(|before| before != journal)
+    }
+
+    /// The last fixes of every boot, oldest first.
+    pub fn fixes(&self) -> impl Iterator<Item = &ClockFix> {
+        self.fixes.values().flatten()
     }
 
     /// The tables, as the frames that they came in.
@@ -63,5 +85,32 @@ impl Introductions {
             };
             (&table.header, record)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trunnion_common::id::{BootId, NodeId};
+    use trunnion_common::time::{ClockQuality, NodeTicks};
+
+    #[test]
+    fn the_last_fixes_of_a_boot_are_remembered_until_it_is_forgotten() {
+        let mut introductions = Introductions::default();
+        for number in 0..40 {
+            introductions.handle_fix(&ClockFix {
+                node: NodeId::new(1).unwrap(),
+                boot: BootId::new(1, 2),
+                number,
+                ticks: NodeTicks(0),
+                utc: EventTime(0),
+                error_ns: 1,
+                quality: ClockQuality::Free,
+            });
+        }
+        let numbers: Vec<_> = introductions.fixes().map(|fix| fix.number).collect();
+        assert_eq!(numbers, Vec::from_iter(24..40));
+        introductions.retain(|_| false);
+        assert_eq!(introductions.fixes().count(), 0);
     }
 }

@@ -64,6 +64,8 @@ pub struct Publisher {
     in_flight: [u64; 2],
     /// Since when nothing was acknowledged although something was given to the connection.
     silent_since: Option<Duration>,
+    /// Epochs of which the last Hello could not list all that is held, and up to where it did.
+    untold: BTreeMap<Epoch, u64>,
     /// Bytes held, but for those of buried blocks.
     held_bytes: u64,
     turn: Turn,
@@ -108,6 +110,7 @@ impl Publisher {
             in_flight_bytes: 0,
             in_flight: [0; 2],
             silent_since: None,
+            untold: BTreeMap::new(),
             held_bytes: 0,
             turn: Turn::new(&drain),
             bucket: Bucket::new(drain.backfill_bytes_s),
@@ -230,6 +233,7 @@ impl Publisher {
             }
         }
         self.close_if_empty(epoch);
+        self.tell_the_rest(epoch, now);
         freed
             .into_iter()
             .map(|(sequence, ..)| BlockKey { epoch, sequence })
@@ -319,7 +323,28 @@ impl Publisher {
             hello_due: now + HELLO_TIMEOUT,
             hellos: hellos + 1,
         };
+        self.untold = self
+            .epochs
+            .iter()
+            .filter_map(|(epoch, held)| Some((*epoch, held.ranges().nth(RANGES_MAX)?.first())))
+            .collect();
         Some(Greeting::Hello(Box::new(self.hello())))
+    }
+
+    /// What the last Hello had room for is through: of the holes above, the collector does not know yet that
+    /// nobody fills them.
+    fn tell_the_rest(&mut self, epoch: Epoch, now: Duration) {
+        let Some(&upto) = self.untold.get(&epoch) else {
+            return;
+        };
+        let lowest = self.epochs.get(&epoch).and_then(|held| held.ranges().next());
+        if lowest.is_none_or(|lowest| lowest.first() >= upto) {
+            self.untold.remove(&epoch);
+            self.phase = Phase::Greeting {
+                hello_due: now,
+                hellos: 0,
+            };
+        }
     }
 
     fn give_up(&mut self) -> Greeting {

@@ -33,7 +33,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use trunnion_common::ack::{Ack, AckLevel};
-use trunnion_common::id::{Epoch, GatewayId};
+use trunnion_common::codec::crc32c;
+use trunnion_common::id::{Epoch, GatewayId, JournalId};
 use trunnion_common::message::{self, Command, MESSAGE_MAX};
 use trunnion_common::reject::Reject;
 use trunnion_common::time::EventTime;
@@ -116,6 +117,8 @@ const CREDIT: (usize, usize) = (128 << 10, 4 << 20);
 #[derive(Debug)]
 pub struct Ingest<S, C> {
     journal: Journal,
+    /// What acknowledgements call the journal: by this start.
+    name: JournalId,
     source: S,
     clock: C,
     metrics: Metrics,
@@ -164,6 +167,7 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
     /// Takes over the journal. `clock` gives UTC; the journal turns it into one that never decreases.
     pub fn new(journal: Journal, source: S, metrics: Metrics, clock: C) -> (Self, IngestHandle) {
         let (committed, follow) = watch::channel(journal.end());
+        let start = crc32c(&clock().0.to_le_bytes());
         let (send, commands) = mpsc::sync_channel(COMMANDS_MAX);
         let gateways = Gateways::default();
         let handle = IngestHandle {
@@ -173,6 +177,7 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
         };
         let ingest = Self {
             admission: Admission::new(journal.id(), journal.sets().blocks.clone()),
+            name: journal.id().named_by(start as u16),
             journal,
             source,
             metrics,
@@ -383,21 +388,8 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
 
     /// Tells whoever is owed it what is durable.
     fn acknowledge(&mut self) -> Result<(), SourceClosed> {
-        let utc = (self.clock)();
-        let received = &self.journal.sets().blocks;
-        let credit_bytes = credit(received.gateways());
         for (gateway, epoch) in std::mem::take(&mut self.group.owed) {
-            let ack = Ack {
-                epoch,
-                received: received.received(&gateway, epoch),
-                credit_bytes,
-                utc,
-                journal: self.journal.id(),
-                level: AckLevel::Local,
-            };
-            let kind = Kind::Ack;
-            let payload = encode(&ack, &mut self.downlink);
-            self.source.publish(&Topic { gateway, kind }.text(), payload)?;
+            self.tell(gateway, epoch)?;
         }
         for (gateway, reject) in std::mem::take(&mut self.group.unread) {
             let reason = reject.reason.label();
@@ -408,6 +400,22 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
             self.source.publish(&Topic { gateway, kind }.text(), payload)?;
         }
         Ok(())
+    }
+
+    /// Tells a gateway what of an epoch is durable.
+    fn tell(&mut self, gateway: GatewayId, epoch: Epoch) -> Result<(), SourceClosed> {
+        let received = &self.journal.sets().blocks;
+        let ack = Ack {
+            epoch,
+            received: received.received(&gateway, epoch),
+            credit_bytes: credit(received.gateways()),
+            utc: (self.clock)(),
+            journal: self.name,
+            level: AckLevel::Local,
+        };
+        let kind = Kind::Ack;
+        let payload = encode(&ack, &mut self.downlink);
+        self.source.publish(&Topic { gateway, kind }.text(), payload)
     }
 
     fn refused(&self, reason: &'static str) {

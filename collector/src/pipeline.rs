@@ -375,12 +375,15 @@ impl Pipeline {
             Entry::Restated { id, .. } => self.handle_restated(*id),
             Entry::Lost {
                 gateway,
+                epoch,
                 blocks,
                 cause,
-                ..
             } => {
                 let bytes = blocks.count().saturating_mul(BODY_MAX as u64);
-                self.lose_unnamed(gateway, None, *cause, bytes);
+                // They were got rid of after they were made, and so after the words before them.
+                let is_told = self.state.ledger.speaks_of_present(gateway, *epoch);
+                let told = is_told.then_some((*epoch, blocks.end()));
+                self.lose_unnamed(gateway, None, told, *cause, bytes);
             }
             Entry::Shed { depth } => self.state.depth = *depth,
             Entry::Decided(decision) => {
@@ -724,7 +727,7 @@ impl Pipeline {
 
     fn give_up_frames(&mut self, gateway: &GatewayId, source: (NodeId, BootId), frames: Range) {
         let bytes = frames.count().saturating_mul(FRAME_MAX as u64);
-        self.lose_unnamed(gateway, Some(source), LossCause::SetOverflow, bytes);
+        self.lose_unnamed(gateway, Some(source), None, LossCause::SetOverflow, bytes);
     }
 
     /// A node showed a sign of life under that boot. There is always room for it.
@@ -822,7 +825,7 @@ impl Pipeline {
     ) {
         if !origin.replayed {
             let bytes = payload.1.len() as u64;
-            self.lose_unnamed(&origin.gateway, source, LossCause::Refused, bytes);
+            self.lose_unnamed(&origin.gateway, source, None, LossCause::Refused, bytes);
         }
         self.bury(origin, DeadReason::Rejected(reason), payload);
     }
@@ -837,6 +840,7 @@ impl Pipeline {
         &mut self,
         gateway: &GatewayId,
         boot: Option<(NodeId, BootId)>,
+        told: Option<(Epoch, u64)>,
         cause: LossCause,
         bytes: u64,
     ) {
@@ -845,7 +849,7 @@ impl Pipeline {
             boot,
             cause,
             samples_max: bytes / SAMPLE_BYTES_MIN,
-            told: None,
+            told,
         });
     }
 

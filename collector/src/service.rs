@@ -808,15 +808,14 @@ mod tests {
         }
     }
 
-    #[test]
-    fn gateways_that_watch_are_told_what_people_have_accepted_or_closed_since() {
-        let dir = tempfile::tempdir().unwrap();
-        let database = dir.path().join("state.sqlite");
-        let path = dir.path().join("fleet.toml");
+    /// A fleet file with a gateway that watches, its database, and what ingest is told, of which so many wait.
+    fn watched(dir: &Path, bound: usize) -> (FleetFile, State, std::sync::mpsc::Receiver<IngestCommand>) {
+        let database = dir.join("state.sqlite");
+        let path = dir.join("fleet.toml");
         std::fs::write(&path, WATCHED).unwrap();
-        let mut state = State::open(&database).unwrap();
-        let (commands, told) = std::sync::mpsc::sync_channel(8);
-        let mut fleet = FleetFile {
+        let state = State::open(&database).unwrap();
+        let (commands, told) = std::sync::mpsc::sync_channel(bound);
+        let fleet = FleetFile {
             path,
             state: StateReader::open(&database).unwrap(),
             commands,
@@ -824,6 +823,13 @@ mod tests {
             fleet: None,
             wanted: None,
         };
+        (fleet, state, told)
+    }
+
+    #[test]
+    fn gateways_that_watch_are_told_what_people_have_accepted_or_closed_since() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut fleet, mut state, told) = watched(dir.path(), 8);
         fleet.follow();
         assert_eq!(told.try_iter().count(), 0, "the file has not been read");
         fleet.read();
@@ -857,19 +863,7 @@ mod tests {
     #[test]
     fn what_could_not_be_handed_on_is_handed_on_at_the_next_look() {
         let dir = tempfile::tempdir().unwrap();
-        let database = dir.path().join("state.sqlite");
-        let path = dir.path().join("fleet.toml");
-        std::fs::write(&path, WATCHED).unwrap();
-        let mut state = State::open(&database).unwrap();
-        let (commands, told) = std::sync::mpsc::sync_channel(2);
-        let mut fleet = FleetFile {
-            path,
-            state: StateReader::open(&database).unwrap(),
-            commands,
-            sent: None,
-            fleet: None,
-            wanted: None,
-        };
+        let (mut fleet, mut state, told) = watched(dir.path(), 2);
         // The file and what it wants fill the queue.
         fleet.read();
         state.write(&baseline(Some(7), None)).unwrap();

@@ -30,7 +30,7 @@ pub struct Ack {
     pub credit_bytes: u32,
     /// The collector's clock: moves the agent's persisted clock floor.
     pub utc: EventTime,
-    /// The journal that holds them.
+    /// The journal that holds them, as this start of its collector names it ([`JournalId::named_by`]).
     pub journal: JournalId,
     /// What the acknowledgement survives.
     pub level: AckLevel,

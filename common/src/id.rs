@@ -150,6 +150,20 @@ impl fmt::Display for Epoch {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct JournalId(pub u64);
 
+impl JournalId {
+    /// The journal as one start of its collector names it in acknowledgements, by its lowest 16 bits. Gateways
+    /// tell whoever is new to them what all others were told once, and a collector that has started anew may
+    /// be one that was put back to a backup.
+    pub const fn named_by(self, start: u16) -> Self {
+        Self(self.0 & !0xffff | start as u64)
+    }
+
+    /// Whether both name the same journal, whichever starts did.
+    pub const fn is(self, other: Self) -> bool {
+        self.named_by(0).0 == other.named_by(0).0
+    }
+}
+
 impl fmt::Display for JournalId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
@@ -271,6 +285,16 @@ mod tests {
             assert!(Name::new(bad).is_err(), "{bad}");
         }
         assert_eq!(Name::new("press-3").unwrap().as_str(), "press-3");
+    }
+
+    #[test]
+    fn a_journal_is_the_same_whichever_start_names_it_and_its_names_differ() {
+        let journal = JournalId(0x0123_4567_89ab_cdef);
+        let names = [0, 1, 0xffff].map(|start| journal.named_by(start));
+        assert!(names.iter().all(|name| name.is(journal)));
+        assert_eq!(names[2], JournalId(0x0123_4567_89ab_ffff));
+        assert!(names[0] != names[1] && names[1] != names[2]);
+        assert!(!journal.is(JournalId(0x0123_4567_89aa_cdef)));
     }
 
     #[test]

@@ -94,7 +94,17 @@ pub struct Load {
 impl Load {
     /// Founds a plant in `dir`, starts everything, and waits until frames flow from end to end.
     pub fn start(dir: &Path, seed: u64, size: Size, way: Way) -> Result<Self> {
-        Self::start_with(dir, seed, size, way, |_| ())
+        Self::start_with(dir, seed, size, way, |_| Ok(()))
+    }
+
+    /// As [`Load::start`], with `before` done to the plant while nothing of it runs.
+    pub fn start_after(
+        dir: &Path,
+        seed: u64,
+        size: Size,
+        before: impl FnOnce(&mut Plant) -> Result<()>,
+    ) -> Result<Self> {
+        Self::start_with(dir, seed, size, Way::default(), before)
     }
 
     /// As [`Load::start`], with gateways that dial the proxy.
@@ -103,14 +113,23 @@ impl Load {
             broker,
             dialled: Some(proxy.port()),
         };
-        Self::start_with(dir, seed, size, way, |plant| proxy.aim_at(plant.door_port()))
+        Self::start_with(dir, seed, size, way, |plant| {
+            proxy.aim_at(plant.door_port());
+            Ok(())
+        })
     }
 
-    fn start_with(dir: &Path, seed: u64, size: Size, way: Way, founded: impl FnOnce(&Plant)) -> Result<Self> {
+    fn start_with(
+        dir: &Path,
+        seed: u64,
+        size: Size,
+        way: Way,
+        before: impl FnOnce(&mut Plant) -> Result<()>,
+    ) -> Result<Self> {
         let started = unix_time();
         let (played, mut specs) = lay_out(dir, seed, size)?;
         let mut plant = Plant::found_with(dir, &fleet(&specs), way)?;
-        founded(&plant);
+        before(&mut plant)?;
         if way.broker == Broker::Mosquitto {
             plant.start_broker()?;
         }

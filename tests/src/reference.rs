@@ -89,13 +89,15 @@ impl Reference {
         self.streams.values().map(|stream| stream.safe.len() as u64).sum()
     }
 
-    /// Blocks that agents were told are durable and that are not in the journal, nor named lost in it.
-    pub fn check_acknowledged(&self, record: &Record) -> Vec<String> {
+    /// Blocks that agents were told are durable and that are not in the journal, nor named lost in it, nor
+    /// went with the collector's disk.
+    pub fn check_acknowledged(&self, record: &Record, destroyed: &Destroyed) -> Vec<String> {
         let mut violations = Vec::new();
         for ((gateway, epoch), blocks) in &self.acknowledged {
             let known = record.blocks.get(&(gateway.clone(), *epoch));
             for block in blocks {
-                if !known.is_some_and(|known| known.contains(block)) {
+                let is_known = known.is_some_and(|known| known.contains(block));
+                if !is_known && !destroyed.was_journaled(gateway, *epoch, *block) {
                     violations.push(format!(
                         "block {block} of epoch {epoch} was acknowledged to {gateway} and is not in the journal"
                     ));
@@ -144,6 +146,7 @@ impl Reference {
     pub fn check_ledger(
         &self,
         record: &Record,
+        destroyed: &Destroyed,
         rows: &BTreeMap<AccountKey, LedgerRow>,
         live: &BTreeSet<(NodeId, BootId)>,
     ) -> Vec<String> {
@@ -159,8 +162,10 @@ impl Reference {
             }
             let stored = record.samples.get(key).map_or(0, BTreeSet::len) as u64;
             let is_live = live.contains(&(key.0, key.1));
-            // What waits for a clock fix or a table that died with its boot is stored and pending.
-            let claimed = if is_live {
+            // What waits for a clock fix or a table that died with its boot is stored and pending, and so is
+            // what waits for a fix that died with the collector's disk.
+            let waiting = destroyed.waiting(record, *key);
+            let claimed = if is_live && waiting == 0 {
                 row.stored
             } else {
                 row.stored + row.pending
@@ -172,7 +177,7 @@ impl Reference {
             if row.produced > produced || (is_live && row.produced < produced) {
                 wrong(format!("the node produced {produced}: {row:?}"));
             }
-            if is_live && row.pending > 0 {
+            if is_live && row.pending > waiting {
                 wrong(format!("{} still pending: {row:?}", row.pending));
             }
         }
@@ -199,6 +204,8 @@ pub struct Destroyed {
     /// Samples in blocks that went with a whole disk. Nobody may know of such a block, and so none names it:
     /// the ledger alone names what was in it.
     with_disks: BTreeSet<(AccountKey, u64)>,
+    /// Blocks that went with the collector's disk, journaled or named lost since the backup.
+    journaled: BTreeMap<(GatewayId, Epoch), BTreeSet<u64>>,
 }
 
 impl Destroyed {
@@ -220,9 +227,53 @@ impl Destroyed {
             .extend(samples.map(|(account, index, _)| (*account, *index)));
     }
 
+    /// These commits went with the collector's disk.
+    pub fn note_commits(&mut self, commits: &[Commit]) {
+        for (block, blocks) in Record::read(commits).blocks {
+            self.journaled.entry(block).or_default().extend(blocks);
+        }
+        for (_, entry) in commits.iter().flat_map(|commit| &commit.entries) {
+            if let Entry::Block { bytes, .. } = entry
+                && let Ok(block) = Block::parse(bytes)
+            {
+                let mut contents = Contents::default();
+                contents.take(&block);
+                let samples = contents
+                    .samples
+                    .iter()
+                    .map(|(account, index, _)| (*account, *index));
+                self.with_disks.extend(samples);
+            }
+        }
+    }
+
+    /// Whether anything did.
+    pub fn has_commits(&self) -> bool {
+        !self.journaled.is_empty()
+    }
+
+    /// Samples of a channel that wait for a clock fix which went with the collector's disk.
+    pub fn waiting(&self, record: &Record, key: AccountKey) -> u64 {
+        if !self.has_commits() {
+            return 0;
+        }
+        let (node, boot, _) = key;
+        let by_fix = record.by_fix.get(&key).into_iter().flatten();
+        by_fix
+            .filter(|(fix, _)| !record.fixes.contains(&(node, boot, **fix)))
+            .map(|(_, count)| count)
+            .sum()
+    }
+
+    fn was_journaled(&self, gateway: &GatewayId, epoch: Epoch, sequence: u64) -> bool {
+        let known = self.journaled.get(&(gateway.clone(), epoch));
+        known.is_some_and(|known| known.contains(&sequence))
+    }
+
     fn has(&self, gateway: &GatewayId, epoch: Epoch, sequence: u64) -> bool {
         self.blocks
             .contains_key(&(gateway.clone(), BlockKey { epoch, sequence }))
+            || self.was_journaled(gateway, epoch, sequence)
     }
 
     /// Whether a sample was in a destroyed block that the journal names.
@@ -233,7 +284,8 @@ impl Destroyed {
             || blocks.any(|((gateway, block), contents)| {
                 let told = record.blocks.get(&(gateway.clone(), block.epoch));
                 contents.samples.iter().any(|(k, i, _)| *k == key && *i == index)
-                    && told.is_some_and(|told| told.contains(&block.sequence))
+                    && (told.is_some_and(|told| told.contains(&block.sequence))
+                        || self.was_journaled(gateway, block.epoch, block.sequence))
             })
     }
 }
@@ -310,6 +362,9 @@ pub struct Record {
     lost: BTreeMap<(GatewayId, Epoch), BTreeSet<u64>>,
     frames: BTreeMap<(NodeId, BootId, Class), BTreeSet<u64>>,
     samples: BTreeMap<AccountKey, BTreeSet<u64>>,
+    /// How many of them are dated by which clock fix.
+    by_fix: BTreeMap<AccountKey, BTreeMap<u32, u64>>,
+    fixes: BTreeSet<(NodeId, BootId, u32)>,
     /// What should never be.
     pub violations: Vec<String>,
 }
@@ -392,6 +447,9 @@ impl Record {
     }
 
     fn take_contents(&mut self, block: &Block<'_>) {
+        if let Ok(Body::ClockFix(fix)) = block.decode() {
+            self.fixes.insert((fix.node, fix.boot, fix.number));
+        }
         let Ok(Body::Frames(records)) = block.decode() else {
             let mut contents = Contents::default();
             contents.take(block);
@@ -421,6 +479,7 @@ impl Record {
             let mut contents = Contents::default();
             contents.take_frame(&frame);
             for (key, index, found) in contents.samples {
+                *self.by_fix.entry(key).or_default().entry(record.fix).or_default() += 1;
                 if found != value(key.0, key.1, key.2, index) {
                     self.violations
                         .push(format!("sample {index} of {} has a wrong value", name(key)));

@@ -29,7 +29,7 @@ pub mod sim_spool;
 mod trouble;
 
 use crate::node_memory::NodeMemory;
-use crate::reference::{Record, Reference};
+use crate::reference::{Destroyed, Record, Reference};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use chance::Chance;
@@ -233,6 +233,8 @@ struct World<'m> {
     turn_at: Option<Duration>,
     stalled_until: Duration,
     reference: Reference,
+    /// What went with the collector's disk.
+    destroyed: Destroyed,
     violations: Vec<String>,
 }
 
@@ -278,6 +280,7 @@ impl<'m> World<'m> {
             turn_at: None,
             stalled_until: Duration::ZERO,
             reference: Reference::default(),
+            destroyed: Destroyed::default(),
             violations: Vec::new(),
             weather,
             chance,
@@ -663,7 +666,8 @@ impl World<'_> {
         if self.collector.start(utc)? {
             if self.now > Duration::ZERO {
                 let record = Record::read(&self.collector.commits()?);
-                self.violations.extend(self.reference.check_acknowledged(&record));
+                self.violations
+                    .extend(self.reference.check_acknowledged(&record, &self.destroyed));
             }
             self.schedule_turn(IDLE_TURN);
         } else if self.collector.disk.is_off() {
@@ -710,6 +714,18 @@ impl World<'_> {
         };
         self.schedule_turn(pause);
         Ok(())
+    }
+
+    /// Makes a backup of the collector, or puts it back to the one there is.
+    fn restore_collector(&mut self) -> Result<()> {
+        if !self.collector.is_running() || self.collector.take_backup()? {
+            return Ok(());
+        }
+        self.destroyed
+            .note_commits(&self.collector.commits_since_backup()?);
+        self.end_collector(Fault::CollectorKill)?;
+        self.faults.note(Fault::CollectorRestored);
+        self.collector.restore()
     }
 
     /// Ends the process, by a kill or a power cut.

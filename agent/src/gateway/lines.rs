@@ -111,6 +111,7 @@ impl Gateway {
             {
                 metrics.clock_fixes.inc();
                 tracing::debug!(node = %fix.node, number = fix.number, error_ns = fix.error_ns, "clock fix");
+                introductions.handle_fix(&fix);
                 writer.add_record(Kind::ClockFix, &fix, now);
             }
             if let Some(Payload::SettingsResult(result)) = &payload {

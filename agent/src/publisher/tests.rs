@@ -97,6 +97,34 @@ fn a_hello_lists_every_epoch_and_what_is_held_of_it() {
 }
 
 #[test]
+fn what_a_hello_had_no_room_for_is_told_once_the_rest_is_through() {
+    let mut publisher = Publisher::new(DRAIN, CURRENT, &[former(1, Class::Essential, 100)]);
+    let epoch = Epoch(1);
+    for number in 0..20 {
+        let sequence = 2 * number;
+        publisher.handle_stored(BlockKey { epoch, sequence }, 10, T0, T0);
+    }
+    publisher.handle_subscribed(T0);
+    assert!(publisher.poll_hello(T0).is_some());
+    let mut received = SequenceSet::new();
+    for sequence in 0..40 {
+        publisher.handle_ack(&ack(epoch, &received, 1_000), T0);
+        let greeting = publisher.poll_hello(T0);
+        if sequence == 31 {
+            let Some(Greeting::Hello(hello)) = greeting else {
+                panic!("a hello expected");
+            };
+            let first = Range::new(32, 33).unwrap();
+            assert_eq!((hello.epochs[0].held.len(), hello.epochs[0].held[0]), (4, first));
+        } else {
+            assert_eq!(greeting, None, "{sequence}");
+        }
+        assert!(publisher.is_flowing() || sequence == 31);
+        let _ = received.insert(sequence);
+    }
+}
+
+#[test]
 fn an_unanswered_hello_is_repeated_and_then_given_up() {
     let mut publisher = Publisher::new(DRAIN, CURRENT, &[]);
     publisher.handle_subscribed(T0);

@@ -165,7 +165,7 @@ impl Admission {
         }
         for held in &hello.epochs {
             let cause = match held.freed_by {
-                Some(journal) if journal != self.journal => LossCause::Elsewhere,
+                Some(journal) if !journal.is(self.journal) => LossCause::Elsewhere,
                 _ => LossCause::NotHeld,
             };
             for blocks in self.missing(&gateway, held) {
@@ -251,7 +251,7 @@ mod tests {
     use trunnion_common::id::{MasterId, Name};
     use trunnion_common::sequence::Ranges;
 
-    const JOURNAL: JournalId = JournalId(0xa);
+    const JOURNAL: JournalId = JournalId(0xa_0000);
     const EPOCH: Epoch = Epoch(1);
 
     fn gateway() -> GatewayId {
@@ -499,7 +499,7 @@ mod tests {
 
     #[test]
     fn what_another_journal_freed_is_elsewhere() {
-        let other = Some(JournalId(0xb));
+        let other = Some(JournalId(0xb_0000));
         let entries = greet(&mut admission(), &[held(EPOCH, 3, &[range(2, 3)], other)]);
         assert_eq!(entries, [lost(EPOCH, range(0, 2), LossCause::Elsewhere)]);
         let entries = greet(&mut admission(), &[held(EPOCH, 3, &[range(2, 3)], Some(JOURNAL))]);

@@ -239,7 +239,7 @@ fn a_block_is_acknowledged_after_the_sync_of_its_commit() {
             .iter()
             .all(|sent| sent.topic == "trunnion/down/bremen/gw-1/ack")
     );
-    assert!(acks.iter().all(|ack| ack.epoch == EPOCH && ack.journal == ID));
+    assert!(acks.iter().all(|ack| ack.epoch == EPOCH && ack.journal.is(ID)));
     assert_eq!(played.commits().len(), 2);
     assert_eq!(played.metrics.blocks_committed.get(), 3);
 }

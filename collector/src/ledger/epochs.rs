@@ -148,6 +148,14 @@ impl Epochs {
         known.is_some_and(|known| !std::mem::replace(&mut known.has_reported, true))
     }
 
+    /// Whether it is an epoch of the newest start whose blocks carry words.
+    pub(super) fn speaks_of_present(&self, gateway: &GatewayId, epoch: Epoch) -> bool {
+        let known = self.0.get(gateway).map(|heard| &heard.epochs);
+        let newest = known.and_then(|known| known.values().map(Known::rank).max());
+        let mine = known.and_then(|known| known.get(&epoch));
+        mine.is_some_and(|mine| mine.has_reported && Some(mine.rank()) == newest)
+    }
+
     /// Whether a word is known to stand behind that block, which may be of any chain. Without a block: whether
     /// it is of the newest start, as what the gateway says of the present is.
     pub(super) fn is_newer(&self, gateway: &GatewayId, word: Word, block: Option<(Epoch, u64)>) -> bool {
@@ -290,6 +298,10 @@ mod tests {
         let newest = epochs.word(&mine, 2);
         assert!(epochs.is_newer(&mine, newest, None));
         assert!(epochs.is_newer(&mine, newest, Some((Epoch(1), 1))));
+        assert!(!epochs.speaks_of_present(&mine, newest.epoch));
+        assert!(epochs.is_first(&mine, newest) && epochs.is_first(&mine, former));
+        assert!(epochs.speaks_of_present(&mine, newest.epoch));
+        assert!(!epochs.speaks_of_present(&mine, former.epoch));
     }
 
     #[test]

@@ -52,6 +52,11 @@ impl Ledger {
         self.losses.review(gateway, &judged, is_newer);
     }
 
+    /// Whether blocks of that epoch say what the gateway holds at present.
+    pub fn speaks_of_present(&self, gateway: &GatewayId, epoch: Epoch) -> bool {
+        self.epochs.speaks_of_present(gateway, epoch)
+    }
+
     /// Something was lost, and its content is not known.
     pub fn observe_unnamed(&mut self, unnamed: Unnamed) {
         let (gateway, boot) = (unnamed.gateway.clone(), unnamed.boot);

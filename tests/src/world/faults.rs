@@ -52,6 +52,8 @@ pub enum Fault {
     CollectorCrash,
     /// A crash in the middle of a write or sync.
     CollectorCrashInDisk,
+    /// The collector is put back to a backup that was made before.
+    CollectorRestored,
     CollectorStall,
     /// Writes that a crash took back although they had been made.
     JournalWriteLost,
@@ -64,7 +66,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::LineDropped,
         Self::LineGarbled,
         Self::LineRepeated,
@@ -96,6 +98,7 @@ impl Fault {
         Self::CollectorKill,
         Self::CollectorCrash,
         Self::CollectorCrashInDisk,
+        Self::CollectorRestored,
         Self::CollectorStall,
         Self::JournalWriteLost,
         Self::JournalWriteTorn,
@@ -180,6 +183,10 @@ impl Weather {
         let mut events: Vec<Fault> = all.into_iter().filter(|_| !chance.one_in(3)).collect();
         if events.is_empty() {
             events.push(Fault::AgentCrash);
+        }
+        // It excuses much, so that most worlds go without; the others are what they were before it came.
+        if chance.clone().one_in(4) {
+            events.push(Fault::CollectorRestored);
         }
         let mut odds = |often: u64| match chance.below(4) {
             0 => 0,

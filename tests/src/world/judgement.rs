@@ -3,7 +3,7 @@
 use super::sim_gateway::SimGateway;
 use super::sim_node::{CHANNELS, SimNode};
 use super::{Outcome, World, clocks};
-use crate::reference::{Destroyed, Record};
+use crate::reference::Record;
 use anyhow::Result;
 use std::collections::BTreeSet;
 use trunnion_agent::block::BlockKey;
@@ -17,13 +17,22 @@ impl World<'_> {
     /// are reported as held until their tombstone has arrived, also those of boots that have ended.
     pub(super) fn is_at_rest(&self) -> bool {
         let rows = self.collector.rows();
+        // Only what was put back can have lost what samples wait for.
+        let record = self.destroyed.has_commits().then(|| self.collector.commits());
+        let record = record.and_then(Result::ok).map(|commits| Record::read(&commits));
+        let waiting = |key| {
+            record
+                .as_ref()
+                .map_or(0, |record| self.destroyed.waiting(record, key))
+        };
         let told = |node: &SimNode<'_>| {
             CHANNELS
                 .into_iter()
                 .zip(node.accounts())
                 .all(|(channel, account)| {
-                    rows.get(&(node.id, node.boot, channel))
-                        .is_some_and(|row| row.produced == account.produced && row.pending == 0)
+                    let key = (node.id, node.boot, channel);
+                    rows.get(&key)
+                        .is_some_and(|row| row.produced == account.produced && row.pending <= waiting(key))
                         && account.held == 0
                 })
         };
@@ -61,7 +70,7 @@ impl World<'_> {
 
     /// Compares with the reference.
     pub(super) fn judge(mut self, seed: u64) -> Result<Outcome> {
-        let mut destroyed = Destroyed::default();
+        let mut destroyed = std::mem::take(&mut self.destroyed);
         for gateway in &self.gateways {
             for (key, block) in gateway.spool.lost() {
                 destroyed.note(&gateway.id(), *key, &block.bytes);
@@ -74,10 +83,13 @@ impl World<'_> {
         let commits = self.collector.commits()?;
         let record = Record::read(&commits);
         violations.extend(record.violations.iter().cloned());
-        violations.extend(self.reference.check_acknowledged(&record));
+        violations.extend(self.reference.check_acknowledged(&record, &destroyed));
         violations.extend(self.reference.check_samples(&record, &destroyed));
         let live: BTreeSet<(NodeId, BootId)> = self.nodes.iter().map(|node| (node.id, node.boot)).collect();
-        violations.extend(self.reference.check_ledger(&record, self.collector.rows(), &live));
+        violations.extend(
+            self.reference
+                .check_ledger(&record, &destroyed, self.collector.rows(), &live),
+        );
         violations.extend(check_replay(self.collector.pipeline(), &commits));
         // The clock of one gateway, by turns.
         let number = (seed / 3) as usize % self.gateways.len();

@@ -2,10 +2,11 @@
 
 use super::Mutant;
 use super::chance::Chance;
-use super::sim_disk::SimDisk;
+use super::sim_disk::{Backup, SimDisk};
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -47,9 +48,19 @@ pub struct SimCollector {
     checkpoint: Option<Vec<Vec<u8>>>,
     running: Option<Running>,
     rows: BTreeMap<AccountKey, LedgerRow>,
+    backup: Option<Saved>,
     mutant: Option<Mutant>,
     /// What a mutant remembers beside the journal.
     remembered: BTreeMap<(GatewayId, Epoch), BTreeSet<u64>>,
+}
+
+/// A backup of all that outlives the process.
+struct Saved {
+    /// Up to where its journal goes.
+    end: Position,
+    files: Vec<(PathBuf, Backup)>,
+    checkpoint: Option<Vec<Vec<u8>>>,
+    rows: BTreeMap<AccountKey, LedgerRow>,
 }
 
 struct Running {
@@ -87,6 +98,7 @@ impl SimCollector {
             checkpoint: None,
             running: None,
             rows: BTreeMap::new(),
+            backup: None,
             mutant,
             remembered: BTreeMap::new(),
         })
@@ -187,6 +199,48 @@ impl SimCollector {
         }
     }
 
+    /// Makes a backup of a collector that runs, if there is none yet; whether one was made.
+    pub fn take_backup(&mut self) -> Result<bool> {
+        let (None, Some(running)) = (&self.backup, &self.running) else {
+            return Ok(false);
+        };
+        let directories = directories(self.directory.path())?;
+        let files = directories
+            .into_iter()
+            .map(|directory| Ok((directory.clone(), self.disk.backup(&directory)?)));
+        self.backup = Some(Saved {
+            end: *running.handle.committed.borrow(),
+            files: files.collect::<Result<_>>()?,
+            checkpoint: self.checkpoint.clone(),
+            rows: self.rows.clone(),
+        });
+        Ok(true)
+    }
+
+    /// What was committed after the backup.
+    pub fn commits_since_backup(&self) -> Result<Vec<Commit>> {
+        let end = self
+            .backup
+            .as_ref()
+            .map_or(Position::default(), |backup| backup.end);
+        let mut commits = self.commits()?;
+        commits.retain(|commit| commit.end > end);
+        Ok(commits)
+    }
+
+    /// Puts the backup in the place of what there is, while the process does not run.
+    pub fn restore(&mut self) -> Result<()> {
+        let Some(backup) = self.backup.take() else {
+            return Ok(());
+        };
+        for (directory, files) in &backup.files {
+            self.disk.restore(directory, files)?;
+        }
+        self.checkpoint = backup.checkpoint;
+        self.rows = backup.rows;
+        Ok(())
+    }
+
     /// Everything committed, read anew.
     pub fn commits(&self) -> Result<Vec<Commit>> {
         let Some(running) = &self.running else {
@@ -274,6 +328,18 @@ impl SimCollector {
             }
         }
     }
+}
+
+/// A directory and those below it.
+fn directories(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut all = vec![root.to_owned()];
+    for entry in std::fs::read_dir(root)? {
+        let entry = entry?;
+        if entry.metadata()?.is_dir() {
+            all.extend(directories(&entry.path())?);
+        }
+    }
+    Ok(all)
 }
 
 /// The broker's two ends, as ingest sees them.

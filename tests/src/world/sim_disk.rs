@@ -8,6 +8,7 @@ use super::faults::{Fault, FaultCounts};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use trunnion_collector::journal::Disk;
 
@@ -43,6 +44,10 @@ struct Stored {
     /// A sync has failed: readers see more than the disk has, whatever later syncs say.
     is_doubtful: bool,
 }
+
+/// Files and what was in them.
+#[derive(Clone, Debug)]
+pub struct Backup(Vec<(PathBuf, Vec<u8>)>);
 
 #[derive(Debug)]
 enum Change {
@@ -144,6 +149,42 @@ impl SimDisk {
         }
         platter.restart();
         Ok(())
+    }
+
+    /// The files of a directory, as a backup of them that is made now has them: what was synced.
+    pub fn backup(&self, directory: &Path) -> io::Result<Backup> {
+        let platter = self.platter();
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(directory)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if metadata.is_dir() {
+                continue;
+            }
+            let stored = platter.files.iter().find(|known| known.inode == metadata.ino());
+            let content = match stored {
+                Some(stored) => stored.synced.clone(),
+                None => std::fs::read(entry.path())?,
+            };
+            files.push((entry.path(), content));
+        }
+        Ok(Backup(files))
+    }
+
+    /// Puts a backup in the place of what the directory holds, while nothing has its files open.
+    pub fn restore(&self, directory: &Path, backup: &Backup) -> io::Result<()> {
+        let mut platter = self.platter();
+        platter.files.clear();
+        for entry in std::fs::read_dir(directory)? {
+            let entry = entry?;
+            if !entry.metadata()?.is_dir() {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        backup
+            .0
+            .iter()
+            .try_for_each(|(path, content)| std::fs::write(path, content))
     }
 
     /// The process was killed and the power stayed on: nothing written is lost.

@@ -86,6 +86,7 @@ impl World<'_> {
             }
             how @ (Fault::CollectorKill | Fault::CollectorCrash) => self.end_collector(how)?,
             Fault::CollectorCrashInDisk => self.collector.disk.crash_after(1 + self.chance.below(6)),
+            Fault::CollectorRestored => self.restore_collector()?,
             Fault::CollectorStall => {
                 self.faults.note(Fault::CollectorStall);
                 self.stalled_until = self.now + self.chance.millis(500, 6_000);

@@ -1,4 +1,4 @@
-//! A journal that takes over hears what all others were told once.
+//! A journal that takes over, or whose collector has started anew, hears what all others were told once.
 
 use super::*;
 use trunnion_common::frame::Describe;
@@ -27,8 +27,8 @@ fn told_since(world: &World, first: u64) -> (Vec<u64>, Vec<u32>) {
     (tables, fixes)
 }
 
-#[test]
-fn another_journal_is_sent_the_tables_and_clock_fixes_that_it_never_had() {
+/// A gateway that has told a journal of its node's table and clock fix.
+fn introduced() -> World {
     let mut world = World::fresh();
     world.gateway.handle_quality(ClockQuality::Synchronised);
     let table = Describe {
@@ -42,10 +42,24 @@ fn another_journal_is_sent_the_tables_and_clock_fixes_that_it_never_had() {
     world.flush();
     world.connect();
     assert_eq!(told_since(&world, 0), (vec![0], vec![0]));
+    world
+}
 
-    for (journal, is_told) in [(1, false), (1, false), (2, true), (2, false), (1, true)] {
+#[test]
+fn another_journal_is_sent_the_tables_and_clock_fixes_that_it_never_had() {
+    let mut world = introduced();
+    let [one, other] = [0x1_0000, 0x2_0000].map(JournalId);
+    for (journal, is_told) in [
+        (one, false),
+        (one, false),
+        (other, true),
+        (other, false),
+        (one, true),
+        (one.named_by(7), true),
+        (one.named_by(7), false),
+    ] {
         let next = world.next(Epoch(5));
-        world.journal = JournalId(journal);
+        world.journal = journal;
         world.ack(next);
         world.advance(Duration::from_millis(300));
         world.flush();
