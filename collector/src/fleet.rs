@@ -42,6 +42,7 @@
 //! expected_s = 1              # a window is expected so often; else by the plan
 //! reading_s = 600             # windows of so long are one reading of the remaining life
 //! life_model = "pumps"        # it ends like machines that `life learn pumps` was told of; off without
+//! ran_before_h = 12000        # optional: so long it had run when the collector first heard of it
 //!
 //! [site.area.asset.operation] # optional: slow channels, as point/channel, that tell how it is operated
 //! speed = "motor-de/speed"    # rpm of that point's shaft, and of the others by their ratio

@@ -13,13 +13,16 @@ pub mod ims;
 pub mod mfpt;
 pub mod nab;
 pub mod rigs;
+mod scan;
 pub mod skab;
+pub mod speed;
 mod table;
 
 use crate::bench::figure::{Figure, Report};
 use anyhow::Result;
 use serde::Serialize;
 use std::path::Path;
+use std::thread;
 use std::time::Instant;
 
 /// Something to be judged on.
@@ -98,7 +101,7 @@ pub struct Claim {
 }
 
 /// Every benchmark, in the order in which they run.
-pub static BENCHMARKS: [Benchmark; 8] = [
+pub static BENCHMARKS: [Benchmark; 9] = [
     cwru::CWRU,
     mfpt::MFPT,
     rigs::RIGS,
@@ -107,6 +110,7 @@ pub static BENCHMARKS: [Benchmark; 8] = [
     skab::SKAB,
     cmapss::CMAPSS,
     femto::FEMTO,
+    speed::SPEED,
 ];
 
 /// One benchmark's part of the report.
@@ -125,6 +129,19 @@ pub struct Evaluated {
     figures: Vec<String>,
 }
 
+/// Runs a benchmark on a thread of its own: what goes wrong in one says nothing of the others.
+fn run_apart(benchmark: &Benchmark, folder: &Path) -> Result<Outcome> {
+    let judged = thread::scope(|scope| scope.spawn(|| (benchmark.run)(folder)).join());
+    judged.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(anyhow::anyhow!(
+            "the benchmark gave up: {}",
+            text.unwrap_or("for no stated reason")
+        ))
+    })
+}
+
 /// Everything that was judged.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Evaluation {
@@ -140,8 +157,8 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Runs these benchmarks on the folders of `data`. One that fails leaves its figures without a value,
-    /// and says why.
+    /// Runs these benchmarks on the folders of `data`. One that fails, or panics, leaves its figures without a
+    /// value, and says why; the others are judged all the same.
     #[allow(
         clippy::disallowed_methods,
         reason = "how long a benchmark takes is part of its report"
@@ -158,7 +175,7 @@ impl Evaluation {
             let begun = Instant::now();
             let folder = data.join(benchmark.name);
             let outcome = if folder.is_dir() || !benchmark.needs_data {
-                (benchmark.run)(&folder)
+                run_apart(benchmark, &folder)
             } else {
                 Err(anyhow::anyhow!("no data at {}", folder.display()))
             };
@@ -168,14 +185,19 @@ impl Evaluation {
     }
 
     fn add(&mut self, benchmark: &Benchmark, outcome: Result<Outcome>, seconds: f64) {
-        let outcome = outcome.unwrap_or_else(|error| {
-            let reason = format!("{error:#}");
-            let missing = |figure: &Figure| figure.clone().missing(reason.clone());
-            Outcome {
-                figures: benchmark.figures.iter().map(missing).collect(),
-                ..Outcome::default()
+        let (mut outcome, why) = match outcome {
+            Ok(outcome) => (outcome, "not in this data".to_owned()),
+            Err(error) => (Outcome::default(), format!("{error:#}")),
+        };
+        for figure in benchmark.figures {
+            if outcome
+                .figures
+                .iter()
+                .all(|measured| measured.name != figure.name)
+            {
+                outcome.figures.push(figure.clone().missing(why.clone()));
             }
-        });
+        }
         self.benchmarks.push(Evaluated {
             benchmark: benchmark.name,
             seconds,
@@ -275,6 +297,34 @@ mod tests {
         let figure = &evaluation.report.figures[0];
         assert_eq!(figure.value, None);
         assert!(figure.reason.as_deref().unwrap().contains("no data at"));
+    }
+
+    #[test]
+    fn a_benchmark_that_gives_up_leaves_the_others_their_figures() {
+        const BROKEN: Benchmark = Benchmark {
+            name: "broken",
+            figures: &[Figure::at_least("broken_score", 1.0, "points")],
+            run: |_| panic!("index out of bounds"),
+            needs_data: false,
+            ..GUESS
+        };
+        const SET: Benchmark = Benchmark {
+            name: "set",
+            figures: &[
+                Figure::at_least("guess_score", 60.0, "points"),
+                Figure::told("guess_of_another_set", "points"),
+            ],
+            needs_data: false,
+            ..GUESS
+        };
+        let data = tempfile::tempdir().unwrap();
+        let evaluation = Evaluation::run(data.path(), &[&BROKEN, &SET], "abc".to_owned(), |_| ());
+        let [broken, score, other] = &evaluation.report.figures[..] else {
+            panic!("{:?}", evaluation.report.figures);
+        };
+        assert!(broken.reason.as_deref().unwrap().contains("index out of bounds"));
+        assert_eq!(score.value, Some(61.0));
+        assert_eq!(other.reason.as_deref(), Some("not in this data"));
     }
 
     #[test]

@@ -32,8 +32,15 @@ impl FemtoSnapshot {
     /// Samples a second.
     pub const RATE_HZ: f64 = 25_600.0;
 
-    /// Reads one `part_NN.f32le.gz`: snapshots of little-endian pairs, horizontal first.
+    /// Reads one `part_NN.f32le.gz`: snapshots of little-endian pairs, horizontal first. Or one snapshot as it was
+    /// published, `acc_NNNNN.csv`.
     pub fn read_part(path: &Path) -> Result<Vec<Self>, RecordError> {
+        if path
+            .extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("csv"))
+        {
+            return Self::read_published(path).map(|snapshot| vec![snapshot]);
+        }
         let mut bytes = Vec::new();
         let file = fs::File::open(path).map_err(|error| RecordError::Io {
             path: path.to_owned(),
@@ -78,6 +85,43 @@ impl FemtoSnapshot {
                 }
             })
             .collect())
+    }
+
+    /// Rows of hour, minute, second, microsecond, horizontal and vertical, between commas or semicolons.
+    fn read_published(path: &Path) -> Result<Self, RecordError> {
+        let bytes = read(path)?;
+        let refuse = |offset, reason: &str| RecordError::Format {
+            path: path.to_owned(),
+            offset,
+            reason: reason.to_owned(),
+        };
+        let text = str::from_utf8(&bytes).map_err(|error| refuse(error.valid_up_to(), "no text"))?;
+        let mut snapshot = Self {
+            horizontal: Vec::with_capacity(Self::SAMPLES),
+            vertical: Vec::with_capacity(Self::SAMPLES),
+        };
+        for line in text.lines().filter(|line| !line.trim().is_empty()) {
+            let fields: Vec<&str> = line.split([',', ';']).map(str::trim).collect();
+            let number = |field: usize| fields.get(field).and_then(|field| field.parse::<f32>().ok());
+            let (Some(horizontal), Some(vertical), 6) = (number(4), number(5), fields.len()) else {
+                let offset = line.as_ptr() as usize - text.as_ptr() as usize;
+                return Err(refuse(
+                    offset,
+                    "not four numbers of the time and two of acceleration",
+                ));
+            };
+            snapshot.horizontal.push(horizontal);
+            snapshot.vertical.push(vertical);
+        }
+        if snapshot.horizontal.len() != Self::SAMPLES {
+            let reason = format!(
+                "{} rows where {} make a snapshot",
+                snapshot.horizontal.len(),
+                Self::SAMPLES
+            );
+            return Err(refuse(bytes.len(), &reason));
+        }
+        Ok(snapshot)
     }
 }
 
@@ -142,16 +186,23 @@ pub fn or_skip(test: &str, folder: &str, ending: &str) -> Option<Vec<PathBuf>> {
     Some(files)
 }
 
-/// The files with that ending in a folder and those below it, sorted by path; links to folders are not followed.
+/// Folders within folders that are looked into: links may lead back.
+const DEPTH_MAX: usize = 6;
+
+/// The files with that ending, which is in lower case, in a folder and those up to [`DEPTH_MAX`] below it, sorted by
+/// path.
 pub fn files_below(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
+    let mut folders = vec![(folder.to_owned(), 0)];
+    while let Some((folder, depth)) = folders.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let path = entry.path();
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                folders.push(path);
-            } else if entry.file_name().to_string_lossy().ends_with(ending) {
+            let name = entry.file_name().to_string_lossy().to_ascii_lowercase();
+            if path.is_dir() {
+                if depth < DEPTH_MAX {
+                    folders.push((path, depth + 1));
+                }
+            } else if name.ends_with(ending) {
                 files.push(path);
             }
         }
@@ -251,6 +302,25 @@ mod tests {
         for removed in [6_010.0, 7_000.0, 12_000.5, 23_000.0] {
             assert!(rms_after(removed) < 2e-4, "{removed} Hz");
         }
+    }
+
+    #[test]
+    fn a_snapshot_as_published_is_read_and_a_torn_one_is_refused_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("acc_00001.csv");
+        for separator in [",", ";"] {
+            let row = ["9", "39", "39", "65664", "0.552", "-0.146\n"].join(separator);
+            fs::write(&path, row.repeat(FemtoSnapshot::SAMPLES)).unwrap();
+            let snapshots = FemtoSnapshot::read_part(&path).unwrap();
+            assert_eq!(snapshots.len(), 1);
+            assert_eq!(
+                (snapshots[0].horizontal[7], snapshots[0].vertical[2_559]),
+                (0.552, -0.146)
+            );
+        }
+        fs::write(&path, "9,39,39,65664,0.552,-0.146\n9,39,39,65703,0.5").unwrap();
+        let error = FemtoSnapshot::read_part(&path).unwrap_err().to_string();
+        assert!(error.contains("acc_00001.csv, byte 27"), "{error}");
     }
 
     #[test]

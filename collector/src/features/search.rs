@@ -34,8 +34,10 @@ use crate::bearing::{BearingOrders, Element, Neighbours};
 /// Turns of the shaft below which a window is too short to tell orders apart.
 pub(super) const MINIMUM_REVOLUTIONS: f64 = 15.0;
 
-/// Turns of the cage below which the cage is not claimed. It also has to show three of its lines: they lie
-/// in the lowest part of the spectrum, where much else does.
+/// Turns of the cage below which the cage is not claimed. It also has to show three of its lines, which lie in the
+/// lowest part of the spectrum, where much else does, and is named where none of them is missing: the strikes of a
+/// damaged ball, of this bearing or another, swell with the load once a turn of a cage, smoothly, and leave that
+/// cage's first lines alone; and they are all that is left of the ball where the speed changes.
 const MINIMUM_CAGE_TURNS: f64 = 10.0;
 
 /// Balls roll with a slip of 1 to 2 % (Randall and Antoni 2011); the speed's own error comes on top,
@@ -277,6 +279,7 @@ impl EnvelopeSpectrum {
             order,
             score: f64::from(sum) / usable.max(FEWEST_LINES) as f64,
             convincing: self.is_convincing(order),
+            usable,
             standing: lines
                 .iter()
                 .flatten()
@@ -359,7 +362,9 @@ struct Family {
     order: f64,
     score: f64,
     convincing: bool,
-    /// Lines that stand out.
+    /// Lines that are neither hidden nor beyond the spectrum.
+    usable: usize,
+    /// Those of them that stand out.
     standing: usize,
 }
 
@@ -508,11 +513,12 @@ impl Search {
         if owner == Owner::Neighbour {
             return None;
         }
+        let is_whole = best.element != Element::Cage || best.family.standing == best.family.usable;
         let clear = ranked
             .iter()
             .all(|rival| best.explains(&rival.family, width) || score >= MARGIN * rival.family.score);
         Some(Claim {
-            element: (clear && owner == Owner::Own).then_some(best.element),
+            element: (clear && is_whole && owner == Owner::Own).then_some(best.element),
             family: best.family,
             runner_up: ranked.first().map_or(0.0, |rival| rival.family.score),
             lines: spectrum.evidence(&best.family, best.sidebands),
@@ -869,6 +875,8 @@ mod tests {
         let mut with_ball = lines.clone();
         with_ball.extend(family(bearing().ball, 12.0));
         assert_eq!(claim(&with_ball), Some(Some(Element::Ball)));
+        // What swells with the cage, as the strikes of a ball do, has no more than its first lines.
+        assert_eq!(claim(&lines[..3]), Some(None));
         // The same lines in orders, in a window of half a second: 6 turns of the cage.
         let mut magnitudes = vec![1.0; 2400];
         for (order, height) in &lines {

@@ -44,7 +44,7 @@ const fn number(key: &'static str, least: f64, most: f64, default: Option<f64>) 
 }
 
 /// Each default is explained where it is used: [`GateSettings`], [`Persistence`], [`Minimum`], [`Relative`].
-const NUMBERS: [Number; 16] = [
+const NUMBERS: [Number; 17] = [
     number("off_below", 1e-9, 1e9, None),
     number("settle_s", 0.0, 86_400.0, Some(10.0)),
     number("speed_change_percent", 0.1, 100.0, Some(2.0)),
@@ -60,6 +60,8 @@ const NUMBERS: [Number; 16] = [
     number("expected_s", 0.1, 31.0 * 86_400.0, None),
     number("unusual_alone_s", 1.0, 86_400.0, None),
     number("unusual_together_s", 1.0, 86_400.0, None),
+    // A century.
+    number("ran_before_h", 0.0, 1e6, None),
     // What the multivariate detector was chosen with, and at least the history that it looks back on.
     number(
         "unusual_rows",
@@ -139,6 +141,8 @@ pub struct Judging {
     pub unusual_rows: u16,
     /// What was learned of its fleet, by name; none: its remaining life follows from trends alone.
     pub life_model: Option<String>,
+    /// How long it had run before it was first heard of, nanoseconds.
+    pub ran_before_ns: i64,
     /// Every value, with where it is from.
     pub told: Vec<Told>,
 }
@@ -358,6 +362,7 @@ impl Draft {
             together_ns: number("unusual_together_s").map(nanos),
             unusual_rows: or("unusual_rows", 400.0) as u16,
             life_model,
+            ran_before_ns: nanos(3_600.0 * or("ran_before_h", 0.0)),
             told,
         }
     }

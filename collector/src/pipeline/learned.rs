@@ -6,25 +6,27 @@
 //! Rows that lack a reading say nothing and are counted.
 //!
 //! Once [`ROWS_REQUIRED`] rows in a row say that a decline has begun, that is an advisory; as many that say it
-//! has not, and it is over. Maintenance, another model and another fleet file without it begin anew.
+//! has not, and it is over. Maintenance, another model and another fleet file without it begin anew. A machine is as
+//! old as its rows, and what it had run before (`ran_before_h`); after maintenance that counts no more.
 //!
 //! | memory | bound | what happens there |
 //! |---|---|---|
 //! | models | [`MODELS_MAX`] | a further one is not taken, counted |
 //! | machines | the assets of the fleet in force that name a model | those that a fleet no longer has are forgotten |
 //! | open rows of a machine | [`OPEN_ROWS`] | the oldest is closed |
+//! | machines that were worked on | the assets of the fleet in force | those that a fleet no longer has are forgotten |
 
 use super::Pipeline;
 use crate::advisory::{Cause, Evidence, Observation};
 use crate::decision::{Decision, DecisionAction};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Judging};
 use crate::prognosis::fleet_life::FleetLife;
 use crate::prognosis::fleet_model::{FleetMember, MemberState};
 use crate::prognosis::{Forecast, Method, Outlook, Prognosis};
 use crate::state::SeriesKey;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::level::Level;
@@ -43,6 +45,8 @@ pub(super) struct Learned {
     models: BTreeMap<String, Model>,
     /// By asset.
     members: BTreeMap<String, Member>,
+    /// Assets that were worked on since they were first heard of.
+    renewed: BTreeSet<String>,
 }
 
 /// Shared by the copies of the state of which checkpoints are made.
@@ -123,6 +127,14 @@ impl Learned {
         };
         self.members
             .retain(|asset, member| model(asset) == Some(member.model.as_str()));
+        self.renewed.retain(|asset| model(asset).is_some());
+    }
+
+    /// Machines that count as having run so many rows before they were heard of.
+    #[cfg(test)]
+    pub(super) fn ages(&self) -> Vec<u64> {
+        let members = self.members.values();
+        members.map(|member| member.state.ran_before()).collect()
     }
 
     /// Where advisories of an asset are told, if it lives by a model.
@@ -134,13 +146,14 @@ impl Learned {
 }
 
 impl Member {
-    fn new(model: &str, columns: usize) -> Self {
+    /// A machine that had run for so many rows before.
+    fn new(model: &str, columns: usize, before: u64) -> Self {
         Self {
             model: model.to_owned(),
             rows: BTreeMap::new(),
             seen: vec![i64::MIN; columns],
             closed: None,
-            state: MemberState::default(),
+            state: MemberState::aged(before),
             outlook: Outlook::Learning,
             as_of: EventTime(0),
             other: 0,
@@ -241,14 +254,23 @@ impl Pipeline {
         let Some(name) = self.life_model(series, start) else {
             return;
         };
+        let is_known = self.state.learned.members.contains_key(&series.asset);
+        let judging = (!is_known).then(|| self.judging(&series.asset, start));
+        let ran_before_ns = judging.flatten().map_or(0, |judging| judging.ran_before_ns);
         let learned = &mut self.state.learned;
         let Some(Model(life)) = learned.models.get(&name) else {
             return;
         };
-        let member = learned
-            .members
-            .entry(series.asset.clone())
-            .or_insert_with(|| Member::new(&name, life.columns().len()));
+        let renewed = &learned.renewed;
+        let member = learned.members.entry(series.asset.clone()).or_insert_with(|| {
+            let is_renewed = renewed.contains(&series.asset);
+            let before = if is_renewed {
+                0
+            } else {
+                ran_before_ns / life.row_ns()
+            };
+            Member::new(&name, life.columns().len(), before.unsigned_abs())
+        });
         // Half of a window decides in which row it is.
         let middle = start.0.midpoint(end.0);
         let row = middle.div_euclid(life.row_ns());
@@ -291,6 +313,10 @@ impl Pipeline {
         if matches!(decision.action, DecisionAction::Maintenance { .. }) {
             self.end_decline(&decision.asset);
             self.state.learned.members.remove(&decision.asset);
+            let judging = self.judging(&decision.asset, self.state.now);
+            if judging.is_some_and(|judging| judging.life_model.is_some()) {
+                self.state.learned.renewed.insert(decision.asset.clone());
+            }
         }
     }
 
@@ -314,6 +340,13 @@ impl Pipeline {
     fn life_model(&self, series: &SeriesKey, at: EventTime) -> Option<String> {
         let (_, fleet) = self.fleets.range(..=at).next_back()?;
         fleet.site(series)?.life_model.clone()
+    }
+
+    /// How a machine is judged by the fleet in force at a time.
+    fn judging(&self, asset: &str, at: EventTime) -> Option<&Judging> {
+        let (_, fleet) = self.fleets.range(..=at).next_back()?;
+        let known = fleet.assets().iter().find(|known| known.id == asset)?;
+        Some(&known.judging)
     }
 
     /// Rows have been taken in: tells what stands of the machine again, and that a decline has begun or is over.

@@ -257,16 +257,31 @@ pub struct MemberState {
     outlook: Outlook,
 }
 
-impl Default for MemberState {
-    fn default() -> Self {
+impl MemberState {
+    /// Of a machine that had run for so many rows before the first that is seen.
+    pub fn aged(rows: u64) -> Self {
         Self {
-            history: History::default(),
+            history: History::aged(rows),
             rows: 0,
             first: None,
             last: None,
             since: None,
             outlook: Outlook::Learning,
         }
+    }
+}
+
+#[cfg(test)]
+impl MemberState {
+    /// The rows that it was said to have run before.
+    pub(crate) const fn ran_before(&self) -> u64 {
+        self.history.before()
+    }
+}
+
+impl Default for MemberState {
+    fn default() -> Self {
+        Self::aged(0)
     }
 }
 

@@ -204,6 +204,8 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 /// The rows of one machine so far.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct History {
+    /// Rows before the first that was seen.
+    before: u64,
     rows: u64,
     /// Standardised readings and then directions, newest last; at most [`REMEMBERED`].
     recent: VecDeque<Vec<f64>>,
@@ -212,6 +214,21 @@ pub(super) struct History {
 }
 
 impl History {
+    /// Of a machine that had run for so many rows before the first that is seen. What they held is not known: levels
+    /// and slopes begin anew, the machine's age does not.
+    pub(super) fn aged(before: u64) -> Self {
+        Self {
+            before,
+            ..Self::default()
+        }
+    }
+
+    /// Rows before the first that was seen.
+    #[cfg(test)]
+    pub(super) const fn before(&self) -> u64 {
+        self.before
+    }
+
     /// Takes the next row, standardised, and tells its columns.
     pub(super) fn handle_row(&mut self, readings: Vec<f64>, directions: &Directions) -> Vec<f64> {
         let width = readings.len();
@@ -228,7 +245,7 @@ impl History {
         row.extend(along);
         self.recent.push_back(row);
 
-        let mut columns = vec![self.rows as f64];
+        let mut columns = vec![self.before.saturating_add(self.rows) as f64];
         for window in READING_SLOPES {
             columns.extend((0..width).map(|column| self.slope(column, window)));
         }
@@ -287,6 +304,18 @@ mod tests {
         assert!(columns[1] > columns[2] && columns[2] > 0.0);
         assert!((columns[3] - 0.5 * 494.5).abs() < 1e-9);
         assert!((columns[5] - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_machine_that_ran_before_is_as_much_older_and_nothing_else() {
+        let directions = Directions(vec![vec![1.0]]);
+        let columns = |mut history: History| {
+            let rows = (0..50).map(|row| history.handle_row(vec![f64::from(row)], &directions));
+            rows.last().unwrap()
+        };
+        let (new, old) = (columns(History::default()), columns(History::aged(200)));
+        assert_eq!((new[0], old[0]), (50.0, 250.0));
+        assert_eq!(new[1..], old[1..]);
     }
 
     #[test]

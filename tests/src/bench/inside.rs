@@ -163,7 +163,7 @@ fn fastest(dir: &Path, end: Position, (before, samples): (u64, u64)) -> Result<f
 }
 
 /// Processor time of this thread, seconds: what others take from it does not count.
-pub(super) fn thread_s() -> f64 {
+pub(crate) fn thread_s() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }

@@ -12,8 +12,9 @@
 //! Files are in the original layout (26 columns between spaces) or hold only the 16 that say something
 //! (`*_16cols.csv.gz`); of the original, the same 16 are used, for one way through both.
 
-use super::{Benchmark, Outcome, Published};
+use super::{Benchmark, Outcome, Published, Skipped};
 use crate::bench::figure::Figure;
+use crate::record::files_below;
 use anyhow::{Context, Result, bail, ensure};
 use flate2::read::GzDecoder;
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,8 +75,15 @@ const CYCLE_NS: i64 = 1_000_000_000;
 
 fn run(folder: &Path) -> Result<Outcome> {
     let mut figures = Vec::new();
+    let mut skipped = Vec::new();
     for set in sets(folder)? {
-        let judged = judge(folder, &set)?;
+        let judged = match judge(folder, &set) {
+            Ok(judged) => judged,
+            Err(error) => {
+                skipped.push(Skipped::new(CMAPSS.name, Path::new(&set), format!("{error:#}")));
+                continue;
+            }
+        };
         let add = |name: &str, unit, value: f64| {
             let name = format!("cmapss_{set}_{name}");
             let known = FIGURES.iter().find(|figure| figure.name == name).cloned();
@@ -91,8 +99,12 @@ fn run(folder: &Path) -> Result<Outcome> {
             figures.push(add("coverage", "share", held as f64 / told.len() as f64));
         }
     }
+    if let (Some(first), true) = (skipped.first(), figures.is_empty()) {
+        bail!("{}: {}", first.file, first.reason);
+    }
     Ok(Outcome {
         figures,
+        skipped,
         ..Outcome::default()
     })
 }
@@ -156,18 +168,20 @@ fn last_outlook(model: &FleetModel, engine: &Life) -> Outlook {
     outlook
 }
 
-fn names(folder: &Path) -> Result<BTreeSet<String>> {
-    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-    Ok(entries
-        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
-        .collect())
+/// A file's name, in capitals.
+fn name_of(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .to_ascii_uppercase()
 }
 
 /// The sets of which the training engines are there.
 fn sets(folder: &Path) -> Result<BTreeSet<String>> {
-    let sets: BTreeSet<String> = names(folder)?
+    let sets: BTreeSet<String> = files_below(folder, "")
         .iter()
-        .filter(|name| name.contains("train"))
+        .map(|path| name_of(path))
+        .filter(|name| name.contains("TRAIN"))
         .filter_map(|name| {
             let begin = name.find("FD")?;
             name.get(begin..begin + 5).map(str::to_owned)
@@ -179,16 +193,16 @@ fn sets(folder: &Path) -> Result<BTreeSet<String>> {
 
 /// The file of that kind and set; the original layout where both are there.
 fn find(folder: &Path, kind: &str, set: &str) -> Result<PathBuf> {
-    let names = names(folder)?;
-    let mut found: Vec<_> = names
-        .iter()
-        .filter(|name| name.contains(kind) && name.contains(set))
-        .collect();
-    found.sort_by_key(|name| name.contains("16cols"));
-    let name = found
-        .first()
-        .with_context(|| format!("{}: no {kind} of {set}", folder.display()))?;
-    Ok(folder.join(name))
+    let mut found = files_below(folder, "");
+    found.retain(|path| {
+        let name = name_of(path);
+        name.contains(&kind.to_ascii_uppercase()) && name.contains(set)
+    });
+    found.sort_by_key(|path| name_of(path).contains("16COLS"));
+    found
+        .into_iter()
+        .next()
+        .with_context(|| format!("{}: no {kind} of {set}", folder.display()))
 }
 
 fn text(path: &Path) -> Result<String> {
@@ -271,5 +285,54 @@ mod tests {
         assert_eq!(sets.into_iter().collect::<Vec<_>>(), ["FD002", "FD004"]);
         let rows = |set| read(&find(folder.path(), "train", set).unwrap()).unwrap();
         assert_eq!(rows("FD002"), rows("FD004"));
+    }
+
+    /// Engines that wear under six settings in turn, of which each moves every sensor elsewhere; the last `cut` rows
+    /// of each are left out.
+    fn engines(engines: std::ops::Range<usize>, cut: usize) -> String {
+        let mut text = String::new();
+        for engine in engines {
+            let length = 140 + 17 * engine % 61;
+            for cycle in 1..=length - cut {
+                let scatter = |of: f64| ((cycle * 7 + engine * 31) as f64 * of).sin() * 0.3;
+                let regime = (cycle * 5 + engine * 3) % 6;
+                let wear = 4.0 * (-((length - cycle) as f64) / 40.0).exp();
+                text += &format!("{engine} {cycle} {} {}", 10 * regime, 0.1 * regime as f64);
+                for sensor in 0..14 {
+                    let offset = (100 * (sensor + 1) * (regime + 1)) as f64;
+                    let gain = 1.0 + regime as f64;
+                    let share = f64::from(u8::from(sensor % 3 != 0));
+                    let value = offset + gain * (share * wear + scatter(1.7 + sensor as f64));
+                    text += &format!(" {value:.4}");
+                }
+                text += "\n";
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn sets_of_several_operating_conditions_are_judged_and_one_without_its_truth_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        for set in ["FD002", "FD004"] {
+            write(&format!("train_{set}_16cols.csv"), &engines(1..25, 0));
+            write(&format!("test_{set}_16cols.csv"), &engines(30..40, 40));
+        }
+        write("RUL_FD002.txt", &"40\n".repeat(10));
+        let outcome = run(folder.path()).unwrap();
+        let value = |name: &str| {
+            let figure = outcome.figures.iter().find(|figure| figure.name == name);
+            figure.unwrap().value.unwrap()
+        };
+        // Told as at the horizon, each would be 85 off.
+        assert!(
+            value("cmapss_FD002_rmse") < 25.0,
+            "{}",
+            value("cmapss_FD002_rmse")
+        );
+        assert_eq!(outcome.skipped.len(), 1);
+        assert_eq!(outcome.skipped[0].file, "FD004");
+        assert!(outcome.skipped[0].reason.contains("no RUL of FD004"));
     }
 }

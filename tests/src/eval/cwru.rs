@@ -5,10 +5,11 @@
 //! Speed is what the record states.
 
 use super::diagnosis::{Channel, Judged, of_windows};
+use super::scan::{Scan, scan};
 use super::{Benchmark, Outcome, Skipped};
 use crate::bench::figure::Figure;
-use crate::record::{CwruRecord, Place, files_below};
-use anyhow::{Context, Result, bail};
+use crate::record::{CwruRecord, Place};
+use anyhow::{Context, Result, ensure};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use trunnion_collector::bearing::Element;
@@ -44,31 +45,13 @@ const PLACES: [(Place, &str, &str); 2] = [
 ];
 
 fn run(folder: &Path) -> Result<Outcome> {
-    let files = files_below(folder, ".mat");
-    if files.is_empty() {
-        bail!("no records at {}", folder.display());
-    }
     let mut analyzer = Analyzer::new();
-    let mut judged = Vec::new();
-    let mut skipped = Vec::new();
-    for file in &files {
+    let scan = scan(NAME, folder, ".mat", |file| {
+        let record = CwruRecord::read(file)?;
         let path = file.strip_prefix(folder).unwrap_or(file);
-        let record = match CwruRecord::read(file) {
-            Ok(record) => record,
-            Err(error) => {
-                skipped.push(Skipped::new(NAME, path, error));
-                continue;
-            }
-        };
-        let Some(truth) = truth(path, record.number) else {
-            skipped.push(Skipped::new(
-                NAME,
-                path,
-                "neither name nor number states what is damaged",
-            ));
-            continue;
-        };
+        let truth = truth(path, record.number).context("neither name nor number states what is damaged")?;
         let (shaft_hz, tolerance) = record.shaft();
+        let mut judged = Vec::new();
         for (place, channel, designation) in PLACES {
             let Some(samples) = record.channel(place) else {
                 continue;
@@ -88,11 +71,11 @@ fn run(folder: &Path) -> Result<Outcome> {
             let own = truth.filter(|(at, _)| *at == place).map(|(_, element)| element);
             judged.push(Judged::new(NAME, &record.name, channel, &diagnosis, own));
         }
-    }
-    if judged.is_empty() {
-        bail!("no record of the rig at {}", folder.display());
-    }
-    Ok(outcome(judged, skipped))
+        ensure!(!judged.is_empty(), "no sensor beside one of the rig's bearings");
+        Ok(judged)
+    })?;
+    let Scan { found, skipped } = scan;
+    Ok(outcome(found.into_iter().flatten().collect(), skipped))
 }
 
 fn outcome(judged: Vec<Judged>, skipped: Vec<Skipped>) -> Outcome {

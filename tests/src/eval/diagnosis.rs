@@ -30,7 +30,7 @@ pub(super) struct Diagnosis {
 impl Channel<'_> {
     /// What is said of the channel, window by window, without looking ahead.
     ///
-    /// A record too short for windows to agree is judged by what all of its windows say.
+    /// Of a record shorter than the windows that are looked back on, a majority of those it has must agree.
     pub(super) fn diagnose(&self, analyzer: &mut Analyzer) -> Diagnosis {
         let seconds = WindowSettings::default().size_ns as f64 / 1e9;
         let context = PointContext {
@@ -39,10 +39,11 @@ impl Channel<'_> {
             neighbours: self.neighbours,
             band_high_hz: self.rate_hz / 2.56,
         };
-        let mut detector = Detector::default();
+        let length = (seconds * self.rate_hz) as usize;
+        let mut detector = Detector::new(persistence(self.samples.len() / length.max(1)));
         let mut diagnosis = Diagnosis::default();
         let Diagnosis { confirmed, windows } = &mut diagnosis;
-        for window in self.samples.chunks_exact((seconds * self.rate_hz) as usize) {
+        for window in self.samples.chunks_exact(length.max(1)) {
             let features = analyzer.analyze(window, self.rate_hz, &context, Depth::Full);
             windows.push(features.finding.as_ref().map(|finding| finding.element));
             let verdict = Verdict::of(1.0, &features);
@@ -54,14 +55,18 @@ impl Channel<'_> {
                 confirmed.push(finding.element);
             }
         }
-        if let Some(Some(element)) = windows.first()
-            && windows.len() < Persistence::default().required().into()
-            && windows.iter().all(|window| *window == Some(*element))
-        {
-            confirmed.push(*element);
-        }
         diagnosis
     }
+}
+
+/// How many windows must agree in a record that has so many.
+fn persistence(windows: usize) -> Persistence {
+    let usual = Persistence::default();
+    let windows = u8::try_from(windows).unwrap_or(u8::MAX);
+    if windows >= usual.of() {
+        return usual;
+    }
+    Persistence::new(windows / 2 + 1, windows).unwrap_or(usual)
 }
 
 /// Sums over channels: windows that name the damaged element by themselves as a share of those that could, and
@@ -176,6 +181,15 @@ mod tests {
         check(&[ball, outer], outer, Some("outer_race and ball"), false, true);
         check(&[None], outer, Some("undetermined"), false, false);
         check(&[], outer, None, false, false);
+    }
+
+    #[test]
+    fn a_short_record_is_judged_by_the_majority_of_its_windows() {
+        let required = [0, 1, 2, 3, 4, 5, 900].map(|windows| {
+            let persistence = persistence(windows);
+            (persistence.required(), persistence.of())
+        });
+        assert_eq!(required, [(3, 5), (1, 1), (2, 2), (2, 3), (3, 4), (3, 5), (3, 5)]);
     }
 
     #[test]

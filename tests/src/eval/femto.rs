@@ -11,9 +11,9 @@
 //! the truth; `femto_score` the mean of the score of the IEEE PHM 2012 data challenge over the
 //! snapshots after onset, by run, and the mean over the runs (the challenge took it once a run).
 
-use super::{Benchmark, Outcome};
+use super::{Benchmark, Outcome, Skipped};
 use crate::bench::figure::Figure;
-use crate::record::FemtoSnapshot;
+use crate::record::{FemtoSnapshot, files_below};
 use anyhow::{Context, Result, bail, ensure};
 use flate2::read::GzDecoder;
 use std::collections::BTreeMap;
@@ -67,8 +67,18 @@ struct Judged {
 }
 
 fn run(folder: &Path) -> Result<Outcome> {
-    let runs = read(folder)?;
-    let judged: Vec<Judged> = runs.values().filter_map(|run| judge(run)).collect();
+    let (runs, mut skipped) = read(folder);
+    let mut judged = Vec::new();
+    for (name, run) in &runs {
+        match judge(run) {
+            Some(run) => judged.push(run),
+            None => skipped.push(Skipped::new(
+                FEMTO.name,
+                Path::new(name),
+                format!("never reaches {LIMIT_G} g: its end is not known"),
+            )),
+        }
+    }
     ensure!(
         !judged.is_empty(),
         "no run to {LIMIT_G} g in {}",
@@ -90,6 +100,7 @@ fn run(folder: &Path) -> Result<Outcome> {
             ONSETS.measured(mean(|each| f64::from(u8::from(each.onset_in_time)))),
             SCORE.measured(mean(|each| each.score)),
         ],
+        skipped,
         ..Outcome::default()
     })
 }
@@ -162,52 +173,68 @@ fn accuracy(truth_s: f64, told_s: f64) -> f64 {
     }
 }
 
-/// Every run of the folder, by bearing.
-fn read(folder: &Path) -> Result<BTreeMap<String, Run>> {
+/// Every run below the folder, by bearing, and what could not be read.
+fn read(folder: &Path) -> (BTreeMap<String, Run>, Vec<Skipped>) {
     let mut runs = BTreeMap::new();
-    let mut waveforms = Vec::new();
-    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
-        let path = entry?.path();
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        if path.is_dir() {
-            waveforms.push((name, path));
-        } else if name.ends_with(".csv.gz") {
-            runs.extend(read_features(&path)?);
+    let mut skipped = Vec::new();
+    let mut skip = |path: &Path, error: anyhow::Error| {
+        let path = path.strip_prefix(folder).unwrap_or(path);
+        skipped.push(Skipped::new(FEMTO.name, path, format!("{error:#}")));
+    };
+    for path in files_below(folder, ".csv.gz") {
+        match read_features(&path) {
+            Ok(read) => runs.extend(read),
+            Err(error) => skip(&path, error),
         }
     }
-    for (name, path) in waveforms {
-        if let Some(run) = read_waveforms(&path)? {
-            runs.insert(name, run);
+    let mut parts: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
+    for ending in [".f32le.gz", ".csv"] {
+        for path in files_below(folder, ending) {
+            // Beside the acceleration a bearing has its temperature.
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if ending == ".f32le.gz" || name.starts_with("acc_") {
+                let bearing = path.parent().unwrap_or(folder).to_owned();
+                parts.entry(bearing).or_default().push(path);
+            }
         }
     }
-    Ok(runs)
+    for (bearing, parts) in parts {
+        let name = bearing.file_name().unwrap_or_default().to_string_lossy();
+        match read_waveforms(&parts) {
+            Ok(run) => drop(runs.insert(name.into_owned(), run)),
+            Err(error) => skip(&bearing, error),
+        }
+    }
+    (runs, skipped)
 }
 
-/// A folder of waveforms through the feature code of node, gateway and collector; none if it is another.
-fn read_waveforms(folder: &Path) -> Result<Option<Run>> {
-    let mut parts: Vec<PathBuf> = fs::read_dir(folder)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.to_string_lossy().ends_with(".f32le.gz"))
-        .collect();
-    if parts.is_empty() {
-        return Ok(None);
-    }
-    parts.sort();
+/// A bearing's waveforms, in the order of their names, through the feature code of node, gateway and collector.
+fn read_waveforms(parts: &[PathBuf]) -> Result<Run> {
     let peak = |samples: &[f32]| Statistics::of(samples).map_or(f64::NAN, |all| f64::from(all.peak));
     let mut run = Run::new();
+    let mut last = None;
     for part in parts {
-        let snapshots = FemtoSnapshot::read_part(&part)?;
+        let number = number_of(part);
+        ensure!(
+            last.is_none() || number.zip(last).is_none_or(|(number, last)| number == last + 1),
+            "{}: snapshots before it are missing",
+            part.display()
+        );
+        last = number;
+        let snapshots = FemtoSnapshot::read_part(part)?;
         run.extend(
             snapshots
                 .iter()
                 .map(|snapshot| [peak(&snapshot.horizontal), peak(&snapshot.vertical)]),
         );
     }
-    Ok(Some(run))
+    Ok(run)
+}
+
+/// The number at the end of a file's name: of `acc_00001.csv`, 1.
+fn number_of(path: &Path) -> Option<u32> {
+    let name = path.file_name()?.to_str()?.split('.').next()?;
+    name.rsplit('_').next()?.parse().ok()
 }
 
 /// Rows of features, in the order of the file; columns are found by their names.
@@ -291,6 +318,36 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_of_published_snapshots_is_a_run_unless_some_are_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let snapshot = |peak: f32| {
+            let swing = format!("9,39,39,65664,{peak},-0.5\n9,39,39,65703,-{peak},0.5\n");
+            swing.repeat(FemtoSnapshot::SAMPLES / 2)
+        };
+        for number in 1..=3u8 {
+            let peak = f32::from(number);
+            write(
+                &format!("Full_Test_Set/Bearing1_3/acc_{number:05}.csv"),
+                &snapshot(peak),
+            );
+        }
+        write("Full_Test_Set/Bearing1_3/temp_00001.csv", "9,39,39,0,65.3\n");
+        write("original_sample/acc_00001.csv", &snapshot(1.0));
+        write("original_sample/acc_02803.csv", &snapshot(30.0));
+        write("Bearing2_4/acc_00001.csv", "torn");
+        let (runs, skipped) = read(folder.path());
+        assert_eq!(runs.len(), 1);
+        assert_eq!(runs["Bearing1_3"], [[1.0, 0.5], [2.0, 0.5], [3.0, 0.5]]);
+        let skipped: Vec<_> = skipped.iter().map(|skipped| &*skipped.file).collect();
+        assert_eq!(skipped, ["Bearing2_4", "original_sample"]);
+    }
+
+    #[test]
     fn features_are_read_by_bearing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("features.csv.gz");
@@ -299,7 +356,7 @@ mod tests {
         file.write_all(b"set,bearing,h_peak,v_peak\nL,B1,1.5,2\nL,B2,3,4\nL,B1,5,6\n")
             .unwrap();
         file.finish().unwrap();
-        let runs = read(folder.path()).unwrap();
+        let (runs, _) = read(folder.path());
         assert_eq!(runs["B1"], [[1.5, 2.0], [5.0, 6.0]]);
         assert_eq!(runs["B2"], [[3.0, 4.0]]);
     }

@@ -6,7 +6,8 @@
 //! How long before the end a failing bearing was told is its lead; an alarm of any other bearing is false,
 //! and nothing is left out.
 
-use super::table::{Table, files_below};
+use super::scan::scan;
+use super::table::Table;
 use super::{Benchmark, Outcome, Published};
 use crate::bench::figure::{Better, Figure};
 use anyhow::{Result, ensure};
@@ -50,10 +51,12 @@ const RAW: &str = "_raw.csv";
 fn run(folder: &Path) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut false_alarms = 0;
-    for path in files_below(folder, RAW)? {
+    let scan = scan(IMS.name, folder, RAW, |path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let set = name.trim_end_matches(RAW).to_owned();
-        let told = Set::read(&Table::read(&path, ',')?)?.alarms();
+        let set = name.to_ascii_lowercase().trim_end_matches(RAW).to_owned();
+        Ok((set, Set::read(&Table::read(path, ',')?)?.alarms()))
+    })?;
+    for (set, told) in scan.found {
         let Some((_, failed)) = FAILED.iter().find(|(known, _)| *known == set) else {
             let unknown = figure(format!("ims_lead_h_{set}"), 0.0);
             let why = "nobody has said which bearing failed";
@@ -79,11 +82,7 @@ fn run(folder: &Path) -> Result<Outcome> {
             .figures
             .push(figure(format!("ims_false_alarms_{set}"), healthy as f64));
     }
-    ensure!(
-        !outcome.figures.is_empty(),
-        "no sets (`*{RAW}`) in {}",
-        folder.display()
-    );
+    outcome.skipped = scan.skipped;
     outcome.false_alarms = Some(false_alarms);
     Ok(outcome)
 }
@@ -126,19 +125,25 @@ fn of_bearing(watches: &mut [Rise], at: EventTime, values: impl Iterator<Item = 
 }
 
 impl Set {
-    /// Columns are named `Bearing1_ch1_std`: standard deviation, which is the RMS about the mean.
+    /// Columns are named `Bearing1_ch1_std`: standard deviation, which is the RMS about the mean; `_rms` where there
+    /// are none. As many bearings and sensors as there are.
     fn read(table: &Table) -> Result<Self> {
+        let has_deviation = table.columns.iter().any(|name| name.ends_with("_std"));
+        let detector = if has_deviation { "_std" } else { "_rms" };
         let mut bearings: BTreeMap<u32, Vec<Vec<f64>>> = BTreeMap::new();
         for (index, name) in table.columns.iter().enumerate() {
             let bearing = name
                 .strip_prefix("Bearing")
-                .filter(|rest| rest.ends_with("_std"))
+                .filter(|rest| rest.ends_with(detector))
                 .and_then(|rest| rest.split('_').next()?.parse().ok());
             if let Some(bearing) = bearing {
                 bearings.entry(bearing).or_default().push(table.numbers(index)?);
             }
         }
-        ensure!(!bearings.is_empty(), "no columns `Bearing<n>_ch<n>_std`");
+        ensure!(
+            !bearings.is_empty(),
+            "no columns `Bearing<n>_ch<n>_std` or `_rms`"
+        );
         let mut times = table.times(table.column("timestamp")?)?;
         times.truncate(times.len().saturating_sub(AFTER_SHUTDOWN));
         Ok(Self { times, bearings })
@@ -209,6 +214,51 @@ mod tests {
     #[test]
     fn of_healthy_bearings_none_is_told() {
         assert_eq!(set(600).alarms(), []);
+    }
+
+    #[test]
+    fn sets_of_any_number_of_sensors_are_judged_and_what_is_none_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        // Two sensors to each bearing, of which the last bearing's begin to rise 50 snapshots before the end.
+        let write = |name: &str, sensors: u32, detector: &str| {
+            let columns = (1..=4).flat_map(|bearing| {
+                (1..=sensors).map(move |sensor| format!(",Bearing{bearing}_ch{sensor}_{detector}"))
+            });
+            let mut text = "timestamp".to_owned() + &columns.collect::<String>() + "\n";
+            let set = set(450);
+            for (row, at) in set.times.iter().enumerate() {
+                let minutes = at.0 / 60_000_000_000;
+                let (day, minutes) = (1 + minutes / 1_440, minutes % 1_440);
+                text += &format!("2003-11-{day:02} {:02}:{:02}:00", minutes / 60, minutes % 60);
+                for bearing in set.bearings.values() {
+                    text += &format!(",{}", bearing[0][row]).repeat(sensors as usize);
+                }
+                text += "\n";
+            }
+            std::fs::write(folder.path().join(name), text).unwrap();
+        };
+        write("test1_raw.csv", 2, "std");
+        write("test3_raw.csv", 1, "rms");
+        std::fs::write(folder.path().join("test1_spectral.csv"), "file_index\n0\n").unwrap();
+        std::fs::write(folder.path().join("test4_raw.csv"), "timestamp,x\n").unwrap();
+        let outcome = run(folder.path()).unwrap();
+        let figures: Vec<_> = outcome.figures.iter().map(|figure| &*figure.name).collect();
+        assert_eq!(
+            figures,
+            [
+                "ims_lead_h_test1",
+                "ims_false_alarms_test1",
+                "ims_lead_h_test3",
+                "ims_false_alarms_test3"
+            ]
+        );
+        for lead in [0, 2] {
+            let lead_h = outcome.figures[lead].value.unwrap();
+            assert!((20.0..25.0).contains(&lead_h), "{lead_h}");
+        }
+        assert_eq!(outcome.false_alarms, Some(0));
+        assert_eq!(outcome.skipped.len(), 1);
+        assert_eq!(outcome.skipped[0].file, "test4_raw.csv");
     }
 
     #[test]

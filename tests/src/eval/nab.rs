@@ -9,9 +9,11 @@
 //! all series and stands in [`Settings`]; what the best threshold for these very series would give, and what
 //! thresholds chosen on the other folders give on each, is told beside.
 
-use super::table::{Table, files_below, folder_of, time_of};
+use super::scan::{Scan, scan};
+use super::table::{Table, folder_of, time_of};
 use super::{Benchmark, Outcome, Published};
 use crate::bench::figure::Figure;
+use crate::record::files_below;
 use anyhow::{Context, Result, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -76,11 +78,17 @@ const PROFILES: [Profile; 3] = [
 ];
 
 fn run(folder: &Path) -> Result<Outcome> {
-    let series = read(folder)?;
+    let Scan {
+        found: series,
+        skipped,
+    } = read(folder)?;
     let judged: Vec<Judged> = series.iter().map(Judged::new).collect();
     let all: Vec<&Judged> = judged.iter().collect();
     ensure!(windows(&all) > 0, "no windows in the labels of these series");
-    let mut outcome = Outcome::default();
+    let mut outcome = Outcome {
+        skipped,
+        ..Outcome::default()
+    };
     let mut beside = Vec::new();
     for (profile, figure) in PROFILES.iter().zip(NAB.figures) {
         debug_assert_eq!(figure.name, profile.figure);
@@ -115,38 +123,45 @@ struct Series {
     windows: Vec<(usize, usize)>,
 }
 
-fn read(folder: &Path) -> Result<Vec<Series>> {
-    let labels = folder.join("labels/combined_windows.json");
-    let text = fs::read_to_string(&labels).with_context(|| format!("cannot read {}", labels.display()))?;
-    let labels: BTreeMap<String, Vec<(String, String)>> = serde_json::from_str(&text)?;
-    let data = folder.join("data");
-    let mut all = Vec::new();
-    for path in files_below(&data, ".csv")? {
-        let name = path.strip_prefix(&data)?.to_string_lossy().into_owned();
-        let table = Table::read(&path, ',')?;
+/// The windows of each series, by its folder and file: those of the benchmark's file, wherever that lies.
+fn labels(folder: &Path) -> Result<BTreeMap<String, Vec<(String, String)>>> {
+    let files = files_below(folder, "combined_windows.json");
+    let labels = files
+        .first()
+        .with_context(|| format!("no labels (combined_windows.json) below {}", folder.display()))?;
+    let text = fs::read_to_string(labels).with_context(|| format!("cannot read {}", labels.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("in {}", labels.display()))
+}
+
+/// Every series below the folder of which there are labels.
+fn read(folder: &Path) -> Result<Scan<Series>> {
+    let labels = labels(folder)?;
+    scan(NAB.name, folder, ".csv", |path| {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        let windows = labels
+            .get(&format!("{}/{file}", folder_of(path)))
+            .context("no labels of this series")?;
+        let table = Table::read(path, ',')?;
         let times = table.times(table.column("timestamp")?)?;
         let values = table.numbers(table.column("value")?)?;
-        let row = |text: &String| {
-            let time = time_of(text)?;
-            let row = times.iter().position(|&at| at == time);
-            row.with_context(|| format!("no row at {text} in {name}"))
-        };
-        let windows = labels
-            .get(&name)
-            .with_context(|| format!("no labels of {name}"))?;
-        let windows = windows
-            .iter()
-            .map(|(first, last)| Ok((row(first)?, row(last)?)))
-            .collect::<Result<_>>()?;
-        all.push(Series {
-            folder: folder_of(&path),
+        let windows = windows.iter().map(|(first, last)| rows_of(&times, first, last));
+        Ok(Series {
+            folder: folder_of(path),
+            windows: windows.collect::<Result<_>>()?,
             times,
             values,
-            windows,
-        });
-    }
-    ensure!(!all.is_empty(), "no series below {}", data.display());
-    Ok(all)
+        })
+    })
+}
+
+/// The first and the last row of a window.
+fn rows_of(times: &[EventTime], first: &str, last: &str) -> Result<(usize, usize)> {
+    let row = |text: &str| {
+        let time = time_of(text)?;
+        let row = times.iter().position(|&at| at == time);
+        row.with_context(|| format!("no row at {text}, where a window begins or ends"))
+    };
+    Ok((row(first)?, row(last)?))
 }
 
 impl Series {
@@ -307,6 +322,44 @@ mod tests {
 
     fn points(told: &[(usize, f64)], windows: &[(usize, usize)]) -> f64 {
         STANDARD.points(&[&judged(told, windows)], 1.0)
+    }
+
+    #[test]
+    fn series_are_found_in_any_folder_and_one_without_labels_is_named() {
+        let data = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = data.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let row = |minute: u32| format!("2014-04-10 07:{minute:02}:00,{}\n", minute * minute);
+        let text = "timestamp,value\n".to_owned() + &(0..60).map(row).collect::<String>();
+        write("data/realTraffic/speed.csv", &text);
+        write("data/realTweets/volume.csv", &text);
+        write("data/realTweets/unlabelled.csv", &text);
+        write(
+            "data/realTweets/torn.csv",
+            "timestamp,value\n2014-04-10 07:00:00\n",
+        );
+        let window = r#"[["2014-04-10 07:20:00.000000", "2014-04-10 07:30:00.000000"]]"#;
+        let labels = format!(
+            r#"{{"realTraffic/speed.csv": {window}, "realTweets/volume.csv": [], "realTweets/torn.csv": [],
+                "realTweets/elsewhere.csv": {window}}}"#
+        );
+        write("labels/combined_windows.json", &labels);
+        let scan = read(data.path()).unwrap();
+        let found: Vec<_> = scan
+            .found
+            .iter()
+            .map(|series| (&*series.folder, &*series.windows))
+            .collect();
+        assert_eq!(found, [("realTraffic", &[(20, 30)][..]), ("realTweets", &[])]);
+        let skipped: Vec<_> = scan.skipped.iter().map(|skipped| &*skipped.file).collect();
+        assert_eq!(
+            skipped,
+            ["data/realTweets/torn.csv", "data/realTweets/unlabelled.csv"]
+        );
+        assert_eq!(run(data.path()).unwrap().skipped.len(), 2);
     }
 
     #[test]

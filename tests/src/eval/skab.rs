@@ -10,10 +10,11 @@
 //! often as [`Multivariate`] did stands beside, and so does the number of false changes.
 
 use super::nab::sigmoid;
-use super::table::{Table, files_below, folder_of};
+use super::scan::{Scan, scan};
+use super::table::{Table, folder_of};
 use super::{Benchmark, Outcome, Published};
 use crate::bench::figure::Figure;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use trunnion_common::detection::hotelling::CHANNELS_MAX;
 use trunnion_common::detection::multivariate::{Multivariate, Settings};
@@ -61,7 +62,7 @@ const CHANGE_POINT: &str = "changepoint";
 const WINDOW_NS: i64 = 60_000_000_000;
 
 fn run(folder: &Path) -> Result<Outcome> {
-    let runs = read(folder)?;
+    let Scan { found: runs, skipped } = read(folder)?;
     let judged: Vec<Judged> = runs.iter().map(Judged::new).collect();
     let mut counts = Counts::default();
     judged.iter().for_each(|judged| counts.add(&judged.counts));
@@ -93,6 +94,7 @@ fn run(folder: &Path) -> Result<Outcome> {
     Ok(Outcome {
         figures,
         false_alarms: Some(changes.outside),
+        skipped,
         ..Outcome::default()
     })
 }
@@ -108,13 +110,13 @@ struct Run {
 }
 
 /// The runs in all folders; one without labels, for learning only, is not judged.
-fn read(folder: &Path) -> Result<Vec<Run>> {
-    let mut runs = Vec::new();
-    for path in files_below(folder, ".csv")? {
-        let table = Table::read(&path, ';')?;
-        let (Ok(anomaly), Ok(change)) = (table.column(ANOMALY), table.column(CHANGE_POINT)) else {
-            continue;
-        };
+fn read(folder: &Path) -> Result<Scan<Run>> {
+    let mut scan = scan(SKAB.name, folder, ".csv", |path| {
+        let table = Table::read(path, ';')?;
+        let (anomaly, change) = table
+            .column(ANOMALY)
+            .and_then(|anomaly| Ok((anomaly, table.column(CHANGE_POINT)?)))
+            .context("without labels, which only learning could use")?;
         let times = table.times(table.column(TIME)?)?;
         let is_sensor = |name: &&String| ![TIME, ANOMALY, CHANGE_POINT].contains(&name.as_str());
         let sensors: Vec<Vec<f64>> = table
@@ -124,25 +126,23 @@ fn read(folder: &Path) -> Result<Vec<Run>> {
             .take(CHANNELS_MAX)
             .map(|name| table.numbers(table.column(name)?))
             .collect::<Result<_>>()?;
+        ensure!(!sensors.is_empty(), "no sensor among the columns");
         let row = |row| sensors.iter().map(|sensor| sensor[row] as f32).collect();
         let marked = |column| -> Result<Vec<bool>> {
             Ok(table.numbers(column)?.iter().map(|mark| *mark > 0.0).collect())
         };
         let at_change = marked(change)?;
         let changes = times.iter().zip(&at_change).filter(|(_, marked)| **marked);
-        runs.push(Run {
-            folder: folder_of(&path),
+        Ok(Run {
+            folder: folder_of(path),
             rows: (0..times.len()).map(row).collect(),
             faulty: marked(anomaly)?,
             changes: changes.map(|(time, _)| *time).collect(),
             times,
-        });
-    }
-    if runs.is_empty() {
-        bail!("no runs with labels below {}", folder.display());
-    }
-    runs.sort_by(|a, b| a.folder.cmp(&b.folder));
-    Ok(runs)
+        })
+    })?;
+    scan.found.sort_by(|a, b| a.folder.cmp(&b.folder));
+    Ok(scan)
 }
 
 /// Rows by what was said and what was so.
@@ -302,6 +302,48 @@ mod tests {
         let mut changes = Changes::default();
         changes.add(&seconds(windows), &seconds(told));
         changes
+    }
+
+    #[test]
+    fn runs_of_every_folder_are_judged_and_those_without_labels_are_named() {
+        let data = tempfile::tempdir().unwrap();
+        let write = |path: &str, header: &str, row: &dyn Fn(u32) -> String| {
+            let path = data.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let rows = (0..900).map(|second| {
+                let (minute, second, value) = (second / 60, second % 60, row(second));
+                format!("2020-03-09 10:{minute:02}:{second:02};{value}\n")
+            });
+            std::fs::write(path, format!("{header}\n{}", rows.collect::<String>())).unwrap();
+        };
+        let sensor = |second: u32, of: f64| {
+            let level = if (600..800).contains(&second) { 3.0 } else { 0.0 };
+            level + (f64::from(second) * of).sin()
+        };
+        let labelled = |second: u32| {
+            let faulty = u8::from((600..800).contains(&second));
+            let change = u8::from(second == 600 || second == 800);
+            let (first, second) = (sensor(second, 12.99), sensor(second, 7.13));
+            format!("{first};{second};{faulty}.0;{change}.0")
+        };
+        let header = "datetime;Current;Pressure;anomaly;changepoint";
+        write("valve2/0.csv", header, &labelled);
+        write("other/14.csv", header, &labelled);
+        write("other/torn.csv", header, &|_| "1;2".to_owned());
+        write(
+            "anomaly-free/anomaly-free.csv",
+            "datetime;Current;Pressure",
+            &|_| "1;2".to_owned(),
+        );
+        let outcome = run(data.path()).unwrap();
+        let value = |name: &str| {
+            let figure = outcome.figures.iter().find(|figure| figure.name == name);
+            figure.unwrap().value.unwrap()
+        };
+        assert!(value("skab_f1") > 0.8, "{}", value("skab_f1"));
+        assert!(value("skab_changepoint") > 50.0, "{}", value("skab_changepoint"));
+        let skipped: Vec<_> = outcome.skipped.iter().map(|skipped| &*skipped.file).collect();
+        assert_eq!(skipped, ["anomaly-free/anomaly-free.csv", "other/torn.csv"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use time::PrimitiveDateTime;
 use time::macros::format_description;
 use trunnion_common::time::EventTime;
@@ -17,17 +17,18 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Reads a file; a row without all fields is refused.
+    /// Reads a file; a row without all fields is refused, a byte-order mark and quotation marks are passed over.
     pub(super) fn read(path: &Path, separator: char) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(&text, separator).with_context(|| format!("in {}", path.display()))
     }
 
     fn parse(text: &str, separator: char) -> Result<Self> {
+        let text = text.trim_start_matches('\u{feff}');
         let mut lines = text.lines().filter(|line| !line.trim().is_empty());
         let fields = |line: &str| {
             line.split(separator)
-                .map(|field| field.trim().to_owned())
+                .map(|field| field.trim().trim_matches('"').to_owned())
                 .collect::<Vec<_>>()
         };
         let columns = fields(lines.next().context("no header")?);
@@ -51,11 +52,11 @@ impl Table {
             .with_context(|| format!("no column {name}"))
     }
 
-    /// A column of numbers.
+    /// A column of numbers; NaN where a field is empty.
     pub(super) fn numbers(&self, column: usize) -> Result<Vec<f64>> {
-        let number = |row: &Vec<String>| {
-            let field = row.get(column).map_or("", String::as_str);
-            field.parse().with_context(|| format!("`{field}` is no number"))
+        let number = |row: &Vec<String>| match row.get(column).map_or("", String::as_str) {
+            "" => Ok(f64::NAN),
+            field => field.parse().with_context(|| format!("`{field}` is no number")),
         };
         self.rows.iter().map(number).collect()
     }
@@ -67,31 +68,16 @@ impl Table {
     }
 }
 
-/// The time of `2014-04-10 07:15:00`, with or without parts of the second.
+/// The time of `2014-04-10 07:15:00` or `2014-04-10T07:15:00`, with or without parts of the second.
 pub(super) fn time_of(text: &str) -> Result<EventTime> {
     let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]");
-    let whole = text.split('.').next().unwrap_or_default();
-    let parsed = PrimitiveDateTime::parse(whole, &format).with_context(|| format!("`{text}` is no time"))?;
+    let whole = text
+        .split(['.', 'Z'])
+        .next()
+        .unwrap_or_default()
+        .replace('T', " ");
+    let parsed = PrimitiveDateTime::parse(&whole, &format).with_context(|| format!("`{text}` is no time"))?;
     Ok(EventTime(parsed.assume_utc().unix_timestamp() * 1_000_000_000))
-}
-
-/// The files with that ending in a folder and the folders below it, sorted.
-pub(super) fn files_below(folder: &Path, ending: &str) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let entries = fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
-        for entry in entries {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.to_string_lossy().ends_with(ending) {
-                found.push(path);
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 /// The name of the folder that a file lies in.
@@ -112,6 +98,12 @@ mod tests {
         let times: Vec<_> = table.times(0).unwrap().into_iter().map(seconds).collect();
         assert_eq!(times, [2, 3]);
         assert!(table.column("y").is_err());
+        let quoted = Table::parse("\u{feff}\"at\",x\r\n\"1970-01-01T00:00:02Z\",\r\n", ',').unwrap();
+        assert_eq!(
+            quoted.times(quoted.column("at").unwrap()).unwrap(),
+            [EventTime(2_000_000_000)]
+        );
+        assert!(quoted.numbers(1).unwrap()[0].is_nan());
     }
 
     #[test]

@@ -32,6 +32,9 @@ const UINT32: u32 = 6;
 const MATRIX: u32 = 14;
 const COMPRESSED: u32 = 15;
 
+/// What is said of a file in the later format, which is HDF5.
+const VERSION_7_3: &str = "a MATLAB 7.3 file, which is not read: save it again with `-v7`";
+
 /// Array class of a structure.
 const STRUCTURE: u8 = 2;
 
@@ -50,6 +53,9 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Vec<Variable>, MatlabError> {
     };
     match bytes.get(HEADER - 4..HEADER) {
         Some([0, 1, b'I', b'M']) => {}
+        // The one is how the writer calls it, the other what it is.
+        Some([0, 2, b'I', b'M']) => return Err(reader.error(HEADER - 4, VERSION_7_3)),
+        Some(_) if bytes.starts_with(b"\x89HDF") => return Err(reader.error(0, VERSION_7_3)),
         Some(_) => return Err(reader.error(HEADER - 4, "not a little-endian MATLAB 5 file")),
         None => return Err(reader.error(bytes.len(), "shorter than the header of a MATLAB 5 file")),
     }
@@ -425,6 +431,18 @@ pub(crate) mod tests {
                     let _ = read(&bytes);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_file_of_the_later_format_is_refused_by_its_name() {
+        let mut later = header();
+        later[HEADER - 4..HEADER].copy_from_slice(&[0, 2, b'I', b'M']);
+        later.extend([0; 384]);
+        let plain = [&b"\x89HDF\r\n\x1a\n"[..], &[0; 200]].concat();
+        for bytes in [later, plain] {
+            let error = read(&bytes).unwrap_err();
+            assert!(error.reason.contains("MATLAB 7.3"), "{}", error.reason);
         }
     }
 

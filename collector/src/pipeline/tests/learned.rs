@@ -99,6 +99,25 @@ fn a_machine_that_ends_like_others_is_told_with_how_long_it_has_left_until_it_is
 }
 
 #[test]
+fn what_a_machine_ran_before_counts_until_it_is_mended() {
+    let ages = |condition: &str, is_mended: bool| {
+        let mut entries = life(fan(condition, "", ""), |_, number| number != 80);
+        entries.truncate(120);
+        if is_mended {
+            let note = "new bearing".to_owned();
+            entries[60].1.push(decided(DecisionAction::Maintenance { note }));
+        }
+        let (pipeline, _) = play(&committed(entries));
+        pipeline.state.learned.ages()
+    };
+    // Two hours are 720 rows.
+    let ran = format!("{MODEL}\nran_before_h = 2");
+    assert_eq!(ages(MODEL, false), [0]);
+    assert_eq!(ages(&ran, false), [720]);
+    assert_eq!(ages(&ran, true), [0]);
+}
+
+#[test]
 fn a_row_that_lacks_a_reading_says_nothing_and_is_counted() {
     let gone = |channel, number: u64| channel == WARM.0 || number % 4 != 3;
     let (pipeline, outputs) = play(&committed(life(fan(MODEL, "", ""), gone)));

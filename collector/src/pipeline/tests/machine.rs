@@ -1,5 +1,6 @@
 //! What a machine's shaft does: from samples to what is suspected, band alarms, and how long it has left.
 
+use super::condition::notices;
 use super::*;
 use crate::advisory::{Advisory, Cause, Evidence, Explanation};
 use crate::decision::{Decision, DecisionAction};
@@ -72,19 +73,9 @@ fn decided(action: DecisionAction) -> Entry {
     }))
 }
 
-fn changes(outputs: &[Output]) -> Vec<(&'static str, &Advisory)> {
-    let changes = outputs.iter().filter_map(|output| match output {
-        Output::Advisory(AdvisoryChange::Raised(advisory)) => Some(("raised", advisory)),
-        Output::Advisory(AdvisoryChange::Updated(advisory)) => Some(("updated", advisory)),
-        Output::Advisory(AdvisoryChange::Cleared(advisory)) => Some(("cleared", advisory)),
-        _ => None,
-    });
-    changes.collect()
-}
-
 fn of_cause(outputs: &[Output], cause: Cause) -> Vec<(&'static str, &Advisory)> {
-    let changes = changes(outputs).into_iter();
-    changes.filter(|(_, advisory)| advisory.cause == cause).collect()
+    let notices = notices(outputs).into_iter();
+    notices.filter(|(_, advisory)| advisory.cause == cause).collect()
 }
 
 fn words(changes: &[(&'static str, &Advisory)]) -> Vec<(&'static str, Level)> {
@@ -136,7 +127,7 @@ fn an_unbalanced_rotor_is_suspected_beside_its_severity_and_both_are_over_when_i
     assert_eq!(by[0].advisory, raised.id, "one thing, told as one");
     assert!(explained.unwrap().recommendation.contains("balance weights"));
     assert_eq!(severity.last().unwrap().0, "cleared");
-    let others = changes(&outputs).into_iter().filter(|(_, told)| {
+    let others = notices(&outputs).into_iter().filter(|(_, told)| {
         !matches!(
             told.cause,
             Cause::Severity | Cause::Suspected(diagnosis::Cause::Unbalance)
@@ -180,7 +171,7 @@ fn the_same_line_on_a_healthy_machine_costs_no_examination_and_says_nothing() {
     let mut entries = begin(&mut node, [GRADED, "", "", ""]);
     entries.extend(run(&mut node, 10, |n| lines(&[(1.0, 2.2), (2.0, 0.1)], n)));
     let (pipeline, outputs) = play(&commits(entries));
-    assert_eq!(changes(&outputs), []);
+    assert_eq!(notices(&outputs), []);
     assert_eq!(pipeline.counters().windows_examined, 0);
 }
 
@@ -200,7 +191,7 @@ fn what_is_like_no_known_cause_is_said_to_be_undetermined() {
         Some(&Explanation::Undetermined(Undetermined::LikeNone))
     );
     assert!(
-        !changes(&outputs)
+        !notices(&outputs)
             .iter()
             .any(|(_, told)| matches!(told.cause, Cause::Suspected(_)))
     );
@@ -215,7 +206,7 @@ fn a_bearing_that_is_damaged_explains_what_no_lines_of_the_shaft_do() {
     }));
     let (_, outputs) = play(&commits(entries));
     let is_bearing = |cause: Cause| matches!(cause, Cause::Bearing(_));
-    let changes = changes(&outputs);
+    let changes = notices(&outputs);
     let (_, bearing) = changes.iter().find(|(_, told)| is_bearing(told.cause)).unwrap();
     let (_, severity) = *of_cause(&outputs, Cause::Severity).last().unwrap();
     let Some(Explanation::Suspected(by)) = &severity.explanation else {
@@ -242,7 +233,7 @@ fn a_wheel_with_strong_sidebands_is_suspected_while_the_acceleration_is_off_its_
     entries.extend(run(&mut node, 7, |n| geared(0.9, n)));
     let commits = commits(entries);
     let (pipeline, outputs) = play(&commits[..healthy]);
-    assert_eq!(changes(&outputs), [], "a healthy mesh");
+    assert_eq!(notices(&outputs), [], "a healthy mesh");
     assert_eq!(pipeline.counters().windows_examined, 0, "and nobody looked");
     let (_, outputs) = play(&commits);
     let suspected = of_cause(&outputs, Cause::Suspected(diagnosis::Cause::GearMesh));
@@ -320,7 +311,7 @@ fn failing(seconds: usize) -> Vec<Entry> {
 
 /// What was said of the end, with the second as of which.
 fn told_of_life(outputs: &[Output]) -> Vec<(f64, Outlook)> {
-    let told = changes(outputs).into_iter().filter_map(|(_, advisory)| {
+    let told = notices(outputs).into_iter().filter_map(|(_, advisory)| {
         let life = advisory.remaining_life.as_ref()?;
         Some((life.as_of.nanos_since(START) as f64 / 1e9, life.outlook))
     });
