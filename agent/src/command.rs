@@ -12,8 +12,8 @@
 //! - **Proof.** Whatever is not signed by the collector's certificate for this gateway is counted and
 //!   logged, and not answered: an answer would tell the collector about a number that it never gave.
 //!
-//! Settings of a node may be repeated to a node that has restarted meanwhile, since they are the same
-//! settings; a capture or an identification may not.
+//! Settings and a calibration may be repeated to a node that has restarted meanwhile, since they are the
+//! same; a capture or an identification may not.
 
 pub mod record;
 pub mod signature;
@@ -25,7 +25,9 @@ use signature::{Refusal, Verifier};
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::time::Duration;
-use trunnion_common::frame::{Capture, Identify, Payload, Settings, SettingsOutcome, SettingsResult};
+use trunnion_common::frame::{
+    Calibrate, Capture, Identify, Payload, Settings, SettingsOutcome, SettingsResult,
+};
 use trunnion_common::id::NodeId;
 use trunnion_common::message::{
     self, Action, Command, CommandOutcome, CommandResult, GatewaySettings, SignedCommand,
@@ -217,7 +219,7 @@ impl Commands {
             && errand.next_try <= now
         {
             let (number, found) = (errand.number, find(errand.node));
-            let is_repeatable = matches!(errand.payload, Payload::Settings(_));
+            let is_repeatable = matches!(errand.payload, Payload::Settings(_) | Payload::Calibrate(_));
             match (errand.sent_to, found) {
                 (Some(former), Some((_, boot))) if former != boot && !is_repeatable => {
                     self.end(number, CommandOutcome::OtherBoot);
@@ -303,6 +305,21 @@ impl Commands {
                     }),
                 )
             }
+            Action::Calibrate {
+                node,
+                channel,
+                calibration,
+            } => {
+                let command = node_number(number);
+                (
+                    node,
+                    Payload::Calibrate(Calibrate {
+                        command,
+                        channel,
+                        calibration,
+                    }),
+                )
+            }
         };
         self.phase = Phase::UnderWay(Errand {
             number,
@@ -357,7 +374,10 @@ fn is_supported(action: &Action, watches: &Plan) -> bool {
         Action::Watch { node, channel, watch } => {
             watch.is_none() || watches.contains_key(&(*node, *channel)) || watches.len() < WATCHES_MAX
         }
-        Action::Settings { .. } | Action::Identify { .. } | Action::Capture { .. } => true,
+        Action::Settings { .. }
+        | Action::Identify { .. }
+        | Action::Capture { .. }
+        | Action::Calibrate { .. } => true,
         Action::Gateway(settings) => {
             let heartbeat = settings.heartbeat_interval_ms;
             let share = settings.live_share_percent;

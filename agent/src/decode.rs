@@ -234,6 +234,7 @@ fn content(payload: &Payload<'_>) -> (&'static str, String) {
         Payload::Settings(settings) => ("settings", format!("{settings:?}")),
         Payload::Identify(identify) => ("identify", format!("{} s", identify.seconds)),
         Payload::Capture(capture) => ("capture", format!("{capture:?}")),
+        Payload::Calibrate(calibrate) => ("calibrate", format!("{calibrate:?}")),
     }
 }
 

@@ -166,7 +166,12 @@ impl Line {
             }
             // A question goes to everybody, an answer bears its node's own address.
             Ok(Payload::Discover) if header.address != LineAddress::BROADCAST => None,
-            Ok(payload) if is_from_agent(&payload) => return None,
+            Ok(payload) if is_from_agent(&payload) => {
+                if let Way::Shared(shared) = &mut self.way {
+                    shared.handle_echo(now);
+                }
+                return None;
+            }
             payload => Some(payload.ok()),
         };
         let key = (header.node, header.boot);
@@ -382,7 +387,8 @@ fn is_from_agent(payload: &Payload<'_>) -> bool {
         | Payload::TimeRequest(_)
         | Payload::Settings(_)
         | Payload::Identify(_)
-        | Payload::Capture(_) => true,
+        | Payload::Capture(_)
+        | Payload::Calibrate(_) => true,
         Payload::Describe(_)
         | Payload::Waveform(_)
         | Payload::Scalar(_)

@@ -105,7 +105,9 @@ impl Subject {
             Action::Gateway(_) => Self::Gateway,
             Action::Watch { node, channel, .. } => Self::Watch(*node, *channel),
             Action::Settings { node, .. } => Self::Settings(*node),
-            Action::Identify { node, .. } | Action::Capture { node, .. } => Self::Order(*node),
+            Action::Identify { node, .. } | Action::Capture { node, .. } | Action::Calibrate { node, .. } => {
+                Self::Order(*node)
+            }
         }
     }
 }

@@ -521,20 +521,17 @@ impl Fleet {
                 let Some((key, at, site)) = read_channel(&channel) else {
                     continue;
                 };
-                let interval_ns = plan.and_then(|plan| match plan {
-                    ChannelPlan::Scheduled { every_s, .. } => Some(i64::from(every_s) * 1_000_000_000),
-                    ChannelPlan::Off
-                    | ChannelPlan::Raw
-                    | ChannelPlan::Features { .. }
-                    | ChannelPlan::Triggered { .. } => None,
+                let interval_ns = plan.and_then(|plan| match (plan.waveform(), plan.trigger()) {
+                    (Some((_, every_s)), None) => Some(i64::from(every_s) * 1_000_000_000),
+                    _ => None,
                 });
                 // Whoever sends no waveforms is not waited for.
-                let is_expected = !matches!(
-                    plan,
-                    Some(ChannelPlan::Off | ChannelPlan::Features { .. } | ChannelPlan::Triggered { .. })
-                );
+                let is_expected = matches!(plan, None | Some(ChannelPlan::Raw)) || interval_ns.is_some();
                 if let Some(plan) = plan {
-                    self.want(key, plan);
+                    let shaft_hz = shaft.and_then(|shaft| shaft.hz).unwrap_or(0.0);
+                    let vibrates =
+                        matches!(site.unit.quantity(), Quantity::Acceleration | Quantity::Velocity);
+                    self.want(key, if vibrates { plan.for_speed(shaft_hz) } else { plan });
                 }
                 let mut site = ChannelSite {
                     series: SeriesKey {

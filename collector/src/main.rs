@@ -256,6 +256,23 @@ enum Order {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Tell a node what the sensor of a channel differs by from its kind: value = told x gain + offset.
+    Calibrate {
+        /// The node's id, sixteen hexadecimal digits.
+        node: String,
+        /// The channel's number on the node.
+        #[arg(long)]
+        channel: u16,
+        /// What its values are multiplied with: nominal sensitivity by that of the certificate.
+        #[arg(long, default_value_t = 1.0)]
+        gain: f64,
+        /// What is added then, in the channel's unit; none for a vibration.
+        #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
+        offset: f64,
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -526,8 +543,33 @@ fn order(order: Order) -> Result<(), Failure> {
             },
             config,
         ),
+        Order::Calibrate {
+            node,
+            channel,
+            gain,
+            offset,
+            config,
+        } => (
+            Request::Calibrate {
+                node,
+                channel,
+                // What does not fit the type is at an end of it, and refused like anything else that is no gain.
+                gain_ppm: (gain * 1e6).round() as u32,
+                offset_milli: thousandths(offset)?,
+            },
+            config,
+        ),
     };
     ask(&request, &file)
+}
+
+fn thousandths(offset: f64) -> Result<i32, Failure> {
+    let rounded = (offset * 1e3).round();
+    if rounded.is_nan() || rounded.abs() > f64::from(i32::MAX) {
+        let message = format!("--offset {offset} is no correction: give what a comparison measured");
+        return Err(anyhow::anyhow!(message).into());
+    }
+    Ok(rounded as i32)
 }
 
 fn ask(request: &Request, file: &Path) -> Result<(), Failure> {

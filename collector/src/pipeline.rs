@@ -580,7 +580,8 @@ impl Pipeline {
                 | Payload::TimeRequest(_)
                 | Payload::Settings(_)
                 | Payload::Identify(_)
-                | Payload::Capture(_),
+                | Payload::Capture(_)
+                | Payload::Calibrate(_),
             ) => {}
         }
         Some(header.node)

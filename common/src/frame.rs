@@ -12,6 +12,7 @@
 
 use crate::codec::{self, CRC_BYTES};
 use crate::feature::FeatureKind;
+use crate::feature::velocity::Passband;
 use crate::id::{BootId, CHANNELS_MAX, ChannelId, LineAddress, MasterId, NodeId};
 use crate::packing;
 use crate::quantity::Unit;
@@ -103,7 +104,7 @@ pub enum Payload<'a> {
     Status(Status),
     /// Node: answer to a [`TimeRequest`].
     TimeReply(TimeReply),
-    /// Node: what became of [`Settings`], [`Identify`] or [`Capture`].
+    /// Node: what became of [`Settings`], [`Identify`], [`Capture`] or [`Calibrate`].
     SettingsResult(SettingsResult),
     /// Agent: you may send, and this much is safe.
     Poll(Poll),
@@ -120,6 +121,8 @@ pub enum Payload<'a> {
     Identify(Identify),
     /// Agent: send this many samples of a channel now.
     Capture(Capture),
+    /// Agent: what a channel's own sensor differs by from its kind.
+    Calibrate(Calibrate),
 }
 
 /// The channel table: the channel's number is its position. Sample payloads carry its `revision` and
@@ -407,7 +410,7 @@ pub struct TimeReply {
     pub sent: NodeTicks,
 }
 
-/// What became of [`Settings`], [`Identify`] or [`Capture`].
+/// What became of [`Settings`], [`Identify`], [`Capture`] or [`Calibrate`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SettingsResult {
     /// Which command.
@@ -439,6 +442,9 @@ pub enum SettingsOutcome {
         /// What they may take, bytes a second.
         may: u32,
     },
+    /// The calibration makes no sense: a gain beyond [`Calibration::GAINS_PPM`], or an offset of a vibration, of which
+    /// only what alternates is looked at.
+    BadCalibration,
 }
 
 /// You may send up to `credit` bytes, and everything below `upto` is safe.
@@ -505,6 +511,15 @@ pub enum ChannelPlan {
         /// When one may begin.
         trigger: Trigger,
     },
+    /// Any of the former three for a machine that turns slower than 600 rpm: its velocity is told from 2 Hz on.
+    Slow {
+        /// Samples per feature report.
+        window: u32,
+        /// Samples per waveform and seconds from one to the next at least, if there are waveforms.
+        waveform: Option<(u32, u32)>,
+        /// When one may begin, if not whenever one is due.
+        trigger: Option<Trigger>,
+    },
 }
 
 impl ChannelPlan {
@@ -512,9 +527,10 @@ impl ChannelPlan {
     pub const fn window(self) -> Option<u32> {
         match self {
             Self::Off | Self::Raw => None,
-            Self::Features { window } | Self::Scheduled { window, .. } | Self::Triggered { window, .. } => {
-                Some(window)
-            }
+            Self::Features { window }
+            | Self::Scheduled { window, .. }
+            | Self::Triggered { window, .. }
+            | Self::Slow { window, .. } => Some(window),
         }
     }
 
@@ -525,6 +541,40 @@ impl ChannelPlan {
             Self::Scheduled { samples, every_s, .. } | Self::Triggered { samples, every_s, .. } => {
                 Some((samples, every_s))
             }
+            Self::Slow { waveform, .. } => waveform,
+        }
+    }
+
+    /// What waveforms wait for, if for anything.
+    pub const fn trigger(self) -> Option<Trigger> {
+        match self {
+            Self::Off | Self::Raw | Self::Features { .. } | Self::Scheduled { .. } => None,
+            Self::Triggered { trigger, .. } => Some(trigger),
+            Self::Slow { trigger, .. } => trigger,
+        }
+    }
+
+    /// The band that its features tell the velocity of.
+    pub const fn passband(self) -> Passband {
+        match self {
+            Self::Slow { .. } => Passband::SLOW,
+            Self::Off
+            | Self::Raw
+            | Self::Features { .. }
+            | Self::Scheduled { .. }
+            | Self::Triggered { .. } => Passband::STANDARD,
+        }
+    }
+
+    /// The same for a shaft that turns so many times a second, as far as it is known (0: not).
+    pub fn for_speed(self, shaft_hz: f64) -> Self {
+        match self.window() {
+            Some(window) if Passband::for_speed(shaft_hz) == Passband::SLOW => Self::Slow {
+                window,
+                waveform: self.waveform(),
+                trigger: self.trigger(),
+            },
+            _ => self,
         }
     }
 }
@@ -566,6 +616,53 @@ pub struct Capture {
     pub channel: ChannelId,
     /// How many samples.
     pub samples: u32,
+}
+
+/// What one sensor differs by from what its kind is, as its certificate or a comparison says:
+/// value = told x gain + offset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Calibration {
+    /// Millionths: a sensor that tells 2 % too little has 1,020,408.
+    pub gain_ppm: u32,
+    /// Thousandths of the channel's unit.
+    pub offset_milli: i32,
+}
+
+impl Calibration {
+    /// That of a sensor that is as its kind.
+    pub const NONE: Self = Self {
+        gain_ppm: 1_000_000,
+        offset_milli: 0,
+    };
+
+    /// Gains that a sensor can have: what is further off is another kind of sensor, or broken.
+    pub const GAINS_PPM: core::ops::RangeInclusive<u32> = 100_000..=10_000_000;
+
+    /// What values are multiplied with.
+    pub fn gain(self) -> f32 {
+        self.gain_ppm as f32 * 1e-6
+    }
+
+    /// A value as it truly is.
+    pub fn apply(self, told: f32) -> f32 {
+        // Exactly what was told where there is nothing to correct.
+        if self == Self::NONE {
+            return told;
+        }
+        told * self.gain() + self.offset_milli as f32 * 1e-3
+    }
+}
+
+/// A channel's sensor is calibrated like this from now on, through resets too. The channel table has it, under a new
+/// revision, in its scale and range; readings come corrected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Calibrate {
+    /// Number of the command, named in the result.
+    pub command: u32,
+    /// Which channel.
+    pub channel: ChannelId,
+    /// How; [`Calibration::NONE`] takes a former one back.
+    pub calibration: Calibration,
 }
 
 /// The frame does not fit the buffer or [`FRAME_MAX`].
@@ -661,6 +758,7 @@ impl<'a> RawFrame<'a> {
             12 => Payload::Settings(read(rest).ok()?),
             13 => Payload::Identify(read(rest).ok()?),
             14 => Payload::Capture(read(rest).ok()?),
+            15 => Payload::Calibrate(read(rest).ok()?),
             _ => return None,
         };
         Some(payload)

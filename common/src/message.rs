@@ -1,6 +1,6 @@
 //! Messages beside blocks: one version byte, then postcard.
 
-use crate::frame::{ChannelPlan, SettingsOutcome};
+use crate::frame::{Calibration, ChannelPlan, SettingsOutcome};
 use crate::id::{CHANNELS_MAX, ChannelId, GatewayId, NodeId};
 use crate::reject::RejectReason;
 use crate::time::EventTime;
@@ -155,15 +155,25 @@ pub enum Action {
         /// How; none: not any more.
         watch: Option<Watch>,
     },
+    /// A channel's sensor is calibrated like this from now on, through resets too.
+    Calibrate {
+        /// Of which node.
+        node: NodeId,
+        /// Which channel of it.
+        channel: ChannelId,
+        /// How.
+        calibration: Calibration,
+    },
 }
 
 impl Action {
     /// The node that is to do something; none when it is the gateway itself.
     pub const fn node(&self) -> Option<NodeId> {
         match self {
-            Self::Settings { node, .. } | Self::Identify { node, .. } | Self::Capture { node, .. } => {
-                Some(*node)
-            }
+            Self::Settings { node, .. }
+            | Self::Identify { node, .. }
+            | Self::Capture { node, .. }
+            | Self::Calibrate { node, .. } => Some(*node),
             Self::Gateway(_) | Self::Watch { .. } => None,
         }
     }
@@ -287,6 +297,7 @@ impl CommandOutcome {
             Self::RefusedByNode(SettingsOutcome::UnknownChannel) => "refused_unknown_channel",
             Self::RefusedByNode(SettingsOutcome::NotStored) => "refused_not_stored",
             Self::RefusedByNode(SettingsOutcome::BadPlan) => "refused_bad_plan",
+            Self::RefusedByNode(SettingsOutcome::BadCalibration) => "refused_bad_calibration",
             Self::RefusedByNode(SettingsOutcome::Applied | SettingsOutcome::Unchanged) => "refused",
             Self::UnknownNode => "unknown_node",
             Self::OtherBoot => "other_boot",

@@ -250,6 +250,46 @@ fn payloads() -> Vec<(&'static str, Payload<'static>)> {
                 samples: 24_000,
             }),
         ),
+        (
+            "frame.settings_slow",
+            Payload::Settings(Settings {
+                command: 10,
+                plans: list(&[
+                    ChannelPlan::Slow {
+                        window: 60_000,
+                        waveform: None,
+                        trigger: None,
+                    },
+                    ChannelPlan::Slow {
+                        window: 60_000,
+                        waveform: Some((120_000, 3_600)),
+                        trigger: Some(Trigger {
+                            channel: channel(1),
+                            low_milli: 500,
+                            high_milli: 1_500,
+                        }),
+                    },
+                ]),
+            }),
+        ),
+        (
+            "frame.calibrate",
+            Payload::Calibrate(Calibrate {
+                command: 9,
+                channel: channel(1),
+                calibration: Calibration {
+                    gain_ppm: 1_020_408,
+                    offset_milli: -400,
+                },
+            }),
+        ),
+        (
+            "frame.settings_result_bad_calibration",
+            Payload::SettingsResult(SettingsResult {
+                command: 9,
+                outcome: SettingsOutcome::BadCalibration,
+            }),
+        ),
     ]
 }
 
@@ -262,7 +302,8 @@ fn told_apart(payload: &Payload<'_>) -> (bool, Option<TimeReply>) {
         | Payload::TimeRequest(_)
         | Payload::Settings(_)
         | Payload::Identify(_)
-        | Payload::Capture(_) => (true, None),
+        | Payload::Capture(_)
+        | Payload::Calibrate(_) => (true, None),
         Payload::TimeReply(reply) => (false, Some(*reply)),
         Payload::Describe(_)
         | Payload::Waveform(_)
@@ -572,6 +613,17 @@ fn actions() -> Vec<(&'static str, Action)> {
                 node: node(),
                 channel: channel(1),
                 samples: 4_096,
+            },
+        ),
+        (
+            "calibrate",
+            Action::Calibrate {
+                node: node(),
+                channel: channel(1),
+                calibration: Calibration {
+                    gain_ppm: 1_020_408,
+                    offset_milli: -400,
+                },
             },
         ),
         (

@@ -5,7 +5,7 @@ use crate::schedule::Schedule;
 use core::num::NonZeroU32;
 use heapless::Vec;
 use trunnion_common::codec::CRC_BYTES;
-use trunnion_common::frame::{ChannelDescriptor, DROP_CAUSES_MAX, FRAME_MAX, Packing};
+use trunnion_common::frame::{Calibration, ChannelDescriptor, DROP_CAUSES_MAX, FRAME_MAX, Packing};
 use trunnion_common::packing;
 use trunnion_common::sample::LossCause;
 use trunnion_common::time::NodeTicks;
@@ -93,6 +93,9 @@ pub(crate) struct Channel<'m> {
     pub(crate) produced: u64,
     pub(crate) acknowledged: u64,
     pub(crate) execution: Execution,
+    calibration: Calibration,
+    /// Scale and range of its kind.
+    nominal: [f32; 2],
     dropped: [u64; CAUSES.len()],
     pub(crate) rate_mhz: NonZeroU32,
     forming: &'m mut Forming,
@@ -107,12 +110,28 @@ impl<'m> Channel<'m> {
             produced: 0,
             acknowledged: 0,
             execution: Execution::new(),
+            calibration: Calibration::NONE,
+            nominal: [descriptor.scale, descriptor.range],
             dropped: [0; CAUSES.len()],
             rate_mhz,
             forming,
             forming_count: 0,
             forming_ticks: NodeTicks(0),
         }
+    }
+
+    /// What its sensor differs by from its kind.
+    pub(crate) const fn calibration(&self) -> Calibration {
+        self.calibration
+    }
+
+    /// Its sensor differs like this: the table is another one.
+    pub(crate) fn calibrate(&mut self, calibration: Calibration) {
+        let [scale, range] = self.nominal;
+        self.calibration = calibration;
+        self.descriptor.scale = scale * calibration.gain();
+        self.descriptor.range = range * calibration.gain();
+        self.execution.skip(0);
     }
 
     /// When the sample `index` places after the one at `first` was taken.

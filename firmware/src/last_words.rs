@@ -128,6 +128,17 @@ pub fn obituary(former: Option<LastWords>) -> Option<Event> {
     })
 }
 
+/// What a reset for want of supply is told as.
+pub fn brown_out(reset: ResetCause) -> Option<Event> {
+    (reset == ResetCause::BrownOut).then_some(Event {
+        severity: Severity::Warning,
+        kind: EventKind::BrownOut,
+        channel: None,
+        repeats: 1,
+        value: 0.0,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,5 +180,7 @@ mod tests {
         let bitten = obituary(Some(first.ending(End::Watchdog, 0))).unwrap();
         assert_eq!(bitten.kind, EventKind::WatchdogBite);
         assert_eq!(obituary(Some(second)), None);
+        assert_eq!(brown_out(ResetCause::BrownOut).unwrap().kind, EventKind::BrownOut);
+        assert_eq!(brown_out(ResetCause::PowerOn), None);
     }
 }

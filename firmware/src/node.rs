@@ -6,14 +6,14 @@ use crate::link::{Link, Verdict, Wiring};
 use crate::outbox::{Entry, Kind, NoRoom, Outbox};
 use crate::plan::{FILTERED_MAX, Filters, Report};
 use crate::sensor::Sensor;
-use crate::settings::{self, Image, ImageError, LineSpeed, Plans};
+use crate::settings::{self, Image, ImageError, Kept, LineSpeed};
 use core::num::NonZeroU32;
 use heapless::Vec;
 use trunnion_common::codec::Decoder;
 use trunnion_common::frame::{
-    Capture, ChannelPlan, ChannelStatus, Class, Describe, Event, EventKind, FRAME_MAX, FeatureReport,
-    HELD_RANGES_MAX, Identify, Packing, Payload, Poll, READINGS_MAX, RawFrame, ResetCause, Scalar, Settings,
-    SettingsOutcome, SettingsResult, Severity, Status, TimeReply, Waveform, encode,
+    Calibrate, Calibration, Capture, ChannelStatus, Class, Describe, Event, EventKind, FRAME_MAX,
+    FeatureReport, HELD_RANGES_MAX, Identify, Packing, Payload, Poll, READINGS_MAX, RawFrame, ResetCause,
+    Scalar, Settings, SettingsOutcome, SettingsResult, Severity, Status, TimeReply, Waveform, encode,
 };
 use trunnion_common::id::{BootId, CHANNELS_MAX, ChannelId, LineAddress, NodeId};
 use trunnion_common::sample::{LossCause, Reading};
@@ -114,9 +114,9 @@ enum SettingsMemory {
     Absent,
     Idle,
     /// These are to be stored.
-    Due(Settings),
+    Due(Kept),
     /// The board is storing these.
-    Storing(Settings),
+    Storing(Kept),
 }
 
 impl<'m> Node<'m> {
@@ -189,11 +189,11 @@ impl<'m> Node<'m> {
         let Some(image) = image else {
             return Ok(());
         };
-        let settings = settings::from_image(image)?;
-        if settings.plans.len() > self.channels.len() {
+        let kept = settings::from_image(image)?;
+        if kept.plans.len().max(kept.calibrations.len()) > self.channels.len() {
             return Err(ImageError::OtherTable);
         }
-        self.apply_plans(&settings.plans);
+        self.apply(NodeTicks(0), &kept);
         Ok(())
     }
 
@@ -201,9 +201,9 @@ impl<'m> Node<'m> {
     /// or nothing of it. [`Self::handle_settings_stored`] must be told how it went.
     pub fn poll_settings(&mut self) -> Option<Image> {
         match core::mem::replace(&mut self.memory, SettingsMemory::Idle) {
-            SettingsMemory::Due(settings) => {
-                let image = settings::to_image(&settings);
-                self.memory = SettingsMemory::Storing(settings);
+            SettingsMemory::Due(kept) => {
+                let image = settings::to_image(&kept);
+                self.memory = SettingsMemory::Storing(kept);
                 Some(image)
             }
             other => {
@@ -215,18 +215,20 @@ impl<'m> Node<'m> {
 
     /// Whether the settings that [`Self::poll_settings`] handed out are stored: only then they are in force.
     pub fn handle_settings_stored(&mut self, now: NodeTicks, is_stored: bool) {
-        let SettingsMemory::Storing(settings) = &self.memory else {
-            return;
+        let kept = match core::mem::replace(&mut self.memory, SettingsMemory::Idle) {
+            SettingsMemory::Storing(kept) => kept,
+            other => {
+                self.memory = other;
+                return;
+            }
         };
-        let (command, plans) = (settings.command, settings.plans.clone());
-        self.memory = SettingsMemory::Idle;
         let outcome = if is_stored {
-            self.apply_plans(&plans);
+            self.apply(now, &kept);
             SettingsOutcome::Applied
         } else {
             SettingsOutcome::NotStored
         };
-        self.report_outcome(now, command, outcome);
+        self.report_outcome(now, kept.command, outcome);
     }
 
     /// Takes consecutive samples of a channel, the first of them taken at `first`.
@@ -279,9 +281,9 @@ impl<'m> Node<'m> {
             for (at, reading) in part.iter().enumerate() {
                 let state = &mut self.channels[channel.index()];
                 let ticks = state.ticks_after(ticks, at);
-                match reading {
+                match reading.map(|told| state.calibration().apply(told)) {
                     Ok(value) if value.is_finite() => {
-                        let report = state.execution.feed_reading(ticks, *value);
+                        let report = state.execution.feed_reading(ticks, value);
                         self.queue_report(channel, report);
                     }
                     Ok(_) | Err(_) => state.execution.skip(1),
@@ -342,17 +344,20 @@ impl<'m> Node<'m> {
         if channel.index() >= self.channels.len() {
             return Err(UnknownChannel);
         }
-        // What has been taken belongs to the former table.
-        for position in 0..self.channels.len() {
-            self.queue_formed(channel_id(position));
-        }
+        self.close_table();
         let state = &mut self.channels[channel.index()];
         state.rate_mhz = rate_mhz;
         state.descriptor.rate_mhz = rate_mhz.get();
         state.execution.skip(0);
-        self.revision = self.revision.wrapping_add(1);
         self.queue_table(now);
         Ok(())
+    }
+
+    /// A channel's reading as it truly is, for whoever judges it before it is taken.
+    pub fn calibrated(&self, channel: ChannelId, reading: Reading) -> Reading {
+        let state = self.channels.get(channel.index());
+        let calibration = state.map_or(Calibration::NONE, Channel::calibration);
+        reading.map(|told| calibration.apply(told))
     }
 
     /// Takes what there is to tell of the life before this one: it goes before everything that this one
@@ -465,6 +470,7 @@ impl<'m> Node<'m> {
             Payload::Settings(settings) => self.handle_settings(now, settings),
             Payload::Identify(identify) => self.handle_identify(now, identify),
             Payload::Capture(capture) => self.handle_capture(now, capture),
+            Payload::Calibrate(calibrate) => self.handle_calibrate(now, calibrate),
             Payload::Discover => {}
             // No agent says these.
             Payload::Describe(_)
@@ -480,24 +486,58 @@ impl<'m> Node<'m> {
 
     fn handle_settings(&mut self, now: NodeTicks, settings: Settings) {
         let rates: Vec<u32, CHANNELS_MAX> = self.channels.iter().map(|c| c.descriptor.rate_mhz).collect();
-        let plans: Plans = self
-            .channels
-            .iter()
-            .map(|channel| channel.execution.plan())
-            .collect();
-        let outcome = match settings::judge(&settings, &plans, &rates, self.line_speed) {
-            Some(outcome) => outcome,
-            None => match &self.memory {
-                SettingsMemory::Absent => SettingsOutcome::NotStored,
-                // One thing after the other: the agent asks again.
-                SettingsMemory::Storing(_) => return,
-                SettingsMemory::Idle | SettingsMemory::Due(_) => {
-                    self.memory = SettingsMemory::Due(settings);
-                    return;
-                }
-            },
+        let mut kept = self.in_force(settings.command);
+        match settings::judge(&settings, &kept.plans, &rates, self.line_speed) {
+            Some(outcome) => self.report_outcome(now, settings.command, outcome),
+            None => {
+                kept.plans = settings.plans;
+                self.keep_settings(now, kept);
+            }
+        }
+    }
+
+    fn handle_calibrate(&mut self, now: NodeTicks, calibrate: Calibrate) {
+        let at = calibrate.channel.index();
+        let outcome = match self.channels.get(at) {
+            None => Some(SettingsOutcome::UnknownChannel),
+            Some(state) => {
+                settings::judge_calibration(&calibrate, state.descriptor.unit, state.calibration())
+            }
         };
-        self.report_outcome(now, settings.command, outcome);
+        match outcome {
+            Some(outcome) => self.report_outcome(now, calibrate.command, outcome),
+            None => {
+                let mut kept = self.in_force(calibrate.command);
+                kept.calibrations = self.channels.iter().map(Channel::calibration).collect();
+                kept.calibrations[at] = calibrate.calibration;
+                if kept.calibrations.iter().all(|one| *one == Calibration::NONE) {
+                    kept.calibrations.clear();
+                }
+                self.keep_settings(now, kept);
+            }
+        }
+    }
+
+    /// What is so now, to be changed by a command.
+    fn in_force(&self, command: u32) -> Kept {
+        let channels = || self.channels.iter();
+        let is_calibrated = channels().any(|channel| channel.calibration() != Calibration::NONE);
+        let calibrated = channels().filter(|_| is_calibrated);
+        Kept {
+            command,
+            plans: channels().map(|channel| channel.execution.plan()).collect(),
+            calibrations: calibrated.map(Channel::calibration).collect(),
+        }
+    }
+
+    /// These are in force as soon as the board has stored them.
+    fn keep_settings(&mut self, now: NodeTicks, kept: Kept) {
+        match &self.memory {
+            SettingsMemory::Absent => self.report_outcome(now, kept.command, SettingsOutcome::NotStored),
+            // One thing after the other: the agent asks again.
+            SettingsMemory::Storing(_) => {}
+            SettingsMemory::Idle | SettingsMemory::Due(_) => self.memory = SettingsMemory::Due(kept),
+        }
     }
 
     fn handle_identify(&mut self, now: NodeTicks, identify: Identify) {
@@ -535,10 +575,28 @@ impl<'m> Node<'m> {
         self.answer(now, Kind::Notice, &result);
     }
 
-    fn apply_plans(&mut self, plans: &Plans) {
-        for (position, channel) in self.channels.iter_mut().enumerate() {
-            channel.execution.apply(settings::plan_of(plans, position));
+    fn apply(&mut self, now: NodeTicks, kept: &Kept) {
+        let of = |position| kept.calibrations.get(position).copied();
+        let of = |position| of(position).unwrap_or(Calibration::NONE);
+        let mut channels = self.channels.iter().enumerate();
+        if channels.any(|(position, channel)| channel.calibration() != of(position)) {
+            self.close_table();
+            for (position, channel) in self.channels.iter_mut().enumerate() {
+                channel.calibrate(of(position));
+            }
+            self.queue_table(now);
         }
+        for (position, channel) in self.channels.iter_mut().enumerate() {
+            channel.execution.apply(settings::plan_of(&kept.plans, position));
+        }
+    }
+
+    /// The table is about to change: what has been taken belongs to the former one.
+    fn close_table(&mut self) {
+        for position in 0..self.channels.len() {
+            self.queue_formed(channel_id(position));
+        }
+        self.revision = self.revision.wrapping_add(1);
     }
 
     fn handle_poll(&mut self, now: NodeTicks, poll: &Poll) {
@@ -655,11 +713,8 @@ impl<'m> Node<'m> {
 
     /// Whether a waveform of the channel may begin now: whether what its plan makes it wait for is so.
     fn may_begin(&self, channel: ChannelId) -> bool {
-        let plan = self
-            .channels
-            .get(channel.index())
-            .map(|state| state.execution.plan());
-        let Some(ChannelPlan::Triggered { trigger, .. }) = plan else {
+        let state = self.channels.get(channel.index());
+        let Some(trigger) = state.and_then(|state| state.execution.plan().trigger()) else {
             return true;
         };
         let level = self
@@ -698,13 +753,16 @@ impl<'m> Node<'m> {
 
     fn queue_readings(&mut self, channel: ChannelId, ticks: NodeTicks, readings: &[Reading]) {
         let state = &mut self.channels[channel.index()];
-        let first_sample = state.produced;
+        let (first_sample, calibration) = (state.produced, state.calibration());
         state.produced += readings.len() as u64;
         let payload = Payload::Scalar(Scalar {
             revision: self.revision,
             channel,
             first_sample,
-            readings: readings.iter().copied().collect(),
+            readings: readings
+                .iter()
+                .map(|reading| reading.map(|told| calibration.apply(told)))
+                .collect(),
         });
         let mut frame = [0; FRAME_MAX];
         let length = self.encode(Class::Essential, ticks, &payload, &mut frame);

@@ -47,15 +47,15 @@ pub(crate) struct Filters {
 }
 
 impl Filters {
-    fn new(origin: i16, channel: &ChannelDescriptor) -> Self {
-        let (band, rate_hz) = (Passband::STANDARD, f64::from(channel.rate_mhz) / 1e3);
+    fn new(origin: i16, channel: &ChannelDescriptor, band: Passband) -> Self {
+        let rate_hz = f64::from(channel.rate_mhz) / 1e3;
         let reaches = channel.band_low_hz <= band.low_hz && channel.band_high_hz >= band.high_hz;
         let filter = VelocityFilter::new(channel.unit, rate_hz, band).filter(|_| reaches);
         Self {
             origin,
             octaves: Octaves::new(0.0),
             velocity: filter.map(VelocityMeter::new),
-            // Ten revolutions of the slowest shaft that the band is for; for the standard band a second.
+            // Ten revolutions of the slowest shaft that the band is for: a second, or five of the slow band.
             velocity_samples: (10.0 * rate_hz / f64::from(band.low_hz)) as u32,
         }
     }
@@ -246,7 +246,7 @@ impl Execution {
                     **filters = None;
                 }
                 filters
-                    .get_or_insert_with(|| Filters::new(*first, channel))
+                    .get_or_insert_with(|| Filters::new(*first, channel, self.plan.passband()))
                     .extend(samples, channel.scale);
             }
         }
@@ -433,19 +433,29 @@ mod tests {
 
     /// The features of each report of `seconds` of a sine of 1 mm/s RMS that stands on gravity, felt at `rate_hz` with
     /// 16 bits of 16 g.
-    fn reports(rate_hz: u32, window: u32, hz: f64, seconds: u32) -> std::vec::Vec<Report> {
+    fn reports(rate_hz: u32, plan: ChannelPlan, hz: f64, seconds: u32) -> std::vec::Vec<Report> {
+        reports_of(rate_hz, plan, (hz, 1.0), seconds)
+    }
+
+    /// The same of so many mm/s RMS.
+    fn reports_of(
+        rate_hz: u32,
+        plan: ChannelPlan,
+        (hz, velocity): (f64, f64),
+        seconds: u32,
+    ) -> std::vec::Vec<Report> {
         let channel = ChannelDescriptor {
             scale: 16.0 / 32_768.0,
             rate_mhz: 1_000 * rate_hz,
             band_high_hz: 5_000.0,
             ..CHANNEL
         };
-        let amplitude = 2f64.sqrt() * TAU * hz / 9_806.65 / f64::from(channel.scale);
+        let amplitude = velocity * 2f64.sqrt() * TAU * hz / 9_806.65 / f64::from(channel.scale);
         let samples: std::vec::Vec<i16> = (0..rate_hz * seconds)
             .map(|index| 2_048.0 + amplitude * (TAU * hz * f64::from(index) / f64::from(rate_hz)).sin())
             .map(|value| value.round() as i16)
             .collect();
-        let mut execution = executing(ChannelPlan::Features { window });
+        let mut execution = executing(plan);
         let (mut reports, mut at, mut filters) = (std::vec::Vec::new(), 0, None);
         while at < samples.len() {
             let (taken, report) =
@@ -464,17 +474,19 @@ mod tests {
             .map(|(_, value)| *value)
     }
 
+    /// What is told of the velocity, and from which sample on.
+    fn velocities(reports: &[Report]) -> std::vec::Vec<(u64, f32)> {
+        let told = |report: &Report| Some((report.first_sample, value(report, FeatureKind::VelocityRms)?));
+        reports.iter().filter_map(told).collect()
+    }
+
+    const FEATURES: ChannelPlan = ChannelPlan::Features { window: 1_024 };
+
     #[test]
     fn the_velocity_is_within_a_tenth_over_a_second_of_windows_far_shorter_than_that() {
         for rate_hz in [12_000, 26_667] {
             for hz in [12.5, 25.0, 50.0, 500.0] {
-                let reports = reports(rate_hz, 1_024, hz, 6);
-                let told: std::vec::Vec<(u64, f32)> = reports
-                    .iter()
-                    .filter_map(|report| {
-                        Some((report.first_sample, value(report, FeatureKind::VelocityRms)?))
-                    })
-                    .collect();
+                let told = velocities(&reports(rate_hz, FEATURES, hz, 6));
                 // A fifth of a second to settle, and then one for each second.
                 assert!((4..=5).contains(&told.len()), "{told:?}");
                 assert!(told[0].0 >= u64::from(rate_hz), "{told:?}");
@@ -489,8 +501,32 @@ mod tests {
     }
 
     #[test]
+    fn the_velocity_of_a_slow_machine_is_within_a_tenth_from_3_hz_on() {
+        let slow = FEATURES.for_speed(3.0);
+        for rate_hz in [12_000, 26_667] {
+            for hz in [3.0, 5.0, 12.5, 500.0] {
+                // A slow machine's velocity is little acceleration: 4 mm/s at 3 Hz are 16 steps of 16 bits.
+                let told = velocities(&reports_of(rate_hz, slow, (hz, 4.0), 17));
+                // A second to settle, and then one for each five seconds.
+                assert_eq!(told.len(), 3, "{told:?}");
+                assert!(told[0].0 >= 5 * u64::from(rate_hz), "{told:?}");
+                for (at, rms) in told {
+                    assert!(
+                        (rms / 4.0 - 1.0).abs() < 0.1,
+                        "{hz} Hz at {rate_hz}, sample {at}: {rms}"
+                    );
+                }
+            }
+        }
+        // Of the same a plan for faster machines tells next to nothing.
+        let told = velocities(&reports_of(12_000, FEATURES, (3.0, 4.0), 4));
+        assert!(told.iter().all(|(_, rms)| *rms < 0.3), "{told:?}");
+        assert_eq!(FEATURES.for_speed(10.0), FEATURES);
+    }
+
+    #[test]
     fn a_window_tells_the_octaves_and_gravity_is_in_none_of_them() {
-        let reports = reports(12_000, 1_024, 1_000.0, 1);
+        let reports = reports(12_000, FEATURES, 1_000.0, 1);
         for report in &reports {
             let octaves = FeatureKind::OCTAVES.map(|kind| value(report, kind).unwrap());
             let expected = value(report, FeatureKind::Rms).unwrap();

@@ -1,5 +1,5 @@
-//! The sampling plan: what the agent may change about a node, and its image in memory that outlives a
-//! reset.
+//! What may be changed about a node, its sampling plans and its calibrations, and their image in memory that outlives
+//! a reset.
 //!
 //! *Applied* promises both "in force" and "kept across resets", so a change is in force only when the
 //! board has confirmed that its image is stored. A board without such memory answers a change with *not
@@ -7,15 +7,16 @@
 //!
 //! | bytes of the image | content |
 //! |---|---|
-//! | 0 | version, 1 |
-//! | 1.. | number of the command, plans (postcard) |
+//! | 0 | version: 1, or 2 where there are calibrations |
+//! | 1.. | number of the command, plans, calibrations of version 2 (postcard) |
 //! | last 4 | CRC-32C of everything before, little-endian |
 
 use crate::channel::{OVERHEAD_MAX, WAVEFORM_SAMPLES};
 use heapless::Vec;
 use trunnion_common::codec::{CRC_BYTES, crc32c};
-use trunnion_common::frame::{ChannelPlan, Settings, SettingsOutcome};
+use trunnion_common::frame::{Calibrate, Calibration, ChannelPlan, Settings, SettingsOutcome};
 use trunnion_common::id::CHANNELS_MAX;
+use trunnion_common::quantity::{Quantity, Unit};
 
 /// Least samples of a feature window: moments of fewer say nothing.
 pub const WINDOW_SAMPLES_MIN: u32 = 16;
@@ -28,16 +29,32 @@ pub const SAMPLES_MAX: u32 = 1 << 24;
 /// polls on a two-wire line.
 pub const LINE_SHARE_PERCENT: u64 = 70;
 
-/// Room for any image: version, number, sixteen plans of the longest kind, checksum.
-pub const IMAGE_MAX: usize = 1 + 5 + 1 + CHANNELS_MAX * (1 + 5 + 5 + 5 + 1 + 5 + 5) + CRC_BYTES;
+/// Room for any image: version, number, sixteen plans of the longest kind, sixteen calibrations, checksum.
+pub const IMAGE_MAX: usize =
+    1 + 5 + 1 + CHANNELS_MAX * (1 + 5 + 1 + 5 + 5 + 1 + 1 + 5 + 5) + 1 + CHANNELS_MAX * (5 + 5) + CRC_BYTES;
 
 /// The image of settings, as it is stored.
 pub type Image = Vec<u8, IMAGE_MAX>;
 
-const IMAGE_VERSION: u8 = 1;
+const PLANS_ALONE: u8 = 1;
+const CALIBRATED: u8 = 2;
 
 /// Plans of a node's channels, in the order of its table; what is not listed is sent raw.
 pub type Plans = Vec<ChannelPlan, CHANNELS_MAX>;
+
+/// Calibrations of a node's channels, in the order of its table; what is not listed has none.
+pub type Calibrations = Vec<Calibration, CHANNELS_MAX>;
+
+/// What is stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Kept {
+    /// Number of the command that wanted it last.
+    pub command: u32,
+    /// Of each channel.
+    pub plans: Plans,
+    /// Of each channel.
+    pub calibrations: Calibrations,
+}
 
 /// Stored settings that cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,30 +84,67 @@ impl core::fmt::Display for ImageError {
 
 impl core::error::Error for ImageError {}
 
-/// The image of `settings`.
-pub fn to_image(settings: &Settings) -> Image {
+/// The image of what is to be stored. Without calibrations a firmware of before reads it as well.
+pub fn to_image(kept: &Kept) -> Image {
     let mut bytes = [0; IMAGE_MAX];
-    bytes[0] = IMAGE_VERSION;
-    let Ok(used) = postcard::to_slice(settings, &mut bytes[1..IMAGE_MAX - CRC_BYTES]) else {
+    let content = &mut bytes[1..IMAGE_MAX - CRC_BYTES];
+    let plans = (kept.command, &kept.plans);
+    let (version, used) = if kept.calibrations.is_empty() {
+        (PLANS_ALONE, postcard::to_slice(&plans, content))
+    } else {
+        (
+            CALIBRATED,
+            postcard::to_slice(&(plans, &kept.calibrations), content),
+        )
+    };
+    let Ok(used) = used.map(|used| used.len()) else {
         unreachable!("IMAGE_MAX counts every field at its longest");
     };
-    let end = 1 + used.len();
+    bytes[0] = version;
+    let end = 1 + used;
     let crc = crc32c(&bytes[..end]).to_le_bytes();
     bytes[end..end + CRC_BYTES].copy_from_slice(&crc);
     bytes.into_iter().take(end + CRC_BYTES).collect()
 }
 
-/// The settings of an image.
-pub fn from_image(image: &[u8]) -> Result<Settings, ImageError> {
+/// What an image holds.
+pub fn from_image(image: &[u8]) -> Result<Kept, ImageError> {
     let (content, crc) = image.split_last_chunk::<CRC_BYTES>().ok_or(ImageError::Damaged)?;
     if crc32c(content).to_le_bytes() != *crc {
         return Err(ImageError::Damaged);
     }
-    match content.split_first() {
-        Some((&IMAGE_VERSION, settings)) => postcard::from_bytes(settings).map_err(|_| ImageError::Damaged),
-        Some((&version, _)) => Err(ImageError::Version(version)),
-        None => Err(ImageError::Damaged),
+    let (&version, content) = content.split_first().ok_or(ImageError::Damaged)?;
+    if version != PLANS_ALONE && version != CALIBRATED {
+        return Err(ImageError::Version(version));
     }
+    let ((command, plans), rest) =
+        postcard::take_from_bytes::<(u32, Plans)>(content).map_err(|_| ImageError::Damaged)?;
+    let calibrations = match version {
+        CALIBRATED => postcard::from_bytes(rest).map_err(|_| ImageError::Damaged)?,
+        _ => Calibrations::new(),
+    };
+    Ok(Kept {
+        command,
+        plans,
+        calibrations,
+    })
+}
+
+/// What becomes of a calibration of a channel that measures in `unit` and has `in_force`, as [`judge`] says it.
+pub fn judge_calibration(wanted: &Calibrate, unit: Unit, in_force: Calibration) -> Option<SettingsOutcome> {
+    let Calibration {
+        gain_ppm,
+        offset_milli,
+    } = wanted.calibration;
+    // Of a vibration only what alternates is looked at.
+    let alternates = matches!(
+        unit.quantity(),
+        Quantity::Acceleration | Quantity::Velocity | Quantity::Displacement
+    );
+    if !Calibration::GAINS_PPM.contains(&gain_ppm) || (alternates && offset_milli != 0) {
+        return Some(SettingsOutcome::BadCalibration);
+    }
+    (wanted.calibration == in_force).then_some(SettingsOutcome::Unchanged)
 }
 
 /// What of the line is known.
@@ -165,12 +219,9 @@ fn is_sensible(plan: ChannelPlan, channels: usize) -> bool {
     let has_waveform = plan
         .waveform()
         .is_none_or(|(samples, every_s)| (1..=SAMPLES_MAX).contains(&samples) && every_s > 0);
-    let has_trigger = match plan {
-        ChannelPlan::Triggered { trigger, .. } => {
-            trigger.channel.index() < channels && trigger.low_milli <= trigger.high_milli
-        }
-        _ => true,
-    };
+    let has_trigger = plan
+        .trigger()
+        .is_none_or(|trigger| trigger.channel.index() < channels && trigger.low_milli <= trigger.high_milli);
     has_window && has_waveform && has_trigger
 }
 
@@ -310,43 +361,107 @@ mod tests {
         );
     }
 
+    const GREATEST: Calibration = Calibration {
+        gain_ppm: u32::MAX,
+        offset_milli: i32::MIN,
+    };
+
+    fn kept(plans: &[ChannelPlan], calibrations: &[Calibration]) -> Kept {
+        Kept {
+            command: u32::MAX,
+            plans: Vec::from_slice(plans).unwrap(),
+            calibrations: Vec::from_slice(calibrations).unwrap(),
+        }
+    }
+
     #[test]
     fn the_longest_image_fits_and_comes_back() {
-        let longest = ChannelPlan::Triggered {
+        let longest = ChannelPlan::Slow {
             window: u32::MAX,
-            samples: u32::MAX,
-            every_s: u32::MAX,
-            trigger: Trigger {
+            waveform: Some((u32::MAX, u32::MAX)),
+            trigger: Some(Trigger {
                 channel: ChannelId::new(CHANNELS_MAX as u16 - 1).unwrap(),
                 low_milli: i32::MIN,
                 high_milli: i32::MIN,
-            },
+            }),
         };
-        let settings = settings(&[longest; CHANNELS_MAX]);
-        let image = to_image(&settings);
+        let kept = kept(&[longest; CHANNELS_MAX], &[GREATEST; CHANNELS_MAX]);
+        let image = to_image(&kept);
         assert_eq!(image.len(), IMAGE_MAX);
-        assert_eq!(from_image(&image), Ok(settings));
+        assert_eq!(from_image(&image), Ok(kept));
+    }
+
+    #[test]
+    fn an_image_without_calibrations_is_one_that_a_firmware_of_before_wrote() {
+        // Features over 1,024 samples of the first channel, wanted by command 7.
+        let mut written = std::vec![1, 7, 1, 2, 0x80, 0x08];
+        written.extend(crc32c(&written).to_le_bytes());
+        let found = from_image(&written).unwrap();
+        let expected = Kept {
+            command: 7,
+            ..kept(&[ChannelPlan::Features { window: 1_024 }], &[])
+        };
+        assert_eq!(found, expected);
+        assert_eq!(to_image(&expected).as_slice(), written);
     }
 
     #[test]
     fn a_damaged_image_is_noticed_at_every_byte_and_length() {
-        let image = to_image(&settings(&[ChannelPlan::Off]));
-        for at in 0..image.len() {
-            assert_eq!(from_image(&image[..at]), Err(ImageError::Damaged));
-            let mut damaged = image.clone();
-            damaged[at] ^= 1;
-            assert_eq!(from_image(&damaged), Err(ImageError::Damaged));
+        for kept in [
+            kept(&[ChannelPlan::Off], &[]),
+            kept(&[ChannelPlan::Off], &[GREATEST]),
+        ] {
+            let image = to_image(&kept);
+            for at in 0..image.len() {
+                assert_eq!(from_image(&image[..at]), Err(ImageError::Damaged));
+                let mut damaged = image.clone();
+                damaged[at] ^= 1;
+                assert_eq!(from_image(&damaged), Err(ImageError::Damaged));
+            }
         }
         assert_eq!(from_image(&[]), Err(ImageError::Damaged));
     }
 
     #[test]
+    fn a_calibration_is_of_a_sensor_that_can_be() {
+        let judge = |unit, gain_ppm, offset_milli| {
+            let calibration = Calibration {
+                gain_ppm,
+                offset_milli,
+            };
+            let wanted = Calibrate {
+                command: 1,
+                channel: ChannelId::new(0).unwrap(),
+                calibration,
+            };
+            judge_calibration(&wanted, unit, Calibration::NONE)
+        };
+        let (g, celsius) = (Unit::StandardGravity, Unit::DegreeCelsius);
+        assert_eq!(judge(g, 1_020_408, 0), None);
+        assert_eq!(judge(celsius, 1_000_000, -400), None);
+        assert_eq!(judge(g, 1_000_000, 0), Some(SettingsOutcome::Unchanged));
+        for (unit, gain_ppm, offset_milli) in [
+            (g, 99_999, 0),
+            (g, 10_000_001, 0),
+            (g, 1_020_408, 1),
+            (Unit::Micrometre, 1_000_000, -1),
+        ] {
+            let judged = judge(unit, gain_ppm, offset_milli);
+            assert_eq!(
+                judged,
+                Some(SettingsOutcome::BadCalibration),
+                "{unit:?} {gain_ppm}"
+            );
+        }
+    }
+
+    #[test]
     fn an_image_of_a_later_firmware_is_not_guessed_at() {
-        let mut image = to_image(&settings(&[ChannelPlan::Off]));
+        let mut image = to_image(&kept(&[ChannelPlan::Off], &[]));
         let end = image.len() - CRC_BYTES;
-        image[0] = 2;
+        image[0] = 3;
         let crc = crc32c(&image[..end]).to_le_bytes();
         image[end..].copy_from_slice(&crc);
-        assert_eq!(from_image(&image), Err(ImageError::Version(2)));
+        assert_eq!(from_image(&image), Err(ImageError::Version(3)));
     }
 }

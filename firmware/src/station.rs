@@ -70,8 +70,11 @@ impl<'m, A: Sensor, T: Gauge> Station<'m, A, T> {
     ) -> Result<Self, NodeError> {
         let mut node = Node::new(identity, &table(what), memory)?;
         node.set_packing(Packing::Predicted);
-        if let Some(event) = last_words::obituary(former) {
-            node.handle_former(event);
+        for event in [
+            last_words::obituary(former),
+            last_words::brown_out(identity.reset),
+        ] {
+            event.into_iter().for_each(|event| node.handle_former(event));
         }
         Ok(Self {
             node,
@@ -128,6 +131,7 @@ impl<'m, A: Sensor, T: Gauge> Station<'m, A, T> {
             let (ticks, reading) = (self.temperature.ticks_of(due - 1), self.thermometer.read());
             let taken = self.node.handle_readings(TEMPERATURE, ticks, &[reading]);
             debug_assert!(taken.is_ok(), "the table has this channel");
+            let reading = self.node.calibrated(TEMPERATURE, reading);
             if let Some(event) = self.alarm.judge(reading) {
                 self.node.handle_event(now, event);
             }
@@ -235,6 +239,31 @@ mod tests {
         }
     }
 
+    const WHAT: Accelerometer = Accelerometer {
+        rate_mhz: RATE,
+        range_g: 16.0,
+        band_hz: [1.0, 5_000.0],
+    };
+
+    /// A station that works in memory which is never given back: a test is short.
+    fn station<A: Sensor>(former: Option<LastWords>, sensors: (A, Steps)) -> Station<'static, A, Steps> {
+        let identity = Identity {
+            node: NodeId::new(7).unwrap(),
+            boot: BootId::new(1, 1),
+            address: LineAddress(1),
+            wiring: Wiring::Own,
+            reset: last_words::reset_cause(former),
+        };
+        let forming: Vec<Forming> = vec![[0; FORMING_SAMPLES]; 2];
+        let memory = Memory {
+            essential: vec![0; 4 * ESSENTIAL_MIN].leak(),
+            waveform: vec![0; 8 * WAVEFORM_MIN].leak(),
+            forming: forming.leak(),
+            line: vec![0; LINE_FRAME_MAX].leak(),
+        };
+        Station::new(identity, former, WHAT, sensors, memory, NodeTicks(0)).unwrap()
+    }
+
     /// What an agent that polls every 20 ms hears of a station in `seconds`.
     fn heard(
         readings: Vec<Reading>,
@@ -245,36 +274,7 @@ mod tests {
         let mut memory = header(RATE, 16.0, &bytes).to_vec();
         memory.extend(bytes);
         let player = Player::new(Record::parse(&memory).unwrap(), NodeTicks(0));
-        let identity = Identity {
-            node: NodeId::new(7).unwrap(),
-            boot: BootId::new(1, 1),
-            address: LineAddress(1),
-            wiring: Wiring::Own,
-            reset: last_words::reset_cause(former),
-        };
-        let (mut essential, mut waveform) = (vec![0; 4 * ESSENTIAL_MIN], vec![0; 8 * WAVEFORM_MIN]);
-        let mut forming: [Forming; 2] = [[0; FORMING_SAMPLES]; 2];
-        let mut line = [0; LINE_FRAME_MAX];
-        let memory = Memory {
-            essential: &mut essential,
-            waveform: &mut waveform,
-            forming: &mut forming,
-            line: &mut line,
-        };
-        let what = Accelerometer {
-            rate_mhz: RATE,
-            range_g: 16.0,
-            band_hz: [1.0, 5_000.0],
-        };
-        let mut station = Station::new(
-            identity,
-            former,
-            what,
-            (player, Steps(readings)),
-            memory,
-            NodeTicks(0),
-        )
-        .unwrap();
+        let mut station = station(former, (player, Steps(readings)));
         let (mut heard, mut upto) = (Vec::new(), [0; 2]);
         let mut buffer = [0; LINE_FRAME_MAX];
         let mut decoder = Decoder::new(&mut buffer);
@@ -289,8 +289,8 @@ mod tests {
             let head = Header {
                 version: version::FRAME,
                 address: LineAddress(1),
-                node: identity.node,
-                boot: identity.boot,
+                node: NodeId::new(7).unwrap(),
+                boot: BootId::new(1, 1),
                 class: Class::Essential,
                 sequence: round,
                 ticks: NodeTicks(0),
@@ -411,33 +411,11 @@ mod tests {
 
     #[test]
     fn a_measured_rate_stands_in_a_new_table_that_later_samples_name() {
-        let (mut essential, mut waveform) = (vec![0; 4 * ESSENTIAL_MIN], vec![0; 4 * WAVEFORM_MIN]);
-        let mut forming: [Forming; 2] = [[0; FORMING_SAMPLES]; 2];
-        let mut line = [0; LINE_FRAME_MAX];
-        let memory = Memory {
-            essential: &mut essential,
-            waveform: &mut waveform,
-            forming: &mut forming,
-            line: &mut line,
-        };
-        let identity = Identity {
-            node: NodeId::new(7).unwrap(),
-            boot: BootId::new(1, 1),
-            address: LineAddress(1),
-            wiring: Wiring::Own,
-            reset: ResetCause::PowerOn,
-        };
-        let what = Accelerometer {
-            rate_mhz: RATE,
-            range_g: 16.0,
-            band_hz: [1.0, 5_000.0],
-        };
         let sensor = Fast {
             taken: 0,
             dated_by: RATE,
         };
-        let sensors = (sensor, Steps(vec![Ok(20.0)]));
-        let mut station = Station::new(identity, None, what, sensors, memory, NodeTicks(0)).unwrap();
+        let mut station = station(None, (sensor, Steps(vec![Ok(20.0)])));
         let mut told = Vec::new();
         for round in 0..3_000_u64 {
             station.handle_time(NodeTicks(round * 10_000));

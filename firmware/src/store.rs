@@ -72,18 +72,23 @@ impl<F: NorFlash> Store<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::to_image;
+    use crate::settings::{Kept, to_image};
     use crate::test_flash::{Flash, block_on};
-    use trunnion_common::frame::{ChannelPlan, Settings};
+    use trunnion_common::frame::{Calibration, ChannelPlan};
 
     const PLACE: Range<u32> = 0..4 * Flash::PAGE as u32;
 
     fn image(command: u32) -> Image {
-        to_image(&Settings {
+        let calibration = |channel| Calibration {
+            gain_ppm: 1_000_000 + 1_000 * command + channel,
+            offset_milli: -400,
+        };
+        to_image(&Kept {
             command,
             plans: [ChannelPlan::Features { window: 1_024 }; 16]
                 .into_iter()
                 .collect(),
+            calibrations: (0..16).map(calibration).collect(),
         })
     }
 

@@ -33,10 +33,12 @@ use trunnion_common::frame::{ChannelDescriptor, Describe};
 use trunnion_common::id::{BootId, ChannelId};
 use trunnion_common::quantity::Unit;
 use trunnion_common::time::NodeTicks;
+use trunnion_firmware::alarm::Alarm;
 use trunnion_firmware::node::{Identity, Node};
 use trunnion_firmware::outbox::{ESSENTIAL_MIN, WAVEFORM_MIN};
 use trunnion_firmware::schedule::Schedule;
 use trunnion_firmware::settings::LineSpeed;
+use trunnion_firmware::station::HOUSING_LIMIT;
 
 /// How often the sensor is emptied, microseconds: half of a full frame at 12 kHz.
 pub const READ_MICROS: u64 = 20_000;
@@ -366,6 +368,7 @@ fn channel_table(rate_mhz: NonZeroU32, range_g: f32, temperature: bool) -> Descr
 struct Thermometer {
     schedule: Schedule,
     warmth: Warmth,
+    alarm: Alarm,
     produced: u64,
 }
 
@@ -374,15 +377,19 @@ impl Thermometer {
         Self {
             schedule: Schedule::new(start, TEMPERATURE_RATE_MHZ),
             warmth,
+            alarm: Alarm::new(TEMPERATURE, HOUSING_LIMIT),
             produced: 0,
         }
     }
 
     fn read(&mut self, now: NodeTicks, node: &mut Node<'_>) -> anyhow::Result<()> {
         while self.produced < self.schedule.due_by(now) {
-            let degrees = self.warmth.degrees(self.produced as f32)?;
-            node.handle_readings(TEMPERATURE, self.schedule.ticks_of(self.produced), &[Ok(degrees)])
+            let reading = Ok(self.warmth.degrees(self.produced as f32)?);
+            node.handle_readings(TEMPERATURE, self.schedule.ticks_of(self.produced), &[reading])
                 .expect("the table has a temperature channel");
+            if let Some(event) = self.alarm.judge(node.calibrated(TEMPERATURE, reading)) {
+                node.handle_event(now, event);
+            }
             self.produced += 1;
         }
         Ok(())

@@ -360,7 +360,7 @@ impl Plant {
         Ok(path)
     }
 
-    /// The serial line of a node, as the agent opens it.
+    /// The serial line of a node, or one that nodes share, as the agent opens it.
     pub fn line(&self, node: &str) -> PathBuf {
         self.dir.join("lines").join(node)
     }
@@ -382,8 +382,18 @@ impl Plant {
         self.start_node_with(spec, &["--loop", "--temperature-file", file])
     }
 
+    /// Starts a node that shares its line, under this name, with others: somebody connects it to them.
+    pub fn start_sharing_node(&mut self, spec: &NodeSpec, name: &str, flags: &[&str]) -> Result<()> {
+        let shared = ["--loop", "--shared", "--baud", "921600"];
+        self.start_node_on(spec, name, &[&shared, flags].concat())
+    }
+
     fn start_node_with(&mut self, spec: &NodeSpec, flags: &[&str]) -> Result<()> {
-        let line = self.line(&spec.id);
+        self.start_node_on(spec, &spec.id, flags)
+    }
+
+    fn start_node_on(&mut self, spec: &NodeSpec, name: &str, flags: &[&str]) -> Result<()> {
+        let line = self.line(name);
         let mut command = Command::new(binary("trunnion-host-node")?);
         command
             .args(["--node", &spec.id])
@@ -397,19 +407,22 @@ impl Plant {
             Source::Recording(file) => command.arg("--file").arg(file),
             Source::Motor(motor) => command.args(motor.flags()),
         };
-        let log = self.dir.join(format!("node-{}.log", spec.id));
+        let log = self.dir.join(format!("node-{name}.log"));
         self.nodes
-            .push(Process::start(&format!("node {}", spec.id), command, &log)?);
+            .push(Process::start(&format!("node {name}"), command, &log)?);
         await_some(START_LIMIT, || line.exists().then_some(()))
-            .with_context(|| format!("node {} opened no line", spec.id))
+            .with_context(|| format!("node {name} opened no line"))
     }
 
-    /// SIGKILL to the node started last; its line goes with it, as a pulled plug takes the device file away.
-    pub fn unplug_last_node(&mut self) -> Result<()> {
-        let node = self.nodes.pop().context("no node is running")?;
-        let line = node.name().trim_start_matches("node ").to_owned();
+    /// SIGKILL to the node on the line of this name, which goes with it, as a pulled plug takes the device file away.
+    pub fn unplug_node(&mut self, name: &str) -> Result<()> {
+        let is_it = |node: &Process| node.name().strip_prefix("node ") == Some(name);
+        let at = self.nodes.iter().position(is_it);
+        let node = self
+            .nodes
+            .remove(at.with_context(|| format!("no node is running on {name}"))?);
         node.kill()?;
-        std::fs::remove_file(self.line(&line)).context("the node had a line")
+        std::fs::remove_file(self.line(name)).context("the node had a line")
     }
 
     /// SIGKILL to the collector, then a new one on the same data.

@@ -8,7 +8,7 @@ use rcgen::{
 };
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::sync::Arc;
-use trunnion_common::frame::ChannelPlan;
+use trunnion_common::frame::{Calibration, ChannelPlan};
 use trunnion_common::id::{BootId, ChannelId, GatewayId, Name};
 use trunnion_common::message::{BackfillOrder, MESSAGE_MAX, signed_parts};
 use trunnion_common::watch::Watch;
@@ -112,6 +112,17 @@ fn settings() -> Action {
     Action::Settings {
         node: node(),
         plans: heapless::Vec::from_slice(&[ChannelPlan::Off]).unwrap(),
+    }
+}
+
+fn calibrate() -> Action {
+    Action::Calibrate {
+        node: node(),
+        channel: ChannelId::new(0).unwrap(),
+        calibration: Calibration {
+            gain_ppm: 1_020_408,
+            offset_milli: 0,
+        },
     }
 }
 
@@ -480,9 +491,20 @@ fn a_node_that_restarts_gets_its_settings_again_but_no_capture() {
     world.present = Some(boot(3));
     world.pass(SECOND);
     assert_eq!(world.sent.len(), 3);
+    // A calibration is a setting, too.
+    world.order(3, calibrate());
+    world.present = Some(boot(4));
+    world.pass(SECOND);
+    assert_eq!(world.sent.len(), 5);
+    world.answer_as_node(3, SettingsOutcome::BadCalibration);
+    let refused = CommandOutcome::RefusedByNode(SettingsOutcome::BadCalibration);
     assert_eq!(
         world.answers,
-        [(1, CommandOutcome::Done, 1), (2, CommandOutcome::OtherBoot, 2)]
+        [
+            (1, CommandOutcome::Done, 1),
+            (2, CommandOutcome::OtherBoot, 2),
+            (3, refused, 3)
+        ]
     );
 }
 

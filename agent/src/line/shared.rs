@@ -36,9 +36,14 @@ const UNANSWERED_INTERVAL: Duration = Duration::from_secs(1);
 /// A node not heard for this long is not polled any more: it has no master then, and answers a discovery.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
 
-/// From a discovery that found somebody, or was made of an empty line, to the next, and from any other.
+/// From a discovery that somebody answered, or that was made of an empty line or beside a silent node, to the next, and
+/// from any other.
 const DISCOVERY_SOON: Duration = Duration::from_secs(1);
 const DISCOVERY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Discoveries without a pause after the port has been opened: as many as fit into the time after which a node that is
+/// not polled has no master any more, and one.
+const EAGER_DISCOVERIES: u32 = 11;
 
 /// Requests that wait for a node's turn: whoever makes them repeats what is not answered.
 const REQUESTS_MAX: usize = 4;
@@ -54,6 +59,8 @@ pub struct Shared {
     twins: BTreeSet<NodeId>,
     air: Air,
     next_discovery: Duration,
+    /// Discoveries that are still made without a pause, as long as a node obeys a master that is gone.
+    eager: u32,
     unanswered: u64,
 }
 
@@ -65,6 +72,8 @@ struct Member {
     is_settled: bool,
     /// The life before this one.
     former: Option<BootId>,
+    /// Where the life before this one was, until it has been asked whether it is over.
+    probe: Option<LineAddress>,
     due: Duration,
     heard: Duration,
     unanswered: u32,
@@ -87,7 +96,8 @@ enum Air {
     /// Whoever answers a discovery.
     Everybody {
         until: Duration,
-        found: bool,
+        /// Whether anybody was heard: two at once are no frame, and answer again.
+        is_answered: bool,
     },
 }
 
@@ -119,7 +129,7 @@ pub enum Change {
         /// Whether the address that it had belongs to another node.
         is_conflict: bool,
     },
-    /// There are two nodes with this id: neither is polled until the port is opened again.
+    /// There are two nodes with this id, as both of their lives answer: neither is polled until the port is opened again.
     Twins,
     /// There are [`NODES_MAX`] others.
     Full,
@@ -150,16 +160,21 @@ impl Shared {
             twins: BTreeSet::new(),
             air: Air::Nobody,
             next_discovery: Duration::ZERO,
+            eager: EAGER_DISCOVERIES,
             unanswered: 0,
         }
     }
 
-    /// The port has been opened: who is there may be others.
+    /// The port has been opened. Who is there may be others, who are asked at once; whoever was polled before still
+    /// has a master and answers no discovery, so that it is polled until it has been silent for too long.
     pub fn handle_opened(&mut self) {
-        self.members.clear();
+        for member in &mut self.members {
+            member.due = Duration::ZERO;
+        }
         self.twins.clear();
         self.air = Air::Nobody;
         self.next_discovery = Duration::ZERO;
+        self.eager = EAGER_DISCOVERIES;
     }
 
     /// Bytes that a poll gives leave to send: what the line carries in the longest turn, and always two frames.
@@ -206,17 +221,25 @@ impl Shared {
 
     /// Bytes have come, whatever they are.
     pub fn handle_bytes(&mut self, count: usize, now: Duration) {
-        if let Air::Node { until, heard, .. } = &mut self.air {
-            *until = now + SILENCE;
-            *heard = heard.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+        match &mut self.air {
+            Air::Node { until, heard, .. } => {
+                *until = now + SILENCE;
+                *heard = heard.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+            }
+            Air::Everybody { is_answered, .. } => *is_answered = true,
+            Air::Nobody => {}
         }
     }
 
     /// The master's own bytes came back, as on some adapters: they are no answer.
     pub fn handle_echo(&mut self, now: Duration) {
-        if let Air::Node { until, heard, .. } = &mut self.air {
-            *until = now + ANSWER_WITHIN;
-            *heard = 0;
+        match &mut self.air {
+            Air::Node { until, heard, .. } => {
+                *until = now + ANSWER_WITHIN;
+                *heard = 0;
+            }
+            Air::Everybody { is_answered, .. } => *is_answered = false,
+            Air::Nobody => {}
         }
     }
 
@@ -250,7 +273,7 @@ impl Shared {
             }
             return Some(Change::Twins);
         }
-        let former = known.map(|at| self.members.remove(at).key.1);
+        let former = known.map(|at| self.members.remove(at));
         if self.members.len() >= NODES_MAX {
             return Some(Change::Full);
         }
@@ -260,22 +283,22 @@ impl Shared {
         let address = if has_one && !is_conflict {
             header.address
         } else {
-            let free = (1..LineAddress::UNASSIGNED.0).map(LineAddress);
-            free.into_iter().find(|address| !is_taken(*address))?
+            // A node keeps no address over a reset: its next life is given the same one.
+            let before = former.iter().map(|member| member.address);
+            let mut free = before.chain((1..LineAddress::UNASSIGNED.0).map(LineAddress));
+            free.find(|address| !is_taken(*address))?
         };
         self.members.push(Member {
             key,
             address,
             is_settled: address == header.address,
-            former,
+            former: former.as_ref().map(|member| member.key.1),
+            probe: former.map(|member| member.address),
             due: now,
             heard: now,
             unanswered: 0,
             requests: VecDeque::new(),
         });
-        if let Air::Everybody { found, .. } = &mut self.air {
-            *found = true;
-        }
         Some(Change::Joined { address, is_conflict })
     }
 
@@ -288,6 +311,19 @@ impl Shared {
         self.members.retain(|member| now < member.heard + FORGOTTEN_AFTER);
         if self.next_discovery <= now {
             return Some(Turn::Discovery);
+        }
+        // Before the new life is polled: one that is not over means that two parts have this number.
+        let probe = self.members.iter_mut().find_map(|member| {
+            let (boot, address) = (member.former?, member.probe.take()?);
+            Some(Turn::Node {
+                key: (member.key.0, boot),
+                address,
+                is_assigned: false,
+                requests: VecDeque::new(),
+            })
+        });
+        if probe.is_some() {
+            return probe;
         }
         let member = self.members.iter_mut().min_by_key(|member| member.due)?;
         (member.due <= now).then(|| Turn::Node {
@@ -306,7 +342,7 @@ impl Shared {
                 until: sent
                     + Duration::from_micros(u64::from(SLOTS) * slot_micros(self.bytes_per_s))
                     + ANSWER_WITHIN,
-                found: false,
+                is_answered: false,
             },
             Turn::Node { key, .. } => Air::Node {
                 key: *key,
@@ -323,7 +359,10 @@ impl Shared {
             Air::Node { until, latest, .. } => until.min(latest),
             Air::Everybody { until, .. } => until,
             Air::Nobody => {
-                let due = self.members.iter().map(|member| member.due);
+                let due = self.members.iter().map(|member| match member.probe {
+                    Some(_) => Duration::ZERO,
+                    None => member.due,
+                });
                 due.chain([self.next_discovery]).min().unwrap_or(Duration::ZERO)
             }
         }
@@ -332,9 +371,14 @@ impl Shared {
     fn handle_time(&mut self, now: Duration) {
         match self.air {
             Air::Node { until, latest, .. } if until.min(latest) <= now => self.end_turn(now),
-            Air::Everybody { until, found } if until <= now => {
+            Air::Everybody { until, is_answered } if until <= now => {
                 self.air = Air::Nobody;
-                let is_soon = found || self.members.is_empty();
+                let is_silent = |member: &Member| member.unanswered >= UNANSWERED_MAX;
+                let is_soon = is_answered
+                    || self.eager > 0
+                    || self.members.is_empty()
+                    || self.members.iter().any(is_silent);
+                self.eager = self.eager.saturating_sub(1);
                 self.next_discovery = now
                     + if is_soon {
                         DISCOVERY_SOON
@@ -358,6 +402,10 @@ impl Shared {
         if heard == 0 {
             member.unanswered = member.unanswered.saturating_add(1);
             self.unanswered += 1;
+            // It may have begun another life, which answers nothing but a discovery.
+            if member.unanswered == UNANSWERED_MAX {
+                self.next_discovery = self.next_discovery.min(now);
+            }
         }
         member.due = now
             + match member.unanswered {

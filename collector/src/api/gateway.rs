@@ -112,6 +112,16 @@ fn command(row: &CommandRow) -> Command {
         Action::Capture { channel, samples, .. } => {
             ("capture", format!("{samples} samples of channel {channel}"))
         }
+        Action::Calibrate {
+            channel, calibration, ..
+        } => {
+            let gain = f64::from(calibration.gain_ppm) / 1e6;
+            let offset = f64::from(calibration.offset_milli) / 1e3;
+            (
+                "calibrate",
+                format!("channel {channel}: gain {gain}, offset {offset}"),
+            )
+        }
         Action::Gateway(settings) => ("gateway", gateway_settings(settings)),
         Action::Watch { channel, watch, .. } => ("watch", watched(*channel, watch.as_ref())),
     };
@@ -200,6 +210,29 @@ fn plan(plan: &ChannelPlan) -> String {
             format!(
                 "features({window}), {samples} samples every {every_s} s when channel {channel} is{limits}"
             )
+        }
+        ChannelPlan::Slow {
+            window,
+            waveform,
+            trigger,
+        } => {
+            let (window, waveform) = (*window, *waveform);
+            let same = match waveform.zip(*trigger) {
+                Some(((samples, every_s), trigger)) => ChannelPlan::Triggered {
+                    window,
+                    samples,
+                    every_s,
+                    trigger,
+                },
+                None => waveform.map_or(ChannelPlan::Features { window }, |(samples, every_s)| {
+                    ChannelPlan::Scheduled {
+                        window,
+                        samples,
+                        every_s,
+                    }
+                }),
+            };
+            format!("{}, velocity from 2 Hz", self::plan(&same))
         }
     }
 }

@@ -16,6 +16,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use trunnion_common::frame::Calibration;
 use trunnion_common::id::{ChannelId, Name, NodeId};
 use trunnion_common::message::Action;
 
@@ -55,6 +56,17 @@ pub enum Request {
         channel: u16,
         /// How many.
         samples: u32,
+    },
+    /// A channel's sensor is calibrated like this from now on.
+    Calibrate {
+        /// Which node: sixteen hexadecimal digits.
+        node: String,
+        /// Which channel of it.
+        channel: u16,
+        /// What its values are multiplied with, millionths.
+        gain_ppm: u32,
+        /// What is added then, thousandths of its unit.
+        offset_milli: i32,
     },
     /// Have dead letters replayed.
     Replay {
@@ -130,6 +142,9 @@ pub enum RequestError {
     /// Nothing, or more than a node takes.
     #[error("{0} samples cannot be captured: ask for 1 to {SAMPLES_MAX}")]
     Samples(u32),
+    /// No sensor is so far from its kind.
+    #[error("a gain of {} is no calibration: give one from 0.1 to 10, or another sensor", f64::from(*.0) / 1e6)]
+    Gain(u32),
     /// Not a dead letter.
     #[error(transparent)]
     Letter(#[from] NoLetterId),
@@ -165,6 +180,24 @@ impl Request {
                     node: id(node)?,
                     channel: ChannelId::new(*channel).ok_or(RequestError::Channel(*channel))?,
                     samples: *samples,
+                })))
+            }
+            Self::Calibrate {
+                node,
+                channel,
+                gain_ppm,
+                offset_milli,
+            } => {
+                if !Calibration::GAINS_PPM.contains(gain_ppm) {
+                    return Err(RequestError::Gain(*gain_ppm));
+                }
+                Ok(Order::Action(Box::new(Action::Calibrate {
+                    node: id(node)?,
+                    channel: ChannelId::new(*channel).ok_or(RequestError::Channel(*channel))?,
+                    calibration: Calibration {
+                        gain_ppm: *gain_ppm,
+                        offset_milli: *offset_milli,
+                    },
                 })))
             }
             Self::Replay { letters } => {
@@ -290,6 +323,31 @@ mod tests {
         }
     }
 
+    fn calibrate(gain_ppm: u32) -> Request {
+        Request::Calibrate {
+            node: "00000000000000a1".into(),
+            channel: 1,
+            gain_ppm,
+            offset_milli: -400,
+        }
+    }
+
+    #[test]
+    fn a_calibration_is_taken_as_it_was_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        make_directory(dir.path()).unwrap();
+        calibrate(1_020_408).leave(dir.path()).unwrap();
+        let expected = Action::Calibrate {
+            node: NodeId::new(0xa1).unwrap(),
+            channel: ChannelId::new(1).unwrap(),
+            calibration: Calibration {
+                gain_ppm: 1_020_408,
+                offset_milli: -400,
+            },
+        };
+        assert_eq!(take(dir.path()), [Order::Action(Box::new(expected))]);
+    }
+
     #[test]
     fn a_request_is_taken_once() {
         let dir = tempfile::tempdir().unwrap();
@@ -398,6 +456,9 @@ mod tests {
             capture("00000000000000a1", 999, 5),
             capture("00000000000000a1", 0, 0),
             capture("00000000000000a1", 0, SAMPLES_MAX + 1),
+            calibrate(0),
+            calibrate(99_999),
+            calibrate(10_000_001),
         ] {
             assert!(bad.leave(dir.path()).is_err(), "{bad:?}");
         }

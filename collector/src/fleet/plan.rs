@@ -128,10 +128,14 @@ mod tests {
     use trunnion_common::id::NodeId;
 
     fn fleet(plan: &str, gateway: &str) -> String {
+        fleet_at(1_500, plan, gateway)
+    }
+
+    fn fleet_at(rpm: u32, plan: &str, gateway: &str) -> String {
         format!(
             "[[site]]\nid = \"plant\"\n[[site.gateway]]\nid = \"gw-1\"\n{gateway}\n\
              [[site.area]]\nid = \"hall\"\n[[site.area.asset]]\nid = \"fan\"\n\
-             [[site.area.asset.shaft]]\nid = \"s\"\nrpm = 60\n\
+             [[site.area.asset.shaft]]\nid = \"s\"\nrpm = {rpm}\n\
              [[site.area.asset.point]]\nid = \"p\"\nshaft = \"s\"\n\
              [[site.area.asset.point.channel]]\nnode = \"00000000000000a1\"\nchannel = 2\n\
              quantity = \"acceleration\"\nunit = \"g\"\naxis = \"+v\"\nrange = 16\nband_hz = [1, 5000]\n{plan}\n"
@@ -177,6 +181,32 @@ mod tests {
             },
         };
         assert_eq!(plans(text), [Raw, Raw, triggered]);
+    }
+
+    #[test]
+    fn features_of_a_machine_below_600_rpm_tell_its_velocity_from_2_hz_on() {
+        let wanted = |rpm, plan| {
+            let fleet = Fleet::parse(&fleet_at(rpm, plan, ""), "fleet.toml").unwrap();
+            fleet.wanted().nodes[&NodeId::new(0xa1).unwrap()][2]
+        };
+        let slow = |waveform, trigger| ChannelPlan::Slow {
+            window: 4096,
+            waveform,
+            trigger,
+        };
+        let features = "plan = { window = 4096 }";
+        assert_eq!(wanted(599, features), slow(None, None));
+        assert_eq!(wanted(600, features), ChannelPlan::Features { window: 4096 });
+        assert_eq!(wanted(60, "plan = \"raw\""), ChannelPlan::Raw);
+        let scheduled = "plan = { window = 4096, samples = 8192, every_s = 600 }";
+        assert_eq!(wanted(60, scheduled), slow(Some((8192, 600)), None));
+        let triggered = "plan = { window = 4096, samples = 8192, every_s = 600, when = { channel = 1, low = 1, high = 2 } }";
+        let trigger = Trigger {
+            channel: ChannelId::new(1).unwrap(),
+            low_milli: 1_000,
+            high_milli: 2_000,
+        };
+        assert_eq!(wanted(60, triggered), slow(Some((8192, 600)), Some(trigger)));
     }
 
     #[test]

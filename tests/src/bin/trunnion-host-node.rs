@@ -33,9 +33,12 @@ struct Arguments {
     /// The node's id, hexadecimal.
     #[arg(long)]
     node: NodeId,
-    /// The node's address on the line.
-    #[arg(long, default_value_t = 1)]
-    address: u8,
+    /// The node's address on the line [default: 1; none on a shared line, where the agent gives one].
+    #[arg(long)]
+    address: Option<u8>,
+    /// Other nodes are on the line: speak only when polled or asked, as on RS-485.
+    #[arg(long, requires = "baud")]
+    shared: bool,
     /// File that counts the boots, by which a later one is told from an earlier one [default: LINK.boot].
     #[arg(long)]
     boot_counter: Option<PathBuf>,
@@ -139,6 +142,11 @@ fn main() -> anyhow::Result<()> {
         .unwrap_or_else(|| arguments.link.with_extension("boot"));
     let settings = arguments.settings.clone();
     let settings = settings.unwrap_or_else(|| arguments.link.with_extension("settings"));
+    let (wiring, unassigned) = if arguments.shared {
+        (Wiring::Shared, LineAddress::UNASSIGNED)
+    } else {
+        (Wiring::Own, LineAddress(1))
+    };
     // A start and a stop bit with each byte.
     let line_speed = arguments.baud.map(|baud| LineSpeed::BytesPerSecond(baud / 10));
     let is_off = Arc::new(AtomicBool::new(false));
@@ -148,8 +156,8 @@ fn main() -> anyhow::Result<()> {
         identity: Identity {
             node: arguments.node,
             boot: next_boot(&boot_counter)?,
-            address: LineAddress(arguments.address),
-            wiring: Wiring::Own,
+            address: arguments.address.map_or(unassigned, LineAddress),
+            wiring,
             reset: ResetCause::PowerOn,
         },
         range_g: arguments.range,

@@ -1,13 +1,10 @@
 //! A pseudo-terminal whose other side an agent opens like any serial port.
 
-use rustix::fs::OFlags;
+use crate::pseudo_terminal::PseudoTerminal;
 use rustix::io::Errno;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use tokio::io::unix::AsyncFd;
 use trunnion_common::codec::LINE_FRAME_MAX;
@@ -27,24 +24,11 @@ pub(super) struct Terminal {
 
 impl Terminal {
     pub(super) fn open(link: &Path) -> anyhow::Result<Self> {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-        grantpt(&master)?;
-        unlockpt(&master)?;
-        let name = ptsname(&master, Vec::new())?.into_bytes();
-        let slave_path = PathBuf::from(std::ffi::OsString::from_vec(name));
-        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let slave = rustix::fs::open(&slave_path, flags, rustix::fs::Mode::empty())?;
-        // Raw before the first byte: a cooked terminal would echo the agent's own frames back to it.
-        let mut attributes = tcgetattr(&slave)?;
-        attributes.make_raw();
-        tcsetattr(&slave, OptionalActions::Now, &attributes)?;
-        rustix::fs::fcntl_setfl(&master, OFlags::RDWR | OFlags::NONBLOCK)?;
-
-        // A link left behind by a killed process may be replaced; a file is somebody's own.
-        if fs::symlink_metadata(link).is_ok_and(|found| found.is_symlink()) {
-            fs::remove_file(link)?;
-        }
-        std::os::unix::fs::symlink(&slave_path, link)?;
+        let PseudoTerminal {
+            master,
+            slave,
+            device,
+        } = PseudoTerminal::open(link)?;
         #[allow(
             deprecated,
             reason = "an OwnedFd keeps its descriptor, which is all that the unsafe successor demands"
@@ -53,7 +37,7 @@ impl Terminal {
         Ok(Self {
             master,
             _slave: slave,
-            slave_path,
+            slave_path: device,
             link: link.to_owned(),
             input: vec![0; 4_096],
             output: vec![0; 8 * LINE_FRAME_MAX],

@@ -194,6 +194,12 @@ impl Agent {
         self.line.nodes().collect()
     }
 
+    /// The port is lost and there again.
+    pub(crate) fn reopen(&mut self) {
+        self.line.handle_closed();
+        self.line.handle_opened();
+    }
+
     pub(crate) fn address(&mut self, key: BootKey) -> Option<LineAddress> {
         self.line.shared()?.address(key)
     }

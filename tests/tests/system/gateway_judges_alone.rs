@@ -94,7 +94,7 @@ fn an_advisory_raised_while_the_uplink_is_cut_is_one_advisory_when_it_is_back() 
     assert_eq!(std::fs::read_to_string(&relay).unwrap(), "0\n");
 
     plant.collector.take().unwrap().kill().unwrap();
-    plant.unplug_last_node().unwrap();
+    plant.unplug_node(NODE).unwrap();
     plant.start_endless_node(&faulty).unwrap();
     let held = await_some(LIMIT, || {
         at_gateway(&plant).filter(|held| held["level"] == "alarm")

@@ -1,9 +1,7 @@
 //! Lines that speak nonsense, damage what they carry, or go away: what is broken is counted and named,
 //! and what is whole is kept.
 
-use rustix::fs::{Mode, OFlags};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use rustix::fs::OFlags;
 use serde_json::Value;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -17,6 +15,7 @@ use trunnion_common::time::NodeTicks;
 use trunnion_common::version;
 use trunnion_tests::plant::{Machine, NodeSpec, Plant, Source, fleet_text};
 use trunnion_tests::process::await_some;
+use trunnion_tests::pseudo_terminal::{PseudoTerminal, raw};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const RATE_HZ: f64 = 12_000.0;
@@ -53,24 +52,11 @@ fn node(dir: &Path, id: &str, seconds: f64) -> NodeSpec {
     }
 }
 
-/// A raw pseudo-terminal under the name `link`: the side that the test speaks on, and the other one,
-/// which keeps the line from hanging up while no agent has it.
+/// A pseudo-terminal under the name `link`: the side that the test speaks on, which waits, and the other one.
 fn terminal(link: &Path) -> (File, OwnedFd) {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-    grantpt(&master).unwrap();
-    unlockpt(&master).unwrap();
-    let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-    std::os::unix::fs::symlink(&name, link).unwrap();
-    (master.into(), raw(Path::new(&name)))
-}
-
-fn raw(path: &Path) -> OwnedFd {
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let terminal = rustix::fs::open(path, flags, Mode::empty()).unwrap();
-    let mut attributes = tcgetattr(&terminal).unwrap();
-    attributes.make_raw();
-    tcsetattr(&terminal, OptionalActions::Now, &attributes).unwrap();
-    terminal
+    let terminal = PseudoTerminal::open(link).unwrap();
+    rustix::fs::fcntl_setfl(&terminal.master, OFlags::RDWR).unwrap();
+    (terminal.master.into(), terminal.slave)
 }
 
 /// Marsaglia, "Xorshift RNGs", Journal of Statistical Software 8(14), 2003; the seed is not 0.
@@ -203,7 +189,7 @@ fn a_noisy_line_damages_frames_and_loses_no_sample() {
     plant.start_collector().unwrap();
     plant.start_node(&spec).unwrap();
     let (agent_side, _held) = terminal(&plant.line(NOISE));
-    let node_side: File = raw(&plant.line(NODE)).into();
+    let node_side: File = raw(&plant.line(NODE)).unwrap().into();
     carry(
         node_side.try_clone().unwrap(),
         agent_side.try_clone().unwrap(),
@@ -243,7 +229,7 @@ fn a_node_unplugged_five_times_is_found_again_and_every_sample_is_accounted_for(
             (stored.count() as u64 == boots).then_some(())
         });
         assert!(heard.is_some(), "boot {boots}: {:?}", plant.get("/api/v1/ledger"));
-        plant.unplug_last_node().unwrap();
+        plant.unplug_node(NODE).unwrap();
     }
     plant.start_node(&short).unwrap();
     let last = drained(&mut plant);

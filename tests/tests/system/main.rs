@@ -10,6 +10,7 @@ mod gateway_judges_alone;
 mod heat_and_unbalance_are_told;
 mod kills_lose_nothing;
 mod line_noise_and_unplug;
+mod nodes_share_a_line;
 mod outcomes_have_names;
 mod partitions_lose_nothing;
 mod plan_takes_effect_once;
