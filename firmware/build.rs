@@ -4,7 +4,14 @@ use std::path::PathBuf;
 use std::{env, fs};
 
 /// Boards by their feature; the memory map of each is `memory/<board>.x`.
-const BOARDS: [&str; 4] = ["nrf52840", "qemu-an386", "stm32f405", "stm32g474"];
+const BOARDS: [&str; 6] = [
+    "nrf52840",
+    "qemu-an386",
+    "rp2350",
+    "stm32f405",
+    "stm32g474",
+    "stm32h563",
+];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -24,9 +31,11 @@ fn main() {
         "an image is of one board: choose one feature of {BOARDS:?}"
     );
     let map = format!("memory/{board}.x");
-    println!("cargo:rerun-if-changed={map}");
+    println!("cargo:rerun-if-changed=memory");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
-    fs::copy(&map, out.join("memory.x")).unwrap_or_else(|error| panic!("cannot copy {map}: {error}"));
+    for (from, to) in [(map.as_str(), "memory.x"), ("memory/settings.x", "settings.x")] {
+        fs::copy(from, out.join(to)).unwrap_or_else(|error| panic!("cannot copy {from}: {error}"));
+    }
     // cortex-m-rt asks for the weak names of a device's handlers, which come with the HALs of real parts.
     if board.starts_with("qemu") {
         fs::write(out.join("device.x"), "").unwrap_or_else(|error| panic!("cannot write device.x: {error}"));

@@ -50,6 +50,16 @@ pub enum Wiring {
     Shared,
 }
 
+impl Wiring {
+    /// Where a node is on such a line until it is assigned another place.
+    pub const fn first_address(self) -> LineAddress {
+        match self {
+            Self::Own => LineAddress(1),
+            Self::Shared => LineAddress::UNASSIGNED,
+        }
+    }
+}
+
 /// What a poll meant to the node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {

@@ -3,6 +3,9 @@
 //!
 //! A board calls [`Station::handle_time`] at the latest when [`Station::poll_timeout`] says so, and moves
 //! bytes between the line and the node.
+//!
+//! Nothing of it is inlined into that loop: each call has the frames that it works on to itself on the stack, where a
+//! loop would hold those of all of them at once.
 
 use crate::alarm::{Alarm, Limit};
 use crate::last_words::{self, LastWords};
@@ -60,6 +63,7 @@ pub struct Station<'m, A, T> {
 
 impl<'m, A: Sensor, T: Gauge> Station<'m, A, T> {
     /// A node that begins to sample at `start`, after a life that left `former`.
+    #[inline(never)]
     pub fn new(
         identity: Identity,
         former: Option<LastWords>,
@@ -100,11 +104,13 @@ impl<'m, A: Sensor, T: Gauge> Station<'m, A, T> {
     }
 
     /// Takes bytes from the line.
+    #[inline(never)]
     pub fn handle_bytes(&mut self, now: NodeTicks, bytes: &[u8]) {
         self.node.handle_bytes(now, bytes);
     }
 
     /// Reads the sensors that are due.
+    #[inline(never)]
     pub fn handle_time(&mut self, now: NodeTicks) {
         if now >= self.read_at {
             let sampled = self.node.sample(now, VIBRATION, &mut self.accelerometer);
@@ -140,6 +146,7 @@ impl<'m, A: Sensor, T: Gauge> Station<'m, A, T> {
     }
 
     /// Writes frames for the line to `out` as [`Node::poll_transmit`] does.
+    #[inline(never)]
     pub fn poll_transmit(&mut self, now: NodeTicks, out: &mut [u8]) -> usize {
         self.node.poll_transmit(now, out)
     }

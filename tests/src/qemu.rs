@@ -5,6 +5,7 @@
 
 pub mod figures;
 pub mod image;
+pub mod layout;
 pub mod line;
 pub mod scene;
 pub mod size;
@@ -19,6 +20,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+pub use trunnion_firmware::link::Wiring;
 use trunnion_firmware::sensor::record;
 
 /// The emulator.
@@ -36,7 +38,7 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long it may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-/// Where the board looks for a record, and the words that are its identity.
+/// Where the board looks for a record, and the words that are its identity: node (8 bytes), entropy (4), wiring (4).
 const STIMULUS: u32 = 0x2100_0000;
 const IDENTITY: u32 = 0x21FF_FFF0;
 
@@ -63,6 +65,8 @@ pub struct Spec {
     pub node: u64,
     /// What stands for its random number generator, drawn anew at each power-on.
     pub entropy: u32,
+    /// Who else is on its line: what stands for the strap of other boards.
+    pub wiring: Wiring,
     /// What its accelerometer plays over and over.
     pub stimulus: Stimulus,
 }
@@ -141,6 +145,7 @@ impl Qemu {
         let identity = [
             (IDENTITY, spec.node, 8),
             (IDENTITY + 8, u64::from(spec.entropy), 4),
+            (IDENTITY + 12, u64::from(spec.wiring == Wiring::Shared), 4),
         ];
         for (address, data, length) in identity {
             command.arg("-device").arg(format!(

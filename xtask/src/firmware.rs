@@ -6,17 +6,63 @@ use crate::interrupt::Interrupt;
 use crate::no_std;
 use crate::report::{Skips, step};
 use anyhow::{Context, Result, bail, ensure};
+use std::ffi::OsString;
 use std::num::NonZeroU32;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use trunnion_tests::process::await_some;
-use trunnion_tests::qemu::image::{Toolchain, has, target_dir};
+use trunnion_tests::qemu::image::{TARGET, TARGET_M33, Toolchain, has, target_dir};
+use trunnion_tests::qemu::layout::{self, Map};
 use trunnion_tests::qemu::size::{Size, budgets, stack_used};
-use trunnion_tests::qemu::{BOARD, DEBIAN_PACKAGE, PROGRAM, Qemu, Spec, Stimulus, figures};
+use trunnion_tests::qemu::{BOARD, DEBIAN_PACKAGE, PROGRAM, Qemu, Spec, Stimulus, Wiring, figures};
 
-/// Every board that there is an image for, and the part that `probe-rs` calls it.
-const BOARDS: [(&str, Option<&str>); 2] = [(BOARD, None), ("stm32f405", Some("STM32F405RGTx"))];
+/// A board that there is an image for.
+struct Board {
+    name: &'static str,
+    /// What `probe-rs` calls the part; nothing for one that is emulated.
+    part: Option<&'static str>,
+    /// What it is compiled for.
+    target: &'static str,
+}
+
+/// The boards whose images continuous integration builds and measures.
+const BOARDS: [Board; 4] = [
+    Board {
+        name: BOARD,
+        part: None,
+        target: TARGET,
+    },
+    Board {
+        name: "stm32f405",
+        part: Some("STM32F405RGTx"),
+        target: TARGET,
+    },
+    Board {
+        name: "stm32g474",
+        part: Some("STM32G474RETx"),
+        target: TARGET,
+    },
+    Board {
+        name: "nrf52840",
+        part: Some("nRF52840_xxAA"),
+        target: TARGET,
+    },
+];
+
+/// The boards whose images are built when somebody asks for them by name: their HALs take minutes to compile.
+const ON_REQUEST: [Board; 2] = [
+    Board {
+        name: "stm32h563",
+        part: Some("STM32H563ZITx"),
+        target: TARGET_M33,
+    },
+    Board {
+        name: "rp2350",
+        part: Some("RP235x"),
+        target: TARGET_M33,
+    },
+];
 
 /// How long an image runs before its stack is measured: statuses, waveforms and readings have been sent.
 const STACK_TIME: Duration = Duration::from_secs(10);
@@ -39,7 +85,7 @@ pub(crate) fn run(flags: &Firmware) -> Result<()> {
 /// In continuous integration: every image is built and within its budget.
 pub(crate) fn check(skips: &mut Skips) -> Result<()> {
     if no_std::toolchain().is_none() {
-        skips.add("images of the boards", &no_std::missing());
+        skips.add("images of the boards", &no_std::missing(TARGET));
         return Ok(());
     }
     if !has(PROGRAM) && install(&[DEBIAN_PACKAGE]).is_err() {
@@ -65,25 +111,41 @@ fn features() -> Result<()> {
 }
 
 fn toolchain() -> Result<Toolchain> {
-    no_std::toolchain().with_context(no_std::missing)
+    toolchain_for(TARGET)
 }
 
-fn build(board: Option<&str>) -> Result<()> {
-    let toolchain = toolchain()?;
-    let mut wanted: Vec<_> = BOARDS.iter().map(|(name, _)| *name).collect();
-    if let Some(board) = board {
-        ensure!(
-            wanted.contains(&board),
-            "no board {board}: there are {}",
-            wanted.join(", ")
-        );
-        wanted = vec![board];
-    }
+fn toolchain_for(target: &'static str) -> Result<Toolchain> {
+    no_std::toolchain_for(target).with_context(|| no_std::missing(target))
+}
+
+fn find(name: &str) -> Result<&'static Board> {
+    let boards = || BOARDS.iter().chain(&ON_REQUEST);
+    let found = boards().find(|board| board.name == name);
+    found.with_context(|| {
+        let known: Vec<_> = boards().map(|board| board.name).collect();
+        format!("no board {name}: there are {}", known.join(", "))
+    })
+}
+
+fn build(name: Option<&str>) -> Result<()> {
+    let wanted = match name {
+        Some(name) => std::slice::from_ref(find(name)?),
+        None => &BOARDS[..],
+    };
+    // Boards that are built together have one target.
+    let toolchain = toolchain_for(wanted[0].target)?;
     for board in wanted {
-        let image = toolchain.build(board, &target_dir())?;
-        println!("{board}: {}", image.display());
+        println!("{}: {}", board.name, image_of(board, toolchain)?.display());
     }
     Ok(())
+}
+
+/// The image of `board`, built now, which lies where its part looks for it.
+fn image_of(board: &Board, toolchain: Toolchain) -> Result<PathBuf> {
+    let image = toolchain.build(board.name, &target_dir())?;
+    let map = Map::of(board.name)?;
+    layout::check(&image, &map).with_context(|| format!("the image of {} is no good", board.name))?;
+    Ok(image)
 }
 
 /// Runs the image until it is interrupted; an agent can open its line.
@@ -110,6 +172,7 @@ fn silence() -> Spec {
     Spec {
         node: 0xA1,
         entropy: std::process::id(),
+        wiring: Wiring::Own,
         stimulus: Stimulus {
             samples: vec![0; 12_000],
             rate_mhz: NonZeroU32::new(12_000_000).expect("not 0"),
@@ -124,17 +187,18 @@ fn size(skips: &mut Skips) -> Result<()> {
     let budgets = budgets()?;
     let mut over = Vec::new();
     println!("{:14}{:9}{:>10}{:>10}", "board", "", "KiB", "budget");
-    for (board, _) in BOARDS {
+    for board in &BOARDS {
+        let name = board.name;
         let budget = budgets
-            .get(board)
-            .with_context(|| format!("firmware/budget.toml has no budget for {board}"))?;
-        let image = toolchain.build(board, &target_dir())?;
+            .get(name)
+            .with_context(|| format!("firmware/budget.toml has no budget for {name}"))?;
+        let image = image_of(board, toolchain)?;
         let size = Size::of(&image)?;
-        let stack = if board == BOARD && has(PROGRAM) {
+        let stack = if name == BOARD && has(PROGRAM) {
             Some(stack_in_qemu(&image, &size)?)
         } else {
             skips.add(
-                &format!("stack of {board}"),
+                &format!("stack of {name}"),
                 "only QEMU shows it, for its own board",
             );
             None
@@ -144,16 +208,20 @@ fn size(skips: &mut Skips) -> Result<()> {
             ("RAM", Some(size.ram), Some(budget.ram_kib)),
             ("waveforms", Some(size.buffers), None),
             ("stack", stack, Some(budget.stack_kib)),
+            ("its room", Some(size.stack_room()), None),
         ];
+        if (size.stack_room() as f64) < budget.stack_kib * 1_024.0 {
+            over.push(format!("what RAM must leave for the stack of {name}"));
+        }
         for (what, bytes, budget) in rows {
             let Some(bytes) = bytes else {
                 continue;
             };
             let kib = bytes as f64 / 1_024.0;
             let told = budget.map_or_else(String::new, |budget| format!("{budget:.1}"));
-            println!("{board:14}{what:9}{kib:>10.1}{told:>10}");
+            println!("{name:14}{what:9}{kib:>10.1}{told:>10}");
             if budget.is_some_and(|budget| kib > budget) {
-                over.push(format!("{what} of {board}"));
+                over.push(format!("{what} of {name}"));
             }
         }
     }
@@ -175,18 +243,62 @@ fn stack_in_qemu(image: &Path, size: &Size) -> Result<u64> {
     Ok(stack_used(&node.memory(end, start - end)?))
 }
 
-/// Writes the image into a board on a debug probe.
-fn flash(board: &str) -> Result<()> {
-    let known = BOARDS.iter().find(|(name, _)| *name == board);
-    let (_, chip) = known.with_context(|| format!("no board {board}"))?;
-    let chip = chip.with_context(|| format!("{board} is no hardware: cargo xtask firmware run {board}"))?;
-    let image = toolchain()?.build(board, &target_dir())?;
+/// Writes the image into a board on a debug probe, and starts it.
+fn flash(name: &str) -> Result<()> {
+    let board = find(name)?;
+    let part = board.part;
+    let part = part.with_context(|| format!("{name} is no hardware: cargo xtask firmware run {name}"))?;
     ensure!(
         has("probe-rs"),
-        "probe-rs is not installed: cargo install --locked probe-rs-tools"
+        "probe-rs is not on the path; it comes with `cargo install --locked probe-rs-tools`, and https://probe.rs/docs \
+         says what else a debug probe needs on this machine"
     );
-    step(&format!("flashing {board}"));
-    let mut command = Command::new("probe-rs");
-    command.args(["run", "--chip", chip]).arg(image);
-    run_command(command)
+    let image = image_of(board, toolchain_for(board.target)?)?;
+    step(&format!("flashing {name}"));
+    for arguments in probe_rs(part, &image) {
+        let mut command = Command::new("probe-rs");
+        command.args(arguments);
+        run_command(command)?;
+    }
+    Ok(())
+}
+
+/// What `probe-rs` is told: only the sectors of the image are erased, so that settings stay, and the part is left running
+/// by itself. `probe-rs run` would catch the reset by which a node ends after a panic.
+fn probe_rs(part: &str, image: &Path) -> [Vec<OsString>; 2] {
+    let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+    let mut download = words(&["download", "--chip", part, "--verify"]);
+    download.push(image.into());
+    [download, words(&["reset", "--chip", part])]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+
+    #[test]
+    fn a_board_is_flashed_verified_and_left_running() {
+        let part = find("stm32g474").unwrap().part.unwrap();
+        let lines = probe_rs(part, Path::new("/target/stm32g474"));
+        let lines = lines.map(|line| line.join(OsStr::new(" ")));
+        assert_eq!(
+            lines,
+            [
+                "download --chip STM32G474RETx --verify /target/stm32g474",
+                "reset --chip STM32G474RETx"
+            ]
+        );
+    }
+
+    #[test]
+    fn every_board_has_a_budget_and_a_place_in_memory() {
+        let budgets = budgets().unwrap();
+        for board in &BOARDS {
+            assert!(budgets.contains_key(board.name), "{}", board.name);
+        }
+        for board in BOARDS.iter().chain(&ON_REQUEST) {
+            Map::of(board.name).unwrap();
+        }
+    }
 }

@@ -51,7 +51,7 @@ pub(crate) enum Verb {
 /// What to do with images.
 #[derive(clap::Subcommand)]
 pub(crate) enum Firmware {
-    /// Build the image of a board; of every board without a name.
+    /// Build the image of a board; without a name, those of the boards that are always built.
     Build {
         /// Which.
         board: Option<String>,
@@ -63,7 +63,7 @@ pub(crate) enum Firmware {
     },
     /// Flash, RAM and stack of every image; fails when one is over its budget.
     Size,
-    /// Write the image into a board on a debug probe, and run it; needs probe-rs.
+    /// Write the image into a board on a debug probe, and start it; needs probe-rs.
     Flash {
         /// Which.
         board: String,

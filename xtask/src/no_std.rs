@@ -4,12 +4,12 @@ use crate::ci::{has, install, run};
 use crate::report::{Skips, step};
 use anyhow::Result;
 use std::process::Command;
-use trunnion_tests::qemu::image::{DEBIAN_PACKAGES, TARGET, Toolchain};
+use trunnion_tests::qemu::image::{DEBIAN_PACKAGES, Source, TARGET, Toolchain};
 
 /// Type-checks the two crates for a Cortex-M4F.
 pub(crate) fn check(skips: &mut Skips) -> Result<()> {
     let Some(toolchain) = toolchain() else {
-        skips.add("no_std build", &missing());
+        skips.add("no_std build", &missing(TARGET));
         return Ok(());
     };
     let mut command = toolchain.cargo("check");
@@ -23,30 +23,35 @@ pub(crate) fn check(skips: &mut Skips) -> Result<()> {
     run(command)
 }
 
-/// A compiler for the target: rustup's, or Debian's, installed now if need be.
+/// A compiler for a Cortex-M4F.
 pub(crate) fn toolchain() -> Option<Toolchain> {
-    let mut found = Toolchain::find();
-    if found.is_none() && (rustup_adds_target() || install(&DEBIAN_PACKAGES).is_ok()) {
-        found = Toolchain::find();
+    toolchain_for(TARGET)
+}
+
+/// A compiler for the target: rustup's, or Debian's, installed now if need be.
+pub(crate) fn toolchain_for(target: &'static str) -> Option<Toolchain> {
+    let mut found = Toolchain::find_for(target);
+    if found.is_none() && (rustup_adds(target) || install(&DEBIAN_PACKAGES).is_ok()) {
+        found = Toolchain::find_for(target);
     }
-    match found {
-        Some(Toolchain::Rustup) => step(&format!("with rustup's {TARGET}")),
-        Some(Toolchain::Debian) => step("with Debian's compiler and the standard library's source"),
+    match found.map(|found| found.source) {
+        Some(Source::Rustup) => step(&format!("with rustup's {target}")),
+        Some(Source::Debian) => step("with Debian's compiler and the standard library's source"),
         None => {}
     }
     found
 }
 
 /// Why there is none.
-pub(crate) fn missing() -> String {
+pub(crate) fn missing(target: &str) -> String {
     let packages = DEBIAN_PACKAGES.join(" ");
-    format!("neither `rustup target add {TARGET}` nor Debian's {packages} is to be had here")
+    format!("neither `rustup target add {target}` nor Debian's {packages} is to be had here")
 }
 
-fn rustup_adds_target() -> bool {
+fn rustup_adds(target: &str) -> bool {
     has("rustup") && {
         let added = Command::new("timeout")
-            .args(["60", "rustup", "target", "add", TARGET])
+            .args(["60", "rustup", "target", "add", target])
             .output();
         added.is_ok_and(|output| output.status.success())
     }

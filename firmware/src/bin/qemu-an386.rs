@@ -6,29 +6,17 @@ use core::num::NonZeroU32;
 use embassy_executor::{SendSpawner, SpawnError, SpawnToken};
 use embassy_time::{Duration, Timer, with_timeout};
 use static_cell::ConstStaticCell;
-use trunnion_common::codec::LINE_FRAME_MAX;
-use trunnion_common::id::{BootId, LineAddress, NodeId};
 use trunnion_common::time::NodeTicks;
+use trunnion_firmware::board::beginning::{Life, Who};
 use trunnion_firmware::board::embassy::{Received, ToSend, run, ticks};
 use trunnion_firmware::board::{life, qemu_an386 as board};
-use trunnion_firmware::channel::{FORMING_SAMPLES, Forming};
 use trunnion_firmware::check_in::CheckIns;
 use trunnion_firmware::eeprom::Eeprom;
 use trunnion_firmware::last_words::{LastWords, reset_cause};
-use trunnion_firmware::link::Wiring;
-use trunnion_firmware::node::{Identity, Memory};
 use trunnion_firmware::sensor::record::{Player, Record};
 use trunnion_firmware::sensor::thermometer::Thermometer;
 use trunnion_firmware::sensor::{Absent, Batch, Sensor};
-use trunnion_firmware::settings::LineSpeed;
-use trunnion_firmware::station::{Accelerometer, Station};
-use trunnion_firmware::store::Store;
-
-/// Unacknowledged waveforms: two seconds of 12 kHz.
-const WAVEFORM_BYTES: usize = 64 << 10;
-
-/// Unacknowledged frames of everything else.
-const ESSENTIAL_BYTES: usize = 8 << 10;
+use trunnion_firmware::station::Accelerometer;
 
 /// The EEPROM's bytes that the store has: four pages.
 const STORE: core::ops::Range<u32> = 0..4_096;
@@ -47,10 +35,8 @@ const LINE: u32 = 1;
 static RECEIVED: Received = Received::new();
 static TO_SEND: ToSend = ToSend::new();
 
-static ESSENTIAL: ConstStaticCell<[u8; ESSENTIAL_BYTES]> = ConstStaticCell::new([0; ESSENTIAL_BYTES]);
-static WAVEFORM: ConstStaticCell<[u8; WAVEFORM_BYTES]> = ConstStaticCell::new([0; WAVEFORM_BYTES]);
-static FORMING: ConstStaticCell<[Forming; 2]> = ConstStaticCell::new([[0; FORMING_SAMPLES]; 2]);
-static FRAME: ConstStaticCell<[u8; LINE_FRAME_MAX]> = ConstStaticCell::new([0; LINE_FRAME_MAX]);
+/// Unacknowledged waveforms: two seconds of 12 kHz.
+static WAVEFORM: ConstStaticCell<[u8; 64 << 10]> = ConstStaticCell::new([0; 64 << 10]);
 
 /// What is declared where no record was loaded.
 const NOTHING: Accelerometer = Accelerometer {
@@ -61,12 +47,10 @@ const NOTHING: Accelerometer = Accelerometer {
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
-    let former = life::former();
-    let own = LastWords::alive(former);
-    life::leave(own);
+    let former = life::begin();
     board::Watchdog.start();
     let spawner = board::start(&RECEIVED);
-    spawn(spawner, node(former, own));
+    spawn(spawner, node(former));
     spawn(spawner, line());
     spawn(spawner, watchdog());
     loop {
@@ -83,30 +67,16 @@ fn spawn<S: Send>(spawner: SendSpawner, task: Result<SpawnToken<S>, SpawnError>)
 
 /// The node: sensors, outbox, settings.
 #[embassy_executor::task]
-async fn node(former: Option<LastWords>, own: LastWords) {
-    // Without an EEPROM the lives since power-on tell boots apart, with the entropy of the power-on.
-    let mut store = Store::new(Eeprom::new(board::Bus, 0x50, 32 << 10), STORE).ok();
-    let counter = match &mut store {
-        Some(kept) => kept.next_boot().await.ok(),
-        None => None,
-    };
-    if counter.is_none() {
-        store = None;
-    }
-    let (id, entropy) = board::id_and_entropy();
-    let identity = Identity {
-        // A part whose id reads as zero is not programmed; the line's only node may be anybody.
-        node: NodeId::new(id).unwrap_or(NodeId::new(0x386).expect("not 0")),
-        boot: BootId::new(counter.unwrap_or(own.lives), entropy),
-        address: LineAddress(1),
-        wiring: Wiring::Own,
+async fn node(former: Option<LastWords>) {
+    let eeprom = Eeprom::new(board::Bus, 0x50, 32 << 10);
+    let mut life = Life::begin(former, eeprom, STORE).await;
+    let (id, entropy, wiring) = board::identity();
+    let who = Who {
+        id,
+        entropy,
         reset: reset_cause(former),
-    };
-    let memory = Memory {
-        essential: ESSENTIAL.take(),
-        waveform: WAVEFORM.take(),
-        forming: FORMING.take(),
-        line: FRAME.take(),
+        wiring,
+        line_bytes_per_s: LINE_BYTES_PER_S,
     };
     let start = ticks();
     let (what, accelerometer) = match Record::parse(board::stimulus()) {
@@ -114,18 +84,11 @@ async fn node(former: Option<LastWords>, own: LastWords) {
         Err(_) => (NOTHING, Either::Absent(Absent::new(NOTHING.rate_mhz, start))),
     };
     let sensors = (accelerometer, Thermometer::new(board::Bus));
-    let Ok(mut station) = Station::new(identity, former, what, sensors, memory, start) else {
-        unreachable!("the memory above is large enough, and every rate is not 0");
+    let mut made = life.station(who, what, sensors, WAVEFORM.take(), start);
+    let Ok(station) = &mut made else {
+        unreachable!("the board brings memory enough, and every rate is not 0");
     };
-    station
-        .node()
-        .set_line_speed(LineSpeed::BytesPerSecond(LINE_BYTES_PER_S));
-    if let Some(kept) = &mut store {
-        // What cannot be read is as good as never stored: every channel is sent raw.
-        let image = kept.settings().await.ok().flatten();
-        let _ = station.node().restore_settings(image.as_deref());
-    }
-    run(&mut station, &mut store, (&RECEIVED, &TO_SEND), &CHECK_INS, NODE).await
+    run(station, &mut life.store, (&RECEIVED, &TO_SEND), &CHECK_INS, NODE).await
 }
 
 /// What a record says of the sensor that took it.

@@ -11,15 +11,22 @@ use cortex_m::peripheral::SCB;
 #[unsafe(link_section = ".uninit.last_words")]
 static mut LAST_WORDS: MaybeUninit<[u8; BYTES]> = MaybeUninit::uninit();
 
+/// Begins a life; what the one before it left.
+pub fn begin() -> Option<LastWords> {
+    let former = told();
+    leave(LastWords::alive(former));
+    former
+}
+
 /// What the former life left, or this one so far.
-pub fn former() -> Option<LastWords> {
+pub fn told() -> Option<LastWords> {
     // SAFETY: any byte is a valid `u8`, and RAM that was never written reads as something; it is read volatile so
     // that the compiler does not reason about where it was written.
     LastWords::from_bytes(unsafe { (&raw const LAST_WORDS).cast::<[u8; BYTES]>().read_volatile() })
 }
 
 /// Leaves `words` to the next life.
-pub fn leave(words: LastWords) {
+fn leave(words: LastWords) {
     // SAFETY: written whole, and readers check it: a write that is interrupted by another one's leaves nothing that
     // would be believed.
     unsafe {
@@ -32,7 +39,7 @@ pub fn leave(words: LastWords) {
 
 /// Leaves how this life ends.
 pub fn end(how: End, place: u32) {
-    leave(former().unwrap_or(LastWords::alive(None)).ending(how, place));
+    leave(told().unwrap_or(LastWords::alive(None)).ending(how, place));
 }
 
 #[panic_handler]

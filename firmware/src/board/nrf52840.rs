@@ -3,15 +3,20 @@
 //!
 //! | what | pins |
 //! |---|---|
-//! | line to the agent, 921,600 baud | UARTE0: P0.06 out, P0.08 in |
+//! | line to the agent, 921,600 baud | UARTE0: P0.06 out, P0.08 in; P1.01 high while bytes go out |
+//! | whether other nodes share that line | P1.02: open, or to ground where they do |
 //! | accelerometer, IIS3DWB | SPIM3: P1.15 clock, P1.14 in, P1.13 out, P1.12 select |
 //! | thermometer, TMP102 and its kind | TWIM0: P0.27 clock, P0.26 data |
 //! | settings and boot counter | the last 16 KiB of the flash |
 
+mod transceiver;
+
+use super::beginning::{Who, settings_place, strapped};
+use super::whole;
 use crate::flash::Blocking;
-use embassy_nrf::buffered_uarte::{self, BufferedUarte, BufferedUarteRx, BufferedUarteTx};
+use embassy_nrf::buffered_uarte::{self, BufferedUarte, BufferedUarteRx};
 use embassy_nrf::config::{Config, HfclkSource, LfclkSource};
-use embassy_nrf::gpio::{Level, Output, OutputDrive};
+use embassy_nrf::gpio::{Input, Level, Output, OutputDrive, Pull};
 use embassy_nrf::nvmc::Nvmc;
 use embassy_nrf::peripherals::{SPI3, TWISPI0, UARTE0};
 use embassy_nrf::rng::Rng;
@@ -23,11 +28,9 @@ use embassy_nrf::{bind_interrupts, pac};
 use embassy_time::Delay;
 use embedded_hal_bus::spi::ExclusiveDevice;
 use static_cell::ConstStaticCell;
+use transceiver::Driven;
 use trunnion_common::codec::LINE_FRAME_MAX;
 use trunnion_common::frame::ResetCause;
-
-/// Where settings are kept, from the start of the flash; the memory map leaves it out.
-const STORE: core::ops::Range<u32> = 0xF_C000..0x10_0000;
 
 /// Not fed for so long, the watchdog resets: eight seconds of 32,768 Hz.
 const WATCHDOG_TICKS: u32 = 8 * 32_768;
@@ -50,25 +53,19 @@ static REQUEST: ConstStaticCell<[u8; 16]> = ConstStaticCell::new([0; 16]);
 pub type AccelerometerBus = ExclusiveDevice<Spim<'static>, Output<'static>, Delay>;
 
 /// Everything that the node uses.
-pub struct Board {
-    /// The part's own id.
-    pub id: u64,
-    /// Drawn anew at each boot.
-    pub entropy: u32,
-    /// Why it was reset.
-    pub reset: ResetCause,
-    /// The accelerometer's bus.
-    pub spi: AccelerometerBus,
-    /// The thermometer's bus.
-    pub i2c: Twim<'static>,
-    /// Settings' memory, and the place in it.
-    pub flash: (Blocking<Nvmc<'static>>, core::ops::Range<u32>),
-    /// The line.
-    pub line: (BufferedUarteRx<'static>, BufferedUarteTx<'static>),
-    /// Bytes a second of the line.
-    pub line_bytes_per_s: u32,
-    /// The watchdog, started.
-    pub watchdog: WatchdogHandle,
+pub type Board = whole::Board<
+    AccelerometerBus,
+    Twim<'static>,
+    Blocking<Nvmc<'static>>,
+    BufferedUarteRx<'static>,
+    Driven,
+    WatchdogHandle,
+>;
+
+impl whole::Watchdog for WatchdogHandle {
+    fn feed(&mut self) {
+        self.pet();
+    }
 }
 
 /// Sets the board up, once; nothing when the watchdog runs in another way than this firmware starts it, which only a
@@ -79,6 +76,7 @@ pub fn start() -> Option<Board> {
     config.lfclk_source = LfclkSource::ExternalXtal;
     let board = embassy_nrf::init(config);
     let reset = reset_cause();
+    let strap = Input::new(board.P1_02, Pull::Up);
     let mut at = wdt::Config::default();
     at.timeout_ticks = WATCHDOG_TICKS;
     let (_, [watchdog]) = Watchdog::try_new::<_, 1>(board.WDT, at).ok()?;
@@ -98,6 +96,13 @@ pub fn start() -> Option<Board> {
         RECEIVED.take(),
         TO_SEND.take(),
     );
+    let (received, to_send) = line.split();
+    let driver = transceiver::Parts {
+        pin: board.P1_01,
+        channel: board.GPIOTE_CH0,
+        timer: board.TIMER2,
+        connections: (board.PPI_CH2, board.PPI_CH3, board.PPI_CH4),
+    };
     let mut at = spim::Config::default();
     at.frequency = spim::Frequency::M8;
     at.mode = spim::MODE_3;
@@ -113,14 +118,17 @@ pub fn start() -> Option<Board> {
         REQUEST.take(),
     );
     Some(Board {
-        id: u64::from(pac::FICR.deviceid(1).read()) << 32 | u64::from(pac::FICR.deviceid(0).read()),
-        entropy: Rng::new_blocking(board.RNG).blocking_next_u32(),
-        reset,
+        who: Who {
+            id: u64::from(pac::FICR.deviceid(1).read()) << 32 | u64::from(pac::FICR.deviceid(0).read()),
+            entropy: Rng::new_blocking(board.RNG).blocking_next_u32(),
+            reset,
+            wiring: strapped(strap.is_low()),
+            line_bytes_per_s: 92_160,
+        },
         spi,
         i2c,
-        flash: (Blocking(Nvmc::new(board.NVMC)), STORE),
-        line: line.split(),
-        line_bytes_per_s: 92_160,
+        flash: (Blocking(Nvmc::new(board.NVMC)), settings_place()),
+        line: (received, Driven::new(to_send, driver)),
         watchdog,
     })
 }

@@ -7,15 +7,17 @@
 //! | time | timer 0, free-running at 25 MHz; timer 1 wakes |
 //! | thermometer (TMP105) and EEPROM (AT24C256) | I2C behind the shield connector, addresses 0x48 and 0x50 |
 //! | accelerometer | a record in the external RAM, loaded by QEMU |
-//! | node id and entropy | the last 16 bytes of that RAM, loaded by QEMU |
+//! | node id, entropy and wiring | the last 16 bytes of that RAM, loaded by QEMU |
 #![allow(
     unsafe_code,
     reason = "registers and memory at fixed addresses, which Arm DAI 0386 and QEMU's `hw/arm/mps2.c` give"
 )]
 
+use crate::board::beginning::strapped;
 use crate::board::embassy::Received;
 use crate::board::life;
 use crate::last_words::End;
+use crate::link::Wiring;
 use core::cell::{Cell, RefCell};
 use core::task::Waker;
 use cortex_m::interrupt::InterruptNumber;
@@ -36,7 +38,7 @@ const TICKS_PER_MICRO: u64 = CLOCK_HZ as u64 / 1_000_000;
 const STIMULUS: usize = 0x2100_0000;
 const STIMULUS_BYTES: usize = 16 << 20;
 
-/// The end of it: node id (8 bytes), entropy (4), nothing (4).
+/// The end of it: node id (8 bytes), entropy (4), 0 or, where other nodes share the line, 1 (4).
 const IDENTITY_BYTES: usize = 16;
 
 /// A register at a fixed address.
@@ -441,10 +443,12 @@ pub fn stimulus() -> &'static [u8] {
     unsafe { core::slice::from_raw_parts(STIMULUS as *const u8, STIMULUS_BYTES - IDENTITY_BYTES) }
 }
 
-/// What stands for the part's unique id and its random number generator: 0 where nothing was loaded.
-pub fn id_and_entropy() -> (u64, u32) {
+/// What stands for the part's unique id, its random number generator and the strap that says whether other nodes share
+/// the line: 0 where nothing was loaded.
+pub fn identity() -> (u64, u32, Wiring) {
     let word = |at: usize| Register(STIMULUS + STIMULUS_BYTES - IDENTITY_BYTES + at).read();
-    (u64::from(word(4)) << 32 | u64::from(word(0)), word(8))
+    let id = u64::from(word(4)) << 32 | u64::from(word(0));
+    (id, word(8), strapped(word(12) == 1))
 }
 
 /// The CMSDK watchdog (Arm DDI 0479, section 4.6): a warning when it was not fed for [`Watchdog::SECONDS`],

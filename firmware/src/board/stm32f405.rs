@@ -3,12 +3,14 @@
 //!
 //! | what | pins |
 //! |---|---|
-//! | line to the agent, 921,600 baud | USART1: PA9 out, PA10 in |
+//! | line to the agent, 921,600 baud | USART1: PA9 out, PA10 in; PA8 high while bytes go out |
+//! | whether other nodes share that line | PB5: open, or to ground where they do |
 //! | accelerometer, IIS3DWB | SPI1: PA5 clock, PA6 in, PA7 out, PA4 select |
 //! | thermometer, TMP102 and its kind | I2C1: PB8 clock, PB9 data |
 //! | lamp | PC13, lit when low |
 //! | settings and boot counter | the last two sectors of the flash, 128 KiB each |
 
+use super::beginning::{Who, strapped};
 use crate::flash::Blocking;
 use core::cell::RefCell;
 use cortex_m::interrupt::Mutex;
@@ -17,32 +19,33 @@ use embedded_hal_bus::spi::ExclusiveDevice;
 use embedded_storage::nor_flash::{ErrorType, MultiwriteNorFlash, NorFlash, ReadNorFlash};
 use heapless::Deque;
 use stm32f4xx_hal::flash::{FlashExt, LockedFlash};
-use stm32f4xx_hal::gpio::{Output, PA4, PC13, Speed};
+use stm32f4xx_hal::gpio::{Output, PA4, PA8, PC13, Speed};
 use stm32f4xx_hal::i2c::I2c;
 use stm32f4xx_hal::pac::{self, I2C1, SPI1, TIM2, TIM5, USART1, interrupt};
 use stm32f4xx_hal::prelude::*;
 use stm32f4xx_hal::rcc::Config;
-use stm32f4xx_hal::serial::{Rx, Tx};
+use stm32f4xx_hal::serial::{Event, Flag, Serial};
 use stm32f4xx_hal::spi::Spi;
 use stm32f4xx_hal::timer::{CounterUs, DelayUs, SysDelay};
 use stm32f4xx_hal::watchdog::IndependentWatchdog;
 use trunnion_common::codec::{LINE_FRAME_MAX, crc32c};
 use trunnion_common::frame::ResetCause;
-use trunnion_common::id::NodeId;
 use trunnion_common::time::NodeTicks;
-
-/// Where settings are kept, in the flash.
-pub const STORE: core::ops::Range<u32> = 0xC_0000..0x10_0000;
 
 /// Not fed for so long, the watchdog resets. A page of the flash takes two seconds to erase, and nothing runs
 /// meanwhile.
 const WATCHDOG_MS: u32 = 8_000;
+
+/// The line, bauds.
+const BAUDS: u32 = 921_600;
 
 /// The accelerometer's bus.
 pub type AccelerometerBus = ExclusiveDevice<Spi<SPI1>, PA4<Output>, DelayUs<TIM5>>;
 
 /// Everything that the node uses.
 pub struct Board {
+    /// What it tells of itself.
+    pub who: Who,
     /// Time since the reset.
     pub clock: Clock,
     /// The accelerometer's bus.
@@ -57,10 +60,6 @@ pub struct Board {
     pub watchdog: IndependentWatchdog,
     /// For waits while sensors are set up.
     pub delay: SysDelay,
-    /// Drawn anew at each boot.
-    pub entropy: u32,
-    /// Why it was reset, as the hardware tells.
-    pub reset: ResetCause,
 }
 
 /// Sets the board up; nothing the second time, or when the line cannot be had.
@@ -79,17 +78,18 @@ pub fn start() -> Option<Board> {
     );
     let mut lamp = c.pc13.into_push_pull_output();
     lamp.set_high();
+    let strap = b.pb5.into_pull_up_input();
     let mut counter = device.TIM2.counter_us(&mut rcc);
     counter.start(u32::MAX.micros()).ok()?;
 
-    let line = device
+    let mut serial = device
         .USART1
-        .serial((a.pa9, a.pa10), 921_600.bps(), &mut rcc)
+        .serial((a.pa9, a.pa10), BAUDS.bps(), &mut rcc)
         .ok()?;
-    let (to_send, mut received) = line.split();
-    received.listen();
+    serial.listen(Event::RxNotEmpty);
+    let driver = a.pa8.into_push_pull_output();
     cortex_m::interrupt::free(|section| {
-        PORT.borrow(section).replace(Some((to_send, received)));
+        PORT.borrow(section).replace(Some(Port { serial, driver }));
     });
     unmask_line();
 
@@ -108,6 +108,13 @@ pub fn start() -> Option<Board> {
     while random.sr().read().drdy().bit_is_clear() {}
     let entropy = random.dr().read().rndata().bits();
     Some(Board {
+        who: Who {
+            id: node_id(),
+            entropy,
+            reset,
+            wiring: strapped(strap.is_low()),
+            line_bytes_per_s: BAUDS / 10,
+        },
         clock: Clock {
             counter,
             last: 0,
@@ -119,8 +126,6 @@ pub fn start() -> Option<Board> {
         lamp,
         watchdog,
         delay: core.SYST.delay(&rcc.clocks),
-        entropy,
-        reset,
     })
 }
 
@@ -146,7 +151,7 @@ fn reset_cause(rcc: &pac::RCC) -> ResetCause {
 }
 
 /// The part's unique id of 96 bits, folded to 64: two parts of a plant have the same with a probability of 2^-64.
-pub fn node_id() -> Option<NodeId> {
+fn node_id() -> u64 {
     // The HAL shows it as text and coordinates; as bytes it tells the same.
     let id = stm32f4xx_hal::signature::Uid::get();
     let mut bytes = [0; 12];
@@ -158,7 +163,7 @@ pub fn node_id() -> Option<NodeId> {
     bytes[5..5 + length].copy_from_slice(&lot[..length]);
     let high = crc32c(&bytes);
     bytes.reverse();
-    NodeId::new(u64::from(high) << 32 | u64::from(crc32c(&bytes)))
+    u64::from(high) << 32 | u64::from(crc32c(&bytes))
 }
 
 /// Microseconds since the start, of a counter of 32 bits that is read more often than it runs over (71 minutes).
@@ -184,8 +189,14 @@ impl Clock {
     }
 }
 
-/// The line's two ends, shared with its interrupt.
-static PORT: Mutex<RefCell<Option<(Tx<USART1>, Rx<USART1>)>>> = Mutex::new(RefCell::new(None));
+/// The line, shared with its interrupt.
+static PORT: Mutex<RefCell<Option<Port>>> = Mutex::new(RefCell::new(None));
+
+struct Port {
+    serial: Serial<USART1>,
+    /// Of a transceiver, if there is one: high from before the first byte until the last has left.
+    driver: PA8<Output>,
+}
 
 /// Its bytes. Apart from the port, all of it starts as zeros and takes no flash.
 struct Line {
@@ -203,10 +214,10 @@ fn with_line<T>(act: impl FnOnce(&mut Line) -> T) -> T {
     cortex_m::interrupt::free(|section| act(&mut LINE.borrow(section).borrow_mut()))
 }
 
-fn with_port(act: impl FnOnce(&mut Line, &mut Tx<USART1>, &mut Rx<USART1>)) {
+fn with_port(act: impl FnOnce(&mut Line, &mut Port)) {
     cortex_m::interrupt::free(|section| {
-        if let Some((to_send, received)) = PORT.borrow(section).borrow_mut().as_mut() {
-            act(&mut LINE.borrow(section).borrow_mut(), to_send, received);
+        if let Some(port) = PORT.borrow(section).borrow_mut().as_mut() {
+            act(&mut LINE.borrow(section).borrow_mut(), port);
         }
     });
 }
@@ -232,30 +243,38 @@ pub fn room() -> usize {
 
 /// Sends bytes, as many as there is room for.
 pub fn send(bytes: &[u8]) {
-    with_port(|line, to_send, _| {
+    with_port(|line, port| {
         for byte in bytes {
             // Beyond the room there is nothing: the caller has asked.
             let _ = line.waiting.push_back(*byte);
         }
-        to_send.listen();
+        if !line.waiting.is_empty() {
+            port.driver.set_high();
+            port.serial.listen(Event::TxEmpty);
+        }
     });
 }
 
 #[interrupt]
 fn USART1() {
-    with_port(|line, to_send, received| {
-        while received.is_rx_not_empty() {
-            if let Ok(byte) = received.read() {
+    with_port(|line, Port { serial, driver }| {
+        while serial.is_rx_not_empty() {
+            if let Ok(byte) = serial.read() {
                 let _ = line.arrived.push_back(byte);
             }
         }
-        if to_send.is_tx_empty() {
-            match line.waiting.pop_front() {
-                Some(byte) => {
-                    let _ = to_send.write(byte);
-                }
-                None => to_send.unlisten(),
-            }
+        if !serial.is_tx_empty() {
+            return;
+        }
+        if let Some(byte) = line.waiting.pop_front() {
+            let _ = serial.write(byte);
+        } else if serial.flags().contains(Flag::TransmissionComplete) {
+            serial.unlisten(Event::TxEmpty | Event::TransmissionComplete);
+            driver.set_low();
+        } else {
+            // The last byte is still on its way out.
+            serial.unlisten(Event::TxEmpty);
+            serial.listen(Event::TransmissionComplete);
         }
     });
 }

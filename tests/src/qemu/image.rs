@@ -1,12 +1,15 @@
-//! Images of the firmware, built for a Cortex-M4F the first way that works on this machine.
+//! Images of the firmware, built for a microcontroller the first way that works on this machine.
 
 use crate::workspace::cargo;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What boards' images are compiled for.
+/// What images for a Cortex-M4F are compiled for: those of most boards.
 pub const TARGET: &str = "thumbv7em-none-eabihf";
+
+/// What images for a Cortex-M33 are compiled for.
+pub const TARGET_M33: &str = "thumbv8m.main-none-eabihf";
 
 /// The profile of images.
 const PROFILE: &str = "firmware";
@@ -17,9 +20,18 @@ const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 /// What of Debian's packages builds for the target: compiler, source of the library, linker.
 pub const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "rust-web-src", "lld"];
 
-/// A compiler for the target.
+/// A compiler for a target.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Toolchain {
+pub struct Toolchain {
+    /// Whose it is.
+    pub source: Source,
+    /// What it compiles for.
+    pub target: &'static str,
+}
+
+/// Where a compiler comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
     /// rustup has the target's library.
     Rustup,
     /// Debian's compiler builds the library from source.
@@ -27,29 +39,39 @@ pub enum Toolchain {
 }
 
 impl Toolchain {
-    /// The one that this machine has.
+    /// The one that this machine has for a Cortex-M4F.
     pub fn find() -> Option<Self> {
-        if rustup_has_target() {
-            return Some(Self::Rustup);
-        }
-        // rust-web-src puts the source where `rustc --print sysroot` looks for it.
-        let source = Path::new("/usr/lib/rustlib/src/rust/library/core");
-        let is_debian = Path::new(DEBIAN_RUSTC).exists() && source.exists() && has("ld.lld");
-        is_debian.then_some(Self::Debian)
+        Self::find_for(TARGET)
+    }
+
+    /// The one that this machine has for `target`.
+    pub fn find_for(target: &'static str) -> Option<Self> {
+        let source = if rustup_has(target) {
+            Source::Rustup
+        } else if has_debian() {
+            Source::Debian
+        } else {
+            return None;
+        };
+        Some(Self { source, target })
     }
 
     /// A cargo command, `build` for example, for the target.
     pub fn cargo(self, verb: &str) -> Command {
-        let mut command = cargo([verb, "--target", TARGET]);
+        let mut command = cargo([verb, "--target", self.target]);
         let flags = rustflags();
-        command.args(["--config", &format!("target.{TARGET}.rustflags={flags:?}")]);
-        if self == Self::Debian {
+        command.args([
+            "--config",
+            &format!("target.{:?}.rustflags={flags:?}", self.target),
+        ]);
+        if self.source == Source::Debian {
+            let name = self.target.to_uppercase().replace(['-', '.'], "_");
             command
                 .arg("-Zbuild-std=core")
                 .env("RUSTC", DEBIAN_RUSTC)
                 // The stable compiler takes -Z options when asked to behave as its own bootstrap.
                 .env("RUSTC_BOOTSTRAP", "1")
-                .env("CARGO_TARGET_THUMBV7EM_NONE_EABIHF_LINKER", "ld.lld");
+                .env(format!("CARGO_TARGET_{name}_LINKER"), "ld.lld");
         }
         command
     }
@@ -71,30 +93,40 @@ impl Toolchain {
         if !status.success() {
             bail!("the image {program} does not build: {status}");
         }
-        Ok(target_dir.join(TARGET).join(PROFILE).join(program))
+        Ok(target_dir.join(self.target).join(PROFILE).join(program))
     }
 }
 
-/// What the compiler is told beside the profile: panics name a dependency's file without the path that it lies at on
-/// this machine, so that images are alike everywhere and smaller.
+/// What the compiler is told beside the profile, so that images are smaller, and alike everywhere.
 fn rustflags() -> Vec<String> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cargo")));
     let registries = home.and_then(|home| std::fs::read_dir(home.join("registry/src")).ok());
     let registries = registries.into_iter().flatten().flatten();
-    registries
+    // Panics name a dependency's file without the path that it lies at on this machine.
+    let mut flags: Vec<String> = registries
         .map(|registry| format!("--remap-path-prefix={}/=", registry.path().display()))
-        .collect()
+        .collect();
+    // At opt-level "s", LLVM copies what is marked `#[inline]` into every caller up to a cost of 325. Serialisation is
+    // full of such marks: 4.2 KiB of the image, where a window of features gains nothing.
+    flags.push("-Cllvm-args=-inlinehint-threshold=25".to_owned());
+    flags
 }
 
-fn rustup_has_target() -> bool {
+fn has_debian() -> bool {
+    // rust-web-src puts the source where `rustc --print sysroot` looks for it.
+    let source = Path::new("/usr/lib/rustlib/src/rust/library/core");
+    Path::new(DEBIAN_RUSTC).exists() && source.exists() && has("ld.lld")
+}
+
+fn rustup_has(target: &str) -> bool {
     let listed = Command::new("rustup")
         .args(["target", "list", "--installed"])
         .output();
     listed.is_ok_and(|output| {
         String::from_utf8_lossy(&output.stdout)
             .lines()
-            .any(|line| line == TARGET)
+            .any(|line| line == target)
     })
 }
 

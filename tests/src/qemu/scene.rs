@@ -1,7 +1,7 @@
 //! A plant whose one node is a microcontroller in QEMU: what it feels, what happens to it, and what the
 //! collector says of that.
 
-use super::{Qemu, Spec, Stimulus};
+use super::{Qemu, Spec, Stimulus, Wiring};
 use crate::host_node::{Motor, quantised};
 use crate::plant::{Machine, NodeSpec, Plant, Source, fleet_text};
 use crate::process::await_some;
@@ -121,6 +121,7 @@ impl<'a> Scene<'a> {
         let spec = Spec {
             node: NODE,
             entropy: 0x5EED,
+            wiring: Wiring::Own,
             stimulus: felt.stimulus,
         };
         let id = format!("{NODE:016x}");

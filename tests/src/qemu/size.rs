@@ -65,6 +65,13 @@ impl Size {
     }
 }
 
+impl Size {
+    /// What RAM leaves for the stack.
+    pub const fn stack_room(&self) -> u64 {
+        self.stack_place.1 - self.stack_place.0
+    }
+}
+
 /// How much of a stack was ever used: its memory, lowest address first, as it is after a while.
 pub fn stack_used(memory: &[u8]) -> u64 {
     let painted = memory
@@ -81,7 +88,7 @@ pub struct Budget {
     pub flash_kib: f64,
     /// Of statics beside the waveforms' memory, KiB.
     pub ram_kib: f64,
-    /// Of stack, KiB, where it can be measured.
+    /// Of stack, KiB: what RAM must leave for it, and not be exceeded where it can be measured.
     pub stack_kib: f64,
 }
 

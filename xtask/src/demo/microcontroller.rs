@@ -7,7 +7,7 @@ use crate::report::step;
 use anyhow::{Context, Result, bail};
 use std::path::Path;
 use std::time::Duration;
-use trunnion_tests::qemu::image::target_dir;
+use trunnion_tests::qemu::image::{TARGET, target_dir};
 use trunnion_tests::qemu::scene::{Felt, RATE_HZ, Scene, TEMPERATURE, VIBRATION};
 use trunnion_tests::qemu::{BOARD, DEBIAN_PACKAGE, PROGRAM};
 use trunnion_tests::workspace::cargo;
@@ -21,7 +21,7 @@ const QUIET: Duration = Duration::from_secs(10);
 
 /// Plays the demo and prints how it ended.
 pub(crate) fn run() -> Result<()> {
-    let toolchain = no_std::toolchain().with_context(no_std::missing)?;
+    let toolchain = no_std::toolchain().with_context(|| no_std::missing(TARGET))?;
     if !has(PROGRAM) {
         install(&[DEBIAN_PACKAGE])?;
     }

@@ -1,0 +1,158 @@
+//! Where an image lies: what its processor must find after a reset, and what it must leave alone.
+
+use anyhow::{Context, Result, ensure};
+use object::{Object, ObjectSection, ObjectSymbol, SectionFlags};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+/// The sections that a processor sees have this flag (`SHF_ALLOC` of the ELF specification).
+const ALLOCATED: u64 = 2;
+
+/// A part's memory by the names of its linker script: `FLASH`, `RAM`, and `SETTINGS` where they lie in its flash.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Map(BTreeMap<String, Range<u64>>);
+
+impl Map {
+    /// That of `firmware/memory/<board>.x`.
+    pub fn of(board: &str) -> Result<Self> {
+        let path = crate::workspace::root().join(format!("firmware/memory/{board}.x"));
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Self::parse(&text).with_context(|| path.display().to_string())
+    }
+
+    fn parse(script: &str) -> Result<Self> {
+        let mut regions = BTreeMap::new();
+        for line in script.lines() {
+            let Some((name, place)) = line.split_once(": ORIGIN =") else {
+                continue;
+            };
+            let (origin, length) = place
+                .split_once(", LENGTH =")
+                .with_context(|| format!("no length: {line}"))?;
+            let (origin, length) = (number(origin)?, number(length)?);
+            regions.insert(name.trim().to_owned(), origin..origin + length);
+        }
+        Ok(Self(regions))
+    }
+
+    fn region(&self, name: &str) -> Result<&Range<u64>> {
+        self.0
+            .get(name)
+            .with_context(|| format!("the memory map has no {name}"))
+    }
+}
+
+/// As linker scripts write it: `0x20000000`, `96K`.
+fn number(text: &str) -> Result<u64> {
+    let text = text.trim();
+    let number = if let Some(kib) = text.strip_suffix('K') {
+        kib.parse().map(|kib: u64| kib << 10)
+    } else if let Some(digits) = text.strip_prefix("0x") {
+        u64::from_str_radix(digits, 16)
+    } else {
+        text.parse()
+    };
+    number.with_context(|| format!("no number: {text}"))
+}
+
+/// Checks that the image at `path` starts where its part looks for it, with a stack in its RAM, and lies in the memory
+/// that `map` gives it, beside its settings.
+pub fn check(path: &Path, map: &Map) -> Result<()> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let file = object::File::parse(&*bytes).with_context(|| format!("{} is no image", path.display()))?;
+    let (flash, ram) = (map.region("FLASH")?, map.region("RAM")?);
+    if let Ok(settings) = map.region("SETTINGS") {
+        ensure!(
+            flash.end <= settings.start || settings.end <= flash.start,
+            "settings at {settings:#x?} overlap the image's flash {flash:#x?}"
+        );
+    }
+    let within =
+        |outer: &Range<u64>, inner: &Range<u64>| outer.start <= inner.start && inner.end <= outer.end;
+    for section in file.sections() {
+        let is_seen = matches!(section.flags(), SectionFlags::Elf { sh_flags } if sh_flags & ALLOCATED != 0);
+        let place = section.address()..section.address() + section.size();
+        ensure!(
+            !is_seen || section.size() == 0 || within(flash, &place) || within(ram, &place),
+            "{} at {place:#x?} is in neither flash nor RAM",
+            section.name()?
+        );
+    }
+    let symbol = |name: &str| {
+        let found = file.symbols().find(|symbol| symbol.name() == Ok(name));
+        anyhow::Ok(found.with_context(|| format!("no symbol {name}"))?.address())
+    };
+    // What RAM starts with lies behind the code.
+    let stored = symbol("__sidata")?;
+    let stored = stored..stored + symbol("__edata")? - symbol("__sdata")?;
+    ensure!(
+        within(flash, &stored),
+        "what RAM starts with, {stored:#x?}, is not in flash"
+    );
+
+    let table = file
+        .section_by_name(".vector_table")
+        .context("there is no vector table")?;
+    ensure!(
+        table.address() == flash.start,
+        "the vector table is at {:#x}, and the flash at {:#x}",
+        table.address(),
+        flash.start
+    );
+    let table = table.data()?;
+    let word = |at: usize| {
+        let bytes = table.get(at..).and_then(<[u8]>::first_chunk);
+        let bytes = bytes.context("the vector table is cut off")?;
+        anyhow::Ok(u64::from(u32::from_le_bytes(*bytes)))
+    };
+    let (stack, reset) = (word(0)?, word(4)?);
+    // Armv7-M, B1.5.3: the stack pointer is loaded from the first word, and bit 0 of the second says Thumb.
+    ensure!(
+        (ram.start + 1..=ram.end).contains(&stack) && stack % 8 == 0,
+        "the stack begins at {stack:#x}, and RAM is {ram:#x?}"
+    );
+    let entry = file.entry();
+    ensure!(
+        reset == entry | 1 && flash.contains(&entry),
+        "a reset leads to {reset:#x}, and the image begins at {entry:#x}"
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOARDS: [&str; 6] = [
+        "nrf52840",
+        "qemu-an386",
+        "rp2350",
+        "stm32f405",
+        "stm32g474",
+        "stm32h563",
+    ];
+
+    #[test]
+    fn a_memory_map_is_what_its_linker_script_says() {
+        let map = Map::of("stm32g474").unwrap();
+        assert_eq!(map.region("FLASH").unwrap(), &(0x0800_0000..0x0807_8000));
+        assert_eq!(map.region("RAM").unwrap(), &(0x2000_0000..0x2002_0000));
+        assert!(map.region("CCM").is_err());
+        assert!(Map::parse("FLASH : ORIGIN = zero, LENGTH = 1K").is_err());
+    }
+
+    #[test]
+    fn settings_begin_where_the_image_may_not_be() {
+        for board in BOARDS {
+            let map = Map::of(board).unwrap();
+            let flash = map.region("FLASH").unwrap();
+            match map.region("SETTINGS") {
+                Ok(settings) => assert_eq!(settings.start, flash.end, "{board}"),
+                // In an EEPROM.
+                Err(_) => assert_eq!(board, "qemu-an386"),
+            }
+        }
+    }
+}
