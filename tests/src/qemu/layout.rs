@@ -57,68 +57,108 @@ fn number(text: &str) -> Result<u64> {
     number.with_context(|| format!("no number: {text}"))
 }
 
+/// Where the parts of an image are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Layout {
+    /// What its processor sees, by name.
+    sections: Vec<(String, Range<u64>)>,
+    /// What RAM starts with, as it lies behind the code.
+    stored: Range<u64>,
+    /// The vector table.
+    table: u64,
+    /// Its first two words: where the stack begins, and what a reset leads to.
+    stack: u64,
+    reset: u64,
+    /// Where the image says that it begins.
+    entry: u64,
+}
+
 /// Checks that the image at `path` starts where its part looks for it, with a stack in its RAM, and lies in the memory
 /// that `map` gives it, beside its settings.
 pub fn check(path: &Path, map: &Map) -> Result<()> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let file = object::File::parse(&*bytes).with_context(|| format!("{} is no image", path.display()))?;
-    let (flash, ram) = (map.region("FLASH")?, map.region("RAM")?);
-    if let Ok(settings) = map.region("SETTINGS") {
-        ensure!(
-            flash.end <= settings.start || settings.end <= flash.start,
-            "settings at {settings:#x?} overlap the image's flash {flash:#x?}"
-        );
-    }
-    let within =
-        |outer: &Range<u64>, inner: &Range<u64>| outer.start <= inner.start && inner.end <= outer.end;
-    for section in file.sections() {
-        let is_seen = matches!(section.flags(), SectionFlags::Elf { sh_flags } if sh_flags & ALLOCATED != 0);
-        let place = section.address()..section.address() + section.size();
-        ensure!(
-            !is_seen || section.size() == 0 || within(flash, &place) || within(ram, &place),
-            "{} at {place:#x?} is in neither flash nor RAM",
-            section.name()?
-        );
-    }
-    let symbol = |name: &str| {
-        let found = file.symbols().find(|symbol| symbol.name() == Ok(name));
-        anyhow::Ok(found.with_context(|| format!("no symbol {name}"))?.address())
-    };
-    // What RAM starts with lies behind the code.
-    let stored = symbol("__sidata")?;
-    let stored = stored..stored + symbol("__edata")? - symbol("__sdata")?;
-    ensure!(
-        within(flash, &stored),
-        "what RAM starts with, {stored:#x?}, is not in flash"
-    );
+    Layout::of(path)
+        .with_context(|| path.display().to_string())?
+        .fits(map)
+}
 
-    let table = file
-        .section_by_name(".vector_table")
-        .context("there is no vector table")?;
-    ensure!(
-        table.address() == flash.start,
-        "the vector table is at {:#x}, and the flash at {:#x}",
-        table.address(),
-        flash.start
-    );
-    let table = table.data()?;
-    let word = |at: usize| {
-        let bytes = table.get(at..).and_then(<[u8]>::first_chunk);
-        let bytes = bytes.context("the vector table is cut off")?;
-        anyhow::Ok(u64::from(u32::from_le_bytes(*bytes)))
-    };
-    let (stack, reset) = (word(0)?, word(4)?);
-    // Armv7-M, B1.5.3: the stack pointer is loaded from the first word, and bit 0 of the second says Thumb.
-    ensure!(
-        (ram.start + 1..=ram.end).contains(&stack) && stack % 8 == 0,
-        "the stack begins at {stack:#x}, and RAM is {ram:#x?}"
-    );
-    let entry = file.entry();
-    ensure!(
-        reset == entry | 1 && flash.contains(&entry),
-        "a reset leads to {reset:#x}, and the image begins at {entry:#x}"
-    );
-    Ok(())
+impl Layout {
+    fn of(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).context("cannot read the image")?;
+        let file = object::File::parse(&*bytes).context("this is no image")?;
+        let mut sections = Vec::new();
+        for section in file.sections() {
+            let is_seen =
+                matches!(section.flags(), SectionFlags::Elf { sh_flags } if sh_flags & ALLOCATED != 0);
+            if is_seen && section.size() > 0 {
+                let place = section.address()..section.address() + section.size();
+                sections.push((section.name()?.to_owned(), place));
+            }
+        }
+        let symbol = |name: &str| {
+            let found = file.symbols().find(|symbol| symbol.name() == Ok(name));
+            anyhow::Ok(found.with_context(|| format!("no symbol {name}"))?.address())
+        };
+        let stored = symbol("__sidata")?;
+        let table = file
+            .section_by_name(".vector_table")
+            .context("there is no vector table")?;
+        let words = table.data()?;
+        let word = |at: usize| {
+            let bytes = words.get(at..).and_then(<[u8]>::first_chunk);
+            let bytes = bytes.context("the vector table is cut off")?;
+            anyhow::Ok(u64::from(u32::from_le_bytes(*bytes)))
+        };
+        Ok(Self {
+            sections,
+            stored: stored..stored + symbol("__edata")? - symbol("__sdata")?,
+            table: table.address(),
+            stack: word(0)?,
+            reset: word(4)?,
+            entry: file.entry(),
+        })
+    }
+
+    fn fits(&self, map: &Map) -> Result<()> {
+        let (flash, ram) = (map.region("FLASH")?, map.region("RAM")?);
+        if let Ok(settings) = map.region("SETTINGS") {
+            ensure!(
+                flash.end <= settings.start || settings.end <= flash.start,
+                "settings at {settings:#x?} overlap the image's flash {flash:#x?}"
+            );
+        }
+        let within =
+            |outer: &Range<u64>, inner: &Range<u64>| outer.start <= inner.start && inner.end <= outer.end;
+        for (name, place) in &self.sections {
+            ensure!(
+                within(flash, place) || within(ram, place),
+                "{name} at {place:#x?} is in neither flash nor RAM"
+            );
+        }
+        ensure!(
+            within(flash, &self.stored),
+            "what RAM starts with, {:#x?}, is not in flash",
+            self.stored
+        );
+        ensure!(
+            self.table == flash.start,
+            "the vector table is at {:#x}, and the flash at {:#x}",
+            self.table,
+            flash.start
+        );
+        // Armv7-M, B1.5.3: the stack pointer is loaded from the first word, and bit 0 of the second says Thumb.
+        ensure!(
+            (ram.start + 1..=ram.end).contains(&self.stack) && self.stack.is_multiple_of(8),
+            "the stack begins at {:#x}, and RAM is {ram:#x?}",
+            self.stack
+        );
+        ensure!(
+            self.reset == self.entry | 1 && flash.contains(&self.entry),
+            "a reset leads to {:#x}, and the image begins at {:#x}",
+            self.reset,
+            self.entry
+        );
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -154,5 +194,37 @@ mod tests {
                 Err(_) => assert_eq!(board, "qemu-an386"),
             }
         }
+    }
+
+    #[test]
+    fn an_image_is_refused_that_its_part_could_not_start() {
+        let map = Map::of("stm32g474").unwrap();
+        let good = Layout {
+            sections: vec![
+                (".vector_table".to_owned(), 0x0800_0000..0x0800_01D8),
+                (".bss".to_owned(), 0x2000_00D8..0x2000_FB48),
+            ],
+            stored: 0x0801_5AB0..0x0801_5B88,
+            table: 0x0800_0000,
+            stack: 0x2002_0000,
+            reset: 0x0800_01D9,
+            entry: 0x0800_01D8,
+        };
+        good.fits(&map).unwrap();
+        let refused = |spoil: fn(&mut Layout)| {
+            let mut image = good.clone();
+            spoil(&mut image);
+            image.fits(&map).unwrap_err().to_string()
+        };
+        let of_another_part = refused(|image| image.table = 0);
+        assert!(of_another_part.contains("vector table"), "{of_another_part}");
+        let too_large = refused(|image| image.sections[1].1.end = 0x2002_0008);
+        assert!(too_large.contains(".bss"), "{too_large}");
+        let over_settings = refused(|image| image.stored.end = 0x0807_8004);
+        assert!(over_settings.contains("is not in flash"), "{over_settings}");
+        let without_stack = refused(|image| image.stack = 0x2000_0000);
+        assert!(without_stack.contains("the stack begins"), "{without_stack}");
+        let elsewhere = refused(|image| image.reset = 0x0800_0401);
+        assert!(elsewhere.contains("a reset leads to"), "{elsewhere}");
     }
 }
