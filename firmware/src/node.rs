@@ -190,7 +190,7 @@ impl<'m> Node<'m> {
             return Ok(());
         };
         let kept = settings::from_image(image)?;
-        if kept.plans.len().max(kept.calibrations.len()) > self.channels.len() {
+        if kept.settings.plans.len().max(kept.calibrations.len()) > self.channels.len() {
             return Err(ImageError::OtherTable);
         }
         self.apply(NodeTicks(0), &kept);
@@ -228,7 +228,7 @@ impl<'m> Node<'m> {
         } else {
             SettingsOutcome::NotStored
         };
-        self.report_outcome(now, kept.command, outcome);
+        self.report_outcome(now, kept.settings.command, outcome);
     }
 
     /// Takes consecutive samples of a channel, the first of them taken at `first`.
@@ -487,10 +487,10 @@ impl<'m> Node<'m> {
     fn handle_settings(&mut self, now: NodeTicks, settings: Settings) {
         let rates: Vec<u32, CHANNELS_MAX> = self.channels.iter().map(|c| c.descriptor.rate_mhz).collect();
         let mut kept = self.in_force(settings.command);
-        match settings::judge(&settings, &kept.plans, &rates, self.line_speed) {
+        match settings::judge(&settings, &kept.settings.plans, &rates, self.line_speed) {
             Some(outcome) => self.report_outcome(now, settings.command, outcome),
             None => {
-                kept.plans = settings.plans;
+                kept.settings = settings;
                 self.keep_settings(now, kept);
             }
         }
@@ -524,8 +524,10 @@ impl<'m> Node<'m> {
         let is_calibrated = channels().any(|channel| channel.calibration() != Calibration::NONE);
         let calibrated = channels().filter(|_| is_calibrated);
         Kept {
-            command,
-            plans: channels().map(|channel| channel.execution.plan()).collect(),
+            settings: Settings {
+                command,
+                plans: channels().map(|channel| channel.execution.plan()).collect(),
+            },
             calibrations: calibrated.map(Channel::calibration).collect(),
         }
     }
@@ -533,7 +535,9 @@ impl<'m> Node<'m> {
     /// These are in force as soon as the board has stored them.
     fn keep_settings(&mut self, now: NodeTicks, kept: Kept) {
         match &self.memory {
-            SettingsMemory::Absent => self.report_outcome(now, kept.command, SettingsOutcome::NotStored),
+            SettingsMemory::Absent => {
+                self.report_outcome(now, kept.settings.command, SettingsOutcome::NotStored);
+            }
             // One thing after the other: the agent asks again.
             SettingsMemory::Storing(_) => {}
             SettingsMemory::Idle | SettingsMemory::Due(_) => self.memory = SettingsMemory::Due(kept),
@@ -587,7 +591,9 @@ impl<'m> Node<'m> {
             self.queue_table(now);
         }
         for (position, channel) in self.channels.iter_mut().enumerate() {
-            channel.execution.apply(settings::plan_of(&kept.plans, position));
+            channel
+                .execution
+                .apply(settings::plan_of(&kept.settings.plans, position));
         }
     }
 

@@ -48,11 +48,9 @@ pub type Calibrations = Vec<Calibration, CHANNELS_MAX>;
 /// What is stored.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Kept {
-    /// Number of the command that wanted it last.
-    pub command: u32,
-    /// Of each channel.
-    pub plans: Plans,
-    /// Of each channel.
+    /// Number of the command that wanted any of it last, and plans.
+    pub settings: Settings,
+    /// Of each channel, if any channel has one.
     pub calibrations: Calibrations,
 }
 
@@ -88,23 +86,28 @@ impl core::error::Error for ImageError {}
 pub fn to_image(kept: &Kept) -> Image {
     let mut bytes = [0; IMAGE_MAX];
     let content = &mut bytes[1..IMAGE_MAX - CRC_BYTES];
-    let plans = (kept.command, &kept.plans);
-    let (version, used) = if kept.calibrations.is_empty() {
-        (PLANS_ALONE, postcard::to_slice(&plans, content))
-    } else {
-        (
-            CALIBRATED,
-            postcard::to_slice(&(plans, &kept.calibrations), content),
-        )
-    };
-    let Ok(used) = used.map(|used| used.len()) else {
+    let Some(used) = write(kept, content) else {
         unreachable!("IMAGE_MAX counts every field at its longest");
     };
-    bytes[0] = version;
+    bytes[0] = if kept.calibrations.is_empty() {
+        PLANS_ALONE
+    } else {
+        CALIBRATED
+    };
     let end = 1 + used;
     let crc = crc32c(&bytes[..end]).to_le_bytes();
     bytes[end..end + CRC_BYTES].copy_from_slice(&crc);
     bytes.into_iter().take(end + CRC_BYTES).collect()
+}
+
+/// How many bytes of `content` it takes.
+fn write(kept: &Kept, content: &mut [u8]) -> Option<usize> {
+    let plans = postcard::to_slice(&kept.settings, content).ok()?.len();
+    if kept.calibrations.is_empty() {
+        return Some(plans);
+    }
+    let calibrations = postcard::to_slice(&kept.calibrations, &mut content[plans..]).ok()?;
+    Some(plans + calibrations.len())
 }
 
 /// What an image holds.
@@ -117,15 +120,13 @@ pub fn from_image(image: &[u8]) -> Result<Kept, ImageError> {
     if version != PLANS_ALONE && version != CALIBRATED {
         return Err(ImageError::Version(version));
     }
-    let ((command, plans), rest) =
-        postcard::take_from_bytes::<(u32, Plans)>(content).map_err(|_| ImageError::Damaged)?;
+    let (settings, rest) = postcard::take_from_bytes(content).map_err(|_| ImageError::Damaged)?;
     let calibrations = match version {
         CALIBRATED => postcard::from_bytes(rest).map_err(|_| ImageError::Damaged)?,
         _ => Calibrations::new(),
     };
     Ok(Kept {
-        command,
-        plans,
+        settings,
         calibrations,
     })
 }
@@ -368,8 +369,7 @@ mod tests {
 
     fn kept(plans: &[ChannelPlan], calibrations: &[Calibration]) -> Kept {
         Kept {
-            command: u32::MAX,
-            plans: Vec::from_slice(plans).unwrap(),
+            settings: settings(plans),
             calibrations: Vec::from_slice(calibrations).unwrap(),
         }
     }
@@ -397,10 +397,8 @@ mod tests {
         let mut written = std::vec![1, 7, 1, 2, 0x80, 0x08];
         written.extend(crc32c(&written).to_le_bytes());
         let found = from_image(&written).unwrap();
-        let expected = Kept {
-            command: 7,
-            ..kept(&[ChannelPlan::Features { window: 1_024 }], &[])
-        };
+        let mut expected = kept(&[ChannelPlan::Features { window: 1_024 }], &[]);
+        expected.settings.command = 7;
         assert_eq!(found, expected);
         assert_eq!(to_image(&expected).as_slice(), written);
     }

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
     use crate::settings::{Kept, to_image};
     use crate::test_flash::{Flash, block_on};
-    use trunnion_common::frame::{Calibration, ChannelPlan};
+    use trunnion_common::frame::{Calibration, ChannelPlan, Settings};
 
     const PLACE: Range<u32> = 0..4 * Flash::PAGE as u32;
 
@@ -83,11 +83,12 @@ mod tests {
             gain_ppm: 1_000_000 + 1_000 * command + channel,
             offset_milli: -400,
         };
+        let plans = [ChannelPlan::Features { window: 1_024 }; 16];
         to_image(&Kept {
-            command,
-            plans: [ChannelPlan::Features { window: 1_024 }; 16]
-                .into_iter()
-                .collect(),
+            settings: Settings {
+                command,
+                plans: plans.into_iter().collect(),
+            },
             calibrations: (0..16).map(calibration).collect(),
         })
     }

@@ -129,7 +129,8 @@ pub enum Change {
         /// Whether the address that it had belongs to another node.
         is_conflict: bool,
     },
-    /// There are two nodes with this id, as both of their lives answer: neither is polled until the port is opened again.
+    /// There are two nodes with this id, as both of their lives answer: neither is polled until the port is opened
+    /// again.
     Twins,
     /// There are [`NODES_MAX`] others.
     Full,
