@@ -34,11 +34,16 @@ use crate::bearing::{BearingOrders, Element, Neighbours};
 /// Turns of the shaft below which a window is too short to tell orders apart.
 pub(super) const MINIMUM_REVOLUTIONS: f64 = 15.0;
 
-/// Turns of the cage below which the cage is not claimed. It also has to show three of its lines, which lie in the
-/// lowest part of the spectrum, where much else does, and is named where none of them is missing: the strikes of a
-/// damaged ball, of this bearing or another, swell with the load once a turn of a cage, smoothly, and leave that
-/// cage's first lines alone; and they are all that is left of the ball where the speed changes.
+/// Turns of the cage below which the cage is not claimed. It also has to show three of its lines: they lie
+/// in the lowest part of the spectrum, where much else does.
 const MINIMUM_CAGE_TURNS: f64 = 10.0;
+
+/// The lowest of a cage's lines over the highest, from which it is named, where none of them is missing.
+///
+/// The strikes of a damaged ball, of this bearing or another, swell with the load once a turn of its cage, and that is
+/// all that is left of the ball where the speed changes. But a load swells smoothly: of cos^(3/2) over half a turn,
+/// squared, the fourth line has a tenth of the first, while a cage that strikes has all of them alike.
+const ALIKE_LINES: f32 = 0.4;
 
 /// Balls roll with a slip of 1 to 2 % (Randall and Antoni 2011); the speed's own error comes on top,
 /// and a wider search would reach the neighbour's lines.
@@ -279,7 +284,6 @@ impl EnvelopeSpectrum {
             order,
             score: f64::from(sum) / usable.max(FEWEST_LINES) as f64,
             convincing: self.is_convincing(order),
-            usable,
             standing: lines
                 .iter()
                 .flatten()
@@ -324,6 +328,15 @@ impl EnvelopeSpectrum {
             .fold(0.0, f64::max)
     }
 
+    /// Whether the lines of a fundamental are those of strikes: none that could be seen is missing, or much lower.
+    fn shows_strikes(&self, order: f64) -> bool {
+        let lines = self.lines(order);
+        let seen = || lines.iter().flatten().copied();
+        let highest = seen().fold(0.0, f32::max);
+        let lowest = seen().fold(f32::INFINITY, f32::min);
+        lowest >= SIGNIFICANT && lowest >= ALIKE_LINES * highest
+    }
+
     /// Whether a strong harmonic has both sidebands at that distance.
     fn has_sidebands(&self, order: f64, distance: f64) -> bool {
         let stands = |order: f64, least: f32| self.at(order).is_some_and(|line| line >= least);
@@ -362,9 +375,7 @@ struct Family {
     order: f64,
     score: f64,
     convincing: bool,
-    /// Lines that are neither hidden nor beyond the spectrum.
-    usable: usize,
-    /// Those of them that stand out.
+    /// Lines that stand out.
     standing: usize,
 }
 
@@ -513,12 +524,12 @@ impl Search {
         if owner == Owner::Neighbour {
             return None;
         }
-        let is_whole = best.element != Element::Cage || best.family.standing == best.family.usable;
+        let strikes = best.element != Element::Cage || spectrum.shows_strikes(best.family.order);
         let clear = ranked
             .iter()
             .all(|rival| best.explains(&rival.family, width) || score >= MARGIN * rival.family.score);
         Some(Claim {
-            element: (clear && is_whole && owner == Owner::Own).then_some(best.element),
+            element: (clear && strikes && owner == Owner::Own).then_some(best.element),
             family: best.family,
             runner_up: ranked.first().map_or(0.0, |rival| rival.family.score),
             lines: spectrum.evidence(&best.family, best.sidebands),
@@ -877,6 +888,11 @@ mod tests {
         assert_eq!(claim(&with_ball), Some(Some(Element::Ball)));
         // What swells with the cage, as the strikes of a ball do, has no more than its first lines.
         assert_eq!(claim(&lines[..3]), Some(None));
+        let swell = (1..=4).zip([24.0, 18.0, 9.0, 5.0]);
+        let swell: Vec<_> = swell
+            .map(|(harmonic, height)| (f64::from(harmonic) * cage, height))
+            .collect();
+        assert_eq!(claim(&swell), Some(None));
         // The same lines in orders, in a window of half a second: 6 turns of the cage.
         let mut magnitudes = vec![1.0; 2400];
         for (order, height) in &lines {

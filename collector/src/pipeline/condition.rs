@@ -228,6 +228,9 @@ impl Pipeline {
         for judged in &assessment.judged {
             self.observe(series, &settings, window.end, judged, assessment.zone.ok());
         }
+        if assessment.judged.iter().any(|judged| judged.held > Level::Normal) {
+            self.retell_rise(series, window.end);
+        }
         self.explain(series, window.end, suspected);
         if let Some(day) = day {
             self.observe_drift(series, &day);

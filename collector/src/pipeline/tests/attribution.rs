@@ -63,6 +63,15 @@ fn what_is_heard_from_a_neighbour_that_has_risen_more_is_an_alert_that_says_so()
     assert_eq!(told(&outputs, "motor-nde"), Some((Level::Alert, Some(heard))));
 }
 
+/// Windows of the first node are judged before those of the second that end with them.
+#[test]
+fn a_neighbour_that_is_judged_before_its_source_is_never_an_alarm() {
+    let (_, outputs) = play(&rising([15.0, 60.0]));
+    let heard = Explanation::Transmitted("motor-nde".into());
+    assert_eq!(told(&outputs, "motor-de"), Some((Level::Alert, Some(heard))));
+    assert_eq!(told(&outputs, "motor-nde"), Some((Level::Alarm, None)));
+}
+
 #[test]
 fn a_rise_of_its_own_is_an_alarm_at_either_end_and_at_both() {
     let (_, outputs) = play(&rising([1.0, 20.0]));
