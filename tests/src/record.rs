@@ -189,7 +189,7 @@ pub fn or_skip(test: &str, folder: &str, ending: &str) -> Option<Vec<PathBuf>> {
 /// Folders within folders that are looked into: links may lead back.
 const DEPTH_MAX: usize = 6;
 
-/// The files with that ending, which is in lower case, in a folder and those up to [`DEPTH_MAX`] below it, sorted by
+/// The files with that ending, which is in lower case, in a folder and those up to `DEPTH_MAX` below it, sorted by
 /// path.
 pub fn files_below(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();

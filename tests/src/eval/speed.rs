@@ -1,6 +1,6 @@
 //! What the diagnosis costs: one second of a three-axis sensor at 25.6 kHz, every feature, its bearing searched for.
 //!
-//! Processor time of one core, the mean over [`ROUNDS`] seconds after one to plan the transforms in.
+//! Processor time of one core, the mean over `ROUNDS` seconds after one to plan the transforms in.
 
 use super::{Benchmark, Outcome};
 use crate::bench::figure::Figure;
