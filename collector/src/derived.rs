@@ -1,7 +1,7 @@
-//! Features that agents computed at intake, as rows of the trend. Pure.
+//! Features that agents computed at intake, or nodes by their plan, as rows of the trend. Pure.
 //!
 //! A [`Derived`] says what a stretch of samples held, so that the trend goes on when the waveform had
-//! to give way on its gateway. It waits for its clock fix and its channel table as samples do, becomes a
+//! to give way on its gateway, or was not to be sent. It waits for its clock fix and its channel table as samples do, becomes a
 //! [`DerivedRow`] in event time under the fleet in force then, and stays outside the ledger: it stands
 //! for no sample. Nothing is detected on it and nothing raised, whichever lane it came in.
 //!
@@ -9,7 +9,7 @@
 //! shown and the row is not kept ([`crate::state`]).
 
 use crate::fleet::ChannelSite;
-use crate::state::{SeriesKey, UNASSIGNED};
+use crate::state::{SeriesKey, Source, UNASSIGNED};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use trunnion_common::block::Derived;
@@ -25,7 +25,7 @@ pub const WAITING_MAX: usize = 65_536;
 /// Longest stretch believed: a day. Nanoseconds.
 const STRETCH_NS_MAX: i128 = 86_400 * 1_000_000_000;
 
-/// A stretch of samples as its agent saw it.
+/// A stretch of samples as its agent or node saw it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct DerivedRow {
     /// Where it hangs.
@@ -38,6 +38,8 @@ pub struct DerivedRow {
     pub samples: u32,
     /// Whether it came as history.
     pub backfill: bool,
+    /// Who computed it.
+    pub source: Source,
     /// Feature labels and values, in the unit of the series where they have one.
     pub values: Vec<(&'static str, f32)>,
 }
@@ -50,7 +52,7 @@ impl DerivedRow {
         descriptor: &ChannelDescriptor,
         fix: &ClockFix,
         site_at: impl FnOnce(EventTime) -> Option<ChannelSite>,
-        backfill: bool,
+        (backfill, source): (bool, Source),
     ) -> Option<Self> {
         let nanos = i128::from(derived.count) * 1_000_000_000_000;
         let length = nanos.checked_div(i128::from(descriptor.rate_mhz))?;
@@ -74,6 +76,7 @@ impl DerivedRow {
             end: start.plus_nanos(length),
             samples: derived.count,
             backfill,
+            source,
             values: values
                 .filter(|(_, value)| value.is_finite())
                 .map(|&(kind, value)| (kind.label(), scaled(kind, value, gain as f32)))
@@ -124,10 +127,12 @@ fn scaled(kind: FeatureKind, value: f32, gain: f32) -> f32 {
 /// A stretch that waits for what explains it, and whether it came as history.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Waiting {
-    /// What the agent said.
+    /// What was said.
     pub derived: Derived,
     /// Whether it came as history.
     pub backfill: bool,
+    /// Who said it.
+    pub source: Source,
 }
 
 /// Stretches that wait, in the journal's order.
@@ -240,7 +245,13 @@ mod tests {
     }
 
     fn row(count: u32, rate_mhz: u32, site: Option<ChannelSite>) -> Option<DerivedRow> {
-        DerivedRow::new(&derived(9, count), &descriptor(rate_mhz), &fix(), |_| site, true)
+        DerivedRow::new(
+            &derived(9, count),
+            &descriptor(rate_mhz),
+            &fix(),
+            |_| site,
+            (true, Source::Agent),
+        )
     }
 
     #[test]
@@ -300,6 +311,7 @@ mod tests {
         let mut room = WaitingRoom::default();
         for n in 0..WAITING_MAX as u64 + 3 {
             let waiting = Waiting {
+                source: Source::Node,
                 derived: derived(1 + n % 2, n as u32),
                 backfill: false,
             };

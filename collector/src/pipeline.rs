@@ -20,7 +20,7 @@
 //! |---|---|---|
 //! | frames and readings that wait | [`crate::settings::Settings::waiting_bytes_max`] | the oldest becomes a dead letter |
 //! | how long they wait | [`OVERDUE_NS`] | placed by their arrival, as history; without a channel table a dead letter |
-//! | features of agents that wait | [`crate::derived::WAITING_MAX`] | the oldest is given up, counted |
+//! | features of nodes and agents that wait | [`crate::derived::WAITING_MAX`] | the oldest is given up, counted |
 //! | clock fixes per boot | [`FIXES_MAX`] | the oldest but the first is forgotten |
 //! | channel tables per boot | [`TABLES_MAX`] | the oldest is forgotten |
 //! | boots per node | [`dedup::BOOTS_MAX`](crate::ingest::dedup::BOOTS_MAX) | the one heard of longest ago is forgotten |
@@ -99,7 +99,7 @@ use crate::ledger::{AccountKey, Ledger, LedgerRow, Unnamed};
 use crate::prognosis::track::Tracks;
 use crate::settings::{Definition, Schedule, Settings};
 use crate::slots::Slots;
-use crate::state::{BaselineRow, FeatureRow, FleetRow, SeriesKey};
+use crate::state::{BaselineRow, FeatureRow, FleetRow, SeriesKey, Source};
 use crate::watermark::Watermark;
 use crate::window::{WindowSettings, Windows};
 use analysis::Analysis;
@@ -480,7 +480,11 @@ impl Pipeline {
             Body::Derived(records) => {
                 self.take_records(origin, records, bytes, |pipeline, origin, derived| {
                     let backfill = origin.backfill;
-                    pipeline.take_derived(derived::Waiting { derived, backfill });
+                    pipeline.take_derived(derived::Waiting {
+                        derived,
+                        backfill,
+                        source: Source::Agent,
+                    });
                 });
             }
             Body::Advisory(records) => {
@@ -569,7 +573,7 @@ impl Pipeline {
                     .observe_status(header.node, header.boot, &status);
             }
             Ok(Payload::Event(_)) => self.state.counters.node_events += 1,
-            Ok(Payload::Feature(_)) => self.state.counters.reports_kept += 1,
+            Ok(Payload::Feature(report)) => self.take_report(origin, fix, header, report),
             // Line traffic that an agent has no reason to forward.
             Ok(
                 Payload::TimeReply(_)

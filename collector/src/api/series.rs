@@ -28,9 +28,10 @@
 //! `stream` names the windows of a configured stream; without it they are those that are always there. A
 //! stream that joins the channels of an asset stands under the point `*` and the channel `*`.
 //!
-//! `revision` counts how often a window has been told again, `open` says that it still collects, and `backfill` says that samples came as history: after an
-//! outage, and not as they were taken. `source` is `agent` where the samples never came, as their gateway
-//! had to evict them, and only the features that it had computed of them are left.
+//! `revision` counts how often a window has been told again, `open` says that it still collects, and `backfill`
+//! says that samples came as history: after an outage, and not as they were taken. `source` is `agent` where the
+//! samples never came, as their gateway had to evict them, and only the features that it had computed of them are
+//! left, and `node` where the node's plan is to send features in their place.
 //!
 //! `next` is where the older values of the range are, or null.
 

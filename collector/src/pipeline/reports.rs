@@ -1,12 +1,14 @@
-//! What agents report beside samples: features of stretches, and alarms of nodes.
+//! What nodes and agents report beside samples: features of stretches, and alarms of nodes.
 
 use super::waiting::Origin;
 use super::{Output, Pipeline};
 use crate::alarm::AlarmRow;
 use crate::derived::{DerivedRow, Waiting};
 use crate::fleet::{ChannelSite, Fleet};
+use crate::state::Source;
 use std::collections::BTreeMap;
-use trunnion_common::block::LocalAdvisory;
+use trunnion_common::block::{Derived, LocalAdvisory};
+use trunnion_common::frame::{FeatureReport, Header};
 use trunnion_common::id::{BootId, ChannelId, NodeId};
 use trunnion_common::time::EventTime;
 
@@ -23,7 +25,27 @@ impl Pipeline {
         }
     }
 
-    /// Places a stretch that an agent computed at intake, or lets it wait for what explains it.
+    /// What a node computed by its plan.
+    pub(super) fn take_report(&mut self, origin: &Origin, fix: u32, header: &Header, report: FeatureReport) {
+        self.state.counters.reports_kept += 1;
+        self.take_derived(Waiting {
+            derived: Derived {
+                node: header.node,
+                boot: header.boot,
+                channel: report.channel,
+                first_sample: report.first_sample,
+                count: report.count,
+                features: report.features,
+                ticks: header.ticks,
+                fix,
+                revision: report.revision,
+            },
+            backfill: origin.backfill,
+            source: Source::Node,
+        });
+    }
+
+    /// Places a stretch that a node or an agent computed, or lets it wait for what explains it.
     pub(super) fn take_derived(&mut self, waiting: Waiting) {
         let derived = &waiting.derived;
         let boot = self.state.boots.get(&(derived.node, derived.boot));
@@ -38,7 +60,7 @@ impl Pipeline {
         };
         let row = table.get(derived.channel.index()).and_then(|descriptor| {
             let site = |start| site_at(&self.fleets, start, derived.node, derived.channel).cloned();
-            DerivedRow::new(derived, descriptor, fix, site, waiting.backfill)
+            DerivedRow::new(derived, descriptor, fix, site, (waiting.backfill, waiting.source))
         });
         let lead_ns = self.state.settings.at(self.state.now).windows.lead_ns;
         let is_ahead = |row: &DerivedRow| row.end.nanos_since(self.state.now) > lead_ns;
@@ -80,9 +102,9 @@ mod tests {
     use super::super::script::{self, Node, RATE, SECOND, START};
     use super::*;
     use crate::state::SeriesKey;
-    use trunnion_common::block::{Derived, Kind};
+    use trunnion_common::block::Kind;
     use trunnion_common::feature::FeatureKind;
-    use trunnion_common::frame::{EventKind, Severity};
+    use trunnion_common::frame::{Class, EventKind, Payload, Severity};
     use trunnion_common::time::NodeTicks;
 
     fn derived(node: &Node, second: u64) -> Vec<u8> {
@@ -166,6 +188,41 @@ mod tests {
                     .iter()
                     .any(|output| matches!(output, Output::Ledger(_) | Output::Advisory(_)))
             );
+        }
+    }
+
+    #[test]
+    fn features_of_a_node_wait_for_fix_and_table_and_are_told_as_its_own() {
+        for table_first in [false, true] {
+            let mut node = Node::new(1);
+            let reports = [3, 4].map(|second| {
+                let report = FeatureReport {
+                    revision: 1,
+                    channel: ChannelId::new(0).unwrap(),
+                    first_sample: second * RATE,
+                    count: RATE as u32,
+                    features: [(FeatureKind::Rms, 2.0), (FeatureKind::Octave1, 0.5)]
+                        .into_iter()
+                        .collect(),
+                };
+                node.frame(Class::Essential, second * 1_000_000, &Payload::Feature(report))
+            });
+            let mut entries = vec![script::fleet(1), node.frame_block(&reports)];
+            let table = node.describe();
+            let (table, fix) = (node.frame_block(&[table]), node.fix());
+            entries.extend(if table_first { [table, fix] } else { [fix, table] });
+            let (pipeline, outputs) = play(entries);
+            let rows = rows(&outputs);
+            let starts: Vec<i64> = rows
+                .iter()
+                .map(|row| row.start.nanos_since(START) / SECOND)
+                .collect();
+            assert_eq!(starts, [3, 4]);
+            assert!(rows.iter().all(|row| row.source == Source::Node));
+            assert_eq!(rows[1].end.nanos_since(rows[1].start), SECOND);
+            assert_eq!(rows[1].values, [("rms", 2.0), ("octave_1", 0.5)]);
+            assert_eq!(rows[1].series.asset, "fan-1");
+            assert_eq!(pipeline.counters().reports_kept, 2);
         }
     }
 

@@ -6,6 +6,7 @@ use crate::advisory::Advisory;
 use crate::journal::Position;
 use crate::ledger::LedgerRow;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 use trunnion_common::id::{BootId, ChannelId};
@@ -418,12 +419,14 @@ pub struct SeriesValue {
 }
 
 /// Who computed a value.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Source {
     /// The collector, of a window of samples.
     Collector,
     /// An agent at intake, of a stretch of samples that never came.
     Agent,
+    /// A node by its plan, of a window of samples that it did not send.
+    Node,
 }
 
 impl Source {
@@ -432,7 +435,14 @@ impl Source {
         match self {
             Self::Collector => "collector",
             Self::Agent => "agent",
+            Self::Node => "node",
         }
+    }
+
+    /// The one with that name.
+    pub(super) fn from_label(label: &str) -> Option<Self> {
+        let all = [Self::Collector, Self::Agent, Self::Node];
+        all.into_iter().find(|source| source.label() == label)
     }
 }
 

@@ -18,8 +18,8 @@ pub const ALARMS_MAX: u32 = 10_000;
 
 pub(super) const TABLES: &str = "
 CREATE TABLE derived(channel INTEGER NOT NULL REFERENCES channel(id), start INTEGER NOT NULL,
-    end INTEGER NOT NULL, samples INTEGER NOT NULL, backfill INTEGER NOT NULL, body TEXT NOT NULL,
-    PRIMARY KEY (channel, start)) WITHOUT ROWID;
+    end INTEGER NOT NULL, samples INTEGER NOT NULL, backfill INTEGER NOT NULL, source TEXT NOT NULL,
+    body TEXT NOT NULL, PRIMARY KEY (channel, start)) WITHOUT ROWID;
 CREATE TABLE alarm(gateway TEXT NOT NULL, node TEXT NOT NULL, boot TEXT NOT NULL, channel INTEGER NOT NULL,
     kind TEXT NOT NULL, asset TEXT, point TEXT, name TEXT, severity TEXT NOT NULL, first INTEGER NOT NULL,
     last INTEGER NOT NULL, repeats INTEGER NOT NULL, value REAL NOT NULL,
@@ -49,8 +49,8 @@ pub(super) fn write_derived(to: &Transaction<'_>, row: &DerivedRow) -> Result<()
     }
     let body = serde_json::to_string(&values).map_err(|_| StateError::Corrupt("derived.body"))?;
     to.prepare_cached(
-        "INSERT OR REPLACE INTO derived(channel, start, end, samples, backfill, body)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT OR REPLACE INTO derived(channel, start, end, samples, backfill, source, body)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?
     .execute(params![
         channel,
@@ -58,6 +58,7 @@ pub(super) fn write_derived(to: &Transaction<'_>, row: &DerivedRow) -> Result<()
         row.end.0,
         row.samples,
         row.backfill,
+        row.source.label(),
         body
     ])?;
     Ok(())
@@ -179,7 +180,7 @@ impl StateReader {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// The part of a series that agents computed and no window of the collector covers, by falling time.
+    /// The part of a series that nodes and agents computed and no window of the collector covers, by falling time.
     pub(super) fn derived(&self, query: &SeriesQuery) -> Result<Vec<SeriesValue>, StateError> {
         if !query.stream.is_empty() {
             return Ok(Vec::new());
@@ -189,7 +190,7 @@ impl StateReader {
             return Ok(Vec::new());
         };
         let mut statement = self.connection.prepare_cached(
-            "SELECT d.start, d.end, d.body ->> ?4, d.backfill
+            "SELECT d.start, d.end, d.body ->> ?4, d.backfill, d.source
              FROM channel c JOIN derived d ON d.channel = c.id AND d.start >= ?5 AND d.start < ?6
              WHERE c.asset = ?1 AND c.point = ?2 AND c.channel = ?3 AND c.stream = '' AND d.body ->> ?4 IS NOT NULL
              ORDER BY d.start DESC LIMIT ?7",
@@ -214,12 +215,16 @@ impl StateReader {
                     revision: 0,
                     backfill: row.get(3)?,
                     open: false,
-                    source: Source::Agent,
+                    source: source(row.get(4)?)?,
                 })
             },
         )?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
+}
+
+fn source(label: String) -> Result<Source, rusqlite::Error> {
+    Source::from_label(&label).ok_or(rusqlite::Error::InvalidColumnName(label))
 }
 
 fn alarm(row: &Row<'_>) -> Result<Alarm, rusqlite::Error> {
@@ -276,6 +281,7 @@ mod tests {
 
     fn stretch(start: i64) -> DerivedRow {
         DerivedRow {
+            source: Source::Agent,
             series: key(),
             start: EventTime(start),
             end: EventTime(start + 10),
@@ -361,8 +367,12 @@ mod tests {
     #[test]
     fn a_channel_of_which_only_features_came_is_listed_and_read() {
         let (_dir, mut state, reader) = open();
+        let node = DerivedRow {
+            source: Source::Node,
+            ..stretch(25)
+        };
         let batch = Batch {
-            derived: vec![stretch(5)],
+            derived: vec![stretch(5), node],
             ..Batch::default()
         };
         state.write(&batch).unwrap();
@@ -373,7 +383,7 @@ mod tests {
             .map(|name| name.feature)
             .collect();
         assert_eq!(names, ["kurtosis_excess", "rms"]);
-        assert_eq!(starts(&reader, "rms"), [(5, Source::Agent)]);
+        assert_eq!(starts(&reader, "rms"), [(5, Source::Agent), (25, Source::Node)]);
     }
 
     #[test]

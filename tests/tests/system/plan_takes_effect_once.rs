@@ -5,7 +5,9 @@ use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-use trunnion_tests::plant::{GATEWAY, Machine, NodeSpec, Plant, SITE, Source, binary, fleet_text, run};
+use trunnion_tests::plant::{
+    CHANNEL, GATEWAY, Machine, NodeSpec, POINT, Plant, SITE, Source, binary, fleet_text, run,
+};
 use trunnion_tests::process::await_some;
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -78,6 +80,23 @@ fn await_rest(plant: &Plant) -> u64 {
     rest.unwrap_or_else(|| panic!("the node goes on sending: {:?}", plant.get("/api/v1/ledger")))
 }
 
+/// What the node says in the place of samples is in the series.
+fn await_series_of_node(plant: &Plant) {
+    for feature in ["rms", "octave_1"] {
+        let series = format!(
+            "/api/v1/series?asset=fan-1&point={POINT}&channel={CHANNEL}&feature={feature}&limit=1000"
+        );
+        let told = await_some(LIMIT, || {
+            let answer = plant.get(&series).ok()?;
+            let mut values = answer["values"].as_array()?.iter();
+            values
+                .any(|value| value["source"] == "node" && value["value"].as_f64() > Some(0.0))
+                .then_some(())
+        });
+        assert!(told.is_some(), "{feature}: {:?}", plant.get(&series));
+    }
+}
+
 #[test]
 fn a_plan_takes_effect_once_whoever_is_killed_on_the_way() {
     let dir = tempfile::tempdir().unwrap();
@@ -109,6 +128,7 @@ fn a_plan_takes_effect_once_whoever_is_killed_on_the_way() {
     let done = await_in_effect(&plant, "settings", "features(1024)");
     assert_eq!((&done["node"], &done["outcome"]), (&NODE.into(), &"done".into()));
     let at_rest = await_rest(&plant);
+    await_series_of_node(&plant);
 
     // Whoever is restarted now, it is not given a second time.
     plant.kill_and_restart_agent(&specs).unwrap();
