@@ -90,9 +90,8 @@ pub const BLOCK_BYTES: usize = 64 * 1_024;
 pub const BLOCK_AGE: Duration = Duration::from_millis(200);
 
 /// Between polls that have no news: each is new credit, and costs 50 bytes of a full-duplex line. One that
-/// acknowledges something goes at once; a line in use has one of those in each block's age, to which reading
-/// it in turns and flushing the block add up to 100 ms, and no others.
-pub const POLL_INTERVAL: Duration = Duration::from_millis(400);
+/// acknowledges something goes at once; a line in use has one of those in each block's age, and no others.
+pub const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Between time exchanges: crystals of plus and minus 50 ppm drift half a millisecond apart in it.
 pub const CLOCK_SYNC_INTERVAL: Duration = Duration::from_secs(5);

@@ -22,7 +22,7 @@ use crate::intake::{BootKey, Upto};
 use crate::port::Pace;
 
 /// Bytes a node may have under way until the next poll. On a full-duplex line it only guards against a
-/// node that floods: at the poll interval it allows 400 kB/s, more than any line carries.
+/// node that floods: at the poll interval it allows 640 kB/s, more than any line carries.
 const CREDIT_BYTES: u32 = 160 * 1_024;
 
 /// From one word about broken frames on a line to the next: noise must not flood the log as well.
