@@ -253,12 +253,19 @@ impl Destroyed {
         !self.journaled.is_empty()
     }
 
-    /// Samples of a channel that went with the collector's disk and did not come again.
+    /// Samples of a channel that nobody has, where what named them may have gone with the collector's disk: those
+    /// that went with it themselves, and those that a spool's disk destroyed.
     fn gone(&self, record: &Record, key: AccountKey) -> u64 {
+        if !self.has_commits() {
+            return 0;
+        }
+        let mut gone = self.committed.get(&key).cloned().unwrap_or_default();
+        let destroyed = self.blocks.values().flat_map(|contents| &contents.samples);
+        let destroyed = destroyed.filter(|(account, ..)| *account == key);
+        gone.extend(destroyed.map(|(_, index, _)| *index));
         let stored = record.samples.get(&key);
-        let committed = self.committed.get(&key).into_iter().flatten();
-        let gone = committed.filter(|index| !stored.is_some_and(|stored| stored.contains(index)));
-        gone.count() as u64
+        gone.retain(|index| !stored.is_some_and(|stored| stored.contains(index)));
+        gone.len() as u64
     }
 
     /// Samples of a channel that wait for a clock fix which went with the collector's disk.
