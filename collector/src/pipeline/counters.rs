@@ -39,7 +39,7 @@ pub struct Counters {
     pub windows_examined: u64,
     /// Events that nodes reported.
     pub node_events: u64,
-    /// Features computed at nodes; they stay in the journal.
+    /// Reports of features that nodes computed; what becomes of them, `derived_stored` and `derived_refused` count.
     pub reports_kept: u64,
     /// Advisories raised.
     pub advisories_raised: u64,
