@@ -130,7 +130,6 @@ mod watch;
 
 pub use band::PointBand;
 pub use condition::{ALARMS_MAX, Judging, Origin, Told};
-pub use operation::Operation;
 pub use slow::{Group, GroupKey, SlowJudging};
 pub use trunnion_common::severity::Support;
 
@@ -142,6 +141,7 @@ use crate::state::{AssetRow, SeriesKey, UNASSIGNED};
 use band::read_bands;
 use bearing::{Catalogue, read_catalogue};
 use condition::Draft;
+use operation::read_operation;
 use section::{At, Section, Source};
 use shaft::read_shafts;
 use std::cell::RefCell;
@@ -154,6 +154,7 @@ use trunnion_common::frame::ChannelPlan;
 use trunnion_common::id::{ChannelId, Name, NodeId};
 use trunnion_common::monitor;
 use trunnion_common::operating::Operating;
+use trunnion_common::operation::{Operation, Witness};
 use trunnion_common::quantity::{Quantity, Unit};
 
 /// Something wrong with a fleet file, where, and what to do about it.
@@ -448,8 +449,8 @@ impl Fleet {
                     let name = asset.text("name").map_or(id.clone(), |(name, _)| name.to_owned());
                     let judging = read_judging(&asset, &templates);
                     self.read_points(&asset, &id, (&judging, &catalogue));
-                    if let Some(operation) = Operation::read(&asset, &id, self) {
-                        self.witnesses.extend(operation.witnesses());
+                    if let Some(operation) = read_operation(&asset, &id, self) {
+                        self.witnesses.extend(operation.witnesses().map(Witness::name));
                         self.operations.insert(id.clone(), operation);
                     }
                     self.read_groups(&asset, &id, &judging);
