@@ -138,6 +138,7 @@ use crate::command::Wanted;
 use crate::diagnosis::Train;
 use crate::features::{PointContext, ShaftSpeed};
 use crate::state::{AssetRow, SeriesKey, UNASSIGNED};
+use crate::window::WindowSettings;
 use band::read_bands;
 use bearing::{Catalogue, read_catalogue};
 use condition::Draft;
@@ -403,11 +404,11 @@ impl Fleet {
         }
     }
 
-    /// What the file wants of gateways and nodes.
-    pub fn wanted(&self) -> Wanted {
+    /// What the file wants of gateways and nodes, where readings of slow channels are summed up in such windows.
+    pub fn wanted(&self, windows: &WindowSettings) -> Wanted {
         let mut wanted = self.wanted.clone();
         if !wanted.watching.is_empty() {
-            wanted.watches = self.watches().collect();
+            wanted.watches = self.watches(windows).collect();
         }
         wanted
     }
