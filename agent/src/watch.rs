@@ -5,10 +5,11 @@
 //! sample index; of each its statistics are kept as its frames come, in whatever order. A stretch is a window
 //! for the [`Monitor`] as soon as its last sample has come and those before it are through; one with a hole
 //! waits for the frames that are sent again until the channel is [`OPEN_BEHIND`] stretches further, and is then
-//! judged by what it has, if that is enough. Readings of slow channels have windows of their own ([`readings`]).
+//! judged by what it has, if that is enough. Readings of slow channels have windows of their own
+//! (`watch/readings.rs`).
 //!
-//! How a machine is operated its witnesses say, as far as they come through this gateway ([`witnesses`]): of a
-//! window that closes, the readings count that have been heard by then.
+//! How a machine is operated its witnesses say, as far as they come through this gateway
+//! (`watch/witnesses.rs`): of a window that closes, the readings count that have been heard by then.
 //!
 //! What changes is handed out at once ([`Watches::poll`]), with the time at which the window closed. After a
 //! start each condition is told once, when it has been judged on as many windows as its persistence asks
@@ -18,8 +19,8 @@
 //! |---|---|---|
 //! | channels | [`WATCHES_MAX`] | the command is answered as unsupported |
 //! | open stretches of a channel | [`OPEN_BEHIND`] + 1 | the first is judged by what it has |
-//! | witnesses and their readings | see [`witnesses`] | see there |
-//! | open windows of a slow channel | see [`readings`] | see there |
+//! | witnesses and their readings | see `watch/witnesses.rs` | see there |
+//! | open windows of a slow channel | see `watch/readings.rs` | see there |
 //! | changes not fetched | [`NEWS_MAX`] | the oldest is dropped, counted: the state shown is still right |
 //! | conditions not told | one for each there is | a newer one takes its place |
 

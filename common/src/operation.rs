@@ -119,6 +119,11 @@ impl Recent {
         }
     }
 
+    /// Whether it is full of readings from after a time, so that one of then finds no room.
+    pub fn is_beyond(&self, time: EventTime) -> bool {
+        self.0.is_full() && self.0.first().is_some_and(|(first, _)| *first > time)
+    }
+
     /// Whether nothing has been heard.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

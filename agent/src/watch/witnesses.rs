@@ -41,6 +41,10 @@ impl Witnesses {
         };
         let gain = witness.gain * factor;
         for (time, value) in readings.filter(|(_, value)| value.is_finite()) {
+            // A node repeats no frame so late: the clock was ahead, and was set back.
+            if recent.is_beyond(time) {
+                **recent = Recent::default();
+            }
             recent.note(time, (f64::from(value) * gain) as f32);
         }
     }

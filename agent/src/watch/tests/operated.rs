@@ -259,6 +259,14 @@ fn after_a_start_windows_wait_for_the_first_word_of_the_witness_as_long_as_that_
 }
 
 #[test]
+fn when_the_clock_was_set_back_a_witness_is_heard_anew() {
+    let mut machine = Machine::watching([(0, operated(by_current()))]);
+    (10_000..10_300).for_each(|at| machine.read(CURRENT, at, &[Ok(40.0)]));
+    machine.read(CURRENT, 0, &[Ok(0.2)]);
+    assert_eq!(changes(&machine.run(0..20, 3.0)), [], "it stands still");
+}
+
+#[test]
 fn what_was_heard_of_a_witness_counts_on_when_a_watch_changes() {
     let mut machine = Machine::watching([(0, operated(by_current()))]);
     machine.read(CURRENT, 0, &[Ok(40.0)]);
