@@ -34,10 +34,10 @@ use trunnion_common::message::{
 };
 use trunnion_common::reject::RejectReason;
 use trunnion_common::time::EventTime;
-use trunnion_common::watch::WATCHES_MAX;
+use trunnion_common::watch::{WATCHES_MAX, Watch};
 
 use crate::clock::Now;
-use crate::watch::Plan;
+use crate::watch::{Name, Plan};
 
 /// From one try to tell the node to the next: it needs a poll or two to answer, and flash takes its time.
 const RETRY: Duration = Duration::from_secs(1);
@@ -273,15 +273,10 @@ impl Commands {
                 self.effects.push_back(Effect::Configure(settings));
                 return self.end(number, CommandOutcome::Done);
             }
-            Action::Watch { node, channel, watch } => {
-                let watches = &mut self.record.watches;
-                match watch {
-                    Some(watch) => watches.insert((node, channel), watch),
-                    None => watches.remove(&(node, channel)),
-                };
-                self.effects.push_back(Effect::Watch(watches.clone()));
-                return self.end(number, CommandOutcome::Done);
+            Action::WatchPlain { node, channel, watch } => {
+                return self.watch(number, (node, channel), watch.map(Watch::from));
             }
+            Action::Watch { node, channel, watch } => return self.watch(number, (node, channel), watch),
             Action::Settings { node, plans } => {
                 let command = node_number(number);
                 (node, Payload::Settings(Settings { command, plans }))
@@ -331,6 +326,16 @@ impl Commands {
         });
     }
 
+    fn watch(&mut self, number: u64, name: Name, watch: Option<Watch>) {
+        let watches = &mut self.record.watches;
+        match watch {
+            Some(watch) => watches.insert(name, watch),
+            None => watches.remove(&name),
+        };
+        self.effects.push_back(Effect::Watch(watches.clone()));
+        self.end(number, CommandOutcome::Done);
+    }
+
     fn end(&mut self, number: u64, outcome: CommandOutcome) {
         self.record.outcome = Some(outcome);
         self.effects.push_back(Effect::Keep(self.record.clone()));
@@ -370,10 +375,10 @@ const fn node_number(number: u64) -> u32 {
 }
 
 fn is_supported(action: &Action, watches: &Plan) -> bool {
+    let has_room = |name: Name| watches.contains_key(&name) || watches.len() < WATCHES_MAX;
     match action {
-        Action::Watch { node, channel, watch } => {
-            watch.is_none() || watches.contains_key(&(*node, *channel)) || watches.len() < WATCHES_MAX
-        }
+        Action::WatchPlain { node, channel, watch } => watch.is_none() || has_room((*node, *channel)),
+        Action::Watch { node, channel, watch } => watch.is_none() || has_room((*node, *channel)),
         Action::Settings { .. }
         | Action::Identify { .. }
         | Action::Capture { .. }

@@ -5,7 +5,11 @@
 //! sample index; of each its statistics are kept as its frames come, in whatever order. A stretch is a window
 //! for the [`Monitor`] as soon as its last sample has come and those before it are through; one with a hole
 //! waits for the frames that are sent again until the channel is [`OPEN_BEHIND`] stretches further, and is then
-//! judged by what it has, if that is enough.
+//! judged by what it has, if that is enough. Readings of slow channels have windows of their own
+//! (`watch/readings.rs`).
+//!
+//! How a machine is operated its witnesses say, as far as they come through this gateway
+//! (`watch/witnesses.rs`): of a window that closes, the readings count that have been heard by then.
 //!
 //! What changes is handed out at once ([`Watches::poll`]), with the time at which the window closed. After a
 //! start each condition is told once, when it has been judged on as many windows as its persistence asks
@@ -15,9 +19,16 @@
 //! |---|---|---|
 //! | channels | [`WATCHES_MAX`] | the command is answered as unsupported |
 //! | open stretches of a channel | [`OPEN_BEHIND`] + 1 | the first is judged by what it has |
+//! | witnesses and their readings | see `watch/witnesses.rs` | see there |
+//! | open windows of a slow channel | see `watch/readings.rs` | see there |
 //! | changes not fetched | [`NEWS_MAX`] | the oldest is dropped, counted: the state shown is still right |
 //! | conditions not told | one for each there is | a newer one takes its place |
 
+mod readings;
+mod witnesses;
+
+use self::readings::Readings;
+use self::witnesses::{Waiting, Witnesses};
 use crate::derive::features;
 use crate::intake::BootKey;
 use std::collections::{BTreeMap, VecDeque};
@@ -25,13 +36,13 @@ use std::time::Duration;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::moments::Moments;
 use trunnion_common::feature::velocity::{Passband, VelocityFilter, VelocityMeter};
-use trunnion_common::frame::{ChannelDescriptor, Describe, Waveform};
+use trunnion_common::frame::{ChannelDescriptor, Describe, Scalar, Waveform};
 use trunnion_common::id::{BootId, ChannelId, NodeId};
 use trunnion_common::level::Level;
-use trunnion_common::monitor::{Condition, Judged, Monitor, Window};
-use trunnion_common::operating::Operating;
+use trunnion_common::monitor::{Condition, Judged, Monitor, Settings, Window};
+use trunnion_common::slow;
 use trunnion_common::time::{ClockFix, EventTime, NodeTicks};
-use trunnion_common::watch::{LocalCondition, WATCHES_MAX, Watch};
+use trunnion_common::watch::{LocalCondition, SlowWatch, WATCHES_MAX, Watch};
 
 /// Stretches that stay open behind the newest one: a lost frame is repeated within a few polls.
 pub const OPEN_BEHIND: u64 = 2;
@@ -53,6 +64,7 @@ pub type Plan = BTreeMap<Name, Watch>;
 pub struct Watches {
     points: BTreeMap<Name, Point>,
     tables: BTreeMap<BootKey, Describe>,
+    witnesses: Witnesses,
     news: VecDeque<News>,
     /// What the collector is still to be told, as it is now.
     untold: BTreeMap<(Name, Condition), LocalCondition>,
@@ -81,11 +93,24 @@ pub struct Tally {
     pub dropped: u64,
 }
 
+impl Tally {
+    fn note(&mut self, is_decided: bool) {
+        self.windows += 1;
+        self.undecided += u64::from(!is_decided);
+    }
+}
+
 #[derive(Debug)]
 struct Point {
     watch: Watch,
+    /// What it is judged by: as told, with how often windows come.
+    settings: Settings,
     monitor: Monitor,
+    /// Of a vibration.
     stream: Option<Stream>,
+    /// Of a slow channel.
+    readings: Readings,
+    waiting: Waiting,
     /// Of each condition: as it was last told, or would be.
     held: Vec<LocalCondition>,
     /// Decided windows since this began to watch, no more than matter.
@@ -153,6 +178,7 @@ impl Watches {
                 self.points.insert(*name, Point::new(watch.clone()));
             }
         }
+        self.witnesses.configure(plan);
     }
 
     /// A node's channel table.
@@ -179,18 +205,51 @@ impl Watches {
             return;
         }
         while let Some(stretch) = point.next_window() {
-            let news = point.judge(name, &stretch, arrival.mono, &mut self.tally);
+            let news = point.judge(name, &stretch, &self.witnesses, arrival.mono, &mut self.tally);
             self.news.extend(news);
         }
         self.bound_news();
     }
 
-    /// Time has passed: channels fall silent.
+    /// Takes in readings of a slow channel that were not taken in before.
+    pub fn handle_scalar(&mut self, key: BootKey, scalar: &Scalar, arrival: Arrival<'_>) {
+        let name = (key.0, scalar.channel);
+        let table = self
+            .tables
+            .get(&key)
+            .filter(|table| table.revision == scalar.revision);
+        let Some(descriptor) = table.and_then(|table| table.channels.get(scalar.channel.index())) else {
+            return;
+        };
+        let readings = || {
+            let count = scalar.readings.len() as u64;
+            (0..count).zip(&scalar.readings).map(move |(at, reading)| {
+                let time = arrival.of_reading(at, count, descriptor.rate_mhz);
+                (time, reading.unwrap_or(f32::NAN))
+            })
+        };
+        self.witnesses.note(name, descriptor.unit, readings());
+        let Some(point) = self.points.get_mut(&name) else {
+            return;
+        };
+        let Some(slow) = point.watch.slow else {
+            return;
+        };
+        point.take_readings(key.1, &slow, descriptor, readings(), &arrival);
+        let news = point.judge_readings(name, &slow, &self.witnesses, arrival.mono, &mut self.tally);
+        self.news.extend(news);
+        self.bound_news();
+    }
+
+    /// Time has passed: readings that are missing are waited for no longer, and channels fall silent.
     pub fn handle_time(&mut self, utc: EventTime, mono: Duration) {
         for (name, point) in &mut self.points {
-            let boot = point.stream.as_ref().map(|stream| stream.boot);
-            if let Some(judged) = point.monitor.handle_time(utc, &point.watch.settings)
-                && let Some(boot) = boot
+            if let Some(slow) = point.watch.slow {
+                let news = point.judge_readings(*name, &slow, &self.witnesses, mono, &mut self.tally);
+                self.news.extend(news);
+            }
+            if let Some(judged) = point.monitor.handle_time(utc, &point.settings)
+                && let Some(boot) = point.boot()
             {
                 let news = point.note(*name, boot, &judged, utc, mono);
                 self.news.extend(news);
@@ -253,13 +312,22 @@ impl Point {
             let _ = monitor.adopt(*regime, normals, *accepted);
         }
         Self {
+            settings: watch.settings.clone(),
             watch,
             monitor,
             stream: None,
+            readings: Readings::default(),
+            waiting: Waiting::default(),
             held: Vec::new(),
             decided: 0,
             is_told: false,
         }
+    }
+
+    /// Which life of its node was heard last.
+    fn boot(&self) -> Option<BootId> {
+        let stream = self.stream.as_ref().map(|stream| stream.boot);
+        stream.or(self.readings.boot)
     }
 
     /// The stream that a waveform belongs to: a new one for another boot or table.
@@ -320,17 +388,25 @@ impl Point {
         stream.open.pop_first().map(|(_, stretch)| stretch)
     }
 
-    fn judge(&mut self, name: Name, stretch: &Stretch, closed: Duration, tally: &mut Tally) -> Vec<News> {
+    fn judge(
+        &mut self,
+        name: Name,
+        stretch: &Stretch,
+        witnesses: &Witnesses,
+        closed: Duration,
+        tally: &mut Tally,
+    ) -> Vec<News> {
         let Some(stream) = &self.stream else {
             return Vec::new();
         };
         let boot = stream.boot;
+        let is_early = self.waiting.is_early(witnesses, &self.watch.operation, closed);
         let statistics = stretch.moments.statistics(stream.scale);
         let is_enough = u64::from(stretch.moments.count()) * 100 >= ENOUGH_PERCENT * stream.size;
-        let statistics = statistics.filter(|_| is_enough);
+        let statistics = statistics.filter(|_| is_enough && !is_early);
         let velocity = stretch.velocity.map(|rms| (FeatureKind::VelocityRms, rms));
         let values: Vec<(FeatureKind, f32)> = statistics.iter().flat_map(features).chain(velocity).collect();
-        let end = stretch.start.plus_nanos(self.watch.settings.interval_ns);
+        let end = stretch.start.plus_nanos(self.settings.interval_ns);
         let window = Window {
             start: stretch.start,
             end,
@@ -338,18 +414,77 @@ impl Point {
             statistics: statistics.as_ref(),
             values: &values,
         };
-        tally.windows += 1;
-        tally.undecided += u64::from(statistics.is_none());
-        let operating = Operating {
-            speed_hz: self.watch.speed_hz,
-            declared_hz: self.watch.speed_hz,
-            ..Operating::default()
+        let operating = witnesses.operating(&self.watch, end);
+        let assessment = self.monitor.handle_window(&window, &operating, &self.settings);
+        tally.note(window.is_decided);
+        self.tell(name, boot, &assessment.judged, window.is_decided, (end, closed))
+    }
+
+    fn take_readings(
+        &mut self,
+        boot: BootId,
+        slow: &SlowWatch,
+        descriptor: &ChannelDescriptor,
+        readings: impl Iterator<Item = (EventTime, f32)>,
+        arrival: &Arrival<'_>,
+    ) {
+        // What measures something else than is declared is not judged.
+        let Some(factor) = descriptor.unit.factor_to(slow.unit) else {
+            return;
         };
-        let settings = &self.watch.settings;
-        let assessment = self.monitor.handle_window(&window, &operating, settings);
-        self.decided = self.decided.saturating_add(u8::from(statistics.is_some()));
-        let changes = assessment.judged.iter();
-        let mut news: Vec<News> = changes
+        let gain = f64::from(self.watch.gain) * factor;
+        let windows = &mut self.readings;
+        (windows.boot, windows.rate_mhz) = (Some(boot), descriptor.rate_mhz);
+        for (number, (time, value)) in readings.enumerate() {
+            if number == 0 {
+                windows.delay.note(time, arrival.utc);
+            }
+            windows.take(slow, time, f64::from(value) * gain, arrival.mono);
+        }
+    }
+
+    /// Judges the windows of readings that are due.
+    fn judge_readings(
+        &mut self,
+        name: Name,
+        slow: &SlowWatch,
+        witnesses: &Witnesses,
+        mono: Duration,
+        tally: &mut Tally,
+    ) -> Vec<News> {
+        let Some(boot) = self.readings.boot else {
+            return Vec::new();
+        };
+        let mut news = Vec::new();
+        while let Some(window) = self.readings.next_window(slow, mono) {
+            let Readings { rate_mhz, delay, .. } = &self.readings;
+            let declared = self.watch.settings.interval_ns;
+            self.settings.interval_ns = slow::interval_ns(declared, slow.size_ns, *rate_mhz, delay);
+            let is_off = witnesses.operating(&self.watch, window.end).is_running == Some(false);
+            let memory = &mut self.readings.memory;
+            let assessed =
+                memory.handle_window(&mut self.monitor, &window, is_off, slow.below, &self.settings);
+            let limits = assessed.limits.map(|(judged, _)| judged);
+            let judged: Vec<Judged> = assessed.others().copied().chain(limits).collect();
+            let is_decided = window.summary.is_some();
+            tally.note(is_decided);
+            news.extend(self.tell(name, boot, &judged, is_decided, (window.end, mono)));
+        }
+        news
+    }
+
+    /// Keeps how conditions stand after a window, which ended and closed then; what is to be told of them.
+    fn tell(
+        &mut self,
+        name: Name,
+        boot: BootId,
+        judged: &[Judged],
+        is_decided: bool,
+        (end, closed): (EventTime, Duration),
+    ) -> Vec<News> {
+        self.decided = self.decided.saturating_add(u8::from(is_decided));
+        let mut news: Vec<News> = judged
+            .iter()
             .filter_map(|judged| self.note(name, boot, judged, end, closed))
             .collect();
         if !self.is_told && usize::from(self.decided) >= trunnion_common::level::Latch::CLEAR_WINDOWS {
@@ -472,14 +607,33 @@ impl Stream {
 
     /// When the sample `at` was taken, of which a frame is known that begins at `first`.
     fn date(&self, at: u64, first: u64, arrival: &Arrival<'_>) -> EventTime {
-        let micros = |samples: u64| samples.saturating_mul(MICROS_MILLI) / u64::from(self.rate_mhz.max(1));
+        let nanos = nanos_of(at.abs_diff(first), self.rate_mhz);
         let begun = match arrival.fix {
             Some(fix) => fix.event_time(arrival.ticks),
             None => arrival.utc,
         };
-        let nanos = i64::try_from(micros(at.abs_diff(first)).saturating_mul(1_000)).unwrap_or(i64::MAX);
         begun.plus_nanos(if at < first { -nanos } else { nanos })
     }
+}
+
+impl Arrival<'_> {
+    /// When the reading `at` of a frame of `count` was taken. Readings of a slow channel may be sent many at a
+    /// time: without a fix, the last of them counts as taken when they came.
+    fn of_reading(&self, at: u64, count: u64, rate_mhz: u32) -> EventTime {
+        match self.fix {
+            Some(fix) => fix.event_time(self.ticks).plus_nanos(nanos_of(at, rate_mhz)),
+            None => {
+                let before = count.saturating_sub(1).saturating_sub(at);
+                self.utc.plus_nanos(-nanos_of(before, rate_mhz))
+            }
+        }
+    }
+}
+
+/// How long so many samples take, in whole microseconds.
+fn nanos_of(samples: u64, rate_mhz: u32) -> i64 {
+    let micros = samples.saturating_mul(MICROS_MILLI) / u64::from(rate_mhz.max(1));
+    i64::try_from(micros.saturating_mul(1_000)).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

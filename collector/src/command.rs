@@ -103,7 +103,9 @@ impl Subject {
     fn of(action: &Action) -> Self {
         match action {
             Action::Gateway(_) => Self::Gateway,
-            Action::Watch { node, channel, .. } => Self::Watch(*node, *channel),
+            Action::WatchPlain { node, channel, .. } | Action::Watch { node, channel, .. } => {
+                Self::Watch(*node, *channel)
+            }
             Action::Settings { node, .. } => Self::Settings(*node),
             Action::Identify { node, .. } | Action::Capture { node, .. } | Action::Calibrate { node, .. } => {
                 Self::Order(*node)
@@ -302,11 +304,17 @@ impl GatewayLog {
         }
     }
 
-    /// Channels that the gateway is to watch, or was told to.
+    /// Channels that the gateway is to watch, or was told to. Where there are more than it can watch, slow ones
+    /// are left out first.
     fn watched(&self, gateway: &GatewayId, wanted: &Wanted) -> BTreeSet<(NodeId, ChannelId)> {
         let is_watching = wanted.watching.contains(gateway);
         let is_here = |(node, _): &&(NodeId, ChannelId)| is_watching && self.nodes.contains_key(node);
-        let wished = wanted.watches.keys().filter(is_here).take(WATCHES_MAX).copied();
+        let of_kind = |is_slow: bool| {
+            let watches = wanted.watches.iter();
+            let of_kind = watches.filter(move |(_, watch)| watch.slow.is_some() == is_slow);
+            of_kind.map(|(name, _)| name).filter(is_here)
+        };
+        let wished = of_kind(false).chain(of_kind(true)).take(WATCHES_MAX).copied();
         let managed = self.subjects.keys().filter_map(|subject| match subject {
             Subject::Watch(node, channel) => Some((*node, *channel)),
             Subject::Gateway | Subject::Settings(_) | Subject::Order(_) => None,

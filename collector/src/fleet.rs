@@ -130,7 +130,6 @@ mod watch;
 
 pub use band::PointBand;
 pub use condition::{ALARMS_MAX, Judging, Origin, Told};
-pub use operation::Operation;
 pub use slow::{Group, GroupKey, SlowJudging};
 pub use trunnion_common::severity::Support;
 
@@ -139,9 +138,11 @@ use crate::command::Wanted;
 use crate::diagnosis::Train;
 use crate::features::{PointContext, ShaftSpeed};
 use crate::state::{AssetRow, SeriesKey, UNASSIGNED};
+use crate::window::WindowSettings;
 use band::read_bands;
 use bearing::{Catalogue, read_catalogue};
 use condition::Draft;
+use operation::read_operation;
 use section::{At, Section, Source};
 use shaft::read_shafts;
 use std::cell::RefCell;
@@ -154,6 +155,7 @@ use trunnion_common::frame::ChannelPlan;
 use trunnion_common::id::{ChannelId, Name, NodeId};
 use trunnion_common::monitor;
 use trunnion_common::operating::Operating;
+use trunnion_common::operation::{Operation, Witness};
 use trunnion_common::quantity::{Quantity, Unit};
 
 /// Something wrong with a fleet file, where, and what to do about it.
@@ -402,11 +404,11 @@ impl Fleet {
         }
     }
 
-    /// What the file wants of gateways and nodes.
-    pub fn wanted(&self) -> Wanted {
+    /// What the file wants of gateways and nodes, where readings of slow channels are summed up in such windows.
+    pub fn wanted(&self, windows: &WindowSettings) -> Wanted {
         let mut wanted = self.wanted.clone();
         if !wanted.watching.is_empty() {
-            wanted.watches = self.watches().collect();
+            wanted.watches = self.watches(windows).collect();
         }
         wanted
     }
@@ -448,8 +450,8 @@ impl Fleet {
                     let name = asset.text("name").map_or(id.clone(), |(name, _)| name.to_owned());
                     let judging = read_judging(&asset, &templates);
                     self.read_points(&asset, &id, (&judging, &catalogue));
-                    if let Some(operation) = Operation::read(&asset, &id, self) {
-                        self.witnesses.extend(operation.witnesses());
+                    if let Some(operation) = read_operation(&asset, &id, self) {
+                        self.witnesses.extend(operation.witnesses().map(Witness::name));
                         self.operations.insert(id.clone(), operation);
                     }
                     self.read_groups(&asset, &id, &judging);

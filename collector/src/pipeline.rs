@@ -26,7 +26,7 @@
 //! | boots per node | [`dedup::BOOTS_MAX`](crate::ingest::dedup::BOOTS_MAX) | the one heard of longest ago is forgotten |
 //! | boots of all nodes | [`BOOTS_MAX`] | the one heard of longest ago is forgotten |
 //! | nodes | [`NODES_MAX`] | what comes from a further one becomes a dead letter |
-//! | readings of a channel that tells how a machine is operated | [`READINGS_MAX`] | the oldest is forgotten |
+//! | readings of a channel that tells how a machine is operated | [`READINGS_MAX`](trunnion_common::operation::READINGS_MAX) | the oldest is forgotten |
 //! | fleet files | [`FLEETS_MAX`] | the oldest is forgotten |
 //! | names of streams | [`NAMES_MAX`] | the one that ended first is forgotten |
 //! | dead letters of late samples and wrong clocks | [`LETTERS_PER_HOUR`] of each node and reason | counted |
@@ -76,7 +76,6 @@ mod waiting;
 
 pub use counters::Counters;
 pub use lag::LaneLag;
-pub use operation::READINGS_MAX;
 pub use overdue::OVERDUE_NS;
 pub use placement::LETTERS_PER_HOUR;
 pub use replayed::{REPLAYED_MAX, REVISION_REPLAYED, Recall};

@@ -20,6 +20,7 @@ use crate::replay::{self, ReplayError};
 use crate::retention::Keeper;
 use crate::source::mqtt::{MqttBroker, MqttError};
 use crate::state::{StateError, StateReader, set_aside};
+use crate::window::WindowSettings;
 use std::fmt::Display;
 use std::fs::DirBuilder;
 use std::io;
@@ -163,6 +164,7 @@ pub async fn run(
         source,
     })?;
     let settings = config.settings();
+    let windows = settings.windows;
     // It waits in the queue too, before anything else can.
     if handle
         .commands
@@ -180,6 +182,7 @@ pub async fn run(
         sent: None,
         fleet: None,
         wanted: None,
+        windows,
     };
     // Which file is in force stands in the journal, and the state tells it once it has come so far. As a
     // rule it has, and a change waits in ingest's queue, so that it is journaled before the first block.
@@ -480,6 +483,8 @@ struct FleetFile {
     fleet: Option<Fleet>,
     /// What was last handed on as wanted.
     wanted: Option<Wanted>,
+    /// How this process cuts time.
+    windows: WindowSettings,
 }
 
 impl FleetFile {
@@ -510,7 +515,7 @@ impl FleetFile {
 
     /// What the file wants of gateways and nodes is wanted from now on, with the baselines in force.
     fn want(&mut self, fleet: &Fleet) {
-        let mut wanted = fleet.wanted();
+        let mut wanted = fleet.wanted(&self.windows);
         if !wanted.watches.is_empty() {
             match self.state.baselines_in_force() {
                 Ok(baselines) => fleet.adopt(&mut wanted, &baselines),
@@ -822,6 +827,7 @@ mod tests {
             sent: None,
             fleet: None,
             wanted: None,
+            windows: WindowSettings::default(),
         };
         (fleet, state, told)
     }

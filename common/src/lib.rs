@@ -36,8 +36,8 @@
 //! So the collector is upgraded first, then the agents, then the nodes.
 //!
 //! Beside the contract stands what all three judge a machine by, so that they judge alike: [`feature`]s of
-//! windows, how the machine is [`operating`], the [`severity`] of its vibration, the [`baseline`] of what is
-//! normal for it, faults of the [`instrument`], and the [`monitor`] that joins them; what a gateway is told to
+//! windows, how the machine is [`operating`] and who tells that ([`operation`]), the [`severity`] of its vibration, the [`baseline`] of what is
+//! normal for it, faults of the [`instrument`], and the [`monitor`] that joins them, of [`slow`] channels too; what a gateway is told to
 //! [`watch`] with that, and what it then says.
 #![cfg_attr(not(test), no_std)]
 
@@ -54,6 +54,7 @@ pub mod level;
 pub mod message;
 pub mod monitor;
 pub mod operating;
+pub mod operation;
 pub mod packing;
 pub mod quantity;
 pub mod reject;
@@ -61,6 +62,7 @@ pub mod sample;
 pub mod sequence;
 pub mod severity;
 pub mod shared_line;
+pub mod slow;
 pub mod time;
 pub mod topic;
 pub mod version;

@@ -5,7 +5,7 @@ use crate::id::{CHANNELS_MAX, ChannelId, GatewayId, NodeId};
 use crate::reject::RejectReason;
 use crate::time::EventTime;
 use crate::version;
-use crate::watch::Watch;
+use crate::watch::{PlainWatch, Watch};
 use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
 
@@ -146,14 +146,14 @@ pub enum Action {
     },
     /// The gateway itself works like this from now on, through restarts too.
     Gateway(GatewaySettings),
-    /// The gateway watches a channel like this from now on, through restarts too.
-    Watch {
+    /// As [`Self::Watch`], of collectors before witnesses and slow channels were told of.
+    WatchPlain {
         /// Of which node.
         node: NodeId,
         /// Which channel.
         channel: ChannelId,
         /// How; none: not any more.
-        watch: Option<Watch>,
+        watch: Option<PlainWatch>,
     },
     /// A channel's sensor is calibrated like this from now on, through resets too.
     Calibrate {
@@ -163,6 +163,15 @@ pub enum Action {
         channel: ChannelId,
         /// How.
         calibration: Calibration,
+    },
+    /// The gateway watches a channel like this from now on, through restarts too.
+    Watch {
+        /// Of which node.
+        node: NodeId,
+        /// Which channel.
+        channel: ChannelId,
+        /// How; none: not any more.
+        watch: Option<Watch>,
     },
 }
 
@@ -174,7 +183,7 @@ impl Action {
             | Self::Identify { node, .. }
             | Self::Capture { node, .. }
             | Self::Calibrate { node, .. } => Some(*node),
-            Self::Gateway(_) | Self::Watch { .. } => None,
+            Self::Gateway(_) | Self::WatchPlain { .. } | Self::Watch { .. } => None,
         }
     }
 }

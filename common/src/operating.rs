@@ -154,11 +154,6 @@ impl Regimes {
         })
     }
 
-    /// Whether there is more than one regime by speed.
-    pub fn tells_speeds_apart(&self) -> bool {
-        !self.speed_hz.is_empty()
-    }
-
     /// The regime of an operation. A value on an edge belongs to the lower one.
     pub fn regime(&self, operating: &Operating) -> Regime {
         let place = |edges: &[f32], value: Option<f32>| match value {

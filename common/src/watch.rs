@@ -1,16 +1,18 @@
 //! A channel that its gateway watches by itself: what it is told, and what it says of it.
 //!
 //! The collector judges machines; a gateway that is cut off from it judges on. It is given the settings of the
-//! [`Monitor`](crate::monitor::Monitor) and the baselines that were accepted, and runs the same code on the
-//! samples that it takes in. What changes goes to the collector as a [`LocalCondition`], among what is
-//! essential: so an advisory that the gateway has raised is the collector's, too, once it hears of it, under
-//! the asset, point and cause that both mean.
+//! [`Monitor`](crate::monitor::Monitor), the baselines that were accepted and the channels that tell how the
+//! machine is operated, and runs the same code on the samples and readings that it takes in. What changes goes to
+//! the collector as a [`LocalCondition`], among what is essential: so an advisory that the gateway has raised is
+//! the collector's, too, once it hears of it, under the asset, point and cause that both mean.
 
 use crate::baseline::Normals;
 use crate::id::{BootId, ChannelId, NodeId};
 use crate::level::Level;
 use crate::monitor::{Condition, Evidence, REGIMES_MAX, Settings};
 use crate::operating::Regime;
+use crate::operation::Operation;
+use crate::quantity::Unit;
 use crate::severity::Standard;
 use crate::time::EventTime;
 use heapless::Vec;
@@ -30,6 +32,59 @@ pub struct Watch {
     pub speed_hz: Option<f32>,
     /// What is normal in each regime, and since when that is accepted. Without it absolute limits alone judge.
     pub baselines: Vec<(Regime, Normals, EventTime), REGIMES_MAX>,
+    /// Which channels tell how its machine is operated. Of one that comes through another gateway nothing is
+    /// heard here: it tells nothing.
+    pub operation: Operation,
+    /// How its readings are summed up; none of a vibration.
+    pub slow: Option<SlowWatch>,
+}
+
+/// How readings of a slow channel are judged at a gateway.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SlowWatch {
+    /// In which unit limits are. A node that tells another quantity is not judged.
+    pub unit: Unit,
+    /// ALERT and ALARM for low values.
+    pub below: Option<[f32; 2]>,
+    /// Length of a window, nanoseconds.
+    pub size_ns: i64,
+    /// Distance of the windows from the epoch, nanoseconds.
+    pub offset_ns: i64,
+    /// Least share of readings that a window can be decided on, in thousandths.
+    pub coverage_min_permille: u32,
+}
+
+/// A [`Watch`] of before gateways heard witnesses and slow channels, as it stands in journals, and in what
+/// gateways keep.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PlainWatch {
+    /// What it is judged by.
+    pub settings: Settings,
+    /// What reported values are multiplied with.
+    pub gain: f32,
+    /// Declared shaft speed, Hz.
+    pub speed_hz: Option<f32>,
+    /// What is normal in each regime.
+    pub baselines: Vec<(Regime, Normals, EventTime), REGIMES_MAX>,
+}
+
+impl From<PlainWatch> for Watch {
+    fn from(plain: PlainWatch) -> Self {
+        let PlainWatch {
+            settings,
+            gain,
+            speed_hz,
+            baselines,
+        } = plain;
+        Self {
+            settings,
+            gain,
+            speed_hz,
+            baselines,
+            operation: Operation::default(),
+            slow: None,
+        }
+    }
 }
 
 /// What a gateway holds against a machine, told whenever it changes, and once when it has begun to watch.

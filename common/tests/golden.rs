@@ -22,14 +22,15 @@ use trunnion_common::message::{
     self, Action, BackfillOrder, Command, CommandOutcome, CommandResult, GatewayClock, GatewayHealth,
     GatewaySettings, GatewayStatus, MESSAGE_MAX, Phase, SignedCommand,
 };
-use trunnion_common::monitor::{Basis, Condition, Evidence};
+use trunnion_common::monitor::{self, Basis, Condition, Evidence, Watched};
+use trunnion_common::operation::{Operation, Witness};
 use trunnion_common::quantity::Unit;
 use trunnion_common::reject::{Reject, RejectReason};
 use trunnion_common::sample::{LossCause, NoData};
 use trunnion_common::sequence::{Range, SequenceSet};
 use trunnion_common::severity::{Group, Standard, Support};
 use trunnion_common::time::{ClockFix, ClockQuality, EventTime, NodeTicks};
-use trunnion_common::watch::LocalCondition;
+use trunnion_common::watch::{LocalCondition, SlowWatch, Watch};
 
 fn node() -> NodeId {
     NodeId::new(0x0011_2233_4455_6677).unwrap()
@@ -582,6 +583,45 @@ fn signed_command() -> Vec<u8> {
     bytes
 }
 
+/// A thermometer of a machine whose current tells whether it runs.
+fn slow_watch() -> Watch {
+    let current = Witness {
+        node: node(),
+        channel: channel(2),
+        unit: Unit::Ampere,
+        gain: 1.0,
+    };
+    let watched = Watched {
+        kind: FeatureKind::Mean,
+        absolute: Some([80.0, 95.0]),
+        relative: None,
+    };
+    Watch {
+        settings: monitor::Settings {
+            watched: list(&[watched]),
+            learning: None,
+            range: Some(150.0),
+            ..monitor::Settings::default()
+        },
+        gain: 1.0,
+        speed_hz: None,
+        baselines: Bounded::new(),
+        operation: Operation {
+            speed: None,
+            load: Some(current),
+            running: Some((current, 5.0)),
+            fresh_ns: 60_000_000_000,
+        },
+        slow: Some(SlowWatch {
+            unit: Unit::DegreeCelsius,
+            below: Some([5.0, 2.0]),
+            size_ns: 10_000_000_000,
+            offset_ns: 0,
+            coverage_min_permille: 950,
+        }),
+    }
+}
+
 /// Every action, as its bytes in a command.
 fn actions() -> Vec<(&'static str, Action)> {
     vec![
@@ -594,7 +634,7 @@ fn actions() -> Vec<(&'static str, Action)> {
         ),
         (
             "watch_no_more",
-            Action::Watch {
+            Action::WatchPlain {
                 node: node(),
                 channel: channel(1),
                 watch: None,
@@ -624,6 +664,14 @@ fn actions() -> Vec<(&'static str, Action)> {
                     gain_ppm: 1_020_408,
                     offset_milli: -400,
                 },
+            },
+        ),
+        (
+            "watch",
+            Action::Watch {
+                node: node(),
+                channel: channel(1),
+                watch: Some(slow_watch()),
             },
         ),
         (
@@ -701,7 +749,7 @@ fn current() -> BTreeMap<String, String> {
         golden.insert(format!("message.{name}"), hex(&bytes));
     }
     for (name, action) in actions() {
-        let mut room = [0; 64];
+        let mut room = [0; 256];
         let bytes = postcard::to_slice(&action, &mut room).unwrap();
         assert_eq!(postcard::from_bytes::<Action>(bytes).unwrap(), action);
         golden.insert(format!("action.{name}"), hex(bytes));

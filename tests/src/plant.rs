@@ -6,6 +6,7 @@ use crate::process::{Process, await_some};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use std::f64::consts::{SQRT_2, TAU};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -77,6 +78,38 @@ pub struct NodeSpec {
     pub range_g: f32,
     /// When the first sample is taken, Unix milliseconds.
     pub start_at_ms: u64,
+}
+
+impl NodeSpec {
+    /// A node of 16 g at 12,000 samples a second, whose machine vibrates with so many mm/s RMS at each of these
+    /// whole numbers of hertz: a second of it, to be played over and over, in a file of that name.
+    pub fn vibrating(dir: &Path, id: &str, name: &str, lines: &[(f64, f64)]) -> Result<Self> {
+        const RATE_HZ: f64 = 12_000.0;
+        let line = |n: u32, (velocity, hz): &(f64, f64)| {
+            let height = SQRT_2 * velocity * 1e-3 * TAU * hz / 9.806_65;
+            height * (TAU * hz * f64::from(n) / RATE_HZ).sin()
+        };
+        let sample = |n: u32| lines.iter().map(|of| line(n, of)).sum::<f64>() as f32;
+        let bytes: Vec<u8> = (0..RATE_HZ as u32)
+            .flat_map(|n| sample(n).to_le_bytes())
+            .collect();
+        let samples = dir.join(name);
+        std::fs::write(&samples, bytes)?;
+        Ok(Self {
+            id: id.to_owned(),
+            source: Source::Recording(samples),
+            rate_hz: RATE_HZ,
+            range_g: 16.0,
+            start_at_ms: 0,
+        })
+    }
+}
+
+/// The thermometer that reads this file feels so many degrees from now on.
+pub fn warm(file: &Path, degrees: f32) -> Result<()> {
+    let written = file.with_extension("new");
+    std::fs::write(&written, degrees.to_string())?;
+    Ok(std::fs::rename(&written, file)?)
 }
 
 /// What a node's sensor feels.

@@ -5,13 +5,15 @@
 //! aside: then nothing but their time of expiry keeps old commands out, which is why they have one.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use trunnion_common::codec::{CRC_BYTES, crc32c};
 use trunnion_common::message::{CommandOutcome, GatewaySettings};
+use trunnion_common::watch::PlainWatch;
 
-use crate::watch::Plan;
+use crate::watch::{Name, Plan};
 
 /// What must survive a restart.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -26,9 +28,12 @@ pub struct Record {
     pub watches: Plan,
 }
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
-/// The version before, which had no watches.
+/// The version before, whose watches heard no witnesses and no slow channels.
+const VERSION_PLAIN: u8 = 2;
+
+/// The one before that, which had no watches.
 const VERSION_UNWATCHED: u8 = 1;
 
 /// More than a record of any version needs: 256 watches take some kilobytes each.
@@ -91,6 +96,18 @@ fn decode(bytes: &[u8]) -> Option<Record> {
     }
     match version {
         VERSION => postcard::from_bytes(record).ok(),
+        VERSION_PLAIN => {
+            type Plain = BTreeMap<Name, PlainWatch>;
+            let (highest, outcome, settings, watches): (_, _, _, Plain) =
+                postcard::from_bytes(record).ok()?;
+            let watches = watches.into_iter().map(|(name, plain)| (name, plain.into()));
+            Some(Record {
+                highest,
+                outcome,
+                settings,
+                watches: watches.collect(),
+            })
+        }
         VERSION_UNWATCHED => {
             let (highest, outcome, settings) = postcard::from_bytes(record).ok()?;
             let watches = Plan::new();
@@ -108,6 +125,8 @@ fn decode(bytes: &[u8]) -> Option<Record> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use trunnion_common::id::{ChannelId, NodeId};
+    use trunnion_common::monitor::Settings;
 
     const RECORD: Record = Record {
         highest: 300,
@@ -121,13 +140,30 @@ mod tests {
         watches: Plan::new(),
     };
 
-    #[test]
-    fn a_record_of_the_version_before_is_read() {
-        let former = (300_u64, RECORD.outcome, RECORD.settings);
-        let mut bytes = postcard::to_extend(&former, vec![VERSION_UNWATCHED]).unwrap();
+    fn sealed<T: Serialize>(version: u8, former: &T) -> Vec<u8> {
+        let mut bytes = postcard::to_extend(former, vec![version]).unwrap();
         let crc = crc32c(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
-        assert_eq!(decode(&bytes).unwrap(), RECORD);
+        bytes
+    }
+
+    #[test]
+    fn records_of_former_versions_are_read() {
+        let former = (300_u64, RECORD.outcome, RECORD.settings);
+        assert_eq!(decode(&sealed(VERSION_UNWATCHED, &former)).unwrap(), RECORD);
+
+        let name = (NodeId::new(7).unwrap(), ChannelId::new(1).unwrap());
+        let plain = PlainWatch {
+            settings: Settings::default(),
+            gain: 1.0,
+            speed_hz: Some(25.0),
+            baselines: Default::default(),
+        };
+        let watches = BTreeMap::from([(name, plain.clone())]);
+        let former = (300_u64, RECORD.outcome, RECORD.settings, watches);
+        let read = decode(&sealed(VERSION_PLAIN, &former)).unwrap();
+        assert_eq!(read.watches, Plan::from([(name, plain.into())]));
+        assert_eq!((read.highest, read.outcome), (RECORD.highest, RECORD.outcome));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use trunnion_common::frame::{Calibration, ChannelPlan};
 use trunnion_common::id::{BootId, ChannelId, GatewayId, Name};
 use trunnion_common::message::{BackfillOrder, MESSAGE_MAX, signed_parts};
-use trunnion_common::watch::Watch;
+use trunnion_common::watch::{PlainWatch, Watch};
 
 const NAME: &str = "collector.plant";
 const UTC: EventTime = EventTime(1_800_000_000_000_000_000);
@@ -572,6 +572,8 @@ fn any_watch() -> Watch {
         gain: 1.0,
         speed_hz: Some(25.0),
         baselines: Default::default(),
+        operation: Default::default(),
+        slow: None,
     }
 }
 
@@ -591,6 +593,33 @@ fn what_is_to_be_watched_here_holds_through_restarts_until_it_is_taken_back() {
     world.order(3, watch(7, None));
     assert_eq!(world.watched.keys().next().unwrap().0.get(), 8);
     assert_eq!(world.disk.watches, world.watched);
+}
+
+#[test]
+fn what_a_collector_of_before_wants_watched_is_watched() {
+    let mut world = World::new();
+    let Watch {
+        settings,
+        gain,
+        speed_hz,
+        baselines,
+        ..
+    } = any_watch();
+    world.order(
+        1,
+        Action::WatchPlain {
+            node: NodeId::new(7).unwrap(),
+            channel: ChannelId::new(0).unwrap(),
+            watch: Some(PlainWatch {
+                settings,
+                gain,
+                speed_hz,
+                baselines,
+            }),
+        },
+    );
+    assert_eq!(world.answers, [(1, CommandOutcome::Done, 1)]);
+    assert_eq!(world.watched.values().next(), Some(&any_watch()));
 }
 
 #[test]

@@ -134,17 +134,18 @@ impl Gateway {
                 fix: clock.number(),
                 frame: raw.bytes(),
             };
+            let arrival = Arrival {
+                ticks: header.ticks,
+                fix: clock.fix(),
+                utc: arrived.utc,
+                mono: arrived.mono,
+            };
             match &payload {
                 Some(Payload::Waveform(waveform)) => {
                     derive.handle_waveform(key, header.ticks, clock.number(), waveform, now.mono);
-                    let arrival = Arrival {
-                        ticks: header.ticks,
-                        fix: clock.fix(),
-                        utc: arrived.utc,
-                        mono: arrived.mono,
-                    };
                     watches.handle_waveform(key, waveform, arrival);
                 }
+                Some(Payload::Scalar(scalar)) => watches.handle_scalar(key, scalar, arrival),
                 Some(Payload::Describe(describe)) => {
                     derive.handle_describe(key, describe);
                     watches.handle_describe(key, describe);

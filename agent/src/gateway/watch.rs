@@ -6,6 +6,7 @@ use crate::clock::Now;
 use crate::watch::News;
 use std::time::Duration;
 use trunnion_common::block::Kind;
+use trunnion_common::feature::FeatureKind;
 use trunnion_common::frame::Class;
 use trunnion_common::level::Level;
 use trunnion_common::monitor::{Basis, Condition};
@@ -66,6 +67,10 @@ fn tell(news: &News) {
         }
         Basis::Absolute if fault.is_some() => {
             tracing::warn!(%node, channel, about, level, before, fault, "advisory of this gateway");
+        }
+        // A slow channel has no baseline.
+        Basis::Absolute if condition.condition == Condition::Deviation(FeatureKind::Mean) => {
+            tracing::warn!(%node, channel, about, level, before, value, limit, "advisory of this gateway, by the limits of its channel");
         }
         Basis::Absolute => {
             tracing::warn!(%node, channel, about, level, before, value, limit, standard, "advisory of this gateway, by absolute limits: no baseline is accepted for how the machine runs");

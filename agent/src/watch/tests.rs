@@ -1,5 +1,7 @@
 //! Windows of a second from frames of a tenth.
 
+mod operated;
+
 use super::*;
 use trunnion_common::baseline::Normal;
 use trunnion_common::block::Records;
@@ -53,11 +55,25 @@ fn watch() -> Watch {
         gain: 1.0,
         speed_hz: Some(25.0),
         baselines: Default::default(),
+        operation: Default::default(),
+        slow: None,
     }
 }
 
 fn plan(watch: Watch) -> Plan {
     Plan::from([((key(1).0, channel()), watch)])
+}
+
+fn fix(key: BootKey) -> ClockFix {
+    ClockFix {
+        node: key.0,
+        boot: key.1,
+        number: 0,
+        ticks: NodeTicks(0),
+        utc: EventTime(UTC),
+        error_ns: 0,
+        quality: ClockQuality::Synchronised,
+    }
 }
 
 struct Machine {
@@ -86,15 +102,7 @@ impl Machine {
             packing: Packing::I16,
             data: &data,
         };
-        let fix = ClockFix {
-            node: key.0,
-            boot: key.1,
-            number: 0,
-            ticks: NodeTicks(0),
-            utc: EventTime(UTC),
-            error_ns: 0,
-            quality: ClockQuality::Synchronised,
-        };
+        let fix = fix(key);
         let arrival = Arrival {
             ticks: NodeTicks(1_000 * first),
             fix: Some(&fix),

@@ -123,6 +123,10 @@ fn command(row: &CommandRow) -> Command {
             )
         }
         Action::Gateway(settings) => ("gateway", gateway_settings(settings)),
+        Action::WatchPlain { channel, watch, .. } => {
+            let watch = watch.clone().map(Watch::from);
+            ("watch", watched(*channel, watch.as_ref()))
+        }
         Action::Watch { channel, watch, .. } => ("watch", watched(*channel, watch.as_ref())),
     };
     Command {

@@ -5,6 +5,7 @@ use crate::ingest::dedup::SequenceSets;
 use trunnion_common::block::{ChannelHolding, Envelope, Holding, Lane};
 use trunnion_common::frame::SettingsOutcome;
 use trunnion_common::id::{ChannelId, Epoch, Name};
+use trunnion_common::watch::SlowWatch;
 
 const START: EventTime = EventTime(1_800_000_000_000_000_000);
 const FEATURES: ChannelPlan = ChannelPlan::Features { window: 4_096 };
@@ -403,6 +404,8 @@ fn a_channel_is_watched_by_the_gateway_that_has_its_node_until_the_file_says_no_
         gain: 1.0,
         speed_hz: Some(25.0),
         baselines: Default::default(),
+        operation: Default::default(),
+        slow: None,
     };
     let action = |watch: Option<&Watch>| Action::Watch {
         node: node(9),
@@ -439,4 +442,44 @@ fn a_channel_is_watched_by_the_gateway_that_has_its_node_until_the_file_says_no_
     world.answer("gw-1", 2, CommandOutcome::Done, 2);
     world.want(&[]);
     assert_eq!(world.issued(), [(3, action(None))]);
+}
+
+#[test]
+fn of_more_channels_than_a_gateway_can_watch_slow_ones_are_left_out_first() {
+    let mut world = World::new();
+    let channel = |number| ChannelId::new(number).unwrap();
+    let vibration = Watch {
+        settings: trunnion_common::monitor::Settings::default(),
+        gain: 1.0,
+        speed_hz: None,
+        baselines: Default::default(),
+        operation: Default::default(),
+        slow: None,
+    };
+    let thermometer = Watch {
+        slow: Some(SlowWatch {
+            unit: trunnion_common::quantity::Unit::DegreeCelsius,
+            below: None,
+            size_ns: 10 * SECOND,
+            offset_ns: 0,
+            coverage_min_permille: 950,
+        }),
+        ..vibration.clone()
+    };
+    // The thermometer of each node stands before its vibration.
+    let nodes = 1..=WATCHES_MAX as u64;
+    let watches = nodes.clone().flat_map(|number| {
+        let name = |at| (node(number), channel(at));
+        [(name(0), thermometer.clone()), (name(1), vibration.clone())]
+    });
+    let wanted = Wanted {
+        watching: BTreeSet::from([gateway("gw-1")]),
+        watches: watches.collect(),
+        ..Wanted::default()
+    };
+    let held: Vec<(u64, u32)> = nodes.map(|number| (number, 1)).collect();
+    world.hold("gw-1", &held);
+    let watched = world.log.gateways[&gateway("gw-1")].watched(&gateway("gw-1"), &wanted);
+    assert_eq!(watched.len(), WATCHES_MAX);
+    assert!(watched.iter().all(|(_, watched)| *watched == channel(1)));
 }

@@ -12,116 +12,44 @@
 use super::section::Section;
 use super::{ChannelSite, Fleet};
 use crate::state::SeriesKey;
-use std::collections::BTreeSet;
-use trunnion_common::id::{ChannelId, NodeId};
-use trunnion_common::operating::Operating;
+use trunnion_common::operation::{Operation, Witness};
 use trunnion_common::quantity::Quantity;
 
 /// A reading of a witness counts for so long unless the file says otherwise, seconds: as long as a channel may
 /// be quiet before it counts as silent.
 const FRESH_S: f64 = 60.0;
 
-/// A shaft that turns slower than this share of its declared speed stands still: below it, a speed sensor
-/// shows its zero, or somebody turns the shaft by hand.
-const STANDSTILL_SHARE: f32 = 0.05;
-
-/// A channel of a node.
-type Witness = (NodeId, ChannelId);
-
-/// The witnesses of an asset.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Operation {
-    /// Of the speed, rpm, and the declared speed of the shaft that it is measured at, Hz.
-    speed: Option<(Witness, f64)>,
-    /// Of the load.
-    load: Option<Witness>,
-    /// Of whether it runs, and above what it does.
-    running: Option<(Witness, f32)>,
-    /// How long a reading counts, nanoseconds.
-    fresh_ns: i64,
-}
-
-impl Operation {
-    /// Reads an asset's table.
-    pub(super) fn read(asset: &Section<'_>, id: &str, fleet: &Fleet) -> Option<Self> {
-        let section = asset.table("operation", "operation")?;
-        let speed = witness(&section, "speed", id, fleet).and_then(|(key, site)| {
-            if site.unit.quantity() == Quantity::Speed {
-                return Some((key, site.shaft_hz));
-            }
-            let what = format!("speed is told by a channel in {}", site.unit.symbol());
-            section.source.refuse(&section.at, what, "name a channel in rpm");
-            None
-        });
-        let load = witness(&section, "load", id, fleet);
-        let running = witness(&section, "running", id, fleet);
-        let above = section.number("running_above").map(|(above, _)| above as f32);
-        if section.has("running") != section.has("running_above") {
-            let fix = "give both running and running_above, or neither";
-            section.source.refuse(
-                &section.at,
-                "whether it runs is told by a channel and a threshold",
-                fix,
-            );
+/// Reads an asset's table.
+pub(super) fn read_operation(asset: &Section<'_>, id: &str, fleet: &Fleet) -> Option<Operation> {
+    let section = asset.table("operation", "operation")?;
+    let speed = witness(&section, "speed", id, fleet).and_then(|(witness, site)| {
+        if site.unit.quantity() == Quantity::Speed {
+            return Some((witness, site.shaft_hz));
         }
-        let fresh = section
-            .positive("fresh_s")
-            .map_or(FRESH_S, |(seconds, _)| seconds);
-        Some(Self {
-            speed,
-            load: load.map(|(key, _)| key),
-            running: running.map(|(key, _)| key).zip(above),
-            fresh_ns: (fresh.min(86_400.0) * 1e9) as i64,
-        })
+        let what = format!("speed is told by a channel in {}", site.unit.symbol());
+        section.source.refuse(&section.at, what, "name a channel in rpm");
+        None
+    });
+    let load = witness(&section, "load", id, fleet);
+    let running = witness(&section, "running", id, fleet);
+    let above = section.number("running_above").map(|(above, _)| above as f32);
+    if section.has("running") != section.has("running_above") {
+        let fix = "give both running and running_above, or neither";
+        section.source.refuse(
+            &section.at,
+            "whether it runs is told by a channel and a threshold",
+            fix,
+        );
     }
-
-    /// Every channel that tells something.
-    pub(super) fn witnesses(&self) -> BTreeSet<Witness> {
-        let speed = self.speed.map(|(key, _)| key);
-        let running = self.running.map(|(key, _)| key);
-        speed.into_iter().chain(self.load).chain(running).collect()
-    }
-
-    /// How long a reading counts, nanoseconds.
-    pub const fn fresh_ns(&self) -> i64 {
-        self.fresh_ns
-    }
-
-    /// Whether a channel tells the speed.
-    pub const fn tells_speed(&self) -> bool {
-        self.speed.is_some()
-    }
-
-    /// Which channel tells whether the asset runs, and above what it does.
-    pub const fn running(&self) -> Option<(Witness, f32)> {
-        self.running
-    }
-
-    /// How the asset was operated, as far as the channels' readings tell, which `reading` gives. `declared_hz`
-    /// is the declared speed of the shaft that is asked about.
-    ///
-    /// Where a channel is to tell the speed and does not, the speed is not known: a declared one would be
-    /// that of another regime.
-    pub fn operating(&self, declared_hz: Option<f32>, reading: impl Fn(Witness) -> Option<f32>) -> Operating {
-        let speed_hz = match self.speed {
-            None => declared_hz,
-            Some((key, shaft_hz)) => reading(key).map(|rpm| {
-                let ratio = declared_hz.map_or(1.0, |declared| f64::from(declared) / shaft_hz);
-                (f64::from(rpm) / 60.0 * ratio) as f32
-            }),
-        };
-        let turns = || {
-            self.speed?;
-            Some(speed_hz? > STANDSTILL_SHARE * declared_hz?)
-        };
-        let running = self.running.and_then(|(key, above)| Some(reading(key)? > above));
-        Operating {
-            is_running: running.or_else(turns),
-            speed_hz,
-            declared_hz,
-            load: self.load.and_then(reading),
-        }
-    }
+    let fresh = section
+        .positive("fresh_s")
+        .map_or(FRESH_S, |(seconds, _)| seconds);
+    Some(Operation {
+        speed,
+        load: load.map(|(witness, _)| witness),
+        running: running.map(|(witness, _)| witness).zip(above),
+        fresh_ns: (fresh.min(86_400.0) * 1e9) as i64,
+    })
 }
 
 /// The channel of the asset that a key names as `point/channel`.
@@ -139,10 +67,10 @@ fn witness<'f>(
             channel: channel.to_owned(),
         };
         let key = fleet.places.get(&place)?;
-        Some((*key, fleet.channels.get(key)?))
+        Some((key, fleet.channels.get(key)?))
     });
     let fix = "name a channel of this asset as \"point/channel\"";
-    let Some((found, site)) = found else {
+    let Some((&(node, channel), site)) = found else {
         let what = format!("there is no channel {name:?} here");
         section.source.refuse(&at, what, fix);
         return None;
@@ -152,13 +80,20 @@ fn witness<'f>(
         section.source.refuse(&at, what, "name a slow channel");
         return None;
     }
-    Some((found, site))
+    let witness = Witness {
+        node,
+        channel,
+        unit: site.unit,
+        gain: site.gain,
+    };
+    Some((witness, site))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::features::ShaftSpeed;
+    use trunnion_common::operating::Operating;
 
     fn text(operation: &str) -> String {
         let channel = |id: &str, number: u8, what: &str| {

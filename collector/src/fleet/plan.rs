@@ -125,6 +125,7 @@ fn read_order(gateway: &Section<'_>) -> Option<BackfillOrder> {
 mod tests {
     use super::super::Fleet;
     use super::*;
+    use crate::window::WindowSettings;
     use trunnion_common::id::NodeId;
 
     fn fleet(plan: &str, gateway: &str) -> String {
@@ -143,7 +144,9 @@ mod tests {
     }
 
     fn plans(plan: &str) -> Vec<ChannelPlan> {
-        let wanted = Fleet::parse(&fleet(plan, ""), "fleet.toml").unwrap().wanted();
+        let wanted = Fleet::parse(&fleet(plan, ""), "fleet.toml")
+            .unwrap()
+            .wanted(&WindowSettings::default());
         wanted
             .nodes
             .get(&NodeId::new(0xa1).unwrap())
@@ -187,7 +190,7 @@ mod tests {
     fn features_of_a_machine_below_600_rpm_tell_its_velocity_from_2_hz_on() {
         let wanted = |rpm, plan| {
             let fleet = Fleet::parse(&fleet_at(rpm, plan, ""), "fleet.toml").unwrap();
-            fleet.wanted().nodes[&NodeId::new(0xa1).unwrap()][2]
+            fleet.wanted(&WindowSettings::default()).nodes[&NodeId::new(0xa1).unwrap()][2]
         };
         let slow = |waveform, trigger| ChannelPlan::Slow {
             window: 4096,
@@ -215,7 +218,9 @@ mod tests {
             "",
             "heartbeat_interval_ms = 2000\nlive_share_percent = 60\nbackfill_order = \"newest_first\"\nbackfill_kib_s = 9",
         );
-        let wanted = Fleet::parse(&text, "fleet.toml").unwrap().wanted();
+        let wanted = Fleet::parse(&text, "fleet.toml")
+            .unwrap()
+            .wanted(&WindowSettings::default());
         let ((gateway, settings), 1) = (wanted.gateways.iter().next().unwrap(), wanted.gateways.len()) else {
             panic!("{wanted:?}");
         };

@@ -191,9 +191,9 @@ impl Fleet {
                 members.entry(group).or_default().push(series.clone());
             }
         }
-        let running = self.operations.get(id).and_then(super::Operation::running);
-        let running = running.and_then(|((node, channel), above)| {
-            let site = self.channel(node, channel)?;
+        let running = self.operations.get(id).and_then(|operation| operation.running);
+        let running = running.and_then(|(witness, above)| {
+            let site = self.channel(witness.node, witness.channel)?;
             Some((site.series.clone(), above))
         });
         for (name, members) in members {

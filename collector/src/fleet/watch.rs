@@ -4,13 +4,14 @@ use super::Fleet;
 use super::section::Section;
 use crate::command::Wanted;
 use crate::state::{BaselineRow, NormalRow, SeriesKey};
+use crate::window::WindowSettings;
 use std::collections::BTreeMap;
 use trunnion_common::baseline::{Normal, WATCHED_MAX};
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::id::{ChannelId, NodeId};
 use trunnion_common::monitor::{REGIMES_MAX, Settings};
 use trunnion_common::operating::Regime;
-use trunnion_common::watch::Watch;
+use trunnion_common::watch::{SlowWatch, Watch};
 
 /// Whether a gateway section has its gateway watch.
 pub(super) fn read_watching(gateway: &Section<'_>) -> bool {
@@ -26,30 +27,43 @@ pub(super) fn read_watching(gateway: &Section<'_>) -> bool {
 }
 
 impl Fleet {
-    /// How each vibration channel is watched by its gateway: as the collector's monitor judges it, by windows
-    /// of a second, and without learning. What is normal is learned and agreed on at the collector.
-    pub(super) fn watches(&self) -> impl Iterator<Item = ((NodeId, ChannelId), Watch)> {
+    /// How each channel is watched by its gateway: as the collector's monitor judges it, vibrations by windows of
+    /// a second and slow channels by those of the collector, and without learning. What is normal is learned and
+    /// agreed on at the collector.
+    pub(super) fn watches(
+        &self,
+        windows: &WindowSettings,
+    ) -> impl Iterator<Item = ((NodeId, ChannelId), Watch)> {
         self.channels.iter().filter_map(|(name, site)| {
             let asset = self.assets.iter().find(|asset| asset.id == site.series.asset)?;
-            let settings = Settings {
-                learning: None,
-                interval_ns: Settings::default().interval_ns,
-                ..asset.judging.monitor(site, None)
+            let slow = site.slow.as_ref().map(|slow| SlowWatch {
+                unit: site.unit,
+                below: slow.below,
+                size_ns: windows.scalar_size_ns,
+                offset_ns: windows.offset_ns,
+                coverage_min_permille: windows.coverage_min_permille,
+            });
+            let settings = match slow {
+                Some(_) => site.monitor.clone()?,
+                None => Settings {
+                    learning: None,
+                    interval_ns: Settings::default().interval_ns,
+                    ..asset.judging.monitor(site, None)
+                },
             };
             let watch = Watch {
                 settings,
                 gain: site.gain as f32,
                 speed_hz: (site.shaft_hz > 0.0).then_some(site.shaft_hz as f32),
                 baselines: Default::default(),
+                operation: self.operation(&site.series.asset).cloned().unwrap_or_default(),
+                slow,
             };
-            site.is_vibration().then_some((*name, watch))
+            (slow.is_some() || site.is_vibration()).then_some((*name, watch))
         })
     }
 
     /// Gives the gateways what people have accepted as normal; what is proposed or closed is none of it.
-    ///
-    /// A gateway hears no witnesses: where a channel tells the speed, it cannot tell regimes of the speed
-    /// apart, and judges by absolute limits there.
     pub fn adopt(&self, wanted: &mut Wanted, baselines: &[BaselineRow]) {
         let mut by_series: BTreeMap<&SeriesKey, Vec<&BaselineRow>> = BTreeMap::new();
         for row in baselines.iter().filter(|row| row.closed.is_none()) {
@@ -59,11 +73,6 @@ impl Fleet {
             let Some(site) = self.channel(*node, *channel) else {
                 continue;
             };
-            let operation = self.operation(&site.series.asset);
-            let is_told_apart = watch.settings.regimes.tells_speeds_apart();
-            if is_told_apart && operation.is_some_and(super::Operation::tells_speed) {
-                continue;
-            }
             let rows = by_series.get(&site.series).into_iter().flatten();
             let accepted = rows.filter_map(|row| {
                 let normals = row.normals.iter().filter_map(normal).take(WATCHED_MAX).collect();
@@ -92,13 +101,15 @@ mod tests {
     use super::super::Fleet;
     use crate::command::Wanted;
     use crate::state::{BaselineRow, NormalRow, SeriesKey};
+    use crate::window::WindowSettings;
     use trunnion_common::feature::FeatureKind;
     use trunnion_common::id::{GatewayId, Name};
     use trunnion_common::operating::Regime;
+    use trunnion_common::quantity::Unit;
     use trunnion_common::time::EventTime;
 
     fn wanted(gateway: &str) -> Wanted {
-        fleet(gateway, "").wanted()
+        fleet(gateway, "").wanted(&WindowSettings::default())
     }
 
     fn fleet(gateway: &str, asset: &str) -> Fleet {
@@ -142,7 +153,7 @@ mod tests {
     fn a_gateway_is_given_what_was_accepted_and_not_what_is_proposed_or_closed() {
         let fleet = fleet("watch = \"on\"", "");
         let given = |row: BaselineRow| {
-            let mut wanted = fleet.wanted();
+            let mut wanted = fleet.wanted(&WindowSettings::default());
             fleet.adopt(&mut wanted, &[row]);
             let (_, watch) = wanted.watches.into_iter().next().unwrap();
             watch.baselines
@@ -164,7 +175,12 @@ mod tests {
     #[test]
     fn a_gateway_and_the_collector_judge_by_the_same_settings() {
         let fleet = fleet("watch = \"on\"", "");
-        let (key, watch) = fleet.wanted().watches.into_iter().next().unwrap();
+        let (key, watch) = fleet
+            .wanted(&WindowSettings::default())
+            .watches
+            .into_iter()
+            .next()
+            .unwrap();
         let site = fleet.channel(key.0, key.1).unwrap();
         let own = site.monitor.clone().unwrap();
         assert_eq!(watch.settings.severity, own.severity);
@@ -188,6 +204,65 @@ mod tests {
         assert_eq!(severity.criterion.standard().edition(), "ISO 20816-3:2022");
         assert_eq!(severity.band_hz, Some([10.0, 1_000.0]));
         assert_eq!(watch.settings.learning, None);
+    }
+
+    /// A fan with a current that tells whether it runs, and a thermometer.
+    fn operated() -> Fleet {
+        let slow = |id: &str, channel: u8, quantity: &str, unit: &str, keys: &str| {
+            format!(
+                "[[site.area.asset.point.channel]]\nid = \"{id}\"\nnode = \"00000000000000a1\"\n\
+                 channel = {channel}\nquantity = \"{quantity}\"\nunit = \"{unit}\"\nrange = 150\n{keys}\n"
+            )
+        };
+        let text = format!(
+            "[[site]]\nid = \"plant\"\n[[site.gateway]]\nid = \"gw-1\"\nwatch = \"on\"\n\
+             [[site.area]]\nid = \"hall\"\n[[site.area.asset]]\nid = \"fan\"\n\
+             [site.area.asset.operation]\nrunning = \"p/current\"\nrunning_above = 5\nfresh_s = 30\n\
+             [[site.area.asset.shaft]]\nid = \"s\"\nrpm = 1500\n\
+             [[site.area.asset.point]]\nid = \"p\"\nshaft = \"s\"\n{}{}\
+             [[site.area.asset.point.channel]]\nnode = \"00000000000000a1\"\nchannel = 2\n\
+             quantity = \"acceleration\"\nunit = \"g\"\naxis = \"v\"\nrange = 16\nband_hz = [1, 5000]\n",
+            slow("current", 0, "current", "A", "sensitivity = 0.5"),
+            slow(
+                "warm",
+                1,
+                "temperature",
+                "degC",
+                "alert = 80\nalert_below = 5\nexpected_s = 60"
+            ),
+        );
+        Fleet::parse(&text, "fleet.toml").unwrap_or_else(|problems| panic!("{problems:#?}"))
+    }
+
+    #[test]
+    fn a_gateway_is_told_who_says_how_the_machine_is_operated() {
+        let wanted = operated().wanted(&WindowSettings::default());
+        assert_eq!(wanted.watches.len(), 3);
+        for watch in wanted.watches.values() {
+            let (witness, above) = watch.operation.running.unwrap();
+            assert_eq!((witness.name().0.get(), witness.name().1.get()), (0xa1, 0));
+            assert_eq!((witness.unit, witness.gain, above), (Unit::Ampere, 0.5, 5.0));
+            assert_eq!(watch.operation.fresh_ns, 30_000_000_000);
+        }
+    }
+
+    #[test]
+    fn a_gateway_judges_slow_channels_by_the_settings_and_windows_of_the_collector() {
+        let windows = WindowSettings {
+            scalar_size_ns: 20_000_000_000,
+            ..WindowSettings::default()
+        };
+        let fleet = operated();
+        let wanted = fleet.wanted(&windows);
+        let (key, watch) = wanted.watches.iter().nth(1).unwrap();
+        let site = fleet.channel(key.0, key.1).unwrap();
+        assert_eq!(Some(&watch.settings), site.monitor.as_ref());
+        let slow = watch.slow.unwrap();
+        assert_eq!(slow.below, Some([5.0, f32::NEG_INFINITY]));
+        assert_eq!(
+            (slow.unit, slow.size_ns, slow.coverage_min_permille),
+            (Unit::DegreeCelsius, 20_000_000_000, 950)
+        );
     }
 
     #[test]

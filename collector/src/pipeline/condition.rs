@@ -13,7 +13,6 @@ use super::attribution::Risen;
 use super::drifting::{Day, Drift};
 use super::edge::{AT_GATEWAY, Words};
 use super::prognosis::shown;
-use super::slow::Still;
 use super::unusual::{self, Unusual};
 use super::{Output, Pipeline};
 use crate::advisory::{Cause, Evidence, LimitEvidence, Notices, Observation};
@@ -29,12 +28,13 @@ use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::definition::WatchedBand;
 use trunnion_common::feature::statistics::Statistics;
 use trunnion_common::instrument::Fault;
-use trunnion_common::level::{Latch, Level};
+use trunnion_common::level::Level;
 use trunnion_common::monitor::{
     Assessment, Condition, Evidence as Shown, InForce, Judged, Monitor, Settings, Window,
 };
 use trunnion_common::operating::{Operating, Regime, Run};
 use trunnion_common::severity::{NotGraded, Zone};
+use trunnion_common::slow;
 use trunnion_common::time::EventTime;
 
 /// What the stage remembers.
@@ -81,21 +81,12 @@ pub(super) struct Monitored {
     /// Once there is a normal.
     drift: Option<Box<Drift>>,
     /// Of a slow channel.
-    pub(super) slow: Option<Box<SlowMemory>>,
+    pub(super) slow: Option<Box<slow::Memory>>,
     run: Option<Run>,
     /// Of the last window that was not a transient.
     zone: Result<Zone, NotGraded>,
     has_changed: bool,
     pub(super) risen: Option<Risen>,
-}
-
-/// What is remembered of a slow channel beside its monitor.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-pub(super) struct SlowMemory {
-    /// Of its low limits.
-    pub(super) low: Latch,
-    /// The reading that does not move, if it does not.
-    pub(super) still: Option<Still>,
 }
 
 impl Default for Monitored {

@@ -12,7 +12,7 @@
 use super::Pipeline;
 use super::waiting::Origin;
 use crate::advisory::{AdvisoryChange, Cause, Evidence, LimitEvidence, Observation};
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, SlowJudging};
 use crate::state::SeriesKey;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -118,7 +118,7 @@ impl Pipeline {
     pub(super) fn take_condition(&mut self, origin: &Origin, told: &LocalCondition) {
         self.state.counters.conditions_told += 1;
         // A channel that no file names has no asset to tell of.
-        let Some(series) = self.series_told(told) else {
+        let Some(place) = self.place_told(told) else {
             return;
         };
         let now = self.state.now;
@@ -127,10 +127,10 @@ impl Pipeline {
         let ended = words.ended_by(told);
         match words.take(told, history, now) {
             Verdict::Now => match ended {
-                Some(before) => self.tell_past(&series, &before, told.at),
-                None => self.tell_condition(&series, told),
+                Some(before) => self.tell_past(&place, &before, told.at),
+                None => self.tell_condition(&place, told),
             },
-            Verdict::Past(over) => self.tell_past(&series, told, over),
+            Verdict::Past(over) => self.tell_past(&place, told, over),
             Verdict::Waits | Verdict::Known => {}
         }
     }
@@ -144,47 +144,62 @@ impl Pipeline {
     /// Raises what came as history and still holds.
     pub(super) fn settle_words(&mut self) {
         for told in self.state.conditions.words.poll(self.state.now) {
-            if let Some(series) = self.series_told(&told) {
-                self.tell_condition(&series, &told);
+            if let Some(place) = self.place_told(&told) {
+                self.tell_condition(&place, &told);
             }
         }
     }
 
-    fn series_told(&self, told: &LocalCondition) -> Option<SeriesKey> {
+    fn place_told(&self, told: &LocalCondition) -> Option<Place> {
         let site = self.site_at(told.at, told.node, told.channel)?;
-        Some(site.series.clone())
+        Some(Place {
+            series: site.series.clone(),
+            slow: site.slow.clone(),
+        })
     }
 
-    fn tell_condition(&mut self, series: &SeriesKey, told: &LocalCondition) {
-        self.notice(series, observation(series, told));
-        self.concern(&series.asset);
+    fn tell_condition(&mut self, place: &Place, told: &LocalCondition) {
+        self.notice(&place.series, observation(place, told));
+        self.concern(&place.series.asset);
     }
 
     /// It held, and is over: nothing is raised or cleared by it.
-    fn tell_past(&mut self, series: &SeriesKey, told: &LocalCondition, over: EventTime) {
+    fn tell_past(&mut self, place: &Place, told: &LocalCondition, over: EventTime) {
         let observation = Observation {
             at: told.raised,
-            ..observation(series, told)
+            ..observation(place, told)
         };
-        if let Some(advisory) = observation.past(&series.asset, &series.point, over) {
+        let SeriesKey { asset, point, .. } = &place.series;
+        if let Some(advisory) = observation.past(asset, point, over) {
             self.state.counters.advisories_found += 1;
             self.tell_advisory(AdvisoryChange::Found(advisory));
         }
     }
 }
 
-fn observation(series: &SeriesKey, told: &LocalCondition) -> Observation {
+/// Of what a word is.
+struct Place {
+    series: SeriesKey,
+    /// How it is judged, if it is a slow channel.
+    slow: Option<SlowJudging>,
+}
+
+fn observation(place: &Place, told: &LocalCondition) -> Observation {
     Observation {
         // Another voice than the collector's own of that channel: neither takes back what the other says.
-        channel: format!("{}{AT_GATEWAY}", series.channel),
+        channel: format!("{}{AT_GATEWAY}", place.series.channel),
         cause: cause(told.condition),
         at: told.at,
         held: told.level,
         is_seen: told.level > Level::Normal,
-        evidence: told
-            .evidence
-            .and_then(|found| evidence(&series.channel, told, found)),
+        evidence: told.evidence.and_then(|found| evidence(place, told, found)),
     }
+}
+
+/// Whether a limit is one of those for low values: a word does not say, and the fleet file does.
+fn is_below(slow: &SlowJudging, limit: f32) -> bool {
+    let holds = |limits: Option<[f32; 2]>| limits.is_some_and(|limits| limits.contains(&limit));
+    holds(slow.below) && !holds(slow.above)
 }
 
 /// What marks a channel's name where its gateway speaks for it.
@@ -199,8 +214,8 @@ const fn cause(condition: Condition) -> Cause {
 }
 
 /// As the collector shows it; none where a limit is meant and no feature is named.
-fn evidence(channel: &str, told: &LocalCondition, found: monitor::Evidence) -> Option<Evidence> {
-    let channel = channel.to_owned();
+fn evidence(place: &Place, told: &LocalCondition, found: monitor::Evidence) -> Option<Evidence> {
+    let channel = place.series.channel.clone();
     if let Some(fault) = found.fault {
         return Some(Evidence::Instrument { channel, fault });
     }
@@ -211,7 +226,10 @@ fn evidence(channel: &str, told: &LocalCondition, found: monitor::Evidence) -> O
         feature: found.kind?,
         value: found.value,
         limit: found.limit,
-        is_below: false,
+        is_below: place
+            .slow
+            .as_ref()
+            .is_some_and(|slow| is_below(slow, found.limit)),
         normal: found.normal,
         basis: found.basis,
         zone: limits.map(|limits| limits.zone(found.value)),
@@ -308,6 +326,22 @@ mod tests {
             _ => None,
         };
         outputs.filter_map(word).collect()
+    }
+
+    #[test]
+    fn whether_a_limit_is_one_for_low_values_the_fleet_file_says() {
+        let slow = SlowJudging {
+            above: Some([80.0, 95.0]),
+            below: Some([5.0, f32::NEG_INFINITY]),
+            ..SlowJudging::default()
+        };
+        let is_below = |limit| is_below(&slow, limit);
+        assert_eq!([80.0, 95.0, 5.0, 7.0].map(is_below), [false, false, true, false]);
+        let high = SlowJudging {
+            below: None,
+            ..slow.clone()
+        };
+        assert!(!super::is_below(&high, 5.0));
     }
 
     #[test]

@@ -101,6 +101,7 @@ fn site_at(
 mod tests {
     use super::super::script::{self, Node, RATE, SECOND, START};
     use super::*;
+    use crate::journal::Entry;
     use crate::state::SeriesKey;
     use trunnion_common::block::Kind;
     use trunnion_common::feature::FeatureKind;
@@ -140,7 +141,7 @@ mod tests {
         postcard::to_stdvec(&told).unwrap()
     }
 
-    fn play(entries: Vec<crate::journal::Entry>) -> (Pipeline, Vec<Output>) {
+    fn play(entries: Vec<Entry>) -> (Pipeline, Vec<Output>) {
         let mut pipeline = Pipeline::new();
         let outputs = script::commits(entries)
             .iter()
@@ -157,22 +158,33 @@ mod tests {
         rows.collect()
     }
 
-    #[test]
-    fn features_of_agents_wait_for_fix_and_table_and_leave_the_ledger_alone() {
-        for table_first in [false, true] {
+    /// What becomes of features whose clock fix and channel table come after them, in either order.
+    fn waited(features: impl Fn(&mut Node) -> Entry) -> [(Pipeline, Vec<Output>); 2] {
+        [false, true].map(|table_first| {
             let mut node = Node::new(1);
-            let body = [derived(&node, 3), derived(&node, 4)].concat();
-            let mut entries = vec![script::fleet(1), node.block(Kind::Derived, &body)];
+            let mut entries = vec![script::fleet(1), features(&mut node)];
             let table = node.describe();
             let (table, fix) = (node.frame_block(&[table]), node.fix());
             entries.extend(if table_first { [table, fix] } else { [fix, table] });
-            let (pipeline, outputs) = play(entries);
+            play(entries)
+        })
+    }
+
+    /// In which seconds they begin.
+    fn starts(rows: &[&DerivedRow]) -> Vec<i64> {
+        let starts = rows.iter().map(|row| row.start.nanos_since(START) / SECOND);
+        starts.collect()
+    }
+
+    #[test]
+    fn features_of_agents_wait_for_fix_and_table_and_leave_the_ledger_alone() {
+        let told = |node: &mut Node| {
+            let body = [derived(node, 3), derived(node, 4)].concat();
+            node.block(Kind::Derived, &body)
+        };
+        for (pipeline, outputs) in waited(told) {
             let rows = rows(&outputs);
-            let starts: Vec<i64> = rows
-                .iter()
-                .map(|row| row.start.nanos_since(START) / SECOND)
-                .collect();
-            assert_eq!(starts, [3, 4]);
+            assert_eq!(starts(&rows), [3, 4]);
             assert_eq!(rows[0].end.nanos_since(rows[0].start), SECOND);
             // The fleet file turns the axis round and keeps the unit.
             assert_eq!(rows[0].values, [("rms", 2.0), ("kurtosis_excess", 90.0)]);
@@ -193,8 +205,7 @@ mod tests {
 
     #[test]
     fn features_of_a_node_wait_for_fix_and_table_and_are_told_as_its_own() {
-        for table_first in [false, true] {
-            let mut node = Node::new(1);
+        let told = |node: &mut Node| {
             let reports = [3, 4].map(|second| {
                 let report = FeatureReport {
                     revision: 1,
@@ -207,17 +218,11 @@ mod tests {
                 };
                 node.frame(Class::Essential, second * 1_000_000, &Payload::Feature(report))
             });
-            let mut entries = vec![script::fleet(1), node.frame_block(&reports)];
-            let table = node.describe();
-            let (table, fix) = (node.frame_block(&[table]), node.fix());
-            entries.extend(if table_first { [table, fix] } else { [fix, table] });
-            let (pipeline, outputs) = play(entries);
+            node.frame_block(&reports)
+        };
+        for (pipeline, outputs) in waited(told) {
             let rows = rows(&outputs);
-            let starts: Vec<i64> = rows
-                .iter()
-                .map(|row| row.start.nanos_since(START) / SECOND)
-                .collect();
-            assert_eq!(starts, [3, 4]);
+            assert_eq!(starts(&rows), [3, 4]);
             assert!(rows.iter().all(|row| row.source == Source::Node));
             assert_eq!(rows[1].end.nanos_since(rows[1].start), SECOND);
             assert_eq!(rows[1].values, [("rms", 2.0), ("octave_1", 0.5)]);

@@ -18,8 +18,6 @@
 //! | names that were streams once | [`NAMES_MAX`] | the one that ended first is forgotten |
 //! | keys and windows of a stream | as [`crate::window::stream`] says | counted |
 
-use super::operation::Recent;
-use super::slow::{Delay, SlowWindow};
 use super::{Channel, ChannelKey, Output, Pipeline};
 use crate::fleet::{ChannelSite, Fleet};
 use crate::settings::Definition;
@@ -36,14 +34,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::id::{ChannelId, NodeId};
+use trunnion_common::operation::Recent;
 use trunnion_common::quantity::Unit;
+use trunnion_common::slow::{self, Delay};
 use trunnion_common::time::EventTime;
 
 /// Names of streams kept, those that are configured no longer included.
 pub const NAMES_MAX: usize = 64;
-
-/// Millihertz times nanoseconds in a sample.
-const NANOS_MILLI: i128 = 1_000_000_000_000;
 
 /// Whose readings share a window.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -66,7 +63,8 @@ pub(super) struct Slow {
     /// Whether history is in any of them.
     backfilled: bool,
     /// Of one that tells how a machine is operated.
-    pub(super) recent: Recent,
+    #[serde(with = "super::operation::readings")]
+    pub(super) recent: Option<Box<Recent>>,
     pub(super) delay: Delay,
 }
 
@@ -313,8 +311,9 @@ impl Pipeline {
             channel.slow.delay.note(*first, now);
         }
         if is_live && place.is_witness {
+            let recent = channel.slow.recent.get_or_insert_default();
             for (time, value) in readings.values.iter().filter(|(_, value)| value.is_finite()) {
-                channel.slow.recent.note(*time, (f64::from(*value) * gain) as f32);
+                recent.note(*time, (f64::from(*value) * gain) as f32);
             }
         }
         for (number, definition) in self.definitions.iter().enumerate() {
@@ -521,7 +520,7 @@ impl Pipeline {
             Some(Kind::Tumbling { size_ns } | Kind::Hopping { size_ns, .. }) => size_ns,
             Some(Kind::Session { .. }) | None => 0,
         };
-        let wanted = (i128::from(rate_mhz) * i128::from(length) + NANOS_MILLI / 2) / NANOS_MILLI;
+        let wanted = slow::wanted(rate_mhz, length);
         let coverage = |summary: &Summary| match wanted {
             0 => 1.0,
             wanted => (summary.count as f64 / wanted as f64).min(1.0),
@@ -578,10 +577,10 @@ impl Pipeline {
             basis: None,
         }));
         if let Some((key, series)) = judged {
-            let window = SlowWindow {
+            let window = slow::Window {
                 start: told.start,
                 end: told.end,
-                summary: summary.as_ref(),
+                summary: summary.as_ref().map(Summary::slow),
             };
             self.judge_slow(key, &series, &window);
         }

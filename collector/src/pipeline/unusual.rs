@@ -20,7 +20,6 @@
 
 use super::condition::Conditions;
 use super::rows::{Row, Rows};
-use super::slow::SlowWindow;
 use super::{Output, Pipeline};
 use crate::advisory::{Cause, Evidence, Observation, UnusualEvidence};
 use crate::fleet::{Fleet, Group, GroupKey};
@@ -34,6 +33,7 @@ use trunnion_common::detection::multivariate::{Judgement, Multivariate, Settings
 use trunnion_common::detection::scalar::{self, Scalar};
 use trunnion_common::detection::trees::{HalfSpaceTrees, Range};
 use trunnion_common::level::{Latch, Level, Persistence};
+use trunnion_common::slow::Window;
 use trunnion_common::time::EventTime;
 
 /// Readings after an anomaly for which its advisory is held: as many windows as a level is cleared on.
@@ -296,7 +296,7 @@ impl Pipeline {
         &mut self,
         series: &SeriesKey,
         every_ns: Option<i64>,
-        window: &SlowWindow<'_>,
+        window: &Window,
         is_off: bool,
     ) {
         let Some(every_ns) = every_ns else {
@@ -325,7 +325,7 @@ impl Pipeline {
     }
 
     /// The groups that a channel stands in.
-    pub(super) fn judge_together(&mut self, series: &SeriesKey, window: &SlowWindow<'_>) {
+    pub(super) fn judge_together(&mut self, series: &SeriesKey, window: &Window) {
         let now = self.state.now;
         let Some((_, fleet)) = self.fleets.range(..=now).next_back() else {
             return;

@@ -7,6 +7,7 @@
 
 use super::sketch::Sketch;
 use serde::{Deserialize, Serialize};
+use trunnion_common::slow;
 
 /// Values are rounded to multiples of 2^-80, about 8e-25.
 pub const GRID_BITS: u32 = 80;
@@ -102,6 +103,17 @@ impl Summary {
     /// Population standard deviation, in the values' unit.
     pub fn deviation(&self) -> f64 {
         self.variance.sqrt()
+    }
+
+    /// As slow channels are judged by it.
+    pub fn slow(&self) -> slow::Summary {
+        slow::Summary {
+            count: self.count,
+            mean: self.mean,
+            deviation: self.deviation(),
+            minimum: self.minimum,
+            maximum: self.maximum,
+        }
     }
 }
 

@@ -122,6 +122,8 @@ fn watch() -> Result<Watch> {
         gain: 1.0,
         speed_hz: Some(25.0),
         baselines: Default::default(),
+        operation: Default::default(),
+        slow: None,
     })
 }
 

@@ -1,85 +1,85 @@
-//! A gateway that is cut off from its collector judges on: the machine comes back from a stop with a vibration
-//! in zone D, the gateway says so at once, and when the collector is there again it is one advisory.
+//! A gateway that is cut off from its collector judges on: a machine comes back from a stop with a vibration in
+//! zone D, a housing gets hot, and one that is switched off is shaken by its neighbour. The gateway says at once
+//! what is to be said, and when the collector is there again each is one advisory.
 
 use serde_json::Value;
-use std::f64::consts::{SQRT_2, TAU};
 use std::path::Path;
 use std::time::Duration;
-use trunnion_tests::plant::{GATEWAY, Machine, NodeSpec, Plant, SITE, Source, fleet_text, set};
+use trunnion_tests::plant::{GATEWAY, Machine, NodeSpec, POINT, Plant, SITE, fleet_text, set, warm};
 use trunnion_tests::process::await_some;
 
 const LIMIT: Duration = Duration::from_secs(120);
-const RATE_HZ: f64 = 12_000.0;
 const NODE: &str = "00000000000000a1";
 const ASSET: &str = "fan-1";
 
 /// Windows that the collector has seen of the machine before it counts as of one mind with its gateway.
 const WINDOWS: f64 = 15.0;
 
-fn fleet() -> String {
-    let machine = Machine {
-        asset: ASSET.to_owned(),
-        node: NODE.to_owned(),
+/// Fans of 75 kW on rigid supports, by asset and node, behind a gateway that watches.
+fn fleet(fans: &[(&str, &str)]) -> String {
+    let machine = |(asset, node): &(&str, &str)| Machine {
+        asset: (*asset).to_owned(),
+        node: (*node).to_owned(),
         rpm: 1_500.0,
         bearing: None,
         range_g: 16.0,
         band_high_hz: 4_000.0,
     };
+    let machines: Vec<Machine> = fans.iter().map(machine).collect();
     let site = format!("id = \"{SITE}\"\n");
     let gateway = format!("{site}\n[[site.gateway]]\nid = \"{GATEWAY}\"\nwatch = \"on\"\n");
-    let asset = format!("id = \"{ASSET}\"\n");
-    let judged = format!("{asset}iso_group = 2\npower_kw = 75\nsupport = \"rigid\"\n");
-    fleet_text(&[machine])
-        .replacen(&site, &gateway, 1)
-        .replacen(&asset, &judged, 1)
+    let fleet = fleet_text(&machines).replacen(&site, &gateway, 1);
+    fans.iter().fold(fleet, |fleet, (asset, _)| {
+        let asset = format!("id = \"{asset}\"\n");
+        let judged = format!("{asset}iso_group = 2\npower_kw = 75\nsupport = \"rigid\"\n");
+        fleet.replacen(&asset, &judged, 1)
+    })
+}
+
+/// The channel of a fan's thermometer.
+fn thermometer(node: &str, limits: &str) -> String {
+    format!(
+        "\n[[site.area.asset.point.channel]]\nid = \"warm\"\nnode = \"{node}\"\nchannel = 1\n\
+         quantity = \"temperature\"\nunit = \"degC\"\nrange = 150\n{limits}"
+    )
 }
 
 /// A node whose machine vibrates with so many mm/s RMS at 50 Hz.
-fn node(dir: &Path, name: &str, velocity: f64) -> NodeSpec {
-    let height = SQRT_2 * velocity * 1e-3 * TAU * 50.0 / 9.806_65;
-    let samples = dir.join(name);
-    let bytes: Vec<u8> = (0..RATE_HZ as u32)
-        .map(|n| (height * (TAU * 50.0 * f64::from(n) / RATE_HZ).sin()) as f32)
-        .flat_map(f32::to_le_bytes)
-        .collect();
-    std::fs::write(&samples, bytes).unwrap();
-    NodeSpec {
-        id: NODE.to_owned(),
-        source: Source::Recording(samples),
-        rate_hz: RATE_HZ,
-        range_g: 16.0,
-        start_at_ms: 0,
-    }
+fn node(dir: &Path, id: &str, name: &str, velocity: f64) -> NodeSpec {
+    NodeSpec::vibrating(dir, id, name, &[(velocity, 50.0)]).unwrap()
 }
 
-fn is_watched(plant: &Plant) -> Option<()> {
+/// Whether so many channels are watched, as the gateway confirms.
+fn are_watched(plant: &Plant, channels: usize) -> Option<()> {
     let gateways = plant.get("/api/v1/gateways").ok()?;
     let commands = gateways["gateways"][0]["commands"].as_array()?.clone();
-    let mut watch = commands.iter().filter(|command| command["kind"] == "watch");
-    watch.any(|command| command["in_effect"] == true).then_some(())
+    let watch = commands
+        .iter()
+        .filter(|command| command["kind"] == "watch" && command["in_effect"] == true);
+    (watch.count() == channels).then_some(())
 }
 
-/// The gateway's own advisory about the overall vibration.
-fn at_gateway(plant: &Plant) -> Option<Value> {
+/// The gateway's own advisory about something.
+fn at_gateway(plant: &Plant, about: &str) -> Option<Value> {
     let page = plant.get_agent("/advisories").ok()?;
     let advisories = page["advisories"].as_array()?.clone();
-    advisories.into_iter().find(|held| held["about"] == "severity")
+    advisories.into_iter().find(|held| held["about"] == about)
 }
 
-/// What the collector tells of the overall vibration, standing or over.
-fn at_collector(plant: &Plant) -> Vec<Value> {
+/// What the collector tells of a cause, standing or over.
+fn at_collector(plant: &Plant, cause: &str) -> Vec<Value> {
     let told = plant.get("/api/v1/advisories").unwrap();
     let told = told["advisories"].as_array().unwrap().iter();
-    told.filter(|told| told["cause"] == "severity").cloned().collect()
+    told.filter(|told| told["cause"] == cause).cloned().collect()
 }
 
 #[test]
 fn an_advisory_raised_while_the_uplink_is_cut_is_one_advisory_when_it_is_back() {
     let dir = tempfile::tempdir().unwrap();
-    let sound = node(dir.path(), "sound.f32", 1.0);
-    let faulty = node(dir.path(), "faulty.f32", 5.0);
+    let sound = node(dir.path(), NODE, "sound.f32", 1.0);
+    let faulty = node(dir.path(), NODE, "faulty.f32", 5.0);
     let relay = dir.path().join("relay");
-    let mut plant = Plant::found(dir.path(), &fleet()).unwrap();
+    let mut plant = Plant::found(dir.path(), &fleet(&[(ASSET, NODE)])).unwrap();
     plant.start_collector().unwrap();
     plant.start_endless_node(&sound).unwrap();
     plant
@@ -87,17 +87,17 @@ fn an_advisory_raised_while_the_uplink_is_cut_is_one_advisory_when_it_is_back() 
             set(config, "relay", "file", relay.display().to_string());
         })
         .unwrap();
-    await_some(LIMIT, || is_watched(&plant)).expect("the gateway is told to watch");
+    await_some(LIMIT, || are_watched(&plant, 1)).expect("the gateway is told to watch");
     let judged = || plant.agent_metric("trunnion_agent_windows_judged_total").ok();
     await_some(LIMIT, || judged().filter(|judged| *judged >= 3.0)).expect("the gateway judges");
-    assert_eq!(at_gateway(&plant), None);
+    assert_eq!(at_gateway(&plant, "severity"), None);
     assert_eq!(std::fs::read_to_string(&relay).unwrap(), "0\n");
 
     plant.collector.take().unwrap().kill().unwrap();
     plant.unplug_node(NODE).unwrap();
     plant.start_endless_node(&faulty).unwrap();
     let held = await_some(LIMIT, || {
-        at_gateway(&plant).filter(|held| held["level"] == "alarm")
+        at_gateway(&plant, "severity").filter(|held| held["level"] == "alarm")
     })
     .expect("the gateway raises it alone");
     assert_eq!(
@@ -116,7 +116,7 @@ fn an_advisory_raised_while_the_uplink_is_cut_is_one_advisory_when_it_is_back() 
 
     plant.start_collector().unwrap();
     let told = await_some(LIMIT, || {
-        Some(at_collector(&plant)).filter(|told| !told.is_empty())
+        Some(at_collector(&plant, "severity")).filter(|told| !told.is_empty())
     })
     .expect("the collector hears of it");
     assert_eq!(told[0]["raised"], held["raised"]);
@@ -128,11 +128,89 @@ fn an_advisory_raised_while_the_uplink_is_cut_is_one_advisory_when_it_is_back() 
     let before = fired().unwrap();
     await_some(LIMIT, || fired().filter(|fired| *fired >= before + WINDOWS))
         .expect("the collector sees the machine itself");
-    let after = at_collector(&plant);
+    let after = at_collector(&plant, "severity");
     assert_eq!(after.len(), 1, "{after:#?}");
     assert_eq!(
         (&after[0]["id"], &after[0]["active"]),
         (&told[0]["id"], &Value::Bool(true))
     );
+    plant.stop().unwrap();
+}
+
+#[test]
+fn a_hot_housing_is_told_and_a_machine_that_is_switched_off_is_not_with_the_uplink_cut() {
+    const OTHER: (&str, &str) = ("fan-2", "00000000000000a2");
+    let dir = tempfile::tempdir().unwrap();
+    // The exhaust of the second fan is hot while it runs.
+    let operation =
+        format!("\n[site.area.asset.operation]\nrunning = \"{POINT}/warm\"\nrunning_above = 40\n");
+    let second = format!("\n[[site.area.asset]]\nid = \"{}\"\n", OTHER.0);
+    let housing = thermometer(NODE, "alert = 80\nalarm = 95\n") + &second;
+    let fleet = fleet(&[(ASSET, NODE), OTHER]).replacen(&second, &housing, 1)
+        + &thermometer(OTHER.1, "")
+        + &operation;
+    let [housing, exhaust] = ["housing", "exhaust"].map(|name| dir.path().join(name));
+    warm(&housing, 41.5).unwrap();
+    warm(&exhaust, 60.0).unwrap();
+    let sound = node(dir.path(), NODE, "sound.f32", 1.0);
+    let running = node(dir.path(), OTHER.1, "running.f32", 1.0);
+    let shaken = node(dir.path(), OTHER.1, "shaken.f32", 5.0);
+    let mut plant = Plant::found(dir.path(), &fleet).unwrap();
+    plant.start_collector().unwrap();
+    plant
+        .start_endless_node_with_thermometer(&sound, &housing)
+        .unwrap();
+    plant
+        .start_endless_node_with_thermometer(&running, &exhaust)
+        .unwrap();
+    let lines = [sound, running];
+    plant.start_agent_with(&lines, |_| {}).unwrap();
+    await_some(LIMIT, || are_watched(&plant, 4)).expect("the gateway is told to watch");
+    let judged = || plant.agent_metric("trunnion_agent_windows_judged_total").ok();
+    await_some(LIMIT, || judged().filter(|judged| *judged >= 10.0)).expect("the gateway judges");
+
+    plant.collector.take().unwrap().kill().unwrap();
+    warm(&housing, 88.5).unwrap();
+    warm(&exhaust, 20.0).unwrap();
+    plant.unplug_node(OTHER.1).unwrap();
+    plant
+        .start_endless_node_with_thermometer(&shaken, &exhaust)
+        .unwrap();
+    let hot = || at_gateway(&plant, "mean").filter(|held| held["level"] == "alert");
+    let held = await_some(LIMIT, hot).expect("the gateway raises it alone");
+    assert_eq!(
+        (held["node"].as_str(), held["limit"].as_f64()),
+        (Some(NODE), Some(80.0)),
+        "{held:#}"
+    );
+    assert_eq!(
+        at_gateway(&plant, "severity"),
+        None,
+        "it stands still, and is shaken"
+    );
+
+    // Another start of the agent judges by what it was told, too.
+    plant.agent.take().unwrap().kill().unwrap();
+    plant.start_agent_with(&lines, |_| {}).unwrap();
+    let hot = || at_gateway(&plant, "mean").filter(|held| held["level"] == "alert");
+    await_some(LIMIT, hot).expect("it is raised again");
+    assert_eq!(at_gateway(&plant, "severity"), None);
+
+    plant.start_collector().unwrap();
+    let told = await_some(LIMIT, || {
+        Some(at_collector(&plant, "deviation")).filter(|told| !told.is_empty())
+    })
+    .expect("the collector hears of it");
+    let fired = || plant.metric("trunnion_collector_windows_fired_total").ok();
+    let before = fired().unwrap();
+    await_some(LIMIT, || fired().filter(|fired| *fired >= before + 4.0 * WINDOWS))
+        .expect("the collector sees the machines itself");
+    let after = at_collector(&plant, "deviation");
+    assert_eq!(after.len(), 1, "{after:#?}");
+    assert_eq!(
+        (&after[0]["id"], &after[0]["asset"], &after[0]["active"]),
+        (&told[0]["id"], &Value::from(ASSET), &Value::Bool(true))
+    );
+    assert_eq!(at_collector(&plant, "severity"), Vec::<Value>::new());
     plant.stop().unwrap();
 }

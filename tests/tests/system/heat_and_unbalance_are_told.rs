@@ -1,14 +1,12 @@
 //! A plant learns of what is no bearing: a housing that is too hot, and a rotor out of balance.
 
 use serde_json::Value;
-use std::f64::consts::{SQRT_2, TAU};
 use std::path::Path;
 use std::time::Duration;
-use trunnion_tests::plant::{CHANNEL, Machine, NodeSpec, POINT, Plant, Source, fleet_text};
+use trunnion_tests::plant::{CHANNEL, Machine, NodeSpec, POINT, Plant, fleet_text, warm};
 use trunnion_tests::process::await_some;
 
 const LIMIT: Duration = Duration::from_secs(120);
-const RATE_HZ: f64 = 12_000.0;
 const NODE: &str = "00000000000000b1";
 const ASSET: &str = "fan-1";
 const SHAFT_HZ: f64 = 25.0;
@@ -34,30 +32,8 @@ fn fleet() -> String {
 
 /// A node whose machine vibrates with so many mm/s RMS at the speed of its shaft, and a little at twice that.
 fn node(dir: &Path, name: &str, velocity: f64) -> NodeSpec {
-    let line = |rms: f64, hz: f64, n: u32| {
-        let height = SQRT_2 * rms * 1e-3 * TAU * hz / 9.806_65;
-        height * (TAU * hz * f64::from(n) / RATE_HZ).sin()
-    };
-    let samples = dir.join(name);
-    let bytes: Vec<u8> = (0..RATE_HZ as u32)
-        .map(|n| (line(velocity, SHAFT_HZ, n) + line(0.3, 2.0 * SHAFT_HZ, n)) as f32)
-        .flat_map(f32::to_le_bytes)
-        .collect();
-    std::fs::write(&samples, bytes).unwrap();
-    NodeSpec {
-        id: NODE.to_owned(),
-        source: Source::Recording(samples),
-        rate_hz: RATE_HZ,
-        range_g: 16.0,
-        start_at_ms: 0,
-    }
-}
-
-/// The thermometer feels so many degrees from now on.
-fn warm(file: &Path, degrees: f32) {
-    let written = file.with_extension("new");
-    std::fs::write(&written, degrees.to_string()).unwrap();
-    std::fs::rename(&written, file).unwrap();
+    let lines = [(velocity, SHAFT_HZ), (0.3, 2.0 * SHAFT_HZ)];
+    NodeSpec::vibrating(dir, NODE, name, &lines).unwrap()
 }
 
 /// What the collector tells of one cause, standing or over, newest first.
@@ -87,11 +63,11 @@ fn start(dir: &Path, spec: &NodeSpec, thermometer: &Path) -> Plant {
 fn a_housing_that_is_too_hot_is_told_with_its_limit_and_is_over_when_it_has_cooled() {
     let dir = tempfile::tempdir().unwrap();
     let thermometer = dir.path().join("degrees");
-    warm(&thermometer, 41.5);
+    warm(&thermometer, 41.5).unwrap();
     let mut plant = start(dir.path(), &node(dir.path(), "sound.f32", 1.0), &thermometer);
     assert_eq!(told(&plant, "deviation"), Vec::<Value>::new());
 
-    warm(&thermometer, 88.5);
+    warm(&thermometer, 88.5).unwrap();
     let standing = |told: &Value| told["active"] == true;
     let hot = await_some(LIMIT, || told(&plant, "deviation").into_iter().find(standing)).expect("it is told");
     let text = |key: &str| hot[key].as_str().unwrap_or_default().to_owned();
@@ -113,12 +89,12 @@ fn a_housing_that_is_too_hot_is_told_with_its_limit_and_is_over_when_it_has_cool
     assert!(!text("recommendation").is_empty());
 
     // Hotter is the same advisory, and worse.
-    warm(&thermometer, 99.0);
+    warm(&thermometer, 99.0).unwrap();
     let alarm = |told: &Value| told["level"] == "alarm";
     let worse = await_some(LIMIT, || told(&plant, "deviation").into_iter().find(alarm)).expect("it is worse");
     assert_eq!(worse["id"], hot["id"]);
 
-    warm(&thermometer, 41.5);
+    warm(&thermometer, 41.5).unwrap();
     let over = |told: &Value| told["active"] == false;
     let cooled = await_some(LIMIT, || told(&plant, "deviation").into_iter().find(over)).expect("it is over");
     assert_eq!(cooled["id"], hot["id"]);
@@ -131,7 +107,7 @@ fn a_housing_that_is_too_hot_is_told_with_its_limit_and_is_over_when_it_has_cool
 fn a_rotor_out_of_balance_is_suspected_in_the_advisory_of_its_severity() {
     let dir = tempfile::tempdir().unwrap();
     let thermometer = dir.path().join("degrees");
-    warm(&thermometer, 41.5);
+    warm(&thermometer, 41.5).unwrap();
     let mut plant = start(dir.path(), &node(dir.path(), "unbalanced.f32", 5.0), &thermometer);
     let explained = |told: &Value| told["explanation"]["state"] == "suspected";
     let severity = await_some(LIMIT, || told(&plant, "severity").into_iter().find(explained))

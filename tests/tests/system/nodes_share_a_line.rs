@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-use trunnion_tests::plant::{Machine, NodeSpec, Plant, Source, binary, fleet_text, run};
+use trunnion_tests::plant::{Machine, NodeSpec, Plant, Source, binary, fleet_text, run, warm};
 use trunnion_tests::process::await_some;
 use trunnion_tests::rs485::Wires;
 use trunnion_tests::story::rms_series;
@@ -64,13 +64,6 @@ fn fleet() -> String {
     )
 }
 
-/// The thermometer feels so many degrees from now on.
-fn warm(file: &Path, degrees: f32) {
-    let written = file.with_extension("new");
-    std::fs::write(&written, degrees.to_string()).unwrap();
-    std::fs::rename(&written, file).unwrap();
-}
-
 impl Story {
     /// A collector, and an agent on wires that nobody else is on yet.
     fn begin(dir: &Path) -> Self {
@@ -80,7 +73,7 @@ impl Story {
             .collect();
         std::fs::write(dir.join("saw.f32"), samples).unwrap();
         let degrees = dir.join("degrees");
-        warm(&degrees, 40.0);
+        warm(&degrees, 40.0).unwrap();
         let wires = Wires::open(&plant.line(WIRES), BAUD).unwrap();
         plant.start_collector().unwrap();
         let port = plant.line(WIRES);
@@ -214,7 +207,7 @@ fn whoever_comes_goes_or_is_there_twice_the_line_serves_the_others_and_every_sam
     let (told, twice) = (story.agent_log(), node_id(PIRATED));
     let named = |line: &str| line.contains("two nodes have the same id") && line.contains(&twice);
     assert!(told.lines().any(named), "{told}");
-    warm(&story.degrees, 95.0);
+    warm(&story.degrees, 95.0).unwrap();
     for name in [FIRST, FAILING, LATE] {
         let alarms = || {
             let body = story

@@ -10,6 +10,8 @@ use trunnion_common::detection::scalar::{Scalar, Settings as ScalarSettings};
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::instrument::Fault;
 use trunnion_common::level::Level;
+use trunnion_common::monitor;
+use trunnion_common::watch::LocalCondition;
 
 /// A fan with vibration, current and temperature of one node, and the temperature of another one; what its
 /// condition, its operation and the temperature's channel say.
@@ -135,6 +137,70 @@ fn a_temperature_is_judged_by_its_limits_on_both_sides_and_by_as_many_windows_as
         _ => None,
     });
     assert_eq!(low.map(|limit| (limit.value, limit.limit)), Some((-20.0, 5.0)));
+    assert_eq!(play_restarted(&commits), outputs);
+}
+
+#[test]
+fn a_temperature_that_a_gateway_tells_of_and_the_collector_sees_itself_is_one_advisory() {
+    let value = |_, number| {
+        let is_hot = (5..40).contains(&number);
+        Some(if is_hot { 88.5 } else { 40.0 + noise_at(number) })
+    };
+    let word = |second: i64, level| {
+        let at = START.plus_nanos(second * SECOND);
+        let told = LocalCondition {
+            node: NodeId::new(1).unwrap(),
+            boot: BootId::new(1, 7),
+            channel: ChannelId::new(2).unwrap(),
+            condition: monitor::Condition::Deviation(FeatureKind::Mean),
+            level,
+            raised: at,
+            at,
+            evidence: Some(monitor::Evidence {
+                kind: Some(FeatureKind::Mean),
+                value: 88.5,
+                limit: 80.0,
+                normal: None,
+                basis: monitor::Basis::Absolute,
+                fault: None,
+            }),
+            standard: None,
+        };
+        postcard::to_stdvec(&told).unwrap()
+    };
+    let mut gateway = Node::new(2);
+    let mut story = readings(fan("", "", "alert = 80"), 100, &[WARM], value);
+    // Before the collector has three windows of it, and after it has ten good ones.
+    story[8]
+        .1
+        .push(gateway.block(Kind::Condition, &word(70, Level::Alert)));
+    story[60]
+        .1
+        .push(gateway.block(Kind::Condition, &word(590, Level::Normal)));
+    let commits = committed(story);
+    let (_, outputs) = play(&commits);
+    let told = notices(&outputs);
+    let ends = |word| told.iter().filter(move |(said, _)| *said == word);
+    let ([(_, raised)], [(_, cleared)]) = (
+        &ends("raised").collect::<Vec<_>>()[..],
+        &ends("cleared").collect::<Vec<_>>()[..],
+    ) else {
+        panic!("{told:#?}");
+    };
+    assert_eq!(
+        (&raised.id, raised.cause),
+        (&cleared.id, Cause::Deviation(FeatureKind::Mean))
+    );
+    assert_eq!(
+        raised.raised,
+        START.plus_nanos(70 * SECOND),
+        "as the gateway says"
+    );
+    assert_eq!(
+        cleared.cleared,
+        Some(START.plus_nanos(590 * SECOND)),
+        "when both say so"
+    );
     assert_eq!(play_restarted(&commits), outputs);
 }
 
