@@ -98,13 +98,14 @@ pub(crate) struct Channel<'m> {
     nominal: [f32; 2],
     dropped: [u64; CAUSES.len()],
     pub(crate) rate_mhz: NonZeroU32,
-    forming: &'m mut Forming,
+    /// Nothing of a channel that takes readings alone.
+    forming: &'m mut [i16],
     forming_count: usize,
     forming_ticks: NodeTicks,
 }
 
 impl<'m> Channel<'m> {
-    pub(crate) fn new(descriptor: ChannelDescriptor, rate_mhz: NonZeroU32, forming: &'m mut Forming) -> Self {
+    pub(crate) fn new(descriptor: ChannelDescriptor, rate_mhz: NonZeroU32, forming: &'m mut [i16]) -> Self {
         Self {
             descriptor,
             produced: 0,
@@ -118,6 +119,11 @@ impl<'m> Channel<'m> {
             forming_count: 0,
             forming_ticks: NodeTicks(0),
         }
+    }
+
+    /// Whether it has room for samples, and does not take readings alone.
+    pub(crate) const fn takes_samples(&self) -> bool {
+        self.forming.len() == FORMING_SAMPLES
     }
 
     /// What its sensor differs by from its kind.

@@ -2,7 +2,7 @@
 //! interrupts serve, and time is embassy's.
 
 use crate::check_in::CheckIns;
-use crate::sensor::{Gauge, Sensor};
+use crate::sensor::Sensor;
 use crate::station::Station;
 use crate::store::Store;
 use embassy_futures::select::{Either, select};
@@ -25,13 +25,14 @@ pub fn ticks() -> NodeTicks {
     NodeTicks(Instant::now().as_micros())
 }
 
-/// Keeps a station going for ever.
-pub async fn run<A: Sensor, T: Gauge, F: NorFlash>(
-    station: &mut Station<'_, A, T>,
+/// Keeps a station going for ever; `lamp` is lit or not.
+pub async fn run<A: Sensor<AXES>, const AXES: usize, const SLOW: usize, F: NorFlash>(
+    station: &mut Station<'_, A, AXES, SLOW>,
     store: &mut Option<Store<F>>,
     (received, to_send): (&Received, &ToSend),
     check_ins: &CheckIns,
     task: u32,
+    mut lamp: impl FnMut(bool),
 ) -> ! {
     let (mut bytes, mut frames) = ([0; 256], [0; LINE_FRAME_MAX]);
     loop {
@@ -55,6 +56,7 @@ pub async fn run<A: Sensor, T: Gauge, F: NorFlash>(
             // It fits, so this does not wait; the pipe takes what crosses the end of its ring in two parts.
             to_send.write_all(&frames[..length]).await;
         }
+        lamp(station.node().is_identifying(ticks()));
         // A line that takes nothing delays frames, not samples: the station's timer goes on.
         let wake = Instant::from_micros(station.poll_timeout().0);
         let soonest = Instant::now() + embassy_time::Duration::from_millis(1);

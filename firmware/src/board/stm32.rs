@@ -1,10 +1,16 @@
 //! What boards with a part of ST on embassy-stm32 share.
+#![allow(unsafe_code, reason = "the interrupt of an executor")]
 
+use super::embassy::ticks;
+use super::shaft::SHAFT;
 use super::whole;
 use crate::flash::Blocking;
+use embassy_executor::InterruptExecutor;
+use embassy_stm32::exti::ExtiInput;
 use embassy_stm32::flash::{self, Flash};
 use embassy_stm32::gpio::Output;
 use embassy_stm32::i2c::{self, I2c};
+use embassy_stm32::interrupt;
 use embassy_stm32::mode;
 use embassy_stm32::peripherals::IWDG;
 use embassy_stm32::spi::{self, Spi};
@@ -41,6 +47,7 @@ pub type Board = whole::Board<
     BufferedUartRx<'static>,
     BufferedUartTx<'static>,
     IndependentWatchdog<'static, IWDG>,
+    Output<'static>,
 >;
 
 impl whole::Watchdog for IndependentWatchdog<'static, IWDG> {
@@ -66,11 +73,35 @@ pub fn accelerometer() -> spi::Config {
     bus
 }
 
-/// The thermometer's bus: 100 kHz.
-pub fn thermometer() -> i2c::Config {
+/// The bus of the slow instruments: 100 kHz.
+pub fn slow_bus() -> i2c::Config {
     let mut bus = i2c::Config::default();
     bus.frequency = Hertz(100_000);
     bus
+}
+
+/// Stamps the pulses of a tachometer, whatever else goes on: in the interrupt of a UART that no board uses.
+static STAMPING: InterruptExecutor = InterruptExecutor::new();
+
+#[embassy_stm32::interrupt]
+unsafe fn UART5() {
+    // SAFETY: only this handler calls it, and `stamp_pulses` enables its interrupt.
+    unsafe { STAMPING.on_interrupt() }
+}
+
+/// Lets the pulses on `pin` tell the shaft's speed; once.
+pub fn stamp_pulses(pin: ExtiInput<'static, mode::Async>) {
+    if let Ok(task) = stamp(pin) {
+        STAMPING.start(interrupt::UART5).spawn(task);
+    }
+}
+
+#[embassy_executor::task]
+async fn stamp(mut pin: ExtiInput<'static, mode::Async>) {
+    loop {
+        pin.wait_for_rising_edge().await;
+        SHAFT.handle_pulse(ticks());
+    }
 }
 
 /// The part's unique id of 96 bits, folded to 64: two parts of a plant have the same with a probability of 2^-64.

@@ -7,10 +7,13 @@
 //! | whether other nodes share that line | PB5: open, or to ground where they do |
 //! | accelerometer, IIS3DWB | SPI1: PA5 clock, PA6 in, PA7 out, PA4 select |
 //! | thermometer, TMP102 and its kind | I2C1: PB8 clock, PB9 data |
+//! | current loop, ADS1115 | the same bus |
+//! | tachometer | PB0, a rising edge each revolution |
 //! | lamp | PC13, lit when low |
 //! | settings and boot counter | the last two sectors of the flash, 128 KiB each |
 
 use super::beginning::{Who, strapped};
+use super::shaft::SHAFT;
 use crate::flash::Blocking;
 use core::cell::RefCell;
 use cortex_m::interrupt::Mutex;
@@ -19,7 +22,7 @@ use embedded_hal_bus::spi::ExclusiveDevice;
 use embedded_storage::nor_flash::{ErrorType, MultiwriteNorFlash, NorFlash, ReadNorFlash};
 use heapless::Deque;
 use stm32f4xx_hal::flash::{FlashExt, LockedFlash};
-use stm32f4xx_hal::gpio::{Output, PA4, PA8, PC13, Speed};
+use stm32f4xx_hal::gpio::{Edge, ExtiPin, Input, Output, PA4, PA8, PB0, PC13, Speed};
 use stm32f4xx_hal::i2c::I2c;
 use stm32f4xx_hal::pac::{self, I2C1, SPI1, TIM2, TIM5, USART1, interrupt};
 use stm32f4xx_hal::prelude::*;
@@ -46,11 +49,9 @@ pub type AccelerometerBus = ExclusiveDevice<Spi<SPI1>, PA4<Output>, DelayUs<TIM5
 pub struct Board {
     /// What it tells of itself.
     pub who: Who,
-    /// Time since the reset.
-    pub clock: Clock,
     /// The accelerometer's bus.
     pub spi: AccelerometerBus,
-    /// The thermometer's bus.
+    /// The bus of the slow instruments.
     pub i2c: I2c<I2C1>,
     /// Settings' memory.
     pub flash: Blocking<InternalFlash>,
@@ -81,6 +82,20 @@ pub fn start() -> Option<Board> {
     let strap = b.pb5.into_pull_up_input();
     let mut counter = device.TIM2.counter_us(&mut rcc);
     counter.start(u32::MAX.micros()).ok()?;
+    let clock = Clock {
+        counter,
+        last: 0,
+        micros: 0,
+    };
+    let mut pulse = b.pb0.into_pull_up_input();
+    let (mut exti, mut config) = (device.EXTI, device.SYSCFG.constrain(&mut rcc));
+    pulse.make_interrupt_source(&mut config);
+    pulse.trigger_on_edge(&mut exti, Edge::Rising);
+    pulse.enable_interrupt(&mut exti);
+    cortex_m::interrupt::free(|section| {
+        CLOCK.borrow(section).replace(Some(clock));
+        PULSE.borrow(section).replace(Some(pulse));
+    });
 
     let mut serial = device
         .USART1
@@ -91,7 +106,7 @@ pub fn start() -> Option<Board> {
     cortex_m::interrupt::free(|section| {
         PORT.borrow(section).replace(Some(Port { serial, driver }));
     });
-    unmask_line();
+    unmask();
 
     let pins = (
         Some(a.pa5.into_alternate::<5>().speed(Speed::High)),
@@ -114,11 +129,6 @@ pub fn start() -> Option<Board> {
             reset,
             wiring: strapped(strap.is_low()),
             line_bytes_per_s: BAUDS / 10,
-        },
-        clock: Clock {
-            counter,
-            last: 0,
-            micros: 0,
         },
         spi,
         i2c,
@@ -166,16 +176,26 @@ fn node_id() -> u64 {
     u64::from(high) << 32 | u64::from(crc32c(&bytes))
 }
 
+/// Time since the reset.
+static CLOCK: Mutex<RefCell<Option<Clock>>> = Mutex::new(RefCell::new(None));
+
+/// Now; 0 before the board is set up.
+pub fn ticks() -> NodeTicks {
+    cortex_m::interrupt::free(|section| {
+        let mut clock = CLOCK.borrow(section).borrow_mut();
+        clock.as_mut().map_or(NodeTicks(0), Clock::ticks)
+    })
+}
+
 /// Microseconds since the start, of a counter of 32 bits that is read more often than it runs over (71 minutes).
-pub struct Clock {
+struct Clock {
     counter: CounterUs<TIM2>,
     last: u32,
     micros: u64,
 }
 
 impl Clock {
-    /// Now.
-    pub fn ticks(&mut self) -> NodeTicks {
+    fn ticks(&mut self) -> NodeTicks {
         let now = self.counter.now().ticks();
         // It counts from 0 to the number before its period.
         let passed = if now >= self.last {
@@ -279,10 +299,26 @@ fn USART1() {
     });
 }
 
-#[allow(unsafe_code, reason = "an interrupt whose handler is this file's own")]
-fn unmask_line() {
-    // SAFETY: the line is in its place before, and nothing else relies on the interrupt being off.
-    unsafe { NVIC::unmask(pac::Interrupt::USART1) }
+#[allow(unsafe_code, reason = "interrupts whose handlers are this file's own")]
+fn unmask() {
+    // SAFETY: what the handlers use is in its place before, and nothing else relies on the interrupts being off.
+    unsafe {
+        NVIC::unmask(pac::Interrupt::USART1);
+        NVIC::unmask(pac::Interrupt::EXTI0);
+    }
+}
+
+/// The tachometer's pin.
+static PULSE: Mutex<RefCell<Option<PB0<Input>>>> = Mutex::new(RefCell::new(None));
+
+#[interrupt]
+fn EXTI0() {
+    cortex_m::interrupt::free(|section| {
+        if let Some(pin) = PULSE.borrow(section).borrow_mut().as_mut() {
+            pin.clear_interrupt_pending_bit();
+        }
+    });
+    SHAFT.handle_pulse(ticks());
 }
 
 /// The flash that the program runs from, unlocked only while it is written.

@@ -6,11 +6,15 @@
 //! | whether other nodes share that line | PB5: open, or to ground where they do |
 //! | accelerometer, IIS3DWB | SPI1: PA5 clock, PA6 in, PA7 out, PA4 select |
 //! | thermometer, TMP102 and its kind | I2C1: PA15 clock, PB7 data |
+//! | current loop, ADS1115 | the same bus |
+//! | tachometer | PC6, a rising edge each revolution |
+//! | lamp | PC8, lit when high |
 //! | settings and boot counter | the last 32 KiB of the flash |
 
 use super::beginning::{Who, settings_place, strapped};
 use super::stm32::{self, BAUDS, Board, RECEIVED, TO_SEND, WATCHDOG_MICROS};
 use crate::flash::Blocking;
+use embassy_stm32::exti::{self, ExtiInput};
 use embassy_stm32::flash::Flash;
 use embassy_stm32::gpio::{Input, Level, Output, Pull, Speed};
 use embassy_stm32::i2c::I2c;
@@ -21,14 +25,16 @@ use embassy_stm32::spi::Spi;
 use embassy_stm32::time::Hertz;
 use embassy_stm32::usart::{self, BufferedUart};
 use embassy_stm32::wdg::IndependentWatchdog;
-use embassy_stm32::{Config, bind_interrupts, pac};
+use embassy_stm32::{Config, bind_interrupts, interrupt, pac};
 use embassy_time::Delay;
+use embedded_hal::digital::PinState;
 use embedded_hal_bus::spi::ExclusiveDevice;
 use trunnion_common::frame::ResetCause;
 
 bind_interrupts!(struct Interrupts {
     USART1 => usart::BufferedInterruptHandler<USART1>;
     RNG => rng::InterruptHandler<RNG>;
+    EXTI9_5 => exti::InterruptHandler<interrupt::typelevel::EXTI9_5>;
 });
 
 /// Sets the board up, once; nothing when its line cannot be had.
@@ -51,6 +57,7 @@ pub fn start() -> Option<Board> {
     config.rcc.boost = true;
     let board = embassy_stm32::init(config);
     let reset = reset_cause();
+    stm32::stamp_pulses(ExtiInput::new(board.PC6, board.EXTI6, Pull::Up, Interrupts));
     let strap = Input::new(board.PB5, Pull::Up);
     let mut watchdog = IndependentWatchdog::new(board.IWDG, WATCHDOG_MICROS);
     watchdog.unleash();
@@ -84,10 +91,11 @@ pub fn start() -> Option<Board> {
             line_bytes_per_s: BAUDS / 10,
         },
         spi,
-        i2c: I2c::new_blocking(board.I2C1, board.PA15, board.PB7, stm32::thermometer()),
+        i2c: I2c::new_blocking(board.I2C1, board.PA15, board.PB7, stm32::slow_bus()),
         flash: (Blocking(Flash::new_blocking(board.FLASH)), settings_place()),
         line: (received, to_send),
         watchdog,
+        lamp: (Output::new(board.PC8, Level::Low, Speed::Low), PinState::High),
     })
 }
 
