@@ -120,6 +120,7 @@ impl<'m, A: Sensor<AXES>, const AXES: usize, const SLOW: usize> Station<'m, A, A
         for event in [
             last_words::obituary(former),
             last_words::brown_out(identity.reset),
+            last_words::stack_used(former),
         ] {
             event.into_iter().for_each(|event| node.handle_former(event));
         }

@@ -29,22 +29,23 @@ fn main() -> ! {
     else {
         unreachable!("the board is set up once, and its line is on pins that it has");
     };
-    let mut life = block_on(Life::begin(former, flash, settings_place()));
+    let mut kept = block_on(Life::begin(former, flash, settings_place()));
     let bus = RefCell::new(i2c);
     let accelerometer = accelerometer(spi, &bus, &mut delay, ticks);
     let mut instruments = Instruments::new(&bus);
-    let mut made = life.station(who, accelerometer, instruments.slow(), WAVEFORM.take(), ticks());
+    let mut made = kept.station(who, accelerometer, instruments.slow(), WAVEFORM.take(), ticks());
     let Ok(station) = &mut made else {
         unreachable!("the board brings memory enough, and every rate is not 0");
     };
 
     let (mut bytes, mut frames) = ([0; 256], [0; LINE_FRAME_MAX]);
+    let mut stack = life::StackWatch::default();
     loop {
         let length = board::receive(&mut bytes);
         station.handle_bytes(ticks(), &bytes[..length]);
         station.handle_time(ticks());
         if let Some(image) = station.node().poll_settings() {
-            let is_stored = match &mut life.store {
+            let is_stored = match &mut kept.store {
                 Some(store) => block_on(store.keep_settings(&image)).is_ok(),
                 None => false,
             };
@@ -54,7 +55,9 @@ fn main() -> ! {
             let length = station.poll_transmit(ticks(), &mut frames);
             board::send(&frames[..length]);
         }
-        lamp.set_state((!station.node().is_identifying(ticks())).into());
+        let now = ticks();
+        lamp.set_state((!station.node().is_identifying(now)).into());
+        stack.handle_time(now);
         // This loop is the only task: who comes here has gone around it.
         watchdog.feed();
     }

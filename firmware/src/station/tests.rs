@@ -226,15 +226,25 @@ fn waveforms_readings_and_a_hot_housing_reach_the_agent() {
 }
 
 #[test]
-fn a_panic_is_told_before_anything_else_of_the_next_life() {
-    let former = LastWords::alive(None).ending(last_words::End::Panic, 123);
+fn a_panic_and_its_stack_are_told_before_anything_else_of_the_next_life() {
+    let stack = last_words::Stack {
+        used: 30_000,
+        room: 40_000,
+    };
+    let former = LastWords::alive(None)
+        .ending(last_words::End::Panic, 123)
+        .with_stack(stack);
     let heard = heard(vec![Ok(20.0)], Some(former), 2);
     let position = |is_it: &dyn Fn(&Said) -> bool| heard.iter().position(|frame| is_it(&frame.payload));
     let panic = position(
         &|said| matches!(said, Said::Event(event) if event.kind == EventKind::Panicked && event.value == 123.0),
     );
+    let stack = position(
+        &|said| matches!(said, Said::Event(event) if event.kind == EventKind::StackUsed && event.value == 30_000.0),
+    );
     let sample = position(&|said| matches!(said, Said::Samples(..) | Said::Reading(..)));
-    assert!(panic.unwrap() < sample.unwrap(), "{panic:?} {sample:?}");
+    assert!(panic.is_some() && panic < stack, "{panic:?} {stack:?}");
+    assert!(stack < sample, "{stack:?} {sample:?}");
     let reset = heard.iter().find_map(|frame| match frame.payload {
         Said::Status(reset, _) => Some(reset),
         _ => None,
