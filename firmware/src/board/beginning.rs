@@ -58,6 +58,12 @@ pub const fn strapped(is_grounded: bool) -> Wiring {
     if is_grounded { Wiring::Shared } else { Wiring::Own }
 }
 
+/// Why a part was reset, by its flags, of which it may have set several: the first one of these.
+pub fn reset_cause(flags: impl IntoIterator<Item = (bool, ResetCause)>) -> ResetCause {
+    let set = flags.into_iter().find(|(is_set, _)| *is_set);
+    set.map_or(ResetCause::Unknown, |(_, cause)| cause)
+}
+
 /// A life that has been counted.
 pub struct Life<F: NorFlash> {
     /// What outlives it; nothing where that memory does not answer.

@@ -15,7 +15,7 @@
 
 mod transceiver;
 
-use super::beginning::{Who, settings_place, strapped};
+use super::beginning::{self, Who, settings_place, strapped};
 use super::embassy::ticks;
 use super::shaft::SHAFT;
 use super::whole;
@@ -174,15 +174,10 @@ fn reset_cause() -> ResetCause {
     const SOFTWARE: u32 = 1 << 2;
     let reasons = pac::POWER.resetreas().read().0;
     pac::POWER.resetreas().write(|w| w.0 = u32::MAX);
-    if reasons == 0 {
-        ResetCause::PowerOn
-    } else if reasons & WATCHDOG != 0 {
-        ResetCause::Watchdog
-    } else if reasons & SOFTWARE != 0 {
-        ResetCause::Software
-    } else if reasons & PIN != 0 {
-        ResetCause::Pin
-    } else {
-        ResetCause::Unknown
-    }
+    beginning::reset_cause([
+        (reasons == 0, ResetCause::PowerOn),
+        (reasons & WATCHDOG != 0, ResetCause::Watchdog),
+        (reasons & SOFTWARE != 0, ResetCause::Software),
+        (reasons & PIN != 0, ResetCause::Pin),
+    ])
 }

@@ -12,7 +12,7 @@
 //! | lamp | PC13, lit when low |
 //! | settings and boot counter | the last two sectors of the flash, 128 KiB each |
 
-use super::beginning::{Who, strapped};
+use super::beginning::{self, Who, strapped};
 use super::shaft::SHAFT;
 use crate::flash::Blocking;
 use core::cell::RefCell;
@@ -143,21 +143,15 @@ pub fn start() -> Option<Board> {
 /// brown-out, too.
 fn reset_cause(rcc: &pac::RCC) -> ResetCause {
     let flags = rcc.csr().read();
-    let cause = if flags.porrstf().bit_is_set() {
-        ResetCause::PowerOn
-    } else if flags.borrstf().bit_is_set() {
-        ResetCause::BrownOut
-    } else if flags.wdgrstf().bit_is_set() || flags.wwdgrstf().bit_is_set() {
-        ResetCause::Watchdog
-    } else if flags.sftrstf().bit_is_set() {
-        ResetCause::Software
-    } else if flags.padrstf().bit_is_set() {
-        ResetCause::Pin
-    } else {
-        ResetCause::Unknown
-    };
     rcc.csr().modify(|_, w| w.rmvf().set_bit());
-    cause
+    let watchdog = flags.wdgrstf().bit_is_set() || flags.wwdgrstf().bit_is_set();
+    beginning::reset_cause([
+        (flags.porrstf().bit_is_set(), ResetCause::PowerOn),
+        (flags.borrstf().bit_is_set(), ResetCause::BrownOut),
+        (watchdog, ResetCause::Watchdog),
+        (flags.sftrstf().bit_is_set(), ResetCause::Software),
+        (flags.padrstf().bit_is_set(), ResetCause::Pin),
+    ])
 }
 
 /// The part's unique id of 96 bits, folded to 64: two parts of a plant have the same with a probability of 2^-64.
