@@ -258,10 +258,17 @@ impl<'m> Node<'m> {
                     .next_part(ticks, samples.len() - taken, state.rate_mhz, may_begin);
             let part = &samples[taken..taken + part];
             if is_sent {
+                if state.execution.take_triggered() {
+                    state.recall(ticks);
+                }
                 self.form(channel, ticks, part);
             } else {
                 // What comes after a pause does not share a frame with what came before it.
                 self.queue_formed(channel);
+                let state = &mut self.channels[channel.index()];
+                if state.execution.plan().trigger().is_some() {
+                    state.remember(part);
+                }
             }
             self.condense(channel, ticks, part);
             taken += part.len();
@@ -315,6 +322,7 @@ impl<'m> Node<'m> {
         self.queue_formed(channel);
         let state = self.channels.get_mut(channel.index()).ok_or(UnknownChannel)?;
         state.execution.skip(count);
+        state.forget();
         if state.execution.is_sampling() {
             state.produced += count;
             state.drop_samples(cause.into(), count);
@@ -616,6 +624,7 @@ impl<'m> Node<'m> {
             self.queue_table(now);
         }
         for (position, channel) in self.channels.iter_mut().enumerate() {
+            channel.forget();
             channel
                 .execution
                 .apply(settings::plan_of(&kept.settings.plans, position));
@@ -626,6 +635,7 @@ impl<'m> Node<'m> {
     fn close_table(&mut self) {
         for position in 0..self.channels.len() {
             self.queue_formed(channel_id(position));
+            self.channels[position].forget();
         }
         self.revision = self.revision.wrapping_add(1);
     }

@@ -11,7 +11,7 @@
 //! | 1.. | number of the command, plans, calibrations of version 2 (postcard) |
 //! | last 4 | CRC-32C of everything before, little-endian |
 
-use crate::channel::{OVERHEAD_MAX, WAVEFORM_SAMPLES};
+use crate::channel::{OVERHEAD_MAX, RECALLED_SAMPLES, WAVEFORM_SAMPLES};
 use heapless::Vec;
 use trunnion_common::codec::{CRC_BYTES, crc32c};
 use trunnion_common::frame::{Calibrate, Calibration, ChannelPlan, Settings, SettingsOutcome};
@@ -273,8 +273,9 @@ fn bytes_per_s(plan: ChannelPlan, rate_mhz: u32) -> u64 {
     // A trigger may stand for good.
     let waveforms = plan.waveform().map_or(0, |(samples, every_s)| {
         let share = rate * u64::from(every_s.max(1));
+        let recalled = plan.trigger().map_or(0, |_| RECALLED_SAMPLES as u64);
         // Waveforms longer than the time between them are nothing but raw.
-        raw * (1_000 * u64::from(samples)).min(share) / share.max(1)
+        raw * (1_000 * (u64::from(samples) + recalled)).min(share) / share.max(1)
     });
     features + waveforms
 }
