@@ -9,7 +9,7 @@ use trunnion_common::codec::LINE_FRAME_MAX;
 use trunnion_firmware::board::beginning::{Life, settings_place};
 use trunnion_firmware::board::instruments::{Instruments, accelerometer};
 use trunnion_firmware::board::life;
-use trunnion_firmware::board::stm32f405::{self as board, Board, ticks};
+use trunnion_firmware::board::stm32f405::{self as board, Board, Cycles, ticks};
 
 /// Unacknowledged waveforms: two seconds of one axis at 26.7 kHz, packed.
 static WAVEFORM: ConstStaticCell<[u8; 68 << 10]> = ConstStaticCell::new([0; 68 << 10]);
@@ -24,14 +24,13 @@ fn main() -> ! {
         flash,
         mut lamp,
         mut watchdog,
-        mut delay,
     }) = board::start()
     else {
         unreachable!("the board is set up once, and its line is on pins that it has");
     };
     let mut kept = block_on(Life::begin(former, flash, settings_place()));
     let bus = RefCell::new(i2c);
-    let accelerometer = accelerometer(spi, &bus, &mut delay, ticks);
+    let accelerometer = accelerometer(spi, &bus, &mut Cycles, ticks);
     let mut instruments = Instruments::new(&bus);
     let mut made = kept.station(who, accelerometer, instruments.slow(), WAVEFORM.take(), ticks());
     let Ok(station) = &mut made else {

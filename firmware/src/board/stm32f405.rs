@@ -18,18 +18,18 @@ use crate::flash::Blocking;
 use core::cell::RefCell;
 use cortex_m::interrupt::Mutex;
 use cortex_m::peripheral::NVIC;
+use embedded_hal::delay::DelayNs;
 use embedded_hal_bus::spi::ExclusiveDevice;
 use embedded_storage::nor_flash::{ErrorType, MultiwriteNorFlash, NorFlash, ReadNorFlash};
 use heapless::Deque;
 use stm32f4xx_hal::flash::{FlashExt, LockedFlash};
 use stm32f4xx_hal::gpio::{Edge, ExtiPin, Input, Output, PA4, PA8, PB0, PC13, Speed};
 use stm32f4xx_hal::i2c::I2c;
-use stm32f4xx_hal::pac::{self, I2C1, SPI1, TIM2, TIM5, USART1, interrupt};
+use stm32f4xx_hal::pac::{self, I2C1, SPI1, TIM2, USART1, interrupt};
 use stm32f4xx_hal::prelude::*;
-use stm32f4xx_hal::rcc::Config;
+use stm32f4xx_hal::rcc::{Config, Enable, Reset};
 use stm32f4xx_hal::serial::{Event, Flag, Serial};
 use stm32f4xx_hal::spi::Spi;
-use stm32f4xx_hal::timer::{CounterUs, DelayUs, SysDelay};
 use stm32f4xx_hal::watchdog::IndependentWatchdog;
 use trunnion_common::codec::{LINE_FRAME_MAX, crc32c};
 use trunnion_common::frame::ResetCause;
@@ -39,11 +39,14 @@ use trunnion_common::time::NodeTicks;
 /// meanwhile.
 const WATCHDOG_MS: u32 = 8_000;
 
+/// The processor's clock, MHz.
+const CLOCK_MHZ: u32 = 168;
+
 /// The line, bauds.
 const BAUDS: u32 = 921_600;
 
 /// The accelerometer's bus.
-pub type AccelerometerBus = ExclusiveDevice<Spi<SPI1>, PA4<Output>, DelayUs<TIM5>>;
+pub type AccelerometerBus = ExclusiveDevice<Spi<SPI1>, PA4<Output>, Cycles>;
 
 /// Everything that the node uses.
 pub struct Board {
@@ -59,16 +62,13 @@ pub struct Board {
     pub lamp: PC13<Output>,
     /// The watchdog, started.
     pub watchdog: IndependentWatchdog,
-    /// For waits while sensors are set up.
-    pub delay: SysDelay,
 }
 
 /// Sets the board up; nothing the second time, or when the line cannot be had.
 pub fn start() -> Option<Board> {
     let device = pac::Peripherals::take()?;
-    let core = cortex_m::Peripherals::take()?;
     let reset = reset_cause(&device.RCC);
-    let clocks = Config::hse(8.MHz()).sysclk(168.MHz()).require_pll48clk();
+    let clocks = Config::hse(8.MHz()).sysclk(CLOCK_MHZ.MHz()).require_pll48clk();
     let mut rcc = device.RCC.freeze(clocks);
     let mut watchdog = IndependentWatchdog::new(device.IWDG);
     watchdog.start(WATCHDOG_MS.millis());
@@ -80,8 +80,14 @@ pub fn start() -> Option<Board> {
     let mut lamp = c.pc13.into_push_pull_output();
     lamp.set_high();
     let strap = b.pb5.into_pull_up_input();
-    let mut counter = device.TIM2.counter_us(&mut rcc);
-    counter.start(u32::MAX.micros()).ok()?;
+    // By its registers: the HAL's timer is a thousand bytes, most of them for a panic that cannot be.
+    let counter = device.TIM2;
+    TIM2::enable(&mut rcc);
+    TIM2::reset(&mut rcc);
+    let divider = rcc.clocks.timclk1().raw() / 1_000_000;
+    counter.psc().write(|w| w.psc().set(divider as u16 - 1));
+    counter.egr().write(|w| w.ug().set_bit());
+    counter.cr1().write(|w| w.cen().set_bit());
     let clock = Clock {
         counter,
         last: 0,
@@ -116,7 +122,7 @@ pub fn start() -> Option<Board> {
     let spi = Spi::new(device.SPI1, pins, embedded_hal::spi::MODE_3, 8.MHz(), &mut rcc);
     let mut select = a.pa4.into_push_pull_output();
     select.set_high();
-    let Ok(spi) = ExclusiveDevice::new(spi, select, device.TIM5.delay_us(&mut rcc));
+    let Ok(spi) = ExclusiveDevice::new(spi, select, Cycles);
     let i2c = I2c::new(device.I2C1, (b.pb8, b.pb9), 100.kHz(), &mut rcc);
     let random = device.RNG.constrain(&mut rcc).release();
     // Its first word takes 40 cycles of 48 MHz; one that never comes leaves the watchdog to speak.
@@ -135,7 +141,6 @@ pub fn start() -> Option<Board> {
         flash: Blocking(InternalFlash(LockedFlash::new(device.FLASH))),
         lamp,
         watchdog,
-        delay: core.SYST.delay(&rcc.clocks),
     })
 }
 
@@ -183,23 +188,26 @@ pub fn ticks() -> NodeTicks {
 
 /// Microseconds since the start, of a counter of 32 bits that is read more often than it runs over (71 minutes).
 struct Clock {
-    counter: CounterUs<TIM2>,
+    counter: TIM2,
     last: u32,
     micros: u64,
 }
 
 impl Clock {
     fn ticks(&mut self) -> NodeTicks {
-        let now = self.counter.now().ticks();
-        // It counts from 0 to the number before its period.
-        let passed = if now >= self.last {
-            now - self.last
-        } else {
-            u32::MAX - self.last + now
-        };
+        let now = self.counter.cnt().read().bits();
+        self.micros += u64::from(now.wrapping_sub(self.last));
         self.last = now;
-        self.micros += u64::from(passed);
         NodeTicks(self.micros)
+    }
+}
+
+/// Waits by the processor's cycles, no shorter than it is asked to.
+pub struct Cycles;
+
+impl DelayNs for Cycles {
+    fn delay_ns(&mut self, ns: u32) {
+        cortex_m::asm::delay((ns / 1_000 + 1) * CLOCK_MHZ);
     }
 }
 
