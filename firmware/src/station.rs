@@ -112,7 +112,7 @@ impl<'m, A: Sensor<AXES>, const AXES: usize, const SLOW: usize> Station<'m, A, A
             assert!(
                 0 < AXES && AXES + SLOW <= CHANNELS_MAX,
                 "a table has so many channels"
-            )
+            );
         }
         let quantities = slow.each_ref().map(|(quantity, _)| *quantity);
         let mut node = Node::new(identity, &table::<AXES>(what, &quantities), memory)?;

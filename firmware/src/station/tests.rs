@@ -403,12 +403,8 @@ fn three_axes_a_thermometer_a_current_loop_and_a_tachometer_are_channels_of_one_
         match &frame.payload {
             Said::Samples(channel, first, samples) => {
                 assert_eq!((*channel, *first), (0, next));
-                let counted = samples.iter().zip(next..);
-                assert!(
-                    counted
-                        .into_iter()
-                        .all(|(z, index)| u64::from(z.unsigned_abs()) == index % 10_000)
-                );
+                let mut counted = samples.iter().zip(next..);
+                assert!(counted.all(|(z, index)| u64::from(z.unsigned_abs()) == index % 10_000));
                 next += samples.len() as u64;
             }
             Said::Features(channel) => features[*channel] += 1,
