@@ -3,32 +3,23 @@
 use std::path::PathBuf;
 use std::{env, fs};
 
-/// Boards by their feature; the memory map of each is `memory/<board>.x`.
-const BOARDS: [&str; 6] = [
-    "nrf52840",
-    "qemu-an386",
-    "rp2350",
-    "stm32f405",
-    "stm32g474",
-    "stm32h563",
-];
-
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     if env::var("CARGO_CFG_TARGET_OS").as_deref() != Ok("none") {
         return;
     }
-    let is_chosen = |board: &&str| {
+    let boards = boards();
+    let is_chosen = |board: &&String| {
         let feature = board.to_uppercase().replace('-', "_");
         env::var_os(format!("CARGO_FEATURE_{feature}")).is_some()
     };
-    let mut chosen = BOARDS.into_iter().filter(is_chosen);
+    let mut chosen = boards.iter().filter(is_chosen);
     let Some(board) = chosen.next() else {
         return;
     };
     assert!(
         chosen.next().is_none(),
-        "an image is of one board: choose one feature of {BOARDS:?}"
+        "an image is of one board: choose one feature of {boards:?}"
     );
     let map = format!("memory/{board}.x");
     println!("cargo:rerun-if-changed=memory");
@@ -44,4 +35,15 @@ fn main() {
     println!("cargo:rustc-link-arg-bins=-Tlink.x");
     // Sections are not padded to a host's pages.
     println!("cargo:rustc-link-arg-bins=--nmagic");
+}
+
+/// Boards by their feature: the memory map of each is `memory/<board>.x`.
+fn boards() -> Vec<String> {
+    let maps = fs::read_dir("memory").unwrap_or_else(|error| panic!("cannot list memory: {error}"));
+    let names = maps
+        .flatten()
+        .filter_map(|map| map.file_name().into_string().ok());
+    let boards = names.filter_map(|name| Some(name.strip_suffix(".x")?.to_owned()));
+    // What every map with settings includes.
+    boards.filter(|board| board != "settings").collect()
 }

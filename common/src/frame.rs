@@ -311,6 +311,8 @@ pub enum EventKind {
     SensorStuck,
     /// A sensor is at the end of its range.
     SensorClipped,
+    /// The previous boot used so many bytes of its stack at most.
+    StackUsed,
 }
 
 impl EventKind {
@@ -328,6 +330,7 @@ impl EventKind {
             Self::WatchdogBite => "watchdog_bite",
             Self::SensorStuck => "sensor_stuck",
             Self::SensorClipped => "sensor_clipped",
+            Self::StackUsed => "stack_used",
         }
     }
 }

@@ -140,6 +140,16 @@ fn payloads() -> Vec<(&'static str, Payload<'static>)> {
             }),
         ),
         (
+            "frame.event.stack_used",
+            Payload::Event(Event {
+                severity: Severity::Info,
+                kind: EventKind::StackUsed,
+                channel: None,
+                repeats: 1,
+                value: 34_612.0,
+            }),
+        ),
+        (
             "frame.status",
             Payload::Status(Status {
                 channels: list(&[ChannelStatus {

@@ -5,7 +5,7 @@
 
 use trunnion_common::frame::{Event, EventKind, Severity};
 use trunnion_common::id::ChannelId;
-use trunnion_common::sample::Reading;
+use trunnion_common::sample::{NoData, Reading};
 
 /// Readings in a row that must agree before anything is said.
 pub const ON_DELAY_READINGS: u8 = 3;
@@ -17,6 +17,14 @@ pub struct Limit {
     pub alarm: f32,
     /// At or below this it is over: lower than `alarm` by the deadband.
     pub clear: f32,
+}
+
+impl Limit {
+    /// No value is too much: only whether the sensor answers is judged.
+    pub const NONE: Self = Self {
+        alarm: f32::INFINITY,
+        clear: f32::INFINITY,
+    };
 }
 
 /// The alarm of one channel.
@@ -43,8 +51,11 @@ impl Alarm {
     }
 
     /// Takes the channel's next reading; an event, if it changes anything. No data is no statement about the
-    /// limit: only whether the sensor is lost is judged by it.
+    /// limit: only whether the sensor is lost is judged by it, unless it is a sensor that has not begun yet.
     pub fn judge(&mut self, reading: Reading) -> Option<Event> {
+        if reading == Err(NoData::NotReady) {
+            return None;
+        }
         let value = reading.ok().filter(|value| value.is_finite());
         let [limit, lost] = &mut self.against;
         if turns(&mut self.is_lost, value.is_none(), lost) {
@@ -96,7 +107,6 @@ fn turns(state: &mut bool, seen: bool, against: &mut u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trunnion_common::sample::NoData;
 
     const CHANNEL: ChannelId = ChannelId::new(1).unwrap();
     const LIMIT: Limit = Limit {
@@ -151,6 +161,16 @@ mod tests {
                 (10, EventKind::SensorBack)
             ]
         );
+    }
+
+    #[test]
+    fn a_sensor_that_has_not_begun_is_not_lost_and_one_without_a_limit_can_be() {
+        assert_eq!(said(&[Err(NoData::NotReady); 9]), []);
+        let mut alarm = Alarm::new(CHANNEL, Limit::NONE);
+        let said = [Ok(f32::MAX), Ok(f32::MAX), Ok(f32::MAX)].map(|value| alarm.judge(value));
+        assert_eq!(said, [None; 3]);
+        let said = [Err(NoData::CableOff); 3].map(|value| alarm.judge(value).map(|event| event.kind));
+        assert_eq!(said[2], Some(EventKind::SensorLost));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 pub mod beginning;
 #[cfg(feature = "embassy")]
 pub mod embassy;
+#[cfg(all(feature = "board", not(feature = "qemu-an386")))]
+pub mod instruments;
 #[cfg(feature = "board")]
 pub mod life;
 #[cfg(feature = "nrf52840")]
@@ -13,6 +15,8 @@ pub mod nrf52840;
 pub mod qemu_an386;
 #[cfg(feature = "rp2350")]
 pub mod rp2350;
+#[cfg(all(feature = "board", not(feature = "qemu-an386")))]
+pub mod shaft;
 #[cfg(any(feature = "stm32g474", feature = "stm32h563"))]
 pub mod stm32;
 #[cfg(feature = "stm32f405")]

@@ -27,6 +27,10 @@ pub const FORMING_SAMPLES: usize = packing::SAMPLES_MAX;
 /// Room for the samples of one channel's next waveform frame.
 pub type Forming = [i16; FORMING_SAMPLES];
 
+/// Samples from before a trigger that are sent with its waveform, at most: they wait in the room of a frame that nothing
+/// forms in meanwhile.
+pub const RECALLED_SAMPLES: usize = FORMING_SAMPLES / 2;
+
 /// How long a sample waits for its frame to fill, microseconds: a slow channel's samples travel in
 /// short frames rather than late.
 pub const FORMING_MICROS_MAX: u64 = 100_000;
@@ -98,13 +102,16 @@ pub(crate) struct Channel<'m> {
     nominal: [f32; 2],
     dropped: [u64; CAUSES.len()],
     pub(crate) rate_mhz: NonZeroU32,
-    forming: &'m mut Forming,
+    /// Nothing of a channel that takes readings alone.
+    forming: &'m mut [i16],
     forming_count: usize,
     forming_ticks: NodeTicks,
+    /// While nothing is formed: so many samples stand in its room that were not sent.
+    remembered: usize,
 }
 
 impl<'m> Channel<'m> {
-    pub(crate) fn new(descriptor: ChannelDescriptor, rate_mhz: NonZeroU32, forming: &'m mut Forming) -> Self {
+    pub(crate) fn new(descriptor: ChannelDescriptor, rate_mhz: NonZeroU32, forming: &'m mut [i16]) -> Self {
         Self {
             descriptor,
             produced: 0,
@@ -117,7 +124,13 @@ impl<'m> Channel<'m> {
             forming,
             forming_count: 0,
             forming_ticks: NodeTicks(0),
+            remembered: 0,
         }
+    }
+
+    /// Whether it has room for samples, and does not take readings alone.
+    pub(crate) const fn takes_samples(&self) -> bool {
+        self.forming.len() == FORMING_SAMPLES
     }
 
     /// What its sensor differs by from its kind.
@@ -143,6 +156,7 @@ impl<'m> Channel<'m> {
     pub(crate) fn fill(&mut self, ticks: NodeTicks, samples: &[i16], packing: Packing) -> usize {
         if self.forming_count == 0 {
             self.forming_ticks = ticks;
+            self.remembered = 0;
         }
         let full = forming_max(packing).max(self.forming_count);
         let room = &mut self.forming[self.forming_count..full];
@@ -151,6 +165,34 @@ impl<'m> Channel<'m> {
         self.forming_count += taken;
         self.produced += taken as u64;
         taken
+    }
+
+    /// Keeps samples that are not sent, in case that a trigger follows them. Nothing is being formed.
+    pub(crate) fn remember(&mut self, samples: &[i16]) {
+        debug_assert_eq!(self.forming_count, 0);
+        let samples = &samples[samples.len().saturating_sub(RECALLED_SAMPLES)..];
+        let gone = (self.remembered + samples.len()).saturating_sub(RECALLED_SAMPLES);
+        self.forming.copy_within(gone..self.remembered, 0);
+        let kept = self.remembered - gone;
+        self.remembered = kept + samples.len();
+        self.forming[kept..self.remembered].copy_from_slice(samples);
+    }
+
+    /// What is remembered is sent after all: a trigger came, and the next sample was taken at `ticks`.
+    pub(crate) fn recall(&mut self, ticks: NodeTicks) {
+        let count = core::mem::take(&mut self.remembered);
+        if count > 0 {
+            // A thousand thousandths of a hertz and a million microseconds; the product stays below 2^40.
+            let micros = count as u64 * 1_000_000_000 / u64::from(self.rate_mhz.get());
+            self.forming_ticks = NodeTicks(ticks.0.saturating_sub(micros));
+            self.forming_count = count;
+            self.produced += count as u64;
+        }
+    }
+
+    /// What is remembered does not belong to what follows.
+    pub(crate) const fn forget(&mut self) {
+        self.remembered = 0;
     }
 
     /// The forming frame: when its first sample was taken, that sample's index, the samples.

@@ -11,7 +11,9 @@
 //! | 5-7 | 0 |
 //! | 8-11 | where: the line of a panic; else 0 |
 //! | 12-15 | lives since power-on |
-//! | 16-19 | CRC-32C of everything before |
+//! | 16-19 | bytes of the stack that it used, at most |
+//! | 20-23 | bytes that its stack had |
+//! | 24-27 | CRC-32C of everything before |
 
 use trunnion_common::codec::crc32c;
 use trunnion_common::frame::{Event, EventKind, ResetCause, Severity};
@@ -19,7 +21,9 @@ use trunnion_common::frame::{Event, EventKind, ResetCause, Severity};
 const MAGIC: [u8; 4] = *b"TRLW";
 
 /// Bytes of last words.
-pub const BYTES: usize = 20;
+pub const BYTES: usize = CRC_AT + 4;
+
+const CRC_AT: usize = 24;
 
 /// How a life ended, as far as it could tell.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +48,17 @@ pub struct LastWords {
     pub place: u32,
     /// Lives since power-on, this one counted.
     pub lives: u32,
+    /// Its stack, as far as it had looked.
+    pub stack: Stack,
+}
+
+/// How much of a stack was ever used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stack {
+    /// Bytes used, at most.
+    pub used: u32,
+    /// Bytes there are; 0 before anybody has looked.
+    pub room: u32,
 }
 
 impl LastWords {
@@ -57,7 +72,13 @@ impl LastWords {
             end: End::Untold,
             place: 0,
             lives,
+            stack: Stack { used: 0, room: 0 },
         }
+    }
+
+    /// The same life, once it has looked at its stack.
+    pub const fn with_stack(self, stack: Stack) -> Self {
+        Self { stack, ..self }
     }
 
     /// The same life, as it ends.
@@ -72,15 +93,17 @@ impl LastWords {
         bytes[4] = self.end as u8;
         bytes[8..12].copy_from_slice(&self.place.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.lives.to_le_bytes());
-        let crc = crc32c(&bytes[..16]);
-        bytes[16..].copy_from_slice(&crc.to_le_bytes());
+        bytes[16..20].copy_from_slice(&self.stack.used.to_le_bytes());
+        bytes[20..24].copy_from_slice(&self.stack.room.to_le_bytes());
+        let crc = crc32c(&bytes[..CRC_AT]);
+        bytes[CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 
     /// What stands in memory, if it is last words.
     pub fn from_bytes(bytes: [u8; BYTES]) -> Option<Self> {
         let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        if bytes[..4] != MAGIC || word(16) != crc32c(&bytes[..16]) {
+        if bytes[..4] != MAGIC || word(CRC_AT) != crc32c(&bytes[..CRC_AT]) {
             return None;
         }
         let end = match bytes[4] {
@@ -94,6 +117,10 @@ impl LastWords {
             end,
             place: word(8),
             lives: word(12),
+            stack: Stack {
+                used: word(16),
+                room: word(20),
+            },
         })
     }
 }
@@ -128,6 +155,26 @@ pub fn obituary(former: Option<LastWords>) -> Option<Event> {
     })
 }
 
+/// Percent of a stack from which on it is an alarm that so much was used: the next larger frame ends in other memory.
+const STACK_ALARM_PERCENT: u64 = 90;
+
+/// What the former life used of its stack, if it ever looked. Bytes are exact in the event's value below 2^24.
+pub fn stack_used(former: Option<LastWords>) -> Option<Event> {
+    let Stack { used, room } = former?.stack;
+    let is_scarce = 100 * u64::from(used) >= STACK_ALARM_PERCENT * u64::from(room);
+    (room > 0).then_some(Event {
+        severity: if is_scarce {
+            Severity::Alarm
+        } else {
+            Severity::Info
+        },
+        kind: EventKind::StackUsed,
+        channel: None,
+        repeats: 1,
+        value: used as f32,
+    })
+}
+
 /// What a reset for want of supply is told as.
 pub fn brown_out(reset: ResetCause) -> Option<Event> {
     (reset == ResetCause::BrownOut).then_some(Event {
@@ -145,7 +192,13 @@ mod tests {
 
     #[test]
     fn last_words_are_read_as_they_were_written_and_any_flipped_bit_is_noticed() {
-        let words = LastWords::alive(None).ending(End::Watchdog, 0x0001_2344);
+        let stack = Stack {
+            used: 0x0002_0304,
+            room: 0x0005_0607,
+        };
+        let words = LastWords::alive(None)
+            .ending(End::Watchdog, 0x0001_2344)
+            .with_stack(stack);
         let bytes = words.to_bytes();
         assert_eq!(LastWords::from_bytes(bytes), Some(words));
         for bit in 0..8 * BYTES {
@@ -182,5 +235,20 @@ mod tests {
         assert_eq!(obituary(Some(second)), None);
         assert_eq!(brown_out(ResetCause::BrownOut).unwrap().kind, EventKind::BrownOut);
         assert_eq!(brown_out(ResetCause::PowerOn), None);
+    }
+
+    #[test]
+    fn a_stack_is_told_once_somebody_has_looked_and_is_an_alarm_when_little_is_left() {
+        let told = |used, room| {
+            let words = LastWords::alive(None).with_stack(Stack { used, room });
+            stack_used(Some(words)).map(|event| (event.severity, event.value))
+        };
+        assert_eq!(told(0, 0), None);
+        assert_eq!(told(30_000, 40_000), Some((Severity::Info, 30_000.0)));
+        assert_eq!(told(36_000, 40_000), Some((Severity::Alarm, 36_000.0)));
+        assert_eq!(stack_used(None), None);
+        // The next life has its own.
+        let former = LastWords::alive(None).with_stack(Stack { used: 9, room: 10 });
+        assert_eq!(stack_used(Some(LastWords::alive(Some(former)))), None);
     }
 }

@@ -23,8 +23,8 @@ use trunnion_common::time::NodeTicks;
 /// From one status to the next, microseconds.
 pub const STATUS_MICROS: u64 = 1_000_000;
 
-/// Samples taken from a sensor at a time.
-const READ_SAMPLES: usize = 256;
+/// Samples of each axis taken from a sensor at a time.
+const READ_SAMPLES: usize = 128;
 
 /// Who this node is, in this life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,7 +48,7 @@ pub struct Memory<'m> {
     pub essential: &'m mut [u8],
     /// Unacknowledged frames of the waveform class: at least [`crate::outbox::WAVEFORM_MIN`].
     pub waveform: &'m mut [u8],
-    /// One for each channel.
+    /// One for each channel that takes samples, which are the first ones of the table. The others take readings alone.
     pub forming: &'m mut [Forming],
     /// The frame being received: [`trunnion_common::codec::LINE_FRAME_MAX`] bytes take any.
     pub line: &'m mut [u8],
@@ -59,8 +59,6 @@ pub struct Memory<'m> {
 pub enum NodeError {
     /// A part of the outbox cannot hold the least it must.
     OutboxTooSmall,
-    /// Fewer forming frames than channels.
-    FormingTooFew,
     /// This channel declares no sample rate.
     NoRate(usize),
 }
@@ -69,7 +67,6 @@ impl core::fmt::Display for NodeError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::OutboxTooSmall => f.write_str("the outbox has less memory than the least a node needs"),
-            Self::FormingTooFew => f.write_str("there are more channels than frames to form"),
             Self::NoRate(channel) => write!(f, "channel {channel} declares a sample rate of 0"),
         }
     }
@@ -77,7 +74,7 @@ impl core::fmt::Display for NodeError {
 
 impl core::error::Error for NodeError {}
 
-/// The channel table has no such channel.
+/// The channel table has no such channel, or it takes readings and no samples.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UnknownChannel;
 
@@ -122,11 +119,10 @@ enum SettingsMemory {
 impl<'m> Node<'m> {
     /// A node at the beginning of its life, at tick 0: its table and the boot event are queued.
     pub fn new(identity: Identity, table: &Describe, memory: Memory<'m>) -> Result<Self, NodeError> {
-        if memory.forming.len() < table.channels.len() {
-            return Err(NodeError::FormingTooFew);
-        }
         let mut channels = Vec::new();
-        for (position, (descriptor, forming)) in table.channels.iter().zip(memory.forming).enumerate() {
+        let mut forming = memory.forming.iter_mut();
+        for (position, descriptor) in table.channels.iter().enumerate() {
+            let forming = forming.next().map_or(&mut [][..], |forming| &mut forming[..]);
             let rate = NonZeroU32::new(descriptor.rate_mhz).ok_or(NodeError::NoRate(position))?;
             let pushed = channels.push(Channel::new(*descriptor, rate, forming));
             debug_assert!(pushed.is_ok(), "both tables have the same bound");
@@ -176,6 +172,15 @@ impl<'m> Node<'m> {
         self.line_speed = speed;
     }
 
+    /// Until settings say otherwise, everything is sent raw as far as the line carries it, and the channels that need most
+    /// in features of a second each, the last of the table first.
+    pub fn plan_for_line(&mut self) {
+        let plans = settings::first_plans(&self.rates(), self.line_speed);
+        for (channel, plan) in self.channels.iter_mut().zip(plans) {
+            channel.execution.apply(plan);
+        }
+    }
+
     /// How waveforms are written from now on: [`Packing::I16`] until told otherwise. A collector that is too
     /// old for a packing keeps the frames as dead letters.
     pub fn set_packing(&mut self, packing: Packing) {
@@ -183,7 +188,7 @@ impl<'m> Node<'m> {
     }
 
     /// Tells that the board has memory that outlives a reset, and what is stored there, if anything ever
-    /// was. On an error every channel is sent raw, and settings can be stored all the same.
+    /// was. On an error the channels go on as they are, and settings can be stored all the same.
     pub fn restore_settings(&mut self, image: Option<&[u8]>) -> Result<(), ImageError> {
         self.memory = SettingsMemory::Idle;
         let Some(image) = image else {
@@ -238,10 +243,14 @@ impl<'m> Node<'m> {
         first: NodeTicks,
         samples: &[i16],
     ) -> Result<(), UnknownChannel> {
+        let state = self.channels.get(channel.index());
+        if !state.is_some_and(Channel::takes_samples) {
+            return Err(UnknownChannel);
+        }
         let mut taken = 0;
         while taken < samples.len() {
             let may_begin = self.may_begin(channel);
-            let state = self.channels.get_mut(channel.index()).ok_or(UnknownChannel)?;
+            let state = &mut self.channels[channel.index()];
             let ticks = state.ticks_after(first, taken);
             let (part, is_sent) =
                 state
@@ -249,10 +258,17 @@ impl<'m> Node<'m> {
                     .next_part(ticks, samples.len() - taken, state.rate_mhz, may_begin);
             let part = &samples[taken..taken + part];
             if is_sent {
+                if state.execution.take_triggered() {
+                    state.recall(ticks);
+                }
                 self.form(channel, ticks, part);
             } else {
                 // What comes after a pause does not share a frame with what came before it.
                 self.queue_formed(channel);
+                let state = &mut self.channels[channel.index()];
+                if state.execution.plan().trigger().is_some() {
+                    state.remember(part);
+                }
             }
             self.condense(channel, ticks, part);
             taken += part.len();
@@ -306,6 +322,7 @@ impl<'m> Node<'m> {
         self.queue_formed(channel);
         let state = self.channels.get_mut(channel.index()).ok_or(UnknownChannel)?;
         state.execution.skip(count);
+        state.forget();
         if state.execution.is_sampling() {
             state.produced += count;
             state.drop_samples(cause.into(), count);
@@ -313,42 +330,53 @@ impl<'m> Node<'m> {
         Ok(())
     }
 
-    /// Empties a sensor's queue into its channel.
-    pub fn sample(
+    /// Empties a sensor's queue into its channels: its axes into `first` and those that follow it in the table.
+    pub fn sample<const AXES: usize>(
         &mut self,
         now: NodeTicks,
-        channel: ChannelId,
-        sensor: &mut impl Sensor,
+        first: ChannelId,
+        sensor: &mut impl Sensor<AXES>,
     ) -> Result<(), UnknownChannel> {
-        let mut samples = [0; READ_SAMPLES];
+        let mut samples = [[0; AXES]; READ_SAMPLES];
+        let mut of_axis = [0; READ_SAMPLES];
         loop {
             let batch = sensor.read(now, &mut samples);
-            if let Some((count, cause)) = batch.missed {
-                self.handle_missed(channel, count, cause)?;
+            for (axis, position) in (first.get()..).take(AXES).enumerate() {
+                let channel = ChannelId::new(position).ok_or(UnknownChannel)?;
+                if let Some((count, cause)) = batch.missed {
+                    self.handle_missed(channel, count, cause)?;
+                }
+                for (place, sample) in of_axis.iter_mut().zip(&samples[..batch.taken]) {
+                    *place = sample[axis];
+                }
+                self.handle_samples(channel, batch.first, &of_axis[..batch.taken])?;
             }
-            self.handle_samples(channel, batch.first, &samples[..batch.taken])?;
             if batch.taken < samples.len() {
                 return Ok(());
             }
         }
     }
 
-    /// Tells that a channel's sample rate has been measured: the table has it under a new revision, which every sample
-    /// from now on names. A window under way is not reported, since its filters are of the former rate.
+    /// Tells that the sample rate of `count` channels from `first` on, which one sensor samples, has been measured: the
+    /// table has it under a new revision, which every sample from now on names. A window under way is not reported, since
+    /// its filters are of the former rate.
     pub fn set_rate(
         &mut self,
         now: NodeTicks,
-        channel: ChannelId,
+        first: ChannelId,
+        count: usize,
         rate_mhz: NonZeroU32,
     ) -> Result<(), UnknownChannel> {
-        if channel.index() >= self.channels.len() {
+        let channels = first.index()..first.index() + count;
+        if channels.end > self.channels.len() {
             return Err(UnknownChannel);
         }
         self.close_table();
-        let state = &mut self.channels[channel.index()];
-        state.rate_mhz = rate_mhz;
-        state.descriptor.rate_mhz = rate_mhz.get();
-        state.execution.skip(0);
+        for state in &mut self.channels[channels] {
+            state.rate_mhz = rate_mhz;
+            state.descriptor.rate_mhz = rate_mhz.get();
+            state.execution.skip(0);
+        }
         self.queue_table(now);
         Ok(())
     }
@@ -485,7 +513,7 @@ impl<'m> Node<'m> {
     }
 
     fn handle_settings(&mut self, now: NodeTicks, settings: Settings) {
-        let rates: Vec<u32, CHANNELS_MAX> = self.channels.iter().map(|c| c.descriptor.rate_mhz).collect();
+        let rates = self.rates();
         let mut kept = self.in_force(settings.command);
         match settings::judge(&settings, &kept.settings.plans, &rates, self.line_speed) {
             Some(outcome) => self.report_outcome(now, settings.command, outcome),
@@ -519,6 +547,11 @@ impl<'m> Node<'m> {
     }
 
     /// What is so now, to be changed by a command.
+    fn rates(&self) -> Vec<u32, CHANNELS_MAX> {
+        let rates = self.channels.iter().map(|channel| channel.descriptor.rate_mhz);
+        rates.collect()
+    }
+
     fn in_force(&self, command: u32) -> Kept {
         let channels = || self.channels.iter();
         let is_calibrated = channels().any(|channel| channel.calibration() != Calibration::NONE);
@@ -591,6 +624,7 @@ impl<'m> Node<'m> {
             self.queue_table(now);
         }
         for (position, channel) in self.channels.iter_mut().enumerate() {
+            channel.forget();
             channel
                 .execution
                 .apply(settings::plan_of(&kept.settings.plans, position));
@@ -601,6 +635,7 @@ impl<'m> Node<'m> {
     fn close_table(&mut self) {
         for position in 0..self.channels.len() {
             self.queue_formed(channel_id(position));
+            self.channels[position].forget();
         }
         self.revision = self.revision.wrapping_add(1);
     }

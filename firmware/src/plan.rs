@@ -22,6 +22,8 @@ pub(crate) struct Execution {
     /// Still to send of a scheduled waveform.
     waveform: u32,
     waveform_due: NodeTicks,
+    /// A waveform has begun at its trigger.
+    is_triggered: bool,
     window: Window,
     window_first: u64,
     window_ticks: NodeTicks,
@@ -154,6 +156,7 @@ impl Execution {
             capture: 0,
             waveform: 0,
             waveform_due: NodeTicks(0),
+            is_triggered: false,
             window: Window::Empty,
             window_first: 0,
             window_ticks: NodeTicks(0),
@@ -211,6 +214,7 @@ impl Execution {
         {
             if self.waveform_due <= ticks {
                 self.waveform = samples;
+                self.is_triggered = self.plan.trigger().is_some();
                 self.waveform_due = ticks.plus_micros(u64::from(every_s) * 1_000_000);
             }
             let until_due = samples_in(self.waveform_due.micros_since(ticks), rate_mhz);
@@ -225,6 +229,12 @@ impl Execution {
         self.waveform = self.waveform.saturating_sub(sent as u32);
         self.capture = self.capture.saturating_sub(sent as u32);
         (sent, true)
+    }
+
+    /// Whether the part that [`Self::next_part`] told begins a waveform that waited for a trigger: what came before belongs
+    /// to it.
+    pub(crate) const fn take_triggered(&mut self) -> bool {
+        core::mem::replace(&mut self.is_triggered, false)
     }
 
     /// Takes samples into the window, the first of them taken at `ticks`, up to its end or theirs. Returns how

@@ -17,13 +17,14 @@ pub mod thermometer;
 
 use crate::schedule::Schedule;
 use core::num::NonZeroU32;
-use trunnion_common::sample::{LossCause, Reading};
+use trunnion_common::sample::{LossCause, NoData, Reading};
 use trunnion_common::time::NodeTicks;
 
-/// A sampled sensor: an accelerometer with its queue, a converter with its transfer buffer.
-pub trait Sensor {
+/// A sampled sensor of so many axes, whose samples come together: an accelerometer with its queue, a converter with its
+/// transfer buffer.
+pub trait Sensor<const AXES: usize = 1> {
     /// Takes samples that are ready by `now`, oldest first, into `out`.
-    fn read(&mut self, now: NodeTicks, out: &mut [i16]) -> Batch;
+    fn read(&mut self, now: NodeTicks, out: &mut [[i16; AXES]]) -> Batch;
 
     /// Its rate has been measured, millihertz: what it dates its samples by from now on.
     fn set_rate(&mut self, rate_mhz: NonZeroU32) {
@@ -31,10 +32,42 @@ pub trait Sensor {
     }
 }
 
-/// A sensor that is asked for one value at a time: a thermometer, a current loop.
+/// A sensor that is asked for one value at a time: a thermometer, a current loop, a tachometer.
 pub trait Gauge {
     /// The value now in the channel's unit, or why there is none.
-    fn read(&mut self) -> Reading;
+    fn read(&mut self, now: NodeTicks) -> Reading;
+}
+
+/// One that may not have answered when it was set up: it never gives data then.
+impl<G: Gauge> Gauge for Option<G> {
+    fn read(&mut self, now: NodeTicks) -> Reading {
+        match self {
+            Some(gauge) => gauge.read(now),
+            None => Err(NoData::BusError),
+        }
+    }
+}
+
+/// An axis of an accelerometer, by the letter on its housing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Axis {
+    /// Along the part's x.
+    X,
+    /// Along its y.
+    Y,
+    /// Along its z, out of its lid.
+    Z,
+}
+
+impl Axis {
+    /// Its value of the three that a part gives.
+    const fn of(self, [x, y, z]: [i16; 3]) -> i16 {
+        match self {
+            Self::X => x,
+            Self::Y => y,
+            Self::Z => z,
+        }
+    }
 }
 
 /// A sensor that was never found: each of its samples is missed when it is due.
@@ -54,8 +87,8 @@ impl Absent {
     }
 }
 
-impl Sensor for Absent {
-    fn read(&mut self, now: NodeTicks, _out: &mut [i16]) -> Batch {
+impl<const AXES: usize> Sensor<AXES> for Absent {
+    fn read(&mut self, now: NodeTicks, _out: &mut [[i16; AXES]]) -> Batch {
         let due = self.schedule.due_by(now);
         let missed = due.saturating_sub(core::mem::replace(&mut self.booked, due));
         Batch {
@@ -75,8 +108,8 @@ pub enum Fitted<S> {
     Absent(Absent),
 }
 
-impl<S: Sensor> Sensor for Fitted<S> {
-    fn read(&mut self, now: NodeTicks, out: &mut [i16]) -> Batch {
+impl<S: Sensor<AXES>, const AXES: usize> Sensor<AXES> for Fitted<S> {
+    fn read(&mut self, now: NodeTicks, out: &mut [[i16; AXES]]) -> Batch {
         match self {
             Self::Present(sensor) => sensor.read(now, out),
             Self::Absent(absent) => absent.read(now, out),
@@ -94,9 +127,9 @@ impl<S: Sensor> Sensor for Fitted<S> {
 /// What one [`Sensor::read`] brought.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Batch {
-    /// How many samples between the last batch and this one can no longer be had, and why.
+    /// How many samples of each axis between the last batch and this one can no longer be had, and why.
     pub missed: Option<(u64, Missed)>,
-    /// Samples written to the buffer. When they fill it, there may be more.
+    /// Samples of each axis written to the buffer. When they fill it, there may be more.
     pub taken: usize,
     /// When the first of them was taken.
     pub first: NodeTicks,

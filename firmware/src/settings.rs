@@ -11,7 +11,7 @@
 //! | 1.. | number of the command, plans, calibrations of version 2 (postcard) |
 //! | last 4 | CRC-32C of everything before, little-endian |
 
-use crate::channel::{OVERHEAD_MAX, WAVEFORM_SAMPLES};
+use crate::channel::{OVERHEAD_MAX, RECALLED_SAMPLES, WAVEFORM_SAMPLES};
 use heapless::Vec;
 use trunnion_common::codec::{CRC_BYTES, crc32c};
 use trunnion_common::frame::{Calibrate, Calibration, ChannelPlan, Settings, SettingsOutcome};
@@ -185,28 +185,48 @@ pub fn judge(
     {
         return Some(SettingsOutcome::BadPlan);
     }
-    let channels = 0..rates_mhz.len();
-    if channels
-        .clone()
-        .all(|at| plan_of(&settings.plans, at) == plan_of(plans, at))
-    {
+    let mut channels = 0..rates_mhz.len();
+    if channels.all(|at| plan_of(&settings.plans, at) == plan_of(plans, at)) {
         return Some(SettingsOutcome::Unchanged);
     }
-    let bytes: u64 = channels
-        .map(|at| bytes_per_s(plan_of(&settings.plans, at), rates_mhz[at]))
-        .sum();
-    let LineSpeed::BytesPerSecond(speed) = line else {
-        return None;
-    };
-    let (needs, may) = (
-        bytes + STATUS_BYTES_PER_S,
-        u64::from(speed) * LINE_SHARE_PERCENT / 100,
-    );
-    (needs > may).then(|| SettingsOutcome::Overfull {
+    let (needs, may) = overfull(&settings.plans, rates_mhz, line)?;
+    Some(SettingsOutcome::Overfull {
         needs: u32::try_from(needs).unwrap_or(u32::MAX),
         // Less than a speed of 32 bits.
         may: may as u32,
     })
+}
+
+/// What plans need of the line and what they may, bytes a second, if they need more.
+fn overfull(plans: &Plans, rates_mhz: &[u32], line: LineSpeed) -> Option<(u64, u64)> {
+    let LineSpeed::BytesPerSecond(speed) = line else {
+        return None;
+    };
+    let channels = rates_mhz.iter().enumerate();
+    let bytes: u64 = channels
+        .map(|(at, rate)| bytes_per_s(plan_of(plans, at), *rate))
+        .sum();
+    let (needs, may) = (
+        bytes + STATUS_BYTES_PER_S,
+        u64::from(speed) * LINE_SHARE_PERCENT / 100,
+    );
+    (needs > may).then_some((needs, may))
+}
+
+/// The plans of a node whose settings say nothing: everything raw, as far as the line carries it. Of the channels that
+/// need most, the last ones of the table are sent as features of a second each.
+pub fn first_plans(rates_mhz: &[u32], line: LineSpeed) -> Plans {
+    let mut plans: Plans = rates_mhz.iter().map(|_| ChannelPlan::Raw).collect();
+    while overfull(&plans, rates_mhz, line).is_some() {
+        let raw = plans.iter_mut().zip(rates_mhz);
+        let raw = raw.filter(|(plan, _)| **plan == ChannelPlan::Raw);
+        let Some((plan, rate)) = raw.max_by_key(|(_, rate)| **rate) else {
+            break;
+        };
+        let window = (rate / 1_000).clamp(WINDOW_SAMPLES_MIN, SAMPLES_MAX);
+        *plan = ChannelPlan::Features { window };
+    }
+    plans
 }
 
 /// The plan of the channel at this position of the table.
@@ -253,8 +273,9 @@ fn bytes_per_s(plan: ChannelPlan, rate_mhz: u32) -> u64 {
     // A trigger may stand for good.
     let waveforms = plan.waveform().map_or(0, |(samples, every_s)| {
         let share = rate * u64::from(every_s.max(1));
+        let recalled = plan.trigger().map_or(0, |_| RECALLED_SAMPLES as u64);
         // Waveforms longer than the time between them are nothing but raw.
-        raw * (1_000 * u64::from(samples)).min(share) / share.max(1)
+        raw * (1_000 * (u64::from(samples) + recalled)).min(share) / share.max(1)
     });
     features + waveforms
 }
@@ -278,6 +299,20 @@ mod tests {
         let in_force = Vec::from_slice(&[ChannelPlan::Raw, ChannelPlan::Off]).unwrap();
         let found = judge(&settings(wanted), &in_force, &RATES_MHZ, line);
         assert_eq!(found, expected, "{wanted:?} on {line:?}");
+    }
+
+    #[test]
+    fn a_node_that_is_told_nothing_sends_raw_what_its_line_carries() {
+        use ChannelPlan::{Features, Raw};
+        let axes = [26_667_000, 26_667_000, 26_667_000, 1_000];
+        let first = |bauds: u32| first_plans(&axes, LineSpeed::BytesPerSecond(bauds / 10));
+        let features = Features { window: 26_667 };
+        assert_eq!(first(4_000_000), [Raw; 4]);
+        assert_eq!(first(921_600), [Raw, features, features, Raw]);
+        assert_eq!(first(115_200), [features, features, features, Raw]);
+        assert_eq!(first_plans(&axes, LineSpeed::Unknown), [Raw; 4]);
+        // A line that carries nothing ends the search all the same.
+        assert!(!first(0).contains(&Raw));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use trunnion_firmware::last_words::{LastWords, reset_cause};
 use trunnion_firmware::sensor::record::{Player, Record};
 use trunnion_firmware::sensor::thermometer::Thermometer;
 use trunnion_firmware::sensor::{Absent, Batch, Sensor};
-use trunnion_firmware::station::Accelerometer;
+use trunnion_firmware::station::{Accelerometer, Quantity, Slow};
 
 /// The EEPROM's bytes that the store has: four pages.
 const STORE: core::ops::Range<u32> = 0..4_096;
@@ -79,16 +79,19 @@ async fn node(former: Option<LastWords>) {
         line_bytes_per_s: LINE_BYTES_PER_S,
     };
     let start = ticks();
-    let (what, accelerometer) = match Record::parse(board::stimulus()) {
+    let accelerometer = match Record::parse(board::stimulus()) {
         Ok(record) => (declared(&record), Either::Playing(Player::new(record, start))),
         Err(_) => (NOTHING, Either::Absent(Absent::new(NOTHING.rate_mhz, start))),
     };
-    let sensors = (accelerometer, Thermometer::new(board::Bus));
-    let mut made = life.station(who, what, sensors, WAVEFORM.take(), start);
+    let mut thermometer = Thermometer::new(board::Bus);
+    let slow: [Slow<'_>; 1] = [(Quantity::HOUSING, &mut thermometer)];
+    let mut made = life.station(who, accelerometer, slow, WAVEFORM.take(), start);
     let Ok(station) = &mut made else {
         unreachable!("the board brings memory enough, and every rate is not 0");
     };
-    run(station, &mut life.store, (&RECEIVED, &TO_SEND), &CHECK_INS, NODE).await
+    let pipes = (&RECEIVED, &TO_SEND);
+    // It has no lamp.
+    run(station, &mut life.store, pipes, &CHECK_INS, NODE, |_| ()).await
 }
 
 /// What a record says of the sensor that took it.
@@ -108,7 +111,7 @@ enum Either {
 }
 
 impl Sensor for Either {
-    fn read(&mut self, now: NodeTicks, out: &mut [i16]) -> Batch {
+    fn read(&mut self, now: NodeTicks, out: &mut [[i16; 1]]) -> Batch {
         match self {
             Self::Playing(player) => player.read(now, out),
             Self::Absent(absent) => absent.read(now, out),

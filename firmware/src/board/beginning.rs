@@ -1,19 +1,15 @@
-//! How a node begins on every board: which life this is, where it keeps what outlives it, and its sensors.
+//! How a node begins on every board: which life this is, where it keeps what outlives it, and the station's memory.
 #![allow(unsafe_code, reason = "symbols of the linker script")]
 
 use crate::channel::{FORMING_SAMPLES, Forming};
 use crate::last_words::{End, LastWords};
 use crate::link::Wiring;
 use crate::node::{Identity, Memory, NodeError};
-use crate::sensor::iis3dwb::{Axis, Iis3dwb, RATE_MHZ, Range as FullScale};
-use crate::sensor::{Absent, Fitted, Gauge, Sensor};
+use crate::sensor::Sensor;
 use crate::settings::{Image, LineSpeed};
-use crate::station::{Accelerometer, Station};
+use crate::station::{Accelerometer, Slow, Station};
 use crate::store::Store;
-use core::num::NonZeroU32;
 use core::ops::Range;
-use embedded_hal::delay::DelayNs;
-use embedded_hal::spi::SpiDevice;
 use embedded_storage_async::nor_flash::NorFlash;
 use static_cell::ConstStaticCell;
 use trunnion_common::codec::LINE_FRAME_MAX;
@@ -21,11 +17,14 @@ use trunnion_common::frame::ResetCause;
 use trunnion_common::id::{BootId, NodeId};
 use trunnion_common::time::NodeTicks;
 
+/// Axes of the accelerometer: a record that QEMU plays has one.
+pub const AXES: usize = if cfg!(feature = "qemu-an386") { 1 } else { 3 };
+
 /// Unacknowledged frames of everything but waveforms.
 const ESSENTIAL_BYTES: usize = 8 << 10;
 
 static ESSENTIAL: ConstStaticCell<[u8; ESSENTIAL_BYTES]> = ConstStaticCell::new([0; ESSENTIAL_BYTES]);
-static FORMING: ConstStaticCell<[Forming; 2]> = ConstStaticCell::new([[0; FORMING_SAMPLES]; 2]);
+static FORMING: ConstStaticCell<[Forming; AXES]> = ConstStaticCell::new([[0; FORMING_SAMPLES]; AXES]);
 static FRAME: ConstStaticCell<[u8; LINE_FRAME_MAX]> = ConstStaticCell::new([0; LINE_FRAME_MAX]);
 
 /// What a board tells of itself.
@@ -59,13 +58,19 @@ pub const fn strapped(is_grounded: bool) -> Wiring {
     if is_grounded { Wiring::Shared } else { Wiring::Own }
 }
 
+/// Why a part was reset, by its flags, of which it may have set several: the first one of these.
+pub fn reset_cause(flags: impl IntoIterator<Item = (bool, ResetCause)>) -> ResetCause {
+    let set = flags.into_iter().find(|(is_set, _)| *is_set);
+    set.map_or(ResetCause::Unknown, |(_, cause)| cause)
+}
+
 /// A life that has been counted.
 pub struct Life<F: NorFlash> {
     /// What outlives it; nothing where that memory does not answer.
     pub store: Option<Store<F>>,
     former: Option<LastWords>,
     boot: u32,
-    /// What was stored last. What cannot be read is as good as never stored: every channel is sent raw.
+    /// What was stored last. What cannot be read is as good as never stored.
     settings: Option<Image>,
 }
 
@@ -93,14 +98,14 @@ impl<F: NorFlash> Life<F> {
 
     /// The station of this life, once: it samples from `start` on, in memory that this module has beside `waveform`, for
     /// unacknowledged waveforms. It is best used where it is: each move takes its size of the stack.
-    pub fn station<A: Sensor, T: Gauge>(
+    pub fn station<'m, A: Sensor<AXES>, const SLOW: usize>(
         &self,
         who: Who,
-        what: Accelerometer,
-        sensors: (A, T),
+        accelerometer: (Accelerometer, A),
+        slow: [Slow<'m>; SLOW],
         waveform: &'static mut [u8],
         start: NodeTicks,
-    ) -> Result<Station<'static, A, T>, NodeError> {
+    ) -> Result<Station<'m, A, AXES, SLOW>, NodeError> {
         let identity = Identity {
             // Who has no id can be the line's only node alone.
             node: NodeId::new(who.id).unwrap_or(NodeId::new(1).expect("not 0")),
@@ -120,35 +125,15 @@ impl<F: NorFlash> Life<F> {
             (Some(former), ResetCause::Watchdog) => Some(former.ending(End::Watchdog, 0)),
             (former, _) => former,
         };
-        let mut made = Station::new(identity, former, what, sensors, memory, start);
+        let mut made = Station::new(identity, former, accelerometer, slow, memory, start);
         if let Ok(station) = &mut made {
             let node = station.node();
             node.set_line_speed(LineSpeed::BytesPerSecond(who.line_bytes_per_s));
+            node.plan_for_line();
             if self.store.is_some() {
                 let _ = node.restore_settings(self.settings.as_deref());
             }
         }
         made
     }
-}
-
-/// The accelerometer of every board that is not emulated: an IIS3DWB whose z is across the shaft, if it answers.
-pub fn accelerometer<S: SpiDevice>(
-    bus: S,
-    delay: &mut impl DelayNs,
-    now: impl FnOnce() -> NodeTicks,
-) -> (Accelerometer, Fitted<Axis<S>>) {
-    const RATE: NonZeroU32 = NonZeroU32::new(RATE_MHZ).expect("not 0");
-    const FULL_SCALE: FullScale = FullScale::G16;
-    let what = Accelerometer {
-        rate_mhz: RATE,
-        range_g: FULL_SCALE.full_scale_g(),
-        // Its 3 dB band (DS12569, table 3).
-        band_hz: [5.0, 6_000.0],
-    };
-    let part = match Iis3dwb::new(bus, FULL_SCALE, delay) {
-        Ok(part) => Fitted::Present(Axis::new(part, 2, RATE)),
-        Err(_) => Fitted::Absent(Absent::new(RATE, now())),
-    };
-    (what, part)
 }

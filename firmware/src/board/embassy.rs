@@ -1,8 +1,9 @@
 //! The loop around a station on a board with embassy: bytes come and go through two pipes that the board's
 //! interrupts serve, and time is embassy's.
 
+use super::life::StackWatch;
 use crate::check_in::CheckIns;
-use crate::sensor::{Gauge, Sensor};
+use crate::sensor::Sensor;
 use crate::station::Station;
 use crate::store::Store;
 use embassy_futures::select::{Either, select};
@@ -25,15 +26,17 @@ pub fn ticks() -> NodeTicks {
     NodeTicks(Instant::now().as_micros())
 }
 
-/// Keeps a station going for ever.
-pub async fn run<A: Sensor, T: Gauge, F: NorFlash>(
-    station: &mut Station<'_, A, T>,
+/// Keeps a station going for ever; `lamp` is lit or not.
+pub async fn run<A: Sensor<AXES>, const AXES: usize, const SLOW: usize, F: NorFlash>(
+    station: &mut Station<'_, A, AXES, SLOW>,
     store: &mut Option<Store<F>>,
     (received, to_send): (&Received, &ToSend),
     check_ins: &CheckIns,
     task: u32,
+    mut lamp: impl FnMut(bool),
 ) -> ! {
     let (mut bytes, mut frames) = ([0; 256], [0; LINE_FRAME_MAX]);
+    let mut stack = StackWatch::default();
     loop {
         check_ins.check_in(task);
         while let Ok(length) = received.try_read(&mut bytes) {
@@ -55,6 +58,9 @@ pub async fn run<A: Sensor, T: Gauge, F: NorFlash>(
             // It fits, so this does not wait; the pipe takes what crosses the end of its ring in two parts.
             to_send.write_all(&frames[..length]).await;
         }
+        let now = ticks();
+        lamp(station.node().is_identifying(now));
+        stack.handle_time(now);
         // A line that takes nothing delays frames, not samples: the station's timer goes on.
         let wake = Instant::from_micros(station.poll_timeout().0);
         let soonest = Instant::now() + embassy_time::Duration::from_millis(1);

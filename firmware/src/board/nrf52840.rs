@@ -7,13 +7,20 @@
 //! | whether other nodes share that line | P1.02: open, or to ground where they do |
 //! | accelerometer, IIS3DWB | SPIM3: P1.15 clock, P1.14 in, P1.13 out, P1.12 select |
 //! | thermometer, TMP102 and its kind | TWIM0: P0.27 clock, P0.26 data |
+//! | current loop, ADS1115 | the same bus |
+//! | tachometer | P1.03, a rising edge each revolution |
+//! | lamp | P0.13, lit when low |
 //! | settings and boot counter | the last 16 KiB of the flash |
+#![allow(unsafe_code, reason = "the interrupt of an executor")]
 
 mod transceiver;
 
-use super::beginning::{Who, settings_place, strapped};
+use super::beginning::{self, Who, settings_place, strapped};
+use super::embassy::ticks;
+use super::shaft::SHAFT;
 use super::whole;
 use crate::flash::Blocking;
+use embassy_executor::InterruptExecutor;
 use embassy_nrf::buffered_uarte::{self, BufferedUarte, BufferedUarteRx};
 use embassy_nrf::config::{Config, HfclkSource, LfclkSource};
 use embassy_nrf::gpio::{Input, Level, Output, OutputDrive, Pull};
@@ -24,8 +31,9 @@ use embassy_nrf::spim::{self, Spim};
 use embassy_nrf::twim::{self, Twim};
 use embassy_nrf::uarte::{self, Baudrate};
 use embassy_nrf::wdt::{self, Watchdog, WatchdogHandle};
-use embassy_nrf::{bind_interrupts, pac};
+use embassy_nrf::{bind_interrupts, interrupt, pac};
 use embassy_time::Delay;
+use embedded_hal::digital::PinState;
 use embedded_hal_bus::spi::ExclusiveDevice;
 use static_cell::ConstStaticCell;
 use transceiver::Driven;
@@ -46,7 +54,7 @@ bind_interrupts!(struct Interrupts {
 
 static TO_SEND: ConstStaticCell<[u8; LINE_FRAME_MAX]> = ConstStaticCell::new([0; LINE_FRAME_MAX]);
 static RECEIVED: ConstStaticCell<[u8; RECEIVED_BYTES]> = ConstStaticCell::new([0; RECEIVED_BYTES]);
-/// What is written to the thermometer's bus is read from RAM.
+/// What is written to the bus of the slow instruments is read from RAM.
 static REQUEST: ConstStaticCell<[u8; 16]> = ConstStaticCell::new([0; 16]);
 
 /// The accelerometer's bus.
@@ -60,11 +68,29 @@ pub type Board = whole::Board<
     BufferedUarteRx<'static>,
     Driven,
     WatchdogHandle,
+    Output<'static>,
 >;
 
 impl whole::Watchdog for WatchdogHandle {
     fn feed(&mut self) {
         self.pet();
+    }
+}
+
+/// Stamps the pulses of the tachometer, whatever else goes on: in an interrupt of software alone.
+static STAMPING: InterruptExecutor = InterruptExecutor::new();
+
+#[embassy_nrf::interrupt]
+unsafe fn EGU1_SWI1() {
+    // SAFETY: only this handler calls it, and `start` enables its interrupt.
+    unsafe { STAMPING.on_interrupt() }
+}
+
+#[embassy_executor::task]
+async fn stamp(mut pin: Input<'static>) {
+    loop {
+        pin.wait_for_rising_edge().await;
+        SHAFT.handle_pulse(ticks());
     }
 }
 
@@ -76,6 +102,9 @@ pub fn start() -> Option<Board> {
     config.lfclk_source = LfclkSource::ExternalXtal;
     let board = embassy_nrf::init(config);
     let reset = reset_cause();
+    if let Ok(task) = stamp(Input::new(board.P1_03, Pull::Up)) {
+        STAMPING.start(interrupt::EGU1_SWI1).spawn(task);
+    }
     let strap = Input::new(board.P1_02, Pull::Up);
     let mut at = wdt::Config::default();
     at.timeout_ticks = WATCHDOG_TICKS;
@@ -130,6 +159,10 @@ pub fn start() -> Option<Board> {
         flash: (Blocking(Nvmc::new(board.NVMC)), settings_place()),
         line: (received, Driven::new(to_send, driver)),
         watchdog,
+        lamp: (
+            Output::new(board.P0_13, Level::High, OutputDrive::Standard),
+            PinState::Low,
+        ),
     })
 }
 
@@ -141,15 +174,10 @@ fn reset_cause() -> ResetCause {
     const SOFTWARE: u32 = 1 << 2;
     let reasons = pac::POWER.resetreas().read().0;
     pac::POWER.resetreas().write(|w| w.0 = u32::MAX);
-    if reasons == 0 {
-        ResetCause::PowerOn
-    } else if reasons & WATCHDOG != 0 {
-        ResetCause::Watchdog
-    } else if reasons & SOFTWARE != 0 {
-        ResetCause::Software
-    } else if reasons & PIN != 0 {
-        ResetCause::Pin
-    } else {
-        ResetCause::Unknown
-    }
+    beginning::reset_cause([
+        (reasons == 0, ResetCause::PowerOn),
+        (reasons & WATCHDOG != 0, ResetCause::Watchdog),
+        (reasons & SOFTWARE != 0, ResetCause::Software),
+        (reasons & PIN != 0, ResetCause::Pin),
+    ])
 }

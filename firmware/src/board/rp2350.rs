@@ -5,19 +5,27 @@
 //! | line to the agent, 921,600 baud, of this node alone | UART0: GP0 out, GP1 in |
 //! | accelerometer, IIS3DWB | SPI0: GP18 clock, GP16 in, GP19 out, GP17 select |
 //! | thermometer, TMP102 and its kind | I2C0: GP5 clock, GP4 data |
+//! | current loop, ADS1115 | the same bus |
+//! | tachometer | GP15, a rising edge each revolution |
+//! | lamp | GP25, lit when high |
 //! | settings and boot counter | the last 16 KiB of the flash |
 //!
 //! Its UART does not tell when the last bit has gone, so that no transceiver can be driven in time.
+#![allow(unsafe_code, reason = "the interrupt of an executor")]
 
 use super::beginning::{Who, settings_place};
+use super::embassy::ticks;
+use super::shaft::SHAFT;
 use super::{life, whole};
 use crate::flash::Blocking;
 use crate::last_words::reset_cause;
 use crate::link::Wiring;
+use embassy_executor::InterruptExecutor;
 use embassy_rp::bind_interrupts;
 use embassy_rp::flash::{self, Flash};
-use embassy_rp::gpio::{Level, Output};
+use embassy_rp::gpio::{Input, Level, Output, Pull};
 use embassy_rp::i2c::{self, I2c};
+use embassy_rp::interrupt;
 use embassy_rp::otp;
 use embassy_rp::peripherals::{FLASH, I2C0, SPI0, TRNG, UART0};
 use embassy_rp::spi::{self, Spi};
@@ -25,6 +33,7 @@ use embassy_rp::trng::{self, Trng};
 use embassy_rp::uart::{self, BufferedInterruptHandler, BufferedUart, BufferedUartRx, BufferedUartTx};
 use embassy_rp::watchdog::Watchdog;
 use embassy_time::{Delay, Duration};
+use embedded_hal::digital::PinState;
 use embedded_hal_bus::spi::ExclusiveDevice;
 use static_cell::ConstStaticCell;
 use trunnion_common::codec::LINE_FRAME_MAX;
@@ -58,11 +67,29 @@ pub type Board = whole::Board<
     BufferedUartRx,
     BufferedUartTx,
     Watchdog,
+    Output<'static>,
 >;
 
 impl whole::Watchdog for Watchdog {
     fn feed(&mut self) {
         Self::feed(self, WATCHDOG);
+    }
+}
+
+/// Stamps the pulses of the tachometer, whatever else goes on: in an interrupt of software alone.
+static STAMPING: InterruptExecutor = InterruptExecutor::new();
+
+#[embassy_rp::interrupt]
+unsafe fn SWI_IRQ_0() {
+    // SAFETY: only this handler calls it, and `start` enables its interrupt.
+    unsafe { STAMPING.on_interrupt() }
+}
+
+#[embassy_executor::task]
+async fn stamp(mut pin: Input<'static>) {
+    loop {
+        pin.wait_for_rising_edge().await;
+        SHAFT.handle_pulse(ticks());
     }
 }
 
@@ -77,6 +104,9 @@ pub fn start() -> Board {
         reset_cause(life::told())
     };
     watchdog.start(WATCHDOG);
+    if let Ok(task) = stamp(Input::new(board.PIN_15, Pull::Up)) {
+        STAMPING.start(interrupt::SWI_IRQ_0).spawn(task);
+    }
 
     let mut at = uart::Config::default();
     at.baudrate = BAUDS;
@@ -112,5 +142,6 @@ pub fn start() -> Board {
         flash: (Blocking(Flash::new_blocking(board.FLASH)), settings_place()),
         line: (received, to_send),
         watchdog,
+        lamp: (Output::new(board.PIN_25, Level::Low), PinState::High),
     }
 }

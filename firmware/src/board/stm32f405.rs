@@ -7,26 +7,29 @@
 //! | whether other nodes share that line | PB5: open, or to ground where they do |
 //! | accelerometer, IIS3DWB | SPI1: PA5 clock, PA6 in, PA7 out, PA4 select |
 //! | thermometer, TMP102 and its kind | I2C1: PB8 clock, PB9 data |
+//! | current loop, ADS1115 | the same bus |
+//! | tachometer | PB0, a rising edge each revolution |
 //! | lamp | PC13, lit when low |
 //! | settings and boot counter | the last two sectors of the flash, 128 KiB each |
 
-use super::beginning::{Who, strapped};
+use super::beginning::{self, Who, strapped};
+use super::shaft::SHAFT;
 use crate::flash::Blocking;
 use core::cell::RefCell;
 use cortex_m::interrupt::Mutex;
 use cortex_m::peripheral::NVIC;
+use embedded_hal::delay::DelayNs;
 use embedded_hal_bus::spi::ExclusiveDevice;
 use embedded_storage::nor_flash::{ErrorType, MultiwriteNorFlash, NorFlash, ReadNorFlash};
 use heapless::Deque;
 use stm32f4xx_hal::flash::{FlashExt, LockedFlash};
-use stm32f4xx_hal::gpio::{Output, PA4, PA8, PC13, Speed};
+use stm32f4xx_hal::gpio::{Edge, ExtiPin, Input, Output, PA4, PA8, PB0, PC13, Speed};
 use stm32f4xx_hal::i2c::I2c;
-use stm32f4xx_hal::pac::{self, I2C1, SPI1, TIM2, TIM5, USART1, interrupt};
+use stm32f4xx_hal::pac::{self, I2C1, SPI1, TIM2, USART1, interrupt};
 use stm32f4xx_hal::prelude::*;
-use stm32f4xx_hal::rcc::Config;
+use stm32f4xx_hal::rcc::{Config, Enable, Reset};
 use stm32f4xx_hal::serial::{Event, Flag, Serial};
 use stm32f4xx_hal::spi::Spi;
-use stm32f4xx_hal::timer::{CounterUs, DelayUs, SysDelay};
 use stm32f4xx_hal::watchdog::IndependentWatchdog;
 use trunnion_common::codec::{LINE_FRAME_MAX, crc32c};
 use trunnion_common::frame::ResetCause;
@@ -36,21 +39,22 @@ use trunnion_common::time::NodeTicks;
 /// meanwhile.
 const WATCHDOG_MS: u32 = 8_000;
 
+/// The processor's clock, MHz.
+const CLOCK_MHZ: u32 = 168;
+
 /// The line, bauds.
 const BAUDS: u32 = 921_600;
 
 /// The accelerometer's bus.
-pub type AccelerometerBus = ExclusiveDevice<Spi<SPI1>, PA4<Output>, DelayUs<TIM5>>;
+pub type AccelerometerBus = ExclusiveDevice<Spi<SPI1>, PA4<Output>, Cycles>;
 
 /// Everything that the node uses.
 pub struct Board {
     /// What it tells of itself.
     pub who: Who,
-    /// Time since the reset.
-    pub clock: Clock,
     /// The accelerometer's bus.
     pub spi: AccelerometerBus,
-    /// The thermometer's bus.
+    /// The bus of the slow instruments.
     pub i2c: I2c<I2C1>,
     /// Settings' memory.
     pub flash: Blocking<InternalFlash>,
@@ -58,16 +62,13 @@ pub struct Board {
     pub lamp: PC13<Output>,
     /// The watchdog, started.
     pub watchdog: IndependentWatchdog,
-    /// For waits while sensors are set up.
-    pub delay: SysDelay,
 }
 
 /// Sets the board up; nothing the second time, or when the line cannot be had.
 pub fn start() -> Option<Board> {
     let device = pac::Peripherals::take()?;
-    let core = cortex_m::Peripherals::take()?;
     let reset = reset_cause(&device.RCC);
-    let clocks = Config::hse(8.MHz()).sysclk(168.MHz()).require_pll48clk();
+    let clocks = Config::hse(8.MHz()).sysclk(CLOCK_MHZ.MHz()).require_pll48clk();
     let mut rcc = device.RCC.freeze(clocks);
     let mut watchdog = IndependentWatchdog::new(device.IWDG);
     watchdog.start(WATCHDOG_MS.millis());
@@ -79,8 +80,28 @@ pub fn start() -> Option<Board> {
     let mut lamp = c.pc13.into_push_pull_output();
     lamp.set_high();
     let strap = b.pb5.into_pull_up_input();
-    let mut counter = device.TIM2.counter_us(&mut rcc);
-    counter.start(u32::MAX.micros()).ok()?;
+    // By its registers: the HAL's timer is a thousand bytes, most of them for a panic that cannot be.
+    let counter = device.TIM2;
+    TIM2::enable(&mut rcc);
+    TIM2::reset(&mut rcc);
+    let divider = rcc.clocks.timclk1().raw() / 1_000_000;
+    counter.psc().write(|w| w.psc().set(divider as u16 - 1));
+    counter.egr().write(|w| w.ug().set_bit());
+    counter.cr1().write(|w| w.cen().set_bit());
+    let clock = Clock {
+        counter,
+        last: 0,
+        micros: 0,
+    };
+    let mut pulse = b.pb0.into_pull_up_input();
+    let (mut exti, mut config) = (device.EXTI, device.SYSCFG.constrain(&mut rcc));
+    pulse.make_interrupt_source(&mut config);
+    pulse.trigger_on_edge(&mut exti, Edge::Rising);
+    pulse.enable_interrupt(&mut exti);
+    cortex_m::interrupt::free(|section| {
+        CLOCK.borrow(section).replace(Some(clock));
+        PULSE.borrow(section).replace(Some(pulse));
+    });
 
     let mut serial = device
         .USART1
@@ -91,7 +112,7 @@ pub fn start() -> Option<Board> {
     cortex_m::interrupt::free(|section| {
         PORT.borrow(section).replace(Some(Port { serial, driver }));
     });
-    unmask_line();
+    unmask();
 
     let pins = (
         Some(a.pa5.into_alternate::<5>().speed(Speed::High)),
@@ -101,7 +122,7 @@ pub fn start() -> Option<Board> {
     let spi = Spi::new(device.SPI1, pins, embedded_hal::spi::MODE_3, 8.MHz(), &mut rcc);
     let mut select = a.pa4.into_push_pull_output();
     select.set_high();
-    let Ok(spi) = ExclusiveDevice::new(spi, select, device.TIM5.delay_us(&mut rcc));
+    let Ok(spi) = ExclusiveDevice::new(spi, select, Cycles);
     let i2c = I2c::new(device.I2C1, (b.pb8, b.pb9), 100.kHz(), &mut rcc);
     let random = device.RNG.constrain(&mut rcc).release();
     // Its first word takes 40 cycles of 48 MHz; one that never comes leaves the watchdog to speak.
@@ -115,17 +136,11 @@ pub fn start() -> Option<Board> {
             wiring: strapped(strap.is_low()),
             line_bytes_per_s: BAUDS / 10,
         },
-        clock: Clock {
-            counter,
-            last: 0,
-            micros: 0,
-        },
         spi,
         i2c,
         flash: Blocking(InternalFlash(LockedFlash::new(device.FLASH))),
         lamp,
         watchdog,
-        delay: core.SYST.delay(&rcc.clocks),
     })
 }
 
@@ -133,21 +148,15 @@ pub fn start() -> Option<Board> {
 /// brown-out, too.
 fn reset_cause(rcc: &pac::RCC) -> ResetCause {
     let flags = rcc.csr().read();
-    let cause = if flags.porrstf().bit_is_set() {
-        ResetCause::PowerOn
-    } else if flags.borrstf().bit_is_set() {
-        ResetCause::BrownOut
-    } else if flags.wdgrstf().bit_is_set() || flags.wwdgrstf().bit_is_set() {
-        ResetCause::Watchdog
-    } else if flags.sftrstf().bit_is_set() {
-        ResetCause::Software
-    } else if flags.padrstf().bit_is_set() {
-        ResetCause::Pin
-    } else {
-        ResetCause::Unknown
-    };
     rcc.csr().modify(|_, w| w.rmvf().set_bit());
-    cause
+    let watchdog = flags.wdgrstf().bit_is_set() || flags.wwdgrstf().bit_is_set();
+    beginning::reset_cause([
+        (flags.porrstf().bit_is_set(), ResetCause::PowerOn),
+        (flags.borrstf().bit_is_set(), ResetCause::BrownOut),
+        (watchdog, ResetCause::Watchdog),
+        (flags.sftrstf().bit_is_set(), ResetCause::Software),
+        (flags.padrstf().bit_is_set(), ResetCause::Pin),
+    ])
 }
 
 /// The part's unique id of 96 bits, folded to 64: two parts of a plant have the same with a probability of 2^-64.
@@ -166,26 +175,39 @@ fn node_id() -> u64 {
     u64::from(high) << 32 | u64::from(crc32c(&bytes))
 }
 
+/// Time since the reset.
+static CLOCK: Mutex<RefCell<Option<Clock>>> = Mutex::new(RefCell::new(None));
+
+/// Now; 0 before the board is set up.
+pub fn ticks() -> NodeTicks {
+    cortex_m::interrupt::free(|section| {
+        let mut clock = CLOCK.borrow(section).borrow_mut();
+        clock.as_mut().map_or(NodeTicks(0), Clock::ticks)
+    })
+}
+
 /// Microseconds since the start, of a counter of 32 bits that is read more often than it runs over (71 minutes).
-pub struct Clock {
-    counter: CounterUs<TIM2>,
+struct Clock {
+    counter: TIM2,
     last: u32,
     micros: u64,
 }
 
 impl Clock {
-    /// Now.
-    pub fn ticks(&mut self) -> NodeTicks {
-        let now = self.counter.now().ticks();
-        // It counts from 0 to the number before its period.
-        let passed = if now >= self.last {
-            now - self.last
-        } else {
-            u32::MAX - self.last + now
-        };
+    fn ticks(&mut self) -> NodeTicks {
+        let now = self.counter.cnt().read().bits();
+        self.micros += u64::from(now.wrapping_sub(self.last));
         self.last = now;
-        self.micros += u64::from(passed);
         NodeTicks(self.micros)
+    }
+}
+
+/// Waits by the processor's cycles, no shorter than it is asked to.
+pub struct Cycles;
+
+impl DelayNs for Cycles {
+    fn delay_ns(&mut self, ns: u32) {
+        cortex_m::asm::delay((ns / 1_000 + 1) * CLOCK_MHZ);
     }
 }
 
@@ -279,10 +301,26 @@ fn USART1() {
     });
 }
 
-#[allow(unsafe_code, reason = "an interrupt whose handler is this file's own")]
-fn unmask_line() {
-    // SAFETY: the line is in its place before, and nothing else relies on the interrupt being off.
-    unsafe { NVIC::unmask(pac::Interrupt::USART1) }
+#[allow(unsafe_code, reason = "interrupts whose handlers are this file's own")]
+fn unmask() {
+    // SAFETY: what the handlers use is in its place before, and nothing else relies on the interrupts being off.
+    unsafe {
+        NVIC::unmask(pac::Interrupt::USART1);
+        NVIC::unmask(pac::Interrupt::EXTI0);
+    }
+}
+
+/// The tachometer's pin.
+static PULSE: Mutex<RefCell<Option<PB0<Input>>>> = Mutex::new(RefCell::new(None));
+
+#[interrupt]
+fn EXTI0() {
+    cortex_m::interrupt::free(|section| {
+        if let Some(pin) = PULSE.borrow(section).borrow_mut().as_mut() {
+            pin.clear_interrupt_pending_bit();
+        }
+    });
+    SHAFT.handle_pulse(ticks());
 }
 
 /// The flash that the program runs from, unlocked only while it is written.

@@ -7,11 +7,13 @@
 //! | whether other nodes share that line | PE14: open, or to ground where they do |
 //! | accelerometer, IIS3DWB | SPI1: PA5 clock, PG9 in, PB5 out, PD14 select |
 //! | thermometer, TMP102 and its kind | I2C1: PB8 clock, PB9 data |
+//! | current loop, ADS1115 | the same bus |
+//! | tachometer | PE9, a rising edge each revolution |
+//! | lamp | PB0, lit when high |
 //! | settings and boot counter | the last 32 KiB of the flash |
 
-use super::beginning::{Who, settings_place, strapped};
-use super::stm32::{self, BAUDS, Board, RECEIVED, TO_SEND, WATCHDOG_MICROS};
-use crate::flash::Blocking;
+use super::stm32::{self, Board, Parts, RECEIVED, TO_SEND};
+use embassy_stm32::exti::{self, ExtiInput};
 use embassy_stm32::flash::Flash;
 use embassy_stm32::gpio::{Input, Level, Output, Pull, Speed};
 use embassy_stm32::i2c::I2c;
@@ -21,15 +23,13 @@ use embassy_stm32::rng::{self, Rng};
 use embassy_stm32::spi::Spi;
 use embassy_stm32::time::Hertz;
 use embassy_stm32::usart::{self, BufferedUart};
-use embassy_stm32::wdg::IndependentWatchdog;
-use embassy_stm32::{Config, bind_interrupts, pac};
-use embassy_time::Delay;
-use embedded_hal_bus::spi::ExclusiveDevice;
+use embassy_stm32::{Config, bind_interrupts, interrupt, pac};
 use trunnion_common::frame::ResetCause;
 
 bind_interrupts!(struct Interrupts {
     USART3 => usart::BufferedInterruptHandler<USART3>;
     RNG => rng::InterruptHandler<RNG>;
+    EXTI9 => exti::InterruptHandler<interrupt::typelevel::EXTI9>;
 });
 
 /// Sets the board up, once; nothing when its line cannot be had.
@@ -52,10 +52,9 @@ pub fn start() -> Option<Board> {
     config.rcc.voltage_scale = VoltageScale::Scale0;
     let board = embassy_stm32::init(config);
     let reset = reset_cause();
+    let watchdog = stm32::watch(board.IWDG);
+    // Pulled up long before it is read.
     let strap = Input::new(board.PE14, Pull::Up);
-    let mut watchdog = IndependentWatchdog::new(board.IWDG, WATCHDOG_MICROS);
-    watchdog.unleash();
-
     let line = BufferedUart::new_with_de(
         board.USART3,
         board.PD9,
@@ -66,47 +65,36 @@ pub fn start() -> Option<Board> {
         RECEIVED.take(),
         stm32::line(),
     );
-    let (to_send, received) = line.ok()?.split();
-    let bus = Spi::new_blocking(
-        board.SPI1,
-        board.PA5,
-        board.PB5,
-        board.PG9,
-        stm32::accelerometer(),
-    );
-    let select = Output::new(board.PD14, Level::High, Speed::High);
-    let Ok(spi) = ExclusiveDevice::new(bus, select, Delay);
-    Some(Board {
-        who: Who {
-            id: stm32::node_id(),
-            entropy: Rng::new(board.RNG, Interrupts).next_u32(),
-            reset,
-            wiring: strapped(strap.is_low()),
-            line_bytes_per_s: BAUDS / 10,
-        },
-        spi,
-        i2c: I2c::new_blocking(board.I2C1, board.PB8, board.PB9, stm32::thermometer()),
-        flash: (Blocking(Flash::new_blocking(board.FLASH)), settings_place()),
-        line: (received, to_send),
+    Some(stm32::board(Parts {
+        reset,
+        entropy: Rng::new(board.RNG, Interrupts).next_u32(),
+        strap,
+        line: line.ok()?,
+        spi: Spi::new_blocking(
+            board.SPI1,
+            board.PA5,
+            board.PB5,
+            board.PG9,
+            stm32::accelerometer(),
+        ),
+        select: Output::new(board.PD14, Level::High, Speed::High),
+        i2c: I2c::new_blocking(board.I2C1, board.PB8, board.PB9, stm32::slow_bus()),
+        tachometer: ExtiInput::new(board.PE9, board.EXTI9, Pull::Up, Interrupts),
+        lamp: Output::new(board.PB0, Level::Low, Speed::Low),
+        flash: Flash::new_blocking(board.FLASH),
         watchdog,
-    })
+    }))
 }
 
 /// By the flags of RM0481, RCC_RSR, which are cleared for the next reset. A power-on sets that of the brown-out: this part
 /// does not tell the two apart.
 fn reset_cause() -> ResetCause {
     let flags = pac::RCC.rsr().read();
-    let cause = if flags.borrstf() {
-        ResetCause::PowerOn
-    } else if flags.iwdgrstf() || flags.wwdgrstf() {
-        ResetCause::Watchdog
-    } else if flags.sftrstf() {
-        ResetCause::Software
-    } else if flags.pinrstf() {
-        ResetCause::Pin
-    } else {
-        ResetCause::Unknown
-    };
     pac::RCC.rsr().modify(|w| w.set_rmvf(true));
-    cause
+    stm32::reset_cause(
+        flags.borrstf(),
+        flags.iwdgrstf() || flags.wwdgrstf(),
+        flags.sftrstf(),
+        flags.pinrstf(),
+    )
 }

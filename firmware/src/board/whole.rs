@@ -1,14 +1,16 @@
-//! A board with embassy as a whole, in one future: the station with the sensors of every board, both ends of its line,
-//! and the watchdog.
+//! A board with embassy as a whole, in one future: the station with the instruments of every board, both ends of its
+//! line, and the watchdog.
 
-use super::beginning::{Life, Who, accelerometer};
+use super::beginning::{Life, Who};
 use super::embassy::{Received, ToSend, run, ticks};
+use super::instruments::{Instruments, accelerometer};
 use super::life;
 use crate::check_in::CheckIns;
-use crate::sensor::thermometer::Thermometer;
+use core::cell::RefCell;
 use core::ops::Range;
 use embassy_futures::join::join4;
 use embassy_time::{Delay, Duration, Timer};
+use embedded_hal::digital::{OutputPin, PinState};
 use embedded_hal::i2c::I2c;
 use embedded_hal::spi::SpiDevice;
 use embedded_io_async::{Read, Write};
@@ -29,12 +31,12 @@ pub trait Watchdog {
 
 /// Everything of a board that a node uses.
 #[derive(Debug)]
-pub struct Board<S, I, F, R, W, D> {
+pub struct Board<S, I, F, R, W, D, L> {
     /// What it tells of itself.
     pub who: Who,
     /// The accelerometer's bus.
     pub spi: S,
-    /// The thermometer's bus.
+    /// The bus of the slow instruments.
     pub i2c: I,
     /// Settings' memory, and the place in it.
     pub flash: (F, Range<u32>),
@@ -42,10 +44,12 @@ pub struct Board<S, I, F, R, W, D> {
     pub line: (R, W),
     /// The watchdog, started.
     pub watchdog: D,
+    /// The lamp, and how its pin is when it is lit.
+    pub lamp: (L, PinState),
 }
 
 /// Keeps the board going for ever, with `waveform` for unacknowledged waveforms.
-pub async fn live<S, I, F, R, W, D>(board: Board<S, I, F, R, W, D>, waveform: &'static mut [u8]) -> !
+pub async fn live<S, I, F, R, W, D, L>(board: Board<S, I, F, R, W, D, L>, waveform: &'static mut [u8]) -> !
 where
     S: SpiDevice,
     I: I2c,
@@ -53,12 +57,14 @@ where
     R: Read,
     W: Write,
     D: Watchdog,
+    L: OutputPin,
 {
     let (flash, place) = board.flash;
     let mut life = Life::begin(life::begin(), flash, place).await;
-    let (what, accelerometer) = accelerometer(board.spi, &mut Delay, ticks);
-    let sensors = (accelerometer, Thermometer::new(board.i2c));
-    let mut made = life.station(board.who, what, sensors, waveform, ticks());
+    let bus = RefCell::new(board.i2c);
+    let accelerometer = accelerometer(board.spi, &bus, &mut Delay, ticks);
+    let mut instruments = Instruments::new(&bus);
+    let mut made = life.station(board.who, accelerometer, instruments.slow(), waveform, ticks());
     let Ok(station) = &mut made else {
         unreachable!("the board brings memory enough, and every rate is not 0");
     };
@@ -98,6 +104,12 @@ where
             Timer::after(FEED_EVERY).await;
         }
     };
-    let node = run(station, &mut life.store, (&received, &to_send), &check_ins, NODE);
+    let (mut lamp, lit) = board.lamp;
+    let shine = |is_lit| {
+        // A lamp that cannot be moved is dark, and nothing else.
+        let _ = lamp.set_state(if is_lit { lit } else { !lit });
+    };
+    let pipes = (&received, &to_send);
+    let node = run(station, &mut life.store, pipes, &check_ins, NODE, shine);
     join4(node, receive, send, watch).await.0
 }

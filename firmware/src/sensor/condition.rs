@@ -53,27 +53,27 @@ impl Condition {
     }
 
     /// Takes what one reading brought; an event, if it changes anything.
-    pub fn judge(&mut self, batch: &Batch, samples: &[i16]) -> Option<Event> {
+    pub fn judge(&mut self, batch: &Batch, samples: impl Iterator<Item = i16>) -> Option<Event> {
         if matches!(batch.missed, Some((_, Missed::Fault))) {
             (self.same, self.seen, self.clipped) = (0, 0, 0);
             return self.turn(Some(Fault::Dead));
         }
         let mut is_clipped = None;
         for sample in samples {
-            self.same = if *sample == self.last {
+            self.same = if sample == self.last {
                 self.same.saturating_add(1)
             } else {
                 1
             };
-            self.last = *sample;
+            self.last = sample;
             self.seen += 1;
-            self.clipped += u32::from(matches!(*sample, i16::MIN | i16::MAX));
+            self.clipped += u32::from(matches!(sample, i16::MIN | i16::MAX));
             if self.seen >= self.second {
                 is_clipped = Some(self.clipped >= self.seen.div_ceil(CLIPPED_SHARE));
                 (self.seen, self.clipped) = (0, 0);
             }
         }
-        if samples.is_empty() {
+        if batch.taken == 0 {
             return None;
         }
         let found = if self.same >= self.second {
@@ -134,11 +134,8 @@ mod tests {
         let mut said = Vec::new();
         for (at, sample) in batches.iter().enumerate() {
             let event = match sample {
-                Some(sample) => {
-                    let samples: Vec<i16> = (0..100).map(sample).collect();
-                    condition.judge(&batch(None, 100), &samples)
-                }
-                None => condition.judge(&batch(Some((100, Missed::Fault)), 0), &[]),
+                Some(sample) => condition.judge(&batch(None, 100), (0..100).map(sample)),
+                None => condition.judge(&batch(Some((100, Missed::Fault)), 0), core::iter::empty()),
             };
             said.extend(event.map(|event| (at, event.kind)));
         }

@@ -10,6 +10,7 @@ use ads1x1x::mode::Continuous;
 use ads1x1x::{Ads1x1x, Error, FullScaleRange, ModeChangeError, TargetAddr};
 use embedded_hal::i2c::I2c;
 use trunnion_common::sample::{NoData, Reading};
+use trunnion_common::time::NodeTicks;
 
 /// The resistor from A0 to ground, ohms: 20 mA are 3 V, and 21 mA are below a supply of 3.3 V.
 pub const BURDEN_OHM: f32 = 150.0;
@@ -49,9 +50,9 @@ pub struct CurrentLoop<I> {
 }
 
 impl<E, I: I2c<Error = E>> CurrentLoop<I> {
-    /// The converter whose address pin is tied to ground: 0x48.
+    /// The converter whose address pin is tied to its supply, 0x49: a thermometer has 0x48.
     pub fn new(bus: I, scale: LoopScale) -> Result<Self, E> {
-        let mut part = Ads1x1x::new_ads1115(bus, TargetAddr::default());
+        let mut part = Ads1x1x::new_ads1115(bus, TargetAddr::Vdd);
         let set_up = part.set_full_scale_range(FullScaleRange::Within4_096V);
         match set_up {
             Ok(()) | Err(Error::InvalidInputData) => {}
@@ -68,7 +69,7 @@ impl<E, I: I2c<Error = E>> CurrentLoop<I> {
 }
 
 impl<E, I: I2c<Error = E>> Gauge for CurrentLoop<I> {
-    fn read(&mut self) -> Reading {
+    fn read(&mut self, _now: NodeTicks) -> Reading {
         let raw = self.part.read().map_err(|_| NoData::BusError)?;
         self.scale.read(f32::from(raw) * LSB_UV / BURDEN_OHM * 1e-3)
     }
@@ -106,19 +107,23 @@ mod tests {
     #[test]
     fn the_converter_is_set_up_and_its_voltage_is_a_current() {
         // 12 mA in 150 ohms are 1.8 V, 14,400 of 125 uV.
-        let mut bus = Part::of_words(0x48, &[(0, 14_400)]);
+        let mut bus = Part::of_words(0x49, &[(0, 14_400)]);
         let mut gauge = CurrentLoop::new(&mut bus, SCALE).unwrap();
-        assert!(gauge.read().is_ok_and(|value| (value - 50.0).abs() < 1e-3));
+        assert!(
+            gauge
+                .read(NodeTicks(0))
+                .is_ok_and(|value| (value - 50.0).abs() < 1e-3)
+        );
         // A0 to ground, 4.096 V, continuous (TI SBAS444, table 8-3).
         assert_eq!(bus.word(1) & 0x7F00, 0b0100_0010 << 8);
     }
 
     #[test]
     fn a_converter_that_falls_silent_gives_no_data() {
-        let bus = core::cell::RefCell::new(Part::of_words(0x48, &[(0, 14_400)]));
+        let bus = core::cell::RefCell::new(Part::of_words(0x49, &[(0, 14_400)]));
         let mut gauge = CurrentLoop::new(Shared(&bus), SCALE).unwrap();
         bus.borrow_mut().is_there = false;
-        assert_eq!(gauge.read(), Err(NoData::BusError));
+        assert_eq!(gauge.read(NodeTicks(0)), Err(NoData::BusError));
         assert!(CurrentLoop::new(Shared(&bus), SCALE).is_err());
     }
 }

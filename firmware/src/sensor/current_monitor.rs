@@ -6,6 +6,7 @@ use ina219::SyncIna219;
 use ina219::address::Address;
 use ina219::calibration::UnCalibrated;
 use trunnion_common::sample::{NoData, Reading};
+use trunnion_common::time::NodeTicks;
 
 /// Full scale of the shunt's voltage after a reset, 10 uV (TI SBOS448, table 8-4: PGA / 8).
 const FULL_SCALE_10UV: i16 = 32_000;
@@ -27,7 +28,7 @@ impl<I: I2c> CurrentMonitor<I> {
 
 impl<I: I2c> Gauge for CurrentMonitor<I> {
     /// Amperes.
-    fn read(&mut self) -> Reading {
+    fn read(&mut self, _now: NodeTicks) -> Reading {
         let Ok(voltage) = self.part.shunt_voltage() else {
             return Err(NoData::BusError);
         };
@@ -64,7 +65,7 @@ mod tests {
             let bus = RefCell::new(part(0));
             let mut gauge = CurrentMonitor::new(Shared(&bus), 0.1).unwrap();
             *bus.borrow_mut() = part(voltage);
-            let found = gauge.read();
+            let found = gauge.read(NodeTicks(0));
             match (found, expected) {
                 (Ok(found), Ok(expected)) => assert!((found - expected).abs() < 1e-6_f32, "{found}"),
                 (found, expected) => assert_eq!(found.err(), expected.err()),
@@ -77,7 +78,7 @@ mod tests {
         let bus = RefCell::new(part(100));
         let mut gauge = CurrentMonitor::new(Shared(&bus), 0.1).unwrap();
         bus.borrow_mut().is_there = false;
-        assert_eq!(gauge.read(), Err(NoData::BusError));
+        assert_eq!(gauge.read(NodeTicks(0)), Err(NoData::BusError));
         assert!(CurrentMonitor::new(Shared(&bus), 0.1).is_none());
     }
 }

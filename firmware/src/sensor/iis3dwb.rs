@@ -1,14 +1,14 @@
 //! ST IIS3DWB: three axes of acceleration, flat from 5 Hz to 6.3 kHz, 26.7 kHz each, over SPI.
 //!
 //! A driver on embedded-hal 1.0 that knows nothing of this project but its name for a sensor: [`Iis3dwb`] is the
-//! part, [`Axis`] makes it a [`Sensor`]. Register names, addresses and values are those of the vendor's
+//! part, [`Axes`] makes it a [`Sensor`]. Register names, addresses and values are those of the vendor's
 //! register header (`iis3dwb_reg.h`); sensitivities and times are the part's data sheet's (DS12569).
 //!
 //! The part samples by itself into a FIFO of 512 words of seven bytes, one sample of three axes each: 19 ms. Read
 //! it at least every 10 ms. What it could not keep is told by it (`FIFO_OVR_IA`), not how much; the caller's
 //! clock says that.
 
-use super::{Batch, Missed, Sensor};
+use super::{Axis, Batch, Missed, Sensor};
 use embedded_hal::delay::DelayNs;
 use embedded_hal::spi::{Operation, SpiDevice};
 use trunnion_common::time::NodeTicks;
@@ -295,11 +295,11 @@ fn axes([x0, x1, y0, y1, z0, z1]: [u8; 6]) -> [i16; 3] {
     [[x0, x1], [y0, y1], [z0, z1]].map(i16::from_le_bytes)
 }
 
-/// One axis of the part as a channel.
+/// Axes of the part as channels.
 #[derive(Debug)]
-pub struct Axis<S> {
+pub struct Axes<S, const AXES: usize> {
     part: Iis3dwb<S>,
-    axis: usize,
+    order: [Axis; AXES],
     /// Nanoseconds from sample to sample.
     period_ns: u64,
     /// When the next sample is due; nothing before the first.
@@ -307,12 +307,12 @@ pub struct Axis<S> {
     is_faulty: bool,
 }
 
-impl<S: SpiDevice> Axis<S> {
-    /// Axis 0 (x), 1 (y) or 2 (z; any other number, too) of a part that samples at `rate_mhz`.
-    pub const fn new(part: Iis3dwb<S>, axis: usize, rate_mhz: core::num::NonZeroU32) -> Self {
+impl<S: SpiDevice, const AXES: usize> Axes<S, AXES> {
+    /// These axes, in this order, of a part that samples at `rate_mhz`.
+    pub const fn new(part: Iis3dwb<S>, order: [Axis; AXES], rate_mhz: core::num::NonZeroU32) -> Self {
         Self {
             part,
-            axis: if axis < 2 { axis } else { 2 },
+            order,
             period_ns: 1_000_000_000_000 / rate_mhz.get() as u64,
             due: None,
             is_faulty: false,
@@ -335,7 +335,7 @@ impl<S: SpiDevice> Axis<S> {
     }
 
     /// Fills `out` as far as there are samples.
-    fn fill(&mut self, out: &mut [i16]) -> Result<Drained, Error<S::Error>> {
+    fn fill(&mut self, out: &mut [[i16; AXES]]) -> Result<Drained, Error<S::Error>> {
         if core::mem::replace(&mut self.is_faulty, false) {
             // What is in the FIFO has been booked as missed.
             self.part.empty()?;
@@ -347,7 +347,7 @@ impl<S: SpiDevice> Axis<S> {
             let room = (out.len() - taken).min(BURST_WORDS);
             let drained = self.part.drain(&mut words[..room])?;
             for (sample, word) in out[taken..].iter_mut().zip(&words[..drained.samples]) {
-                *sample = word[self.axis];
+                *sample = self.order.map(|axis| axis.of(*word));
             }
             let sum = all.get_or_insert(Drained {
                 samples: 0,
@@ -366,12 +366,12 @@ impl<S: SpiDevice> Axis<S> {
 /// or less are in the FIFO when it is read.
 const SLACK_MICROS: u64 = 1_000;
 
-impl<S: SpiDevice> Sensor for Axis<S> {
+impl<S: SpiDevice, const AXES: usize> Sensor<AXES> for Axes<S, AXES> {
     fn set_rate(&mut self, rate_mhz: core::num::NonZeroU32) {
         self.period_ns = 1_000_000_000_000 / u64::from(rate_mhz.get());
     }
 
-    fn read(&mut self, now: NodeTicks, out: &mut [i16]) -> Batch {
+    fn read(&mut self, now: NodeTicks, out: &mut [[i16; AXES]]) -> Batch {
         let Ok(drained) = self.fill(out) else {
             // Whatever was taken before the bus failed is among what is owed.
             self.is_faulty = true;
@@ -405,30 +405,27 @@ impl<S: SpiDevice> Sensor for Axis<S> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod model {
     use super::*;
-    use core::num::NonZeroU32;
     use embedded_hal::spi::{ErrorKind, ErrorType};
     use std::collections::VecDeque;
 
-    const RATE: NonZeroU32 = NonZeroU32::new(RATE_MHZ).unwrap();
-
     /// The part by its data sheet, as far as the driver looks at it.
     #[derive(Debug)]
-    struct Part {
-        registers: [u8; 128],
+    pub(crate) struct Part {
+        pub(super) registers: [u8; 128],
         fifo: VecDeque<[i16; 3]>,
         is_overrun: bool,
         /// At rest, in least significant bits of the full scale.
         rest: [i16; 3],
         /// What its own force does, at 4 g.
-        push: i16,
-        is_dead: bool,
-        resets: u32,
+        pub(super) push: i16,
+        pub(crate) is_dead: bool,
+        pub(super) resets: u32,
     }
 
     impl Part {
-        fn new() -> Self {
+        pub(crate) fn new() -> Self {
             let mut registers = [0; 128];
             registers[usize::from(register::WHO_AM_I)] = IDENTITY;
             Self {
@@ -443,7 +440,7 @@ mod tests {
         }
 
         /// The machine moves for so many samples.
-        fn sample(&mut self, samples: impl Iterator<Item = [i16; 3]>) {
+        pub(crate) fn sample(&mut self, samples: impl Iterator<Item = [i16; 3]>) {
             let is_sampling = self.registers[usize::from(register::CTRL1_XL)] >> 5 == 0b101;
             let is_batching = self.registers[usize::from(register::FIFO_CTRL3)] & 0xF == BATCH_ALL
                 && self.registers[usize::from(register::FIFO_CTRL4)] & 0b111 == CONTINUOUS;
@@ -515,6 +512,26 @@ mod tests {
 
     impl SpiDevice for &mut Part {
         fn transaction(&mut self, operations: &mut [Operation<'_, u8>]) -> Result<(), ErrorKind> {
+            self.answer(operations)
+        }
+    }
+
+    /// The part on a bus that the test looks at, too.
+    #[derive(Debug)]
+    pub(crate) struct Shared<'a>(pub(crate) &'a core::cell::RefCell<Part>);
+
+    impl ErrorType for Shared<'_> {
+        type Error = ErrorKind;
+    }
+
+    impl SpiDevice for Shared<'_> {
+        fn transaction(&mut self, operations: &mut [Operation<'_, u8>]) -> Result<(), ErrorKind> {
+            self.0.borrow_mut().answer(operations)
+        }
+    }
+
+    impl Part {
+        fn answer(&mut self, operations: &mut [Operation<'_, u8>]) -> Result<(), ErrorKind> {
             if self.is_dead {
                 return Err(ErrorKind::Other);
             }
@@ -531,11 +548,21 @@ mod tests {
         }
     }
 
-    struct NoDelay;
+    pub(crate) struct NoDelay;
 
     impl DelayNs for NoDelay {
         fn delay_ns(&mut self, _ns: u32) {}
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::model::{NoDelay, Part};
+    use super::*;
+    use core::num::NonZeroU32;
+    use embedded_hal::spi::ErrorKind;
+
+    const RATE: NonZeroU32 = NonZeroU32::new(RATE_MHZ).unwrap();
 
     fn started(part: &mut Part) -> Iis3dwb<&mut Part> {
         Iis3dwb::new(part, Range::G16, &mut NoDelay).unwrap()
@@ -581,32 +608,32 @@ mod tests {
     }
 
     #[test]
-    fn an_axis_gives_its_samples_in_order_and_their_times() {
+    fn axes_give_their_samples_in_order_and_their_times() {
         let mut part = Part::new();
-        let mut axis = Axis::new(started(&mut part), 1, RATE);
-        axis.part.bus.sample((0..300).map(|at| [0, at, 1]));
-        let mut out = [0; 256];
+        let mut axes = Axes::new(started(&mut part), [Axis::Z, Axis::X, Axis::Y], RATE);
+        axes.part.bus.sample((0..300).map(|at| [-1, 1, at]));
+        let mut out = [[0; 3]; 256];
         // 300 samples at 26.667 kHz are 11,250 us.
         let now = NodeTicks(1_000_000);
-        let batch = axis.read(now, &mut out);
+        let batch = axes.read(now, &mut out);
         assert_eq!((batch.taken, batch.missed), (256, None));
-        assert!(out.iter().copied().eq(0..256));
-        let batch = axis.read(now, &mut out);
+        assert!(out.iter().copied().eq((0..256).map(|at| [at, -1, 1])));
+        let batch = axes.read(now, &mut out);
         assert_eq!((batch.taken, batch.missed), (44, None));
-        assert!(out[..44].iter().copied().eq(256..300));
+        assert!(out[..44].iter().copied().eq((256..300).map(|at| [at, -1, 1])));
     }
 
     #[test]
     fn what_the_fifo_could_not_keep_is_booked_by_the_clock() {
         let mut part = Part::new();
-        let mut axis = Axis::new(started(&mut part), 0, RATE);
-        let mut out = [0; 600];
+        let mut axis = Axes::new(started(&mut part), [Axis::X], RATE);
+        let mut out = [[0]; 600];
         axis.part.bus.sample((0..267).map(|at| [at, 0, 0]));
         assert_eq!(axis.read(NodeTicks(10_000), &mut out).taken, 267);
         // 40 ms are 1,067 samples, of which the FIFO has the last 512.
         axis.part.bus.sample((0..1_067).map(|at| [at, 0, 0]));
         let batch = axis.read(NodeTicks(50_000), &mut out);
-        assert_eq!((batch.taken, out[0]), (512, 555));
+        assert_eq!((batch.taken, out[0]), (512, [555]));
         let Some((missed, Missed::Overrun)) = batch.missed else {
             panic!("{batch:?}");
         };
@@ -616,8 +643,8 @@ mod tests {
     #[test]
     fn a_part_that_does_not_answer_owes_its_samples_until_it_does() {
         let mut part = Part::new();
-        let mut axis = Axis::new(started(&mut part), 2, RATE);
-        let mut out = [0; 256];
+        let mut axis = Axes::new(started(&mut part), [Axis::Z], RATE);
+        let mut out = [[0]; 256];
         axis.part.bus.sample((0..100).map(|_| [0; 3]));
         axis.read(NodeTicks(10_000), &mut out);
         axis.part.bus.is_dead = true;

@@ -2,7 +2,7 @@
 //!
 //! Too slow for bearings and for the velocity that machines are judged by (ISO 2954 wants 1 kHz).
 
-use super::{Batch, Missed, Sensor};
+use super::{Axis, Batch, Missed, Sensor};
 use ::lis3dh::{Configuration, DataRate, FifoMode, Lis3dh, Lis3dhI2C, Mode, Range, SlaveAddr};
 use accelerometer::RawAccelerometer;
 use core::fmt::Debug;
@@ -23,18 +23,18 @@ const FIFO: usize = 32;
 /// Microseconds from sample to sample.
 const PERIOD_MICROS: u64 = 1_000_000_000 / RATE_MHZ.get() as u64;
 
-/// One axis of the part.
-pub struct Axis<I> {
+/// Axes of the part as channels.
+pub struct Axes<I, const AXES: usize> {
     part: Lis3dh<Lis3dhI2C<I>>,
-    axis: usize,
+    order: [Axis; AXES],
     /// When the next sample is due; nothing before the first.
     due: Option<NodeTicks>,
 }
 
-impl<E: Debug, I: I2c<Error = E>> Axis<I> {
-    /// Axis 0 (x), 1 (y) or 2 (z; any other number, too) of the part whose address pin is tied to ground, 0x18, at
-    /// 16 g. `None` when it does not answer as it should.
-    pub fn new(bus: I, axis: usize) -> Option<Self> {
+impl<E: Debug, I: I2c<Error = E>, const AXES: usize> Axes<I, AXES> {
+    /// These axes, in this order, of the part whose address pin is tied to ground, 0x18, at 16 g. `None` when it does
+    /// not answer as it should.
+    pub fn new(bus: I, order: [Axis; AXES]) -> Option<Self> {
         let configuration = Configuration {
             mode: Mode::HighResolution,
             datarate: DataRate::Hz_400,
@@ -46,13 +46,13 @@ impl<E: Debug, I: I2c<Error = E>> Axis<I> {
         part.enable_fifo(FifoMode::Stream, 0).ok()?;
         Some(Self {
             part,
-            axis: axis.min(2),
+            order,
             due: None,
         })
     }
 
     /// Takes what its queue holds; whether samples before those are gone.
-    fn fill(&mut self, out: &mut [i16]) -> Option<(usize, usize, bool)> {
+    fn fill(&mut self, out: &mut [[i16; AXES]]) -> Option<(usize, usize, bool)> {
         let status = self.part.get_fifo_status().ok()?;
         let waiting = if status.overrun {
             FIFO
@@ -62,14 +62,14 @@ impl<E: Debug, I: I2c<Error = E>> Axis<I> {
         let taken = waiting.min(out.len());
         for slot in &mut out[..taken] {
             let sample = self.part.accel_raw().ok()?;
-            *slot = [sample.x, sample.y, sample.z][self.axis];
+            *slot = self.order.map(|axis| axis.of([sample.x, sample.y, sample.z]));
         }
         Some((taken, waiting, status.overrun))
     }
 }
 
-impl<E: Debug, I: I2c<Error = E>> Sensor for Axis<I> {
-    fn read(&mut self, now: NodeTicks, out: &mut [i16]) -> Batch {
+impl<E: Debug, I: I2c<Error = E>, const AXES: usize> Sensor<AXES> for Axes<I, AXES> {
+    fn read(&mut self, now: NodeTicks, out: &mut [[i16; AXES]]) -> Batch {
         let owed = |due: Option<NodeTicks>, upto: NodeTicks| {
             due.map_or(0, |due| upto.micros_since(due) / PERIOD_MICROS)
         };
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn the_part_is_set_up_as_its_data_sheet_has_it() {
         let bus = RefCell::new(part(0));
-        assert!(Axis::new(Shared(&bus), 2).is_some());
+        assert!(Axes::new(Shared(&bus), [Axis::Z]).is_some());
         let bus = bus.borrow();
         // 400 Hz and three axes; high resolution at 16 g; a queue that keeps the newest.
         assert_eq!(bus.byte(CTRL_REG1), 0b0111_0111);
@@ -132,24 +132,24 @@ mod tests {
         assert_eq!(bus.byte(FIFO_CTRL_REG) >> 6, 0b10);
         let silent = RefCell::new(part(0));
         silent.borrow_mut().is_there = false;
-        assert!(Axis::new(Shared(&silent), 2).is_none());
+        assert!(Axes::new(Shared(&silent), [Axis::Z]).is_none());
     }
 
     #[test]
     fn waiting_samples_are_taken_in_order_and_dated_by_the_clock() {
         let bus = RefCell::new(part(4));
-        let mut axis = Axis::new(Shared(&bus), 2).unwrap();
-        let mut out = [0; 64];
+        let mut axis = Axes::new(Shared(&bus), [Axis::Z, Axis::X]).unwrap();
+        let mut out = [[0; 2]; 64];
         let batch = axis.read(NodeTicks(100_000), &mut out);
         assert_eq!(
             (batch.taken, batch.missed, batch.first),
             (4, None, NodeTicks(90_000))
         );
-        assert_eq!(out[..4], [200, 201, 202, 203]);
+        assert_eq!(out[..4], [[200, 0], [201, 1], [202, 2], [203, 3]]);
         let next = axis.read(NodeTicks(110_300), &mut out);
         assert_eq!(
             (next.first, out[0]),
-            (NodeTicks(100_000), 204),
+            (NodeTicks(100_000), [204, 4]),
             "the next one follows the last"
         );
     }
@@ -157,8 +157,8 @@ mod tests {
     #[test]
     fn a_queue_that_ran_over_and_a_part_that_falls_silent_are_booked() {
         let bus = RefCell::new(part(4));
-        let mut axis = Axis::new(Shared(&bus), 0).unwrap();
-        let mut out = [0; 64];
+        let mut axis = Axes::new(Shared(&bus), [Axis::X]).unwrap();
+        let mut out = [[0]; 64];
         axis.read(NodeTicks(100_000), &mut out);
         // 32 wait, and 80 ms more have passed than those take.
         bus.borrow_mut().set_byte(FIFO_SRC_REG, 0b0100_0000);

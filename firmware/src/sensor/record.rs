@@ -127,12 +127,12 @@ impl<'a> Player<'a> {
 }
 
 impl Sensor for Player<'_> {
-    fn read(&mut self, now: NodeTicks, out: &mut [i16]) -> Batch {
+    fn read(&mut self, now: NodeTicks, out: &mut [[i16; 1]]) -> Batch {
         let first = self.schedule.ticks_of(self.played);
         let due = self.schedule.due_by(now).saturating_sub(self.played);
         let taken = out.len().min(usize::try_from(due).unwrap_or(usize::MAX));
         for (index, sample) in (self.played..).zip(&mut out[..taken]) {
-            *sample = self.record.sample(index);
+            *sample = [self.record.sample(index)];
         }
         self.played += taken as u64;
         Batch {
@@ -163,17 +163,17 @@ mod tests {
         let record = Record::parse(&memory).unwrap();
         assert_eq!((record.rate_mhz, record.range_g, record.len()), (RATE, 16.0, 3));
         let mut player = Player::new(record, NodeTicks(5_000));
-        let mut out = [0; 4];
+        let mut out = [[0]; 4];
         assert_eq!(player.read(NodeTicks(4_999), &mut out).taken, 0);
         let batch = player.read(NodeTicks(8_500), &mut out);
         assert_eq!(
             (batch.taken, batch.first, out),
-            (4, NodeTicks(5_000), [1, -2, 3, 1])
+            (4, NodeTicks(5_000), [[1], [-2], [3], [1]])
         );
         let batch = player.read(NodeTicks(10_000), &mut out);
         assert_eq!(
             (batch.taken, batch.first, &out[..2]),
-            (2, NodeTicks(9_000), &[-2, 3][..])
+            (2, NodeTicks(9_000), &[[-2], [3]][..])
         );
     }
 

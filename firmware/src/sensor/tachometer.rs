@@ -3,6 +3,7 @@
 //! The board stamps each pulse; speed is pulses over the time between the first and the last of a reading, so that
 //! its error is that of two stamps, whatever the number of pulses between.
 
+use super::Gauge;
 use core::num::NonZeroU16;
 use trunnion_common::sample::{NoData, Reading};
 use trunnion_common::time::NodeTicks;
@@ -63,9 +64,16 @@ impl Tachometer {
         self.pulses = self.pulses.saturating_add(1);
     }
 
-    /// The shaft's speed since the last reading, Hz: 0 when no pulse has come for longer than at the slowest speed,
+    /// Pulses that were taken for bounces, ever.
+    pub const fn bounces(&self) -> u32 {
+        self.bounces
+    }
+}
+
+impl Gauge for Tachometer {
+    /// The shaft's speed since the last reading, rpm: 0 when no pulse has come for longer than at the slowest speed,
     /// and no data while it cannot be told yet.
-    pub fn read(&mut self, now: NodeTicks) -> Reading {
+    fn read(&mut self, now: NodeTicks) -> Reading {
         let Some((first, last)) = self.span else {
             return Err(NoData::NotReady);
         };
@@ -81,12 +89,7 @@ impl Tachometer {
         let revolutions = self.pulses as f32 / f32::from(self.wheel.pulses.get());
         self.span = Some((last, last));
         self.pulses = 0;
-        Ok(revolutions / seconds)
-    }
-
-    /// Pulses that were taken for bounces, ever.
-    pub const fn bounces(&self) -> u32 {
-        self.bounces
+        Ok(60.0 * revolutions / seconds)
     }
 }
 
@@ -114,8 +117,8 @@ mod tests {
         for hz in [0.7, 24.875, 99.9] {
             let mut tachometer = Tachometer::new(WHEEL);
             turn(&mut tachometer, hz, 1_000, 10_000_000);
-            let found = tachometer.read(NodeTicks(10_000_000)).unwrap();
-            assert!((f64::from(found) - hz).abs() < hz * 1e-5, "{found} is not {hz}");
+            let found = f64::from(tachometer.read(NodeTicks(10_000_000)).unwrap()) / 60.0;
+            assert!((found - hz).abs() < hz * 1e-5, "{found} is not {hz}");
         }
     }
 
@@ -124,7 +127,7 @@ mod tests {
         let mut tachometer = Tachometer::new(WHEEL);
         assert_eq!(tachometer.read(NodeTicks(5_000_000)), Err(NoData::NotReady));
         turn(&mut tachometer, 10.0, 0, 1_000_000);
-        assert!(tachometer.read(NodeTicks(1_000_000)).is_ok_and(|hz| hz > 9.9));
+        assert!(tachometer.read(NodeTicks(1_000_000)).is_ok_and(|rpm| rpm > 594.0));
         // At the slowest speed a pulse comes each half second.
         assert_eq!(tachometer.read(NodeTicks(1_400_000)), Err(NoData::NotReady));
         assert_eq!(tachometer.read(NodeTicks(1_600_000)), Ok(0.0));
@@ -140,7 +143,7 @@ mod tests {
             }
         }
         let found = tachometer.read(NodeTicks(1_000_000)).unwrap();
-        assert!((found - 10.0).abs() < 1e-3, "{found}");
+        assert!((found - 600.0).abs() < 0.06, "{found}");
         assert_eq!(tachometer.bounces(), 80);
     }
 }

@@ -5,6 +5,7 @@ use embedded_hal::i2c::I2c;
 use tmp1x2::marker::mode::Continuous;
 use tmp1x2::{SlaveAddr, Tmp1x2};
 use trunnion_common::sample::{NoData, Reading};
+use trunnion_common::time::NodeTicks;
 
 /// What the part can tell, degrees Celsius (TI SBOS397, section 6.3).
 const RANGE: core::ops::RangeInclusive<f32> = -55.0..=128.0;
@@ -25,7 +26,7 @@ impl<E, I: I2c<Error = E>> Thermometer<I> {
 }
 
 impl<E, I: I2c<Error = E>> Gauge for Thermometer<I> {
-    fn read(&mut self) -> Reading {
+    fn read(&mut self, _now: NodeTicks) -> Reading {
         match self.part.read_temperature() {
             Ok(degrees) if RANGE.contains(&degrees) => Ok(degrees),
             // A bus that floats high reads as the end of the range.

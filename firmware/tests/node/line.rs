@@ -430,12 +430,12 @@ struct Overrun {
 }
 
 impl Sensor for Overrun {
-    fn read(&mut self, now: NodeTicks, out: &mut [i16]) -> Batch {
+    fn read(&mut self, now: NodeTicks, out: &mut [[i16; 1]]) -> Batch {
         let missed = self.missed.take();
         self.next += missed.map_or(0, |(count, _)| count);
         let taken = out.len().min(self.left);
         for (sample, index) in out[..taken].iter_mut().zip(self.next..) {
-            *sample = value(VIBRATION, index);
+            *sample = [value(VIBRATION, index)];
         }
         self.next += taken as u64;
         self.left -= taken;

@@ -9,8 +9,10 @@ use trunnion_common::frame::{
 use trunnion_common::id::ChannelId;
 use trunnion_common::sample::NoData;
 use trunnion_common::time::NodeTicks;
+use trunnion_firmware::channel::RECALLED_SAMPLES;
 use trunnion_firmware::node::Node;
 use trunnion_firmware::outbox::{ESSENTIAL_MIN, WAVEFORM_MIN};
+use trunnion_firmware::sensor::Missed;
 use trunnion_firmware::settings::LineSpeed;
 
 #[test]
@@ -27,10 +29,15 @@ fn settings_that_cannot_be_kept_are_not_taken() {
     );
 }
 
-/// Settings reach the node, and its board stores what there is to store.
+/// Plans reach the node, and are stored or not.
 fn settle(world: &mut World, command: u32, plans: &[ChannelPlan], is_stored: bool) {
     let plans = heapless::Vec::from_slice(plans).unwrap();
-    world.tell(&Payload::Settings(Settings { command, plans }));
+    order(world, &Payload::Settings(Settings { command, plans }), is_stored);
+}
+
+/// An order reaches the node, and its board stores what there is to store.
+fn order(world: &mut World, wanted: &Payload<'_>, is_stored: bool) {
+    world.tell(wanted);
     if world.node.poll_settings().is_some() {
         world.node.handle_settings_stored(world.ticks(), is_stored);
     }
@@ -213,16 +220,65 @@ fn a_waveform_begins_while_another_channel_says_so_and_a_reset_does_not_forget_i
     assert_eq!(produced(&node), 0, "nothing is known of the temperature");
     for (seconds, reading, expected) in [
         (1, Ok(29.0), 0),
-        (2, Ok(35.0), 50),
-        (3, Ok(41.0), 50),
-        (4, Ok(35.0), 100),
-        (5, Err(NoData::BusError), 100),
+        // With the 200 samples before it, and then with what was not sent since.
+        (2, Ok(35.0), 250),
+        (3, Ok(41.0), 250),
+        (4, Ok(35.0), 450),
+        (5, Err(NoData::BusError), 450),
     ] {
         let at = NodeTicks(seconds * 1_000_000);
         node.handle_readings(TEMPERATURE, at, &[reading]).unwrap();
         node.handle_samples(VIBRATION, at, &samples).unwrap();
         assert_eq!(produced(&node), expected, "{reading:?}");
     }
+}
+
+#[test]
+fn a_triggered_waveform_begins_with_what_came_before_its_trigger_and_no_further_than_a_gap() {
+    let mut world = World::new(node(ESSENTIAL_MIN, 8 * WAVEFORM_MIN));
+    world.node.restore_settings(None).unwrap();
+    let triggered = ChannelPlan::Triggered {
+        window: 4_096,
+        samples: 100,
+        every_s: 1,
+        trigger: Trigger {
+            channel: TEMPERATURE,
+            low_milli: 30_000,
+            high_milli: i32::MAX,
+        },
+    };
+    settle(&mut world, 1, &[triggered, ChannelPlan::Off], true);
+    world.plan = triggered;
+    let warm = |world: &mut World, degrees| {
+        let at = world.ticks();
+        world
+            .node
+            .handle_readings(TEMPERATURE, at, &[Ok(degrees)])
+            .unwrap();
+    };
+    world.produce(700);
+    assert_eq!(world.produced(VIBRATION), 0);
+    warm(&mut world, 35.0);
+    let begun = world.ticks();
+    world.produce(200);
+    let recalled = RECALLED_SAMPLES as u64;
+    assert_eq!(world.produced(VIBRATION), recalled + 100);
+
+    // What stands before a gap does not belong to what comes after it.
+    warm(&mut world, 20.0);
+    world.pass(1_500);
+    world.produce(300);
+    world.node.handle_missed(VIBRATION, 5, Missed::Overrun).unwrap();
+    world.produce(10);
+    warm(&mut world, 35.0);
+    world.produce(100);
+    assert_eq!(world.produced(VIBRATION), recalled + 100 + 5 + 110);
+
+    // The agent has compared every sample; the first one's time is that of 12 kHz.
+    world.drain();
+    assert_eq!(world.delivered(VIBRATION), recalled + 210);
+    let first = begun.0 - recalled * 1_000 / 12;
+    assert_eq!(world.agent.waveforms[0], (NodeTicks(first), 0));
 }
 
 #[test]
@@ -258,15 +314,12 @@ fn calibrate(world: &mut World, channel: ChannelId, gain_ppm: u32, offset_milli:
         gain_ppm,
         offset_milli,
     };
-    world.tell(&Payload::Calibrate(Calibrate {
+    let wanted = Calibrate {
         command: gain_ppm,
         channel,
         calibration,
-    }));
-    if world.node.poll_settings().is_some() {
-        world.node.handle_settings_stored(world.ticks(), is_stored);
-    }
-    world.pass(100);
+    };
+    order(world, &Payload::Calibrate(wanted), is_stored);
 }
 
 #[test]

@@ -119,7 +119,11 @@ pub(crate) struct Agent {
     pub(crate) received: [BTreeSet<u64>; 2],
     pub(crate) gone: [BTreeSet<u64>; 2],
     pub(crate) samples: BTreeMap<(u16, u64), i16>,
+    /// Of the vibration channel's samples, those that are not what [`value`] says.
+    pub(crate) truth: BTreeMap<u64, i16>,
     pub(crate) order: Vec<(Class, u64, String)>,
+    /// When the first sample of each was taken, and its index.
+    pub(crate) waveforms: Vec<(NodeTicks, u64)>,
     pub(crate) replies: Vec<TimeReply>,
     pub(crate) outcomes: Vec<SettingsOutcome>,
     pub(crate) reports: Vec<FeatureReport>,
@@ -142,6 +146,9 @@ impl Agent {
             Payload::Waveform(waveform) => {
                 for (index, sample) in (waveform.first_sample..).zip(waveform.samples().unwrap()) {
                     self.take(waveform.channel, index, sample);
+                }
+                if is_new {
+                    self.waveforms.push((header.ticks, waveform.first_sample));
                 }
             }
             Payload::Scalar(scalar) => {
@@ -178,7 +185,9 @@ impl Agent {
     }
 
     pub(crate) fn take(&mut self, channel: ChannelId, index: u64, sample: i16) {
-        assert_eq!(sample, value(channel, index), "channel {channel} sample {index}");
+        let truth = self.truth.get(&index).filter(|_| channel == VIBRATION);
+        let truth = truth.copied().unwrap_or(value(channel, index));
+        assert_eq!(sample, truth, "channel {channel} sample {index}");
         self.samples.insert((channel.get(), index), sample);
     }
 
@@ -206,6 +215,8 @@ pub(crate) struct World {
     pub(crate) random: u64,
     /// What is in force for the vibration channel.
     pub(crate) plan: ChannelPlan,
+    /// Every sample of it so far, sent or not.
+    pub(crate) tape: Vec<i16>,
 }
 
 impl World {
@@ -223,6 +234,7 @@ impl World {
             repetition: 0,
             random: 0x2545_F491_4F6C_DD1D,
             plan: ChannelPlan::Raw,
+            tape: Vec::new(),
         }
     }
 
@@ -305,12 +317,17 @@ impl World {
         let together = if self.plan == ChannelPlan::Raw { count } else { 1 };
         for _ in 0..count / together {
             let first = self.produced(VIBRATION);
-            let samples: Vec<i16> = (first..first + together)
-                .map(|index| value(VIBRATION, index))
+            let samples: Vec<i16> = (0..together)
+                .map(|at| value(VIBRATION, self.tape.len() as u64 + at))
                 .collect();
+            self.tape.extend(&samples);
             self.node
                 .handle_samples(VIBRATION, self.ticks(), &samples)
                 .unwrap();
+            // Those that are sent are the last ones, some of them from before a trigger.
+            let sent = (self.produced(VIBRATION) - first) as usize;
+            let sent = &self.tape[self.tape.len() - sent..];
+            self.agent.truth.extend((first..).zip(sent.iter().copied()));
         }
         self.check();
     }

@@ -133,7 +133,7 @@ impl<'s> Replay<'s> {
 }
 
 impl Sensor for Replay<'_> {
-    fn read(&mut self, now: NodeTicks, out: &mut [i16]) -> Batch {
+    fn read(&mut self, now: NodeTicks, out: &mut [[i16; 1]]) -> Batch {
         let first = self.schedule.ticks_of(self.produced);
         let due = self.schedule.due_by(now) - self.produced;
         let due = usize::try_from(due).unwrap_or(usize::MAX).min(out.len());
@@ -148,7 +148,7 @@ impl Sensor for Replay<'_> {
             let is_clipped = bits < f32::from(i16::MIN) || f32::from(i16::MAX) < bits;
             self.clipped += u64::from(is_clipped);
             // A conversion from float ends at the ends of the range.
-            *sample = bits as i16;
+            *sample = [bits as i16];
         }
         self.produced += taken as u64;
         Batch {
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn a_sample_comes_when_it_is_due_and_not_before() {
         replay(&[1.0; 10], |replay| {
-            let mut out = [0; 4];
+            let mut out = [[0]; 4];
             assert_eq!(replay.read(NodeTicks(4_999), &mut out).taken, 0);
             assert_eq!(replay.read(NodeTicks(6_000), &mut out).taken, 2);
             let batch = replay.read(NodeTicks(60_000), &mut out);
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn the_end_is_reached_once_the_last_sample_is_out() {
         replay(&[1.0; 3], |replay| {
-            let mut out = [0; 4];
+            let mut out = [[0]; 4];
             assert_eq!(replay.read(NodeTicks(7_000), &mut out).taken, 3);
             assert!(!replay.is_ended);
             assert_eq!(replay.read(NodeTicks(8_000), &mut out).taken, 0);
@@ -233,9 +233,9 @@ mod tests {
     #[test]
     fn values_beyond_the_range_are_clipped_and_counted() {
         replay(&[0.0, 1.0, -16.0, 15.999_5, 16.0, -17.0], |replay| {
-            let mut out = [0; 6];
+            let mut out = [[0]; 6];
             replay.read(NodeTicks(60_000), &mut out);
-            assert_eq!(out, [0, 2_048, -32_768, 32_767, 32_767, -32_768]);
+            assert_eq!(out.as_flattened(), [0, 2_048, -32_768, 32_767, 32_767, -32_768]);
             assert_eq!(replay.clipped, 2);
         });
     }

@@ -12,6 +12,9 @@ const PAINT: u32 = 0xCCCC_CCCC;
 /// Statics whose name has this are the waveforms' memory: as large as a board likes.
 const BUFFER: &str = "WAVEFORM";
 
+/// The static that outlives a reset.
+const LAST_WORDS: &str = "LAST_WORDS";
+
 /// Bytes that an image takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Size {
@@ -23,6 +26,8 @@ pub struct Size {
     pub buffers: u64,
     /// Where the stack may grow: from the end of the statics to the end of RAM.
     pub stack_place: (u64, u64),
+    /// Where a life leaves its last words.
+    pub last_words: u64,
 }
 
 impl Size {
@@ -44,6 +49,10 @@ impl Size {
                 _ => {}
             }
         }
+        let words = file
+            .symbols()
+            .find(|symbol| symbol.name().is_ok_and(|name| name.contains(LAST_WORDS)));
+        let words = words.with_context(|| format!("{} leaves no last words", path.display()))?;
         let is_buffer = |name: &str| name.contains(BUFFER);
         let buffers = file
             .symbols()
@@ -61,6 +70,7 @@ impl Size {
             ram: ram - buffers,
             buffers,
             stack_place: (address("__sheap")?, address("_stack_start")?),
+            last_words: words.address(),
         })
     }
 }

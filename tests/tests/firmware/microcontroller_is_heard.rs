@@ -3,10 +3,12 @@
 
 use super::toolchain;
 use std::time::Duration;
+use trunnion_firmware::last_words::{BYTES, LastWords};
 use trunnion_tests::plant::POINT;
 use trunnion_tests::qemu::BOARD;
 use trunnion_tests::qemu::image::target_dir;
 use trunnion_tests::qemu::scene::{ASSET, Felt, RATE_HZ, Scene, TEMPERATURE, VIBRATION};
+use trunnion_tests::qemu::size::Size;
 
 /// Samples of some seconds.
 const A_WHILE: u64 = 3 * RATE_HZ as u64;
@@ -58,6 +60,13 @@ fn a_microcontroller_is_heard_through_resets_hangs_and_noise() {
     scene.await_alarm("watchdog_bite").unwrap();
     scene.await_boot(3).unwrap();
     scene.await_balance().unwrap();
+
+    // Every life has looked at its stack, which its next one tells.
+    let size = Size::of(&image).unwrap();
+    let words = scene.node.memory(size.last_words, BYTES as u64).unwrap();
+    let words = LastWords::from_bytes(words.try_into().unwrap()).unwrap();
+    assert_eq!((words.lives, u64::from(words.stack.room)), (3, size.stack_room()));
+    assert!((1..words.stack.room).contains(&words.stack.used), "{words:?}");
 
     // Noise costs frames their way, no sample its name.
     scene.node.line().set_noise(NOISE);
