@@ -2,6 +2,7 @@
 
 mod demodulation;
 mod drift;
+mod kurtogram;
 mod lanes;
 mod median;
 mod memory;
@@ -64,6 +65,19 @@ pub struct Finding {
     pub lines: Vec<EvidenceLine>,
     /// Band of the raw signal that was demodulated, Hz.
     pub band_hz: (f64, f64),
+    /// The band in which the window is most impulsive, where that shows the same element.
+    pub confirmed: Option<ConfirmingBand>,
+}
+
+/// A part of the band that was searched, and what it says of the element that the whole has named. It never names one.
+#[derive(Clone, Copy, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct ConfirmingBand {
+    /// Which, Hz.
+    pub band_hz: (f64, f64),
+    /// Kurtosis of its complex envelope, 0 for Gaussian noise: median over parts of the window.
+    pub kurtosis: f64,
+    /// Score of the element's lines in its envelope.
+    pub score: f64,
 }
 
 /// Everything computed on one window of one channel.
@@ -201,7 +215,10 @@ impl Analyzer {
             }
         }
         features.values.sort_by_key(|(kind, _)| *kind);
-        features.finding = search.finding(envelope.band_hz);
+        features.finding = search.finding(envelope.band_hz).map(|finding| Finding {
+            confirmed: envelope.confirms(finding.element),
+            ..finding
+        });
         features.envelope = Some(envelope);
         features.speed = Some(speed);
         features
@@ -268,10 +285,27 @@ impl Analyzer {
         if search.claimed(&spectrum).is_some_and(drifts) {
             return Searched::Undetermined(Undetermined::SpeedDiffers);
         }
+        let confirmed = search.element().and_then(|element| {
+            // All lines of the bearing's families have room in the envelope of a band.
+            let narrowest = (EnvelopeSpectrum::family_hz(bearing, speed.hz) * seconds) as usize;
+            let selected = demodulator.select(narrowest, wanted)?;
+            let usable_hz = usable_hz.min(selected.lines.len() as f64 / seconds);
+            let prominences = Prominences::new(&selected.magnitudes, spacing_hz, speed.hz, usable_hz);
+            let band = ConfirmingBand {
+                band_hz: (
+                    selected.lines.start as f64 / seconds,
+                    selected.lines.end as f64 / seconds,
+                ),
+                kurtosis: selected.kurtosis.into(),
+                score: search.confirmed(&EnvelopeSpectrum::new(&prominences))?,
+            };
+            Some((element, band))
+        });
         let envelope = Envelope {
             prominences: prominences.shortened(),
             sought,
             band_hz,
+            confirmed,
         };
         Searched::Whole(search, envelope, speed)
     }

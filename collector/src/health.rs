@@ -406,6 +406,7 @@ mod tests {
             runner_up,
             lines: Vec::new(),
             band_hz: (1.0, 5_000.0),
+            confirmed: None,
         };
         let cause = Cause::Bearing(Some(Element::InnerRace));
         advisory(cause, BEARING_LEVEL, Evidence::Lines(finding))

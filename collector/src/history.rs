@@ -186,6 +186,7 @@ mod tests {
                 runner_up: 1.0,
                 lines: Vec::new(),
                 band_hz: (1.0, 5000.0),
+                confirmed: None,
             })
         };
         match letter {

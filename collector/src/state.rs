@@ -44,7 +44,7 @@ use trunnion_common::id::JournalId;
 use trunnion_common::time::EventTime;
 
 /// Version of the tables; another one is refused rather than guessed at.
-const SCHEMA: i64 = 10;
+const SCHEMA: i64 = 11;
 
 /// Cleared advisories kept; beyond, those raised first go. Those that stand are bounded by the fleet:
 /// one for each point and element at most.
@@ -626,6 +626,7 @@ mod tests {
                 runner_up: 1.0,
                 lines: Vec::new(),
                 band_hz: (1.0, 2.0),
+                confirmed: None,
             }),
             recommendation: "Look at it.".to_owned(),
             backfill: false,

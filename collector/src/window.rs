@@ -2,6 +2,7 @@
 //!
 //! | part | what it is |
 //! |---|---|
+//! | [`grid`] | how event time is cut for the windows of a channel, and how long they wait |
 //! | [`shape`] | tumbling, hopping and session windows: which of them an event belongs to |
 //! | [`scalar`] | what a window of readings remembers, whatever their order: count, mean, variance, extremes |
 //! | [`sketch`] | its quantiles |
@@ -21,6 +22,7 @@
 //! - No window fires without a value in it, and none that is over is revived or fused.
 //! - History neither waits for the watermark nor moves it.
 
+pub mod grid;
 pub mod scalar;
 pub mod shape;
 pub mod sketch;
@@ -29,6 +31,5 @@ pub mod stream;
 mod values;
 pub mod waveform;
 
-pub use waveform::{
-    Cut, Fired, Grid, KEPT_MAX, Misplaced, OPEN_MAX, Run, SPANS_MAX, Signal, Slot, WindowSettings, Windows,
-};
+pub use grid::{Cut, Grid, Slot, WindowSettings};
+pub use waveform::{Fired, KEPT_MAX, Misplaced, OPEN_MAX, Run, SPANS_MAX, Signal, Windows};

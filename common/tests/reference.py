@@ -75,3 +75,37 @@ taps = signal.firwin(count, (half + stop) / 2, window=("kaiser", 4.5335), fs=1.0
 turned = x * np.exp(-2j * np.pi * middle * np.arange(len(x)))
 envelope = 2 * np.abs(np.convolve(turned, taps, mode="valid"))[::factor]
 tell("envelope_rms", envelope.std())
+
+# The envelope that a bearing is searched in: lines 1 to 2000 with their phases and the magnitude 1, the squared
+# magnitude of the analytic signal, and its spectrum under the Hann window with as many zeros behind.
+white = np.fft.rfft(about)
+white /= np.abs(white)
+white[0] = 0.0
+white[2001:] = 0.0
+# Unscaled transforms there and back leave the number of samples.
+squares = np.abs(signal.hilbert(np.fft.irfft(white, len(x)))) ** 2 * len(x) ** 2
+weights = signal.get_window("hann", len(x), fftbins=True)
+magnitudes = np.abs(np.fft.rfft((squares - squares.mean()) * weights, 2 * len(x)))
+for line in (214, 215, 429, 644):
+    tell(f"envelope_line_{line}", magnitudes[line])
+
+# Octaves: what a Butterworth half-band filter lets through above a quarter of the rate; what is below goes on at half
+# the rate. The last sample of each pair is kept; before the first, the signal stood at it.
+rest = x - x[0]
+for number in (4, 3, 2, 1):
+    above = signal.sosfilt(signal.butter(5, 0.5, "high", output="sos"), rest)[1::2]
+    rest = signal.sosfilt(signal.butter(5, 0.5, "low", output="sos"), rest)[1::2]
+    tell(f"octave_{number}", rms(above))
+
+# Hotelling's T-squared, and what is left without the principal components that explain 0.9 of the variance.
+rows = x.reshape(-1, 4)
+distances = (rows - rows.mean(axis=0)) / rows.std(axis=0)
+correlation = np.corrcoef(rows.T)
+values, vectors = np.linalg.eigh(correlation)
+values, vectors = values[::-1], vectors[:, ::-1]
+kept = np.searchsorted(np.cumsum(values), 0.9 * values.sum()) + 1
+for index in (0, 77, 640):
+    distance = distances[index]
+    tell(f"t_squared_{index}", distance @ np.linalg.solve(correlation, distance))
+    left = distance - vectors[:, :kept] @ (vectors[:, :kept].T @ distance)
+    tell(f"q_{index}", left @ left)

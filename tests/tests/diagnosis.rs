@@ -632,3 +632,96 @@ fn a_fault_is_confirmed_within_five_windows_of_its_onset() {
     });
     assert!(matches!(confirmed_at, Some(9..=11)), "{confirmed_at:?}");
 }
+
+/// What single windows say of a simulated machine, to which `disturb` may add something.
+fn windows(spec: MachineSpec, disturb: impl FnOnce(&mut [f32])) -> Vec<Option<Finding>> {
+    let mut samples = vec![0.0; 8 * spec.rate_hz as usize];
+    SimMachine::new(spec).fill(&mut samples);
+    disturb(&mut samples);
+    let context = PointContext {
+        shaft: ShaftSpeed::declared(spec.shaft_hz, ShaftSpeed::FINE),
+        bearing: Some(spec.bearing),
+        neighbours: Neighbours::default(),
+        band_high_hz: spec.rate_hz / 2.56,
+    };
+    let mut analyzer = Analyzer::new();
+    let windows = samples.chunks_exact(spec.rate_hz as usize);
+    windows
+        .map(|window| {
+            analyzer
+                .analyze(window, spec.rate_hz, &context, Depth::Full)
+                .finding
+        })
+        .collect()
+}
+
+/// How many windows of a machine that rings at 3.2 kHz are confirmed; each by a band that has the resonance in it.
+fn confirmed(findings: &[Option<Finding>], element: Element) -> usize {
+    let confirmed = findings.iter().flatten().filter_map(|finding| {
+        let band = finding.confirmed?;
+        assert_eq!(
+            finding.element,
+            Some(element),
+            "what confirms an element names none"
+        );
+        assert!(band.band_hz.0 < 3_400.0 && band.band_hz.1 > 3_000.0, "{band:?}");
+        assert!(finding.band_hz.0 < band.band_hz.0 && band.band_hz.1 <= finding.band_hz.1);
+        Some(())
+    });
+    confirmed.count()
+}
+
+#[test]
+fn the_band_that_rings_confirms_an_element() {
+    for element in [Element::OuterRace, Element::InnerRace] {
+        for rate_hz in [12_000.0, 25_600.0] {
+            let spec = MachineSpec::motor(rate_hz, 5).with_fault(element, 1.0, 0.0);
+            let findings = windows(spec, |_| ());
+            assert!(
+                confirmed(&findings, element) >= 6,
+                "{element} at {rate_hz} Hz: {findings:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_blow_in_each_window_moves_no_confirming_band() {
+    let spec = MachineSpec::motor(25_600.0, 5).with_fault(Element::OuterRace, 1.0, 0.0);
+    let findings = windows(spec, |samples| {
+        for window in samples.chunks_exact_mut(25_600) {
+            for (index, sample) in window.iter_mut().skip(7_000).take(300).enumerate() {
+                let at = index as f32 / 25_600.0;
+                *sample += 0.5 * (-800.0 * at).exp() * (std::f32::consts::TAU * 8_000.0 * at).sin();
+            }
+        }
+    });
+    assert!(confirmed(&findings, Element::OuterRace) >= 4, "{findings:?}");
+}
+
+#[test]
+fn a_band_names_nothing_on_its_own() {
+    // Strikes that the whole band does not name, in the bearing that is searched for.
+    let spec = MachineSpec::motor(25_600.0, 5).with_fault(Element::OuterRace, 1.0, 0.0);
+    let other = MachineSpec {
+        bearing: "6203".parse().unwrap(),
+        ..spec
+    };
+    let mut samples = vec![0.0; 25_600];
+    SimMachine::new(spec).fill(&mut samples);
+    let context = PointContext {
+        shaft: ShaftSpeed::declared(other.shaft_hz, ShaftSpeed::FINE),
+        bearing: Some(other.bearing),
+        neighbours: Neighbours::default(),
+        band_high_hz: 10_000.0,
+    };
+    let features = Analyzer::new().analyze(&samples, 25_600.0, &context, Depth::Full);
+    assert_eq!(
+        features.finding, None,
+        "of another bearing's strikes nothing is told"
+    );
+    for seed in 0..4 {
+        let findings = windows(MachineSpec::motor(25_600.0, seed), |_| ());
+        assert!(findings.iter().all(Option::is_none), "{findings:?}");
+    }
+}

@@ -3,6 +3,7 @@
 use crate::report::{Skips, step};
 use crate::{firmware, no_std, python, tidy};
 use anyhow::{Context, Result, bail};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use trunnion_tests::workspace::{cargo, root};
 
@@ -10,7 +11,7 @@ use trunnion_tests::workspace::{cargo, root};
 pub(crate) fn test() -> Result<()> {
     let mut skips = Skips::default();
     checks(&mut skips)?;
-    let python = python::find(&root().join("target"));
+    let python = python::find(&target());
     step("tests of the whole workspace");
     skips.collect(|name, file| {
         let mut tests = cargo(["test", "--workspace", "--all-targets", "--no-fail-fast"]);
@@ -37,6 +38,13 @@ pub(crate) fn test() -> Result<()> {
     run(cargo(["test", "--workspace", "--doc"]))?;
     skips.tell();
     Ok(())
+}
+
+/// Where builds are kept, which may outlive the checkout.
+fn target() -> PathBuf {
+    let kept = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    // A relative one is meant from the workspace's root, where cargo runs.
+    root().join(kept.unwrap_or_else(|| "target".into()))
 }
 
 /// Everything short of the tests.

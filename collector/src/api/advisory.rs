@@ -8,7 +8,8 @@
 //!   "raised": "2026-01-31T11:59:50Z", "raised_ns": 1769860790000000000,
 //!   "cleared": null, "cleared_ns": null,
 //!   "last_seen": "2026-01-31T11:59:59Z", "last_seen_ns": 1769860799000000000,
-//!   "evidence": {"order": 5.41, "score": 4.2, "runner_up": 0.7, "band_hz": [2000.0, 4000.0],
+//!   "evidence": {"order": 5.41, "score": 4.2, "runner_up": 0.7, "band_hz": [1.0, 5000.0],
+//!     "confirmed": {"band_hz": [2500.0, 3750.0], "kurtosis": 3.1, "score": 5.0},
 //!     "lines": [{"order": 5.41, "frequency_hz": 162.3, "harmonic": 1, "prominence": 9.1}]},
 //!   "recommendation": "...", "explanation": null,
 //!   "remaining_life": {"state": "declining", "since": "2026-01-30T02:10:00Z", "since_ns": 1769739000000000000,
@@ -23,7 +24,7 @@
 //!
 //! | `cause` | is about | evidence |
 //! |---|---|---|
-//! | `bearing` | a bearing; `element` is `outer_race`, `inner_race`, `ball`, `cage` or `undetermined` | as above |
+//! | `bearing` | a bearing; `element` is `outer_race`, `inner_race`, `ball`, `cage` or `undetermined` | as above; `confirmed` is the part of `band_hz` that is most impulsive, where that shows the element as well, else null |
 //! | `severity` | the overall vibration | `channel`, `feature`, `value`, `limit`, `below`, `normal`, `basis`, `zone`, `standard` |
 //! | `deviation` | a `feature` that is off its limits or its normal | the same, without zone and standard; `band` of one of the point's own |
 //! | `suspected` | what a shaft, a gear, blades or a motor may have: `suspected` is `unbalance`, `misalignment`, `looseness`, `gear_mesh`, `blade_pass` or `electrical`, and without a measurement of phase it stays suspected | `channel`, `score` (share of the vibration that the lines hold; of a gear sidebands over mesh), `band_hz`, `lines` with `order`, `frequency_hz`, `rms`, `prominence` |
@@ -165,6 +166,8 @@ enum Shown {
         score: f64,
         runner_up: f64,
         band_hz: [f64; 2],
+        /// The most impulsive band, where that shows the element as well.
+        confirmed: Option<Confirming>,
         lines: Vec<Line>,
     },
     Limit {
@@ -207,6 +210,13 @@ enum Shown {
         rarity: Option<f32>,
         contributions: Vec<Contribution>,
     },
+}
+
+#[derive(Serialize)]
+struct Confirming {
+    band_hz: [f64; 2],
+    kurtosis: f64,
+    score: f64,
 }
 
 #[derive(Serialize)]
@@ -409,6 +419,11 @@ fn shown(evidence: Evidence) -> Shown {
                 score: finding.score,
                 runner_up: finding.runner_up,
                 band_hz: finding.band_hz.into(),
+                confirmed: finding.confirmed.map(|band| Confirming {
+                    band_hz: band.band_hz.into(),
+                    kurtosis: band.kurtosis,
+                    score: band.score,
+                }),
                 lines: finding.lines.into_iter().map(line).collect(),
             }
         }

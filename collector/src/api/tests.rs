@@ -4,7 +4,7 @@ mod condition;
 use super::*;
 use crate::advisory::{Advisory, Cause, Evidence};
 use crate::bearing::Element;
-use crate::features::{EvidenceLine, Finding};
+use crate::features::{ConfirmingBand, EvidenceLine, Finding};
 use crate::ledger::LedgerRow;
 use crate::state::{AssetRow, Batch, FeatureRow, FleetRow, SeriesKey, State, Told};
 use serde_json::{Value, json};
@@ -62,6 +62,11 @@ fn advisory(asset: &str, element: Option<Element>, raised_s: i64, cleared_s: Opt
                 prominence: 9.0,
             }],
             band_hz: (2_000.0, 4_000.0),
+            confirmed: Some(ConfirmingBand {
+                band_hz: (2_500.0, 3_000.0),
+                kurtosis: 3.5,
+                score: 5.5,
+            }),
         }),
         recommendation: "Plan a bearing change.".into(),
         backfill: false,
@@ -323,6 +328,10 @@ async fn advisories_are_selected_by_standing_and_asset() {
     assert_eq!(first["raised"], "2026-01-31T11:59:55Z");
     assert_eq!(first["evidence"]["band_hz"], json!([2000.0, 4000.0]));
     assert_eq!(first["evidence"]["lines"][0]["harmonic"], 1);
+    assert_eq!(
+        first["evidence"]["confirmed"],
+        json!({"band_hz": [2500.0, 3000.0], "kurtosis": 3.5, "score": 5.5})
+    );
     let last = &all["advisories"][2];
     assert_eq!(
         (&last["element"], &last["active"]),

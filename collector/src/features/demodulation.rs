@@ -9,9 +9,11 @@
 //! - A search looks at the lowest tenth of the envelope's lines. The others are removed before the envelope
 //!   is weighted and padded, and a tenth of the points carries what is left.
 
+use super::kurtogram;
 use realfft::RealFftPlanner;
-use rustfft::FftPlanner;
+use rustfft::{FftDirection, FftPlanner};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use trunnion_common::feature::envelope::{Complex32, hann};
 
 /// Lengths of transforms kept planned, some 100 kB each; one more drops them all. Each sampling rate has
@@ -40,6 +42,18 @@ pub(super) struct Demodulator {
     /// Of what was demodulated last: the lowest lines of the samples, and the samples of the envelope.
     lowest: Vec<Complex32>,
     envelope: Vec<f32>,
+    /// How many lines were demodulated last: [`Self::analytic`] is their sum in time.
+    band: usize,
+}
+
+/// A band that was chosen out of the one that was demodulated.
+pub(super) struct Selected {
+    /// Its lines, counted as those of the window.
+    pub(super) lines: Range<usize>,
+    /// How impulsive it is ([`kurtogram`]).
+    pub(super) kurtosis: f32,
+    /// The spectrum of its squared envelope, as [`Demodulator::magnitudes`].
+    pub(super) magnitudes: Vec<f32>,
 }
 
 impl Demodulator {
@@ -56,6 +70,7 @@ impl Demodulator {
             magnitudes: Vec::new(),
             lowest: Vec::new(),
             envelope: Vec::new(),
+            band: 0,
         }
     }
 
@@ -80,17 +95,45 @@ impl Demodulator {
         self.lowest.extend(self.lines.iter().take(lowest + MARGIN));
         // The line at half the rate has no phase to keep.
         let band = band.min(self.lines.len().saturating_sub(2));
+        self.band = band;
         // Lines of the square lie as far up as two lines of the band lie apart.
         let kept = (wanted + MARGIN).min(band);
-        self.square_analytic(band, easy_length(band + kept + 1));
-        self.forward();
-        self.shorten(kept, easy_length(2 * kept + 4).max(POINTS_MIN));
+        self.whiten(band, easy_length(band + kept + 1));
+        self.square_analytic();
+        self.envelope_of(kept);
         self.envelope.clone_from(&self.samples);
-        self.pad();
-        self.forward();
-        self.magnitudes.clear();
-        let lines = self.lines.iter().take(2 * wanted + 1);
-        self.magnitudes.extend(lines.map(|line| line.norm_sqr().sqrt()));
+        self.magnitudes = self.spectrum_of_envelope(wanted);
+    }
+
+    /// The most impulsive band of what was demodulated last, of at least `narrowest` lines, and as many lines of its
+    /// envelope's spectrum as [`Self::demodulate`] was asked for; none where none stands out, and none when
+    /// asked again: what was demodulated is gone then, but for its spectra and halves.
+    pub(super) fn select(&mut self, narrowest: usize, wanted: usize) -> Option<Selected> {
+        let mut whole = std::mem::take(&mut self.analytic);
+        self.transform(&mut whole, FftDirection::Forward);
+        // Behind its lines there is nothing but rounding.
+        let band = std::mem::take(&mut self.band);
+        let lines = whole.get(1..=band).unwrap_or_default();
+        let found = kurtogram::select(lines, narrowest, |band| {
+            band.resize(easy_length(band.len()), Complex32::default());
+            self.transform(band, FftDirection::Inverse);
+        });
+        let selected = found.map(|found| {
+            let kept = (wanted + MARGIN).min(found.lines.len());
+            // Where a band begins is of no matter to the magnitude of its envelope.
+            self.analytic.extend_from_slice(&lines[found.lines.clone()]);
+            let points = easy_length(found.lines.len() + kept + 1);
+            self.analytic.resize(points, Complex32::default());
+            self.square_analytic();
+            self.envelope_of(kept);
+            Selected {
+                lines: found.lines.start + 1..found.lines.end + 1,
+                kurtosis: found.kurtosis,
+                magnitudes: self.spectrum_of_envelope(wanted.min(kept)),
+            }
+        });
+        self.analytic = whole;
+        selected
     }
 
     /// Magnitudes of the envelope's spectrum, two to a line, in no unit.
@@ -154,11 +197,8 @@ impl Demodulator {
             .expect("the buffers were made for this plan");
     }
 
-    /// From the lines 1 to `band`, each with its phase and the magnitude 1, to the square of their sum in time,
-    /// at so many points.
-    fn square_analytic(&mut self, band: usize, points: usize) {
-        self.note(points);
-        let transform = self.complex.plan_fft_inverse(points);
+    /// The lines 1 to `band`, each with its phase and the magnitude 1, as `analytic` lines: so many, all others 0.
+    fn whiten(&mut self, band: usize, points: usize) {
         self.analytic.clear();
         self.analytic.resize(points, Complex32::default());
         let (out, lines) = (&mut self.analytic[1..=band], &self.lines[1..=band]);
@@ -168,13 +208,41 @@ impl Demodulator {
             let gain = 1.0 / power.max(f32::MIN_POSITIVE).sqrt();
             *out = line * if power > f32::MIN_POSITIVE { gain } else { 0.0 };
         }
-        self.scratch
-            .resize(transform.get_inplace_scratch_len(), Complex32::default());
-        transform.process_with_scratch(&mut self.analytic, &mut self.scratch);
-        self.samples.resize(points, 0.0);
-        for (square, value) in self.samples.iter_mut().zip(&self.analytic) {
+    }
+
+    /// From the lines in `analytic` to their sum in time, and the square of that in `samples`.
+    fn square_analytic(&mut self) {
+        let mut analytic = std::mem::take(&mut self.analytic);
+        self.transform(&mut analytic, FftDirection::Inverse);
+        self.samples.resize(analytic.len(), 0.0);
+        for (square, value) in self.samples.iter_mut().zip(&analytic) {
             *square = value.norm_sqr();
         }
+        self.analytic = analytic;
+    }
+
+    /// From the squared envelope in `samples` to the part of it that moves no faster than so many lines, at fewer
+    /// points.
+    fn envelope_of(&mut self, kept: usize) {
+        self.forward();
+        self.shorten(kept, easy_length(2 * kept + 4).max(POINTS_MIN));
+    }
+
+    /// Magnitudes of the spectrum of the envelope in `samples`, which is gone then.
+    fn spectrum_of_envelope(&mut self, wanted: usize) -> Vec<f32> {
+        self.pad();
+        self.forward();
+        let lines = self.lines.iter().take(2 * wanted + 1);
+        lines.map(|line| line.norm_sqr().sqrt()).collect()
+    }
+
+    /// Complex values to lines, or back, in place.
+    fn transform(&mut self, values: &mut [Complex32], direction: FftDirection) {
+        self.note(values.len());
+        let transform = self.complex.plan_fft(values.len(), direction);
+        self.scratch
+            .resize(transform.get_inplace_scratch_len(), Complex32::default());
+        transform.process_with_scratch(values, &mut self.scratch);
     }
 
     /// From the lines 1 to `kept` to so many samples: without a mean, and without what is above.

@@ -8,9 +8,9 @@
 //! windows by themselves, half as many balls again among them, and on the recorded ones it claims nothing
 //! else. Five to ten windows serve alike.
 
-use super::Finding;
 use super::search::{EnvelopeSpectrum, Prominences, Search, Sought};
-use crate::bearing::BearingOrders;
+use super::{ConfirmingBand, Finding};
+use crate::bearing::{BearingOrders, Element};
 use serde::{Deserialize, Serialize};
 
 /// Windows that the mean looks back on: as many as [`crate::detection::Persistence`] does.
@@ -47,6 +47,16 @@ pub struct Envelope {
     pub(super) prominences: Prominences,
     pub(super) sought: Sought,
     pub(super) band_hz: (f64, f64),
+    /// The element that the window names by itself and a selected band shows, too.
+    pub(super) confirmed: Option<(Element, ConfirmingBand)>,
+}
+
+impl Envelope {
+    /// The band that confirms that it is this element.
+    pub(super) fn confirms(&self, element: Option<Element>) -> Option<ConfirmingBand> {
+        let (confirmed, band) = self.confirmed?;
+        (element == Some(confirmed)).then_some(band)
+    }
 }
 
 impl Prominences {
@@ -88,6 +98,7 @@ impl EnvelopeMemory {
             prominences,
             sought,
             band_hz,
+            confirmed: _,
         } = envelope;
         self.add(prominences, sought);
         let gain = self.weight.sqrt();
@@ -106,6 +117,7 @@ impl EnvelopeMemory {
         for line in &mut finding.lines {
             line.frequency_hz = line.order * prominences.shaft_hz;
         }
+        finding.confirmed = envelope.confirms(finding.element);
         let is_present = |order| EnvelopeSpectrum::new(prominences).score(order) >= PRESENT;
         (finding.element.is_none() || is_present(finding.order)).then_some(finding)
     }
@@ -164,7 +176,6 @@ impl EnvelopeMemory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bearing::Element;
 
     /// Noise of a linear congruential generator (Knuth, MMIX), as the magnitudes of lines: Rayleigh's distribution,
     /// over its median.
@@ -197,6 +208,7 @@ mod tests {
                 },
                 sought: Sought::exactly("6205".parse().unwrap()),
                 band_hz: (1.0, 5_000.0),
+                confirmed: None,
             }
         }
     }

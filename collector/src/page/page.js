@@ -211,8 +211,15 @@ function evidenceText(advisory) {
   return (
     `${number(evidence.order, 4)} × shaft speed in the envelope of ` +
     `${number(evidence.band_hz[0], 3)} to ${number(evidence.band_hz[1], 3)} Hz; score ${number(evidence.score, 3)}, ` +
-    (evidence.runner_up > 0 ? `next best explanation ${number(evidence.runner_up, 3)}` : "no other explanation")
+    (evidence.runner_up > 0 ? `next best explanation ${number(evidence.runner_up, 3)}` : "no other explanation") +
+    confirmedText(evidence.confirmed)
   );
+}
+
+function confirmedText(band) {
+  if (!band) return "";
+  const [low, high] = band.band_hz.map((hz) => number(hz, 3));
+  return `; also where it rings most, ${low} to ${high} Hz: score ${number(band.score, 3)}`;
 }
 
 function showAdvisories(answer) {

@@ -6,8 +6,12 @@
 //! passage of a Wiener process (`passage.rs`). The way gone is the median of the last readings:
 //! single blows are signs of a fault, and not how far it has come.
 //!
+//! The end is one time, of which every reading since the onset tells anew: a bound that is told is the earlier of what
+//! the last reading tells and the median of what the last readings told. It makes intervals a seventh narrower, which
+//! hold the truth a hundredth less of the time.
+//!
 //! Chosen on the six learning runs of PRONOSTIA (peak acceleration of both axes against 20 g): how many
-//! readings make normal, the reference of the onset and the diffusion.
+//! readings make normal, the reference of the onset, the diffusion, and over how many readings bounds are compared.
 
 use super::onset::OnsetDetector;
 use super::passage::{Passage, Seen};
@@ -22,6 +26,12 @@ const RUN_IN: u32 = 10;
 const LEARNED: usize = 60;
 /// Readings whose median is the way gone.
 const SMOOTHED: usize = 25;
+/// Readings whose bounds are compared. On the learning runs intervals are 2.2 times the truth without and 1.9 with 60,
+/// and from 20 to 60 hold it in more than 80 % of the time. With many more they come after what hurries.
+const COMPARED: usize = 60;
+/// The chance at which the upper bound of one reading is drawn: the earlier of two comes before the end more often than
+/// either, so each lies further out than [`RemainingLife::QUANTILES`].
+const UPPER_CHANCE: f64 = 0.86;
 /// The limit lies at least so far above normal: below that, scatter alone goes much of the way.
 const LIMIT_OVER_NORMAL_MIN: f64 = 1.5;
 /// A reading counts as at least this share of normal, so that its logarithm stays a number.
@@ -35,8 +45,17 @@ pub struct Degradation {
     onset: OnsetDetector,
     /// The way that the last [`SMOOTHED`] readings had gone, oldest first.
     recent: VecDeque<f64>,
+    /// What the last [`COMPARED`] readings since the onset told, oldest first.
+    told: VecDeque<Bounds>,
     clock: Option<Clock>,
     outlook: Outlook,
+}
+
+/// The interval of one reading: time from the first reading until the end, seconds.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+struct Bounds {
+    lower_s: f64,
+    upper_s: f64,
 }
 
 /// What normal is.
@@ -97,6 +116,7 @@ impl Degradation {
             normal,
             onset: OnsetDetector::default(),
             recent: VecDeque::with_capacity(SMOOTHED),
+            told: VecDeque::new(),
             clock: None,
             outlook: Outlook::Learning,
         })
@@ -141,6 +161,7 @@ impl Degradation {
         }
         self.recent.push_back(progress);
         let Some(since) = self.onset.handle_progress(clock.last, progress) else {
+            self.told.clear();
             return Outlook::BeforeOnset;
         };
         let passage = Passage::new(Seen {
@@ -150,13 +171,36 @@ impl Degradation {
             cadence_s: clock.cadence_s(),
             progress: self.progress().unwrap_or_default(),
         });
-        let [lower_s, median_s, upper_s] = RemainingLife::QUANTILES.map(|chance| passage.quantile(chance));
-        let remaining = RemainingLife {
+        let [lower, middle, _] = RemainingLife::QUANTILES;
+        let [lower_s, median_s, upper_s] =
+            [lower, middle, UPPER_CHANCE].map(|chance| passage.quantile(chance));
+        let now = RemainingLife {
             lower_s,
             median_s,
             upper_s,
         };
+        let remaining = self.compare(Clock::seconds(clock.first, clock.last), now);
         Outlook::Declining { since, remaining }
+    }
+
+    /// The interval by what was told so far, so long after the first reading, and now.
+    fn compare(&mut self, age_s: f64, now: RemainingLife) -> RemainingLife {
+        while self.told.len() >= COMPARED {
+            self.told.pop_front();
+        }
+        self.told.push_back(Bounds {
+            lower_s: age_s + now.lower_s,
+            upper_s: age_s + now.upper_s,
+        });
+        let earlier = |now_s: f64, of: fn(&Bounds) -> f64| {
+            let told = median(self.told.iter().map(of)).unwrap_or(f64::INFINITY);
+            now_s.min(told - age_s)
+        };
+        RemainingLife {
+            lower_s: earlier(now.lower_s, |told| told.lower_s).max(0.0),
+            median_s: now.median_s,
+            upper_s: earlier(now.upper_s, |told| told.upper_s).max(now.median_s),
+        }
     }
 }
 
@@ -255,6 +299,33 @@ mod tests {
         assert!(held.count() as f64 >= 0.8 * told.len() as f64);
         let width = |index: usize| told[index].1.width_s();
         assert!(width(0) > 2.0 * width(told.len() - 20));
+    }
+
+    #[test]
+    fn one_reading_moves_an_interval_towards_the_end_at_once_and_away_from_it_later() {
+        let mut model = Degradation::with_normal(1.0, 10.0).unwrap();
+        let now = |median_s: f64| RemainingLife {
+            lower_s: 0.5 * median_s,
+            median_s,
+            upper_s: 2.0 * median_s,
+        };
+        for age in (0..20).map(f64::from) {
+            model.compare(age, now(1_000.0 - age));
+        }
+        let sooner = model.clone().compare(20.0, now(300.0));
+        assert_eq!(
+            sooner,
+            now(300.0),
+            "nothing that was told keeps an earlier end back"
+        );
+        let later = model.compare(20.0, now(3_000.0));
+        assert_eq!(later.median_s, 3_000.0);
+        assert!(later.lower_s < 500.0 && later.upper_s == 3_000.0, "{later:?}");
+        // What was told is forgotten in time.
+        for age in 21..=60 {
+            model.compare(f64::from(age), now(3_000.0));
+        }
+        assert_eq!(model.compare(61.0, now(2_900.0)).upper_s, 5_800.0);
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(super) struct Diagnosis {
     pub(super) confirmed: Vec<Option<Element>>,
     /// What each window claims by itself, as if it were all there is.
     pub(super) windows: Vec<Option<Option<Element>>>,
+    /// Which of them name an element that the most impulsive band shows, too.
+    pub(super) confirmed_by_a_band: Vec<bool>,
 }
 
 impl Channel<'_> {
@@ -42,10 +44,16 @@ impl Channel<'_> {
         let length = (seconds * self.rate_hz) as usize;
         let mut detector = Detector::new(persistence(self.samples.len() / length.max(1)));
         let mut diagnosis = Diagnosis::default();
-        let Diagnosis { confirmed, windows } = &mut diagnosis;
+        let Diagnosis {
+            confirmed,
+            windows,
+            confirmed_by_a_band,
+        } = &mut diagnosis;
         for window in self.samples.chunks_exact(length.max(1)) {
             let features = analyzer.analyze(window, self.rate_hz, &context, Depth::Full);
-            windows.push(features.finding.as_ref().map(|finding| finding.element));
+            let finding = features.finding.as_ref();
+            windows.push(finding.map(|finding| finding.element));
+            confirmed_by_a_band.push(finding.is_some_and(|finding| finding.confirmed.is_some()));
             let verdict = Verdict::of(1.0, &features);
             let verdict = detector.weigh(verdict, features.envelope.as_ref());
             let detection = detector.handle_window(verdict);
@@ -78,6 +86,23 @@ pub(super) fn of_windows(judged: &[Judged]) -> (f64, usize) {
     (named, sum(|judged| judged.windows_wrong))
 }
 
+/// Of the windows that name the damaged element by themselves, and of those that name another, the shares that a band
+/// confirms; none of no windows.
+pub(super) fn of_bands(judged: &[Judged]) -> [Option<f64>; 2] {
+    let sum = |of: fn(&Judged) -> usize| judged.iter().map(of).sum::<usize>();
+    let share = |part: usize, of: usize| (of > 0).then(|| part as f64 / of as f64);
+    [
+        share(
+            sum(|judged| judged.windows_confirmed.0),
+            sum(|judged| judged.windows_named.0),
+        ),
+        share(
+            sum(|judged| judged.windows_confirmed.1),
+            sum(|judged| judged.windows_wrong),
+        ),
+    ]
+}
+
 /// What a record's channel claims beside what is true of it, and how that counts.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Judged {
@@ -90,6 +115,8 @@ pub(super) struct Judged {
     pub(super) windows_named: (usize, usize),
     /// Windows that by themselves name what is not damaged.
     pub(super) windows_wrong: usize,
+    /// Windows of those named, and of those wrong, that a band confirms.
+    pub(super) windows_confirmed: (usize, usize),
 }
 
 impl Judged {
@@ -100,7 +127,14 @@ impl Judged {
         diagnosis: &Diagnosis,
         truth: Option<Element>,
     ) -> Self {
-        let Diagnosis { confirmed, windows } = diagnosis;
+        let Diagnosis {
+            confirmed, windows, ..
+        } = diagnosis;
+        let by_a_band = |is: fn(Element, Option<Element>) -> bool| {
+            let windows = windows.iter().zip(&diagnosis.confirmed_by_a_band);
+            let confirmed = windows.filter_map(|(claim, by_a_band)| claim.flatten().filter(|_| *by_a_band));
+            confirmed.filter(|element| is(*element, truth)).count()
+        };
         let claims = |is: fn(Element, Option<Element>) -> bool| {
             let elements = windows.iter().copied().flatten().flatten();
             elements.filter(|element| is(*element, truth)).count()
@@ -124,6 +158,10 @@ impl Judged {
                 if truth.is_some() { windows.len() } else { 0 },
             ),
             windows_wrong: claims(|element, truth| truth != Some(element)),
+            windows_confirmed: (
+                by_a_band(|element, truth| truth == Some(element)),
+                by_a_band(|element, truth| truth != Some(element)),
+            ),
             claim: Claim {
                 benchmark,
                 record: record.to_owned(),
@@ -154,6 +192,7 @@ mod tests {
                 .map(|element| Some(*element))
                 .chain([None])
                 .collect(),
+            confirmed_by_a_band: vec![true; confirmed.len() + 1],
         };
         let judged = Judged::new("rig", "record", "channel", &diagnosis, truth);
         let of_truth = confirmed
@@ -164,6 +203,10 @@ mod tests {
             judged.windows_named,
             (of_truth.count(), windows),
             "{confirmed:?} of {truth:?}"
+        );
+        assert_eq!(
+            judged.windows_confirmed,
+            (judged.windows_named.0, judged.windows_wrong)
         );
         assert_eq!(
             (judged.claim.claimed.as_deref(), judged.named, judged.wrong),

@@ -270,6 +270,7 @@ fn read_features(path: &Path) -> Result<BTreeMap<String, Run>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::scan;
     use std::io::Write;
 
     /// Healthy for 300 snapshots, then growing to 30 g at snapshot 500.
@@ -320,11 +321,7 @@ mod tests {
     #[test]
     fn a_folder_of_published_snapshots_is_a_run_unless_some_are_missing() {
         let folder = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| {
-            let path = folder.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
+        let write = |path: &str, text: &str| scan::write(folder.path(), path, text);
         let snapshot = |peak: f32| {
             let swing = format!("9,39,39,65664,{peak},-0.5\n9,39,39,65703,-{peak},0.5\n");
             swing.repeat(FemtoSnapshot::SAMPLES / 2)

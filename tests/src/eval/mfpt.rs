@@ -104,6 +104,7 @@ fn truth(path: &Path) -> Option<Option<Element>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::scan;
     use crate::record::matlab::tests as matlab;
     use crate::sim_machine::{MachineSpec, SimMachine};
 
@@ -127,11 +128,7 @@ mod tests {
     #[test]
     fn a_set_in_the_publisher_s_layout_is_judged_at_every_load_and_what_is_not_of_it_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let write = |path: &str, bytes: &[u8]| {
-            let path = folder.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, bytes).unwrap();
-        };
+        let write = |path: &str, bytes: &[u8]| scan::write(folder.path(), path, bytes);
         let [outer, inner] = [Element::OuterRace, Element::InnerRace].map(Some);
         write(
             "1 - Three Baseline Conditions/baseline_1.mat",

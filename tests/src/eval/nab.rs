@@ -305,6 +305,7 @@ impl Profile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::scan;
 
     const STANDARD: &Profile = &PROFILES[0];
 
@@ -327,11 +328,7 @@ mod tests {
     #[test]
     fn series_are_found_in_any_folder_and_one_without_labels_is_named() {
         let data = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| {
-            let path = data.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
+        let write = |path: &str, text: &str| scan::write(data.path(), path, text);
         let row = |minute: u32| format!("2014-04-10 07:{minute:02}:00,{}\n", minute * minute);
         let text = "timestamp,value\n".to_owned() + &(0..60).map(row).collect::<String>();
         write("data/realTraffic/speed.csv", &text);

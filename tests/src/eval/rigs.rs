@@ -4,7 +4,7 @@
 //! record is at hand of: what is tuned on the recorded ones shows here whether it holds elsewhere. Many of their
 //! faults are too weak to be heard at all; that the share of the named is below 1 says nothing by itself.
 
-use super::diagnosis::{Channel, Judged, of_windows};
+use super::diagnosis::{Channel, Judged, of_bands, of_windows};
 use super::{Benchmark, Outcome};
 use crate::bench::figure::Figure;
 use crate::sim_rig::Rig;
@@ -37,11 +37,25 @@ const FALSE: Figure = Figure::told("rigs_false", "rigs");
 /// Windows of 1 s of the damaged rigs that name the element by themselves.
 const WINDOWS_NAMED: Figure = Figure::told_higher("rigs_windows_named", "share");
 
+/// Of these, those that the most impulsive band confirms.
+const NAMED_CONFIRMED: Figure = Figure::told_higher("rigs_windows_named_confirmed", "share");
+
+/// The same of the windows that name another element.
+const WRONG_CONFIRMED: Figure = Figure::told("rigs_windows_wrong_confirmed", "share");
+
 /// The benchmark.
 pub const RIGS: Benchmark = Benchmark {
     name: NAME,
     needs_data: false,
-    figures: &[NAMED, WRONG, WRONG_DECLARED, FALSE, WINDOWS_NAMED],
+    figures: &[
+        NAMED,
+        WRONG,
+        WRONG_DECLARED,
+        FALSE,
+        WINDOWS_NAMED,
+        NAMED_CONFIRMED,
+        WRONG_CONFIRMED,
+    ],
     published: &[],
     run,
 };
@@ -76,14 +90,22 @@ fn judge(seeds: std::ops::Range<u64>) -> Outcome {
     }
     let count = |is: fn(&Judged) -> bool| judged.iter().filter(|judged| is(judged)).count();
     let (windows_named, _) = of_windows(&judged);
+    let confirmed = [NAMED_CONFIRMED, WRONG_CONFIRMED]
+        .into_iter()
+        .zip(of_bands(&judged));
+    let confirmed = confirmed.map(|(figure, share)| match share {
+        Some(share) => figure.measured(share),
+        None => figure.missing("no such windows"),
+    });
+    let figures = [
+        NAMED.measured(count(|judged| judged.named) as f64),
+        WRONG.measured(wrong.into()),
+        WRONG_DECLARED.measured(wrong_declared.into()),
+        FALSE.measured(healthy.into()),
+        WINDOWS_NAMED.measured(windows_named),
+    ];
     Outcome {
-        figures: vec![
-            NAMED.measured(count(|judged| judged.named) as f64),
-            WRONG.measured(wrong.into()),
-            WRONG_DECLARED.measured(wrong_declared.into()),
-            FALSE.measured(healthy.into()),
-            WINDOWS_NAMED.measured(windows_named),
-        ],
+        figures: figures.into_iter().chain(confirmed).collect(),
         false_alarms: Some(healthy.into()),
         claims: judged.into_iter().map(|judged| judged.claim).collect(),
         ..Outcome::default()

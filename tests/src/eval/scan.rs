@@ -47,6 +47,15 @@ pub(super) fn scan<T>(
     Ok(scan)
 }
 
+/// Writes a file of a folder that a test judges, and the folders that it lies in.
+#[cfg(test)]
+pub(super) fn write(folder: &Path, path: &str, bytes: impl AsRef<[u8]>) {
+    let path = folder.join(path);
+    let parent = path.parent().expect("a file lies in a folder");
+    std::fs::create_dir_all(parent).expect("a test may write");
+    std::fs::write(path, bytes).expect("a test may write");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,11 +69,9 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_read_is_named_and_the_others_are_found_at_any_depth() {
         let folder = tempfile::tempdir().unwrap();
-        fs::create_dir_all(folder.path().join("a/b")).unwrap();
-        fs::write(folder.path().join("a/b/1.csv"), "1").unwrap();
-        fs::write(folder.path().join("2.CSV"), "2").unwrap();
-        fs::write(folder.path().join("3.csv"), "x").unwrap();
-        fs::write(folder.path().join("4.txt"), "4").unwrap();
+        for (path, text) in [("a/b/1.csv", "1"), ("2.CSV", "2"), ("3.csv", "x"), ("4.txt", "4")] {
+            write(folder.path(), path, text);
+        }
         let scan = scan("numbers", folder.path(), ".csv", read).unwrap();
         assert_eq!(scan.found, [2, 1]);
         assert_eq!(scan.skipped.len(), 1);

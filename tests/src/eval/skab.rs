@@ -290,6 +290,7 @@ impl Changes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::scan;
 
     fn seconds(seconds: &[i64]) -> Vec<EventTime> {
         seconds
@@ -308,13 +309,12 @@ mod tests {
     fn runs_of_every_folder_are_judged_and_those_without_labels_are_named() {
         let data = tempfile::tempdir().unwrap();
         let write = |path: &str, header: &str, row: &dyn Fn(u32) -> String| {
-            let path = data.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             let rows = (0..900).map(|second| {
                 let (minute, second, value) = (second / 60, second % 60, row(second));
                 format!("2020-03-09 10:{minute:02}:{second:02};{value}\n")
             });
-            std::fs::write(path, format!("{header}\n{}", rows.collect::<String>())).unwrap();
+            let text = format!("{header}\n{}", rows.collect::<String>());
+            scan::write(data.path(), path, text);
         };
         let sensor = |second: u32, of: f64| {
             let level = if (600..800).contains(&second) { 3.0 } else { 0.0 };
