@@ -44,7 +44,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
-use trunnion_common::ack::Ack;
+use trunnion_common::ack::{Ack, JOURNALS_MAX};
 use trunnion_common::block::{GatewayDescribe, Kind, Lane};
 use trunnion_common::codec::crc32c;
 use trunnion_common::frame::Class;
@@ -220,7 +220,7 @@ impl Gateway {
             }
         }
         let mut intake = Intake::default();
-        let mut introductions = Introductions::default();
+        let mut introductions = Introductions::new(recovered.journals);
         let mut clocks = BTreeMap::new();
         for cursor in &recovered.cursors {
             intake.restore(cursor);
@@ -602,11 +602,14 @@ impl Gateway {
 
     fn handle_ack(&mut self, ack: &Ack, now: Now) {
         let freed = self.publisher.handle_ack(ack, now.mono);
-        if self.introductions.handle_journal(ack.journal) {
-            self.introduce(now);
-        }
         if self.publisher.is_flowing() {
             self.endpoints.handle_answer(now.mono);
+        }
+        if self.introductions.handle_journal(ack.journal) {
+            self.introduce(now);
+            // It may have answered a block of an earlier connection, and not the Hello that tells what others
+            // were told; behind a broker of the plant's own, no Hello went before.
+            self.publisher.greet_again(now.mono);
         }
         if freed.is_empty() {
             return;
@@ -909,6 +912,8 @@ impl Gateway {
         match self.publisher.poll_hello(now.mono) {
             Some(Greeting::Hello(mut hello)) => {
                 self.starts.sign(&mut hello);
+                let journals = self.introductions.journals().iter().copied();
+                hello.journals = journals.take(JOURNALS_MAX).collect();
                 self.publish(topic::Kind::Hello, hello.as_ref());
             }
             Some(Greeting::GiveUp) => {

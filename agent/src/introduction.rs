@@ -9,6 +9,7 @@
 
 use crate::intake::BootKey;
 use std::collections::{BTreeMap, VecDeque};
+use trunnion_common::ack::JOURNALS_MAX;
 use trunnion_common::block::FrameRecord;
 use trunnion_common::frame::Header;
 use trunnion_common::id::JournalId;
@@ -22,8 +23,8 @@ const FIXES_MAX: usize = 16;
 /// [`crate::intake::BOOTS_MAX`], each table a frame long.
 #[derive(Debug, Default)]
 pub struct Introductions {
-    /// Which acknowledged last.
-    journal: Option<JournalId>,
+    /// Which acknowledged, the last one first.
+    journals: Vec<JournalId>,
     tables: BTreeMap<BootKey, Table>,
     fixes: BTreeMap<BootKey, VecDeque<ClockFix>>,
 }
@@ -37,6 +38,19 @@ struct Table {
 }
 
 impl Introductions {
+    /// Of an agent to which these journals acknowledged, the last one first, as far as its disk knows.
+    pub fn new(journals: Vec<JournalId>) -> Self {
+        Self {
+            journals,
+            ..Self::default()
+        }
+    }
+
+    /// The journals that acknowledged, the last one first.
+    pub fn journals(&self) -> &[JournalId] {
+        &self.journals
+    }
+
     /// A frame with a boot's channel table was taken in.
     pub fn handle_table(&mut self, header: &Header, record: &FrameRecord<'_>) {
         let table = Table {
@@ -66,7 +80,8 @@ impl Introductions {
     /// This journal acknowledges, named by a start of its collector; whether that is another than before, to
     /// which all may be new.
     pub fn handle_journal(&mut self, journal: JournalId) -> bool {
-        let before = self.journal.replace(journal);
+        let before = self.journals.first().copied();
+        put_first(&mut self.journals, journal);
         before.is_some_and(|before| before != journal)
     }
 
@@ -86,6 +101,13 @@ impl Introductions {
             (&table.header, record)
         })
     }
+}
+
+/// Puts a journal in front of the others, which are told no further than a Hello has room.
+pub fn put_first(journals: &mut Vec<JournalId>, journal: JournalId) {
+    journals.retain(|known| *known != journal);
+    journals.insert(0, journal);
+    journals.truncate(JOURNALS_MAX);
 }
 
 #[cfg(test)]
@@ -112,5 +134,23 @@ mod tests {
         assert_eq!(numbers, Vec::from_iter(24..40));
         introductions.retain(|_| false);
         assert_eq!(introductions.fixes().count(), 0);
+    }
+
+    #[test]
+    fn the_last_journals_are_remembered_each_once() {
+        let mut introductions = Introductions::default();
+        for (name, is_another) in [(1, false), (1, false), (2, true), (1, true)] {
+            assert_eq!(
+                introductions.handle_journal(JournalId(name)),
+                is_another,
+                "{name}"
+            );
+        }
+        assert_eq!(introductions.journals(), [JournalId(1), JournalId(2)]);
+        for name in 3..20 {
+            assert!(introductions.handle_journal(JournalId(name)));
+        }
+        let newest = (20 - JOURNALS_MAX as u64..20).rev().map(JournalId);
+        assert!(introductions.journals().iter().copied().eq(newest));
     }
 }

@@ -331,6 +331,16 @@ impl Publisher {
         Some(Greeting::Hello(Box::new(self.hello())))
     }
 
+    /// Whoever answers may not have heard what is held: it is told once more.
+    pub fn greet_again(&mut self, now: Duration) {
+        if self.phase == Phase::Flowing {
+            self.phase = Phase::Greeting {
+                hello_due: now,
+                hellos: 0,
+            };
+        }
+    }
+
     /// What the last Hello had room for is through: of the holes above, the collector does not know yet that
     /// nobody fills them.
     fn tell_the_rest(&mut self, epoch: Epoch, now: Duration) {
@@ -340,10 +350,7 @@ impl Publisher {
         let lowest = self.epochs.get(&epoch).and_then(|held| held.ranges().next());
         if lowest.is_none_or(|lowest| lowest.first() >= upto) {
             self.untold.remove(&epoch);
-            self.phase = Phase::Greeting {
-                hello_due: now,
-                hellos: 0,
-            };
+            self.greet_again(now);
         }
     }
 

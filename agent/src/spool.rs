@@ -19,6 +19,7 @@ mod alarm_file;
 mod chain;
 mod database;
 mod index_log;
+mod journal_names;
 mod log_file;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ use crate::retention::{Limits, Usage};
 use alarm_file::AlarmFile;
 use bytes::Bytes;
 use chain::{Chain, disk_bytes, numbered};
+use journal_names::JournalNames;
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, statvfs};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -60,6 +62,7 @@ pub struct Spool {
     /// By class.
     chains: [Chain; 2],
     quarantine_bytes: u64,
+    journals: JournalNames,
     alarms: AlarmFile,
     /// The image of them that was there when the spool was opened.
     alarms_found: Option<Vec<u8>>,
@@ -77,6 +80,8 @@ pub struct Recovered {
     pub epochs: Vec<FormerEpoch>,
     /// Where the intake stood.
     pub cursors: Vec<Cursor>,
+    /// The journals that acknowledged, as their collectors named them, the last one first.
+    pub journals: Vec<JournalId>,
     /// Directories that could not be read and were set aside.
     pub quarantined: Vec<PathBuf>,
     /// Directories that former starts had set aside, removed since only the newest are kept.
@@ -174,6 +179,7 @@ impl Spool {
             blocks: held.blocks,
             epochs: Vec::new(),
             cursors: Vec::new(),
+            journals: Vec::new(),
             quarantined: held.quarantined,
             discarded: held.discarded + bulk.discarded,
         };
@@ -201,6 +207,8 @@ impl Spool {
                 }));
         }
         let quarantine_bytes = quarantine_bytes(&directory);
+        let journals = JournalNames::open(&directory);
+        recovered.journals = journals.get().to_vec();
         let (alarms, alarms_found) = AlarmFile::open(&directory);
         let spool = Self {
             alarms,
@@ -208,6 +216,7 @@ impl Spool {
             _lock: lock,
             chains: [essential, waveform],
             quarantine_bytes,
+            journals,
             directory,
         };
         spool.fill_ballast();
@@ -229,6 +238,9 @@ impl Spool {
 
     /// Frees what the collector has made durable.
     pub fn acknowledge(&mut self, epoch: Epoch, received: &SequenceSet, journal: JournalId) {
+        if let Err(error) = self.journals.keep(journal) {
+            tracing::warn!(%error, "the journal that acknowledges cannot be noted; should its collector be put back to a backup, what is freed now may be missing there without a cause");
+        }
         for chain in &mut self.chains {
             chain.acknowledge(epoch, received, journal);
         }

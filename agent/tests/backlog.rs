@@ -95,6 +95,7 @@ fn recovered(blocks: u64) -> Recovered {
             freed_by: None,
         }],
         cursors: Vec::new(),
+        journals: Vec::new(),
         quarantined: Vec::new(),
         discarded: 0,
     }

@@ -17,6 +17,7 @@ mod commands;
 pub mod dedup;
 mod gateways;
 mod hello;
+pub mod names;
 
 pub use commands::{FLEET_BYTES_MAX, IngestCommand};
 pub use gateways::{GATEWAYS_MAX, Gateway, Gateways};
@@ -119,6 +120,8 @@ pub struct Ingest<S, C> {
     journal: Journal,
     /// What acknowledgements call the journal: by this start.
     name: JournalId,
+    /// Whether the journal knows that name: it does before anything is acknowledged under it.
+    is_named: bool,
     source: S,
     clock: C,
     metrics: Metrics,
@@ -175,9 +178,13 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
             commands: send,
             gateways: gateways.clone(),
         };
+        let name = start as u16;
+        let mut names = journal.sets().names.clone();
+        names.start(name);
         let ingest = Self {
-            admission: Admission::new(journal.id(), journal.sets().blocks.clone()),
-            name: journal.id().named_by(start as u16),
+            admission: Admission::new(journal.id(), journal.sets().blocks.clone(), names),
+            name: journal.id().named_by(name),
+            is_named: false,
             journal,
             source,
             metrics,
@@ -368,6 +375,12 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
     }
 
     fn commit(&mut self) -> Result<(), JournalError> {
+        let is_due = self.journal.pending_entries() > 0 || !self.group.owed.is_empty();
+        if is_due && !self.is_named {
+            let name = self.name.start();
+            self.journal.append(&Entry::Started { name });
+            self.is_named = true;
+        }
         if self.journal.pending_entries() == 0 {
             return Ok(());
         }

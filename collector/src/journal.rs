@@ -430,6 +430,32 @@ pub enum Entry {
         /// Which, oldest first.
         starts: Vec<MasterId>,
     },
+    /// A start of the collector: acknowledgements name the journal by it from here on.
+    Started {
+        /// The lowest 16 bits of that name ([`JournalId::named_by`]).
+        name: u16,
+    },
+    /// A Hello by which something was lost, or whose gateway was put back to an image: what follows it in the
+    /// commit was found by it, and blocks below these are older than that.
+    Greeted {
+        /// Whose.
+        gateway: GatewayId,
+        /// The start of the agent that said it.
+        start: MasterId,
+        /// The epochs that it lists, and the sequence of the next block of each.
+        next: Vec<(Epoch, u64)>,
+    },
+    /// A gateway was acknowledged last under a name that this journal never went by: what it delivered then is
+    /// not here.
+    DeliveredElsewhere {
+        /// Which.
+        gateway: GatewayId,
+        /// That name.
+        to: JournalId,
+        /// [`LossCause::Elsewhere`] where it is another journal's, [`LossCause::NotHeld`] where this one was put
+        /// back to a backup.
+        cause: LossCause,
+    },
     /// A gateway was, or is about to be, told to do something.
     Command {
         /// Which.
@@ -815,10 +841,8 @@ mod tests {
 
     /// What version 1 has come to say later.
     #[test]
-    fn kind_10_is_written_as_it_was_first() {
-        let dir = tempfile::tempdir().unwrap();
-        let (mut journal, _) = open_on(&FaultyDisk::default(), dir.path(), 1).unwrap();
-        let entry = Entry::Replayed(Box::new(Letter {
+    fn later_kinds_are_written_as_they_were_first() {
+        let replayed = Entry::Replayed(Box::new(Letter {
             id: "0-1-4096-3".parse().unwrap(),
             gateway: gateway(),
             backfill: true,
@@ -827,16 +851,57 @@ mod tests {
             form: crate::dead_letter::Form::Frame,
             payload: b"frame".as_slice().into(),
         }));
-        journal.append(&entry);
+        check_golden("kind-10", vec![replayed]);
+        check_golden("kinds-15-17", names());
+    }
+
+    fn names() -> Vec<Entry> {
+        vec![
+            Entry::Started { name: 0xfffe },
+            Entry::DeliveredElsewhere {
+                gateway: gateway(),
+                to: JournalId(u64::MAX),
+                cause: LossCause::NotHeld,
+            },
+            Entry::Greeted {
+                gateway: gateway(),
+                start: MasterId(0x1234),
+                next: vec![(Epoch(1), 7), (Epoch(u64::MAX), 0)],
+            },
+        ]
+    }
+
+    fn check_golden(what: &str, entries: Vec<Entry>) {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = open_on(&FaultyDisk::default(), dir.path(), 1).unwrap();
+        entries.iter().for_each(|entry| journal.append(entry));
         let end = journal.commit(NOW).unwrap();
-        assert_eq!(read(dir.path(), end), [[entry]]);
+        assert_eq!(read(dir.path(), end), [entries]);
         let written = fs::read(reader::segment_path(&journal.directory, 1)).unwrap();
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/journal-1-kind-10.seg");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/journal-1-{what}.seg"));
         if !path.exists() {
             fs::write(&path, &written).unwrap();
             panic!("{} was missing and is written now; look at it", path.display());
         }
         assert!(written == fs::read(&path).unwrap(), "{} differs", path.display());
+    }
+
+    #[test]
+    fn names_of_journals_outlive_segments_and_restarts() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = FaultyDisk::default();
+        let (mut journal, _) = open_on(&disk, dir.path(), 1).unwrap();
+        let empty = journal.sets().names.clone();
+        names().iter().for_each(|entry| journal.append(entry));
+        journal.commit(NOW).unwrap();
+        let known = journal.sets().names.clone();
+        assert_ne!(known, empty);
+        // A segment per group: the second one's sets are all that a restart knows of the first.
+        journal.append(&Entry::Tick);
+        journal.commit(NOW).unwrap();
+        drop(journal);
+        let (journal, _) = open_on(&disk, dir.path(), 1).unwrap();
+        assert_eq!(journal.sets().names, known);
     }
 
     #[test]

@@ -33,7 +33,7 @@ use std::collections::BTreeSet;
 use trunnion_common::block::Holding;
 use trunnion_common::block::Tombstone;
 use trunnion_common::frame::Status;
-use trunnion_common::id::{BootId, ChannelId, Epoch, GatewayId, NodeId};
+use trunnion_common::id::{BootId, ChannelId, Epoch, GatewayId, MasterId, NodeId};
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::Range;
 use unnamed::Losses;
@@ -85,14 +85,19 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A block of an epoch was committed.
-    pub fn observe_block(&mut self, gateway: &GatewayId, epoch: Epoch) {
-        self.epochs.hear(gateway, epoch);
+    /// A block was committed, by epoch and sequence.
+    pub fn observe_block(&mut self, gateway: &GatewayId, block: (Epoch, u64)) {
+        self.epochs.hear(gateway, block);
     }
 
     /// A start of a gateway's agent has followed others.
     pub fn observe_superseded(&mut self, gateway: &GatewayId) {
         self.epochs.supersede(gateway);
+    }
+
+    /// An agent's start has said where its epochs stand: what is booked next was found by that.
+    pub fn observe_greeting(&mut self, gateway: &GatewayId, start: MasterId, next: &[(Epoch, u64)]) {
+        self.epochs.greet(gateway, start, next);
     }
 
     /// An agent has done with an epoch.

@@ -398,7 +398,17 @@ impl Pipeline {
                 self.state.ledger.observe_epoch_closed(gateway, *epoch);
             }
             Entry::Superseded { gateway, .. } => self.state.ledger.observe_superseded(gateway),
-            Entry::Command { .. } | Entry::CommandResult { .. } | Entry::Tick => {}
+            Entry::DeliveredElsewhere { gateway, cause, .. } => self.state.ledger.observe_unnamed(Unnamed {
+                gateway: gateway.clone(),
+                boot: None,
+                cause: *cause,
+                samples_max: u64::MAX,
+                told: None,
+            }),
+            Entry::Greeted { gateway, start, next } => {
+                self.state.ledger.observe_greeting(gateway, *start, next)
+            }
+            Entry::Started { .. } | Entry::Command { .. } | Entry::CommandResult { .. } | Entry::Tick => {}
         }
     }
 
@@ -411,7 +421,7 @@ impl Pipeline {
             origin.backfill = block.lane() == Lane::Backfill;
             key = (block.envelope.epoch, block.envelope.sequence);
             if !origin.replayed {
-                self.state.ledger.observe_block(gateway, key.0);
+                self.state.ledger.observe_block(gateway, key);
             }
             block.decode()
         }) {

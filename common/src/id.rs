@@ -153,9 +153,14 @@ pub struct JournalId(pub u64);
 impl JournalId {
     /// The journal as one start of its collector names it in acknowledgements, by its lowest 16 bits. Gateways
     /// tell whoever is new to them what all others were told once, and a collector that has started anew may
-    /// be one that was put back to a backup.
+    /// be one that was put back to a backup: a name that it never went by shows that it was.
     pub const fn named_by(self, start: u16) -> Self {
         Self(self.0 & !0xffff | start as u64)
+    }
+
+    /// The start that names it.
+    pub const fn start(self) -> u16 {
+        (self.0 & 0xffff) as u16
     }
 
     /// Whether both name the same journal, whichever starts did.

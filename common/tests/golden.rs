@@ -526,6 +526,14 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
                 start: MasterId(0x0123_4567),
                 number: 2,
                 former: list(&[MasterId(0x89ab)]),
+                journals: list(&[]),
+            }),
+        ),
+        (
+            "hello_after_journals",
+            bytes(Hello {
+                journals: list(&[journal, journal.named_by(7)]),
+                ..Hello::first(MasterId(0x0123_4567), list(&[]))
             }),
         ),
         (

@@ -573,6 +573,9 @@ impl World<'_> {
         self.crash_agent(gateway);
         self.faults.note(Fault::GatewayRestored);
         self.gateways[gateway].restore(&mut self.faults);
+        let nodes = self.lines.iter().zip(&self.nodes);
+        let mine = nodes.filter(|(line, _)| line.gateway == gateway);
+        self.destroyed.note_put_back(mine.map(|(_, node)| node.id));
     }
 
     /// Lets an agent do what it wants to.

@@ -74,6 +74,7 @@ impl World {
             blocks: BTreeMap::new(),
             epochs: Vec::new(),
             cursors: Vec::new(),
+            journals: Vec::new(),
             quarantined: Vec::new(),
             discarded: 0,
         };

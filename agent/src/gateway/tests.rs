@@ -358,6 +358,7 @@ fn nothing() -> Recovered {
         blocks: BTreeMap::new(),
         epochs: Vec::new(),
         cursors: Vec::new(),
+        journals: Vec::new(),
         quarantined: Vec::new(),
         discarded: 0,
     }
@@ -558,6 +559,7 @@ fn resends_after_a_restart_are_recognised() {
     let mut next = World::new(Recovered {
         current: [(Epoch(6), 0), (Epoch(7), 0)],
         cursors: world.cursors.clone(),
+        journals: vec![JOURNAL],
         blocks: world
             .disk
             .iter()
@@ -585,6 +587,7 @@ fn resends_after_a_restart_are_recognised() {
     next.connect();
     let epochs: Vec<Epoch> = next.hellos[0].epochs.iter().map(|held| held.epoch).collect();
     assert_eq!(epochs, [Epoch(5), Epoch(6), WAVEFORMS, Epoch(7)]);
+    assert_eq!(next.hellos[0].journals, [JOURNAL]);
 }
 
 #[test]
@@ -691,6 +694,7 @@ fn a_block_whose_tombstone_survived_a_crash_that_it_survived_too_is_removed() {
             freed_by: None,
         }],
         cursors: Vec::new(),
+        journals: Vec::new(),
         quarantined: Vec::new(),
         discarded: 0,
     });
@@ -868,6 +872,7 @@ fn what_a_former_start_left_is_history_and_nothing_is_told_before_its_essentials
     let mut world = World::new(Recovered {
         current: [(Epoch(6), 0), (Epoch(7), 0)],
         cursors: former.cursors,
+        journals: vec![JOURNAL],
         blocks: left
             .iter()
             .map(|(key, block)| {

@@ -4,6 +4,7 @@ use super::Message;
 use super::dedup::{BlockSets, BlockVerdict};
 use super::gateways::Word;
 use super::hello::{NewestHellos, superseded};
+use super::names::JournalNames;
 use crate::journal::Entry;
 use std::collections::BTreeSet;
 use trunnion_common::ack::{HeldEpoch, Hello};
@@ -25,6 +26,7 @@ use trunnion_common::topic::{Kind, Topic};
 pub(super) struct Admission {
     journal: JournalId,
     blocks: BlockSets,
+    names: JournalNames,
     hellos: NewestHellos,
 }
 
@@ -60,10 +62,12 @@ pub(super) enum Decision {
 }
 
 impl Admission {
-    pub(super) const fn new(journal: JournalId, blocks: BlockSets) -> Self {
+    /// For a journal that has received these, and goes by a name of this start from now on.
+    pub(super) const fn new(journal: JournalId, blocks: BlockSets, names: JournalNames) -> Self {
         Self {
             journal,
             blocks,
+            names,
             hellos: NewestHellos::new(),
         }
     }
@@ -144,6 +148,11 @@ impl Admission {
         if let Some(Entry::Superseded { starts, .. }) = entries.first() {
             self.blocks.supersede(&gateway, starts);
         }
+        for (to, cause) in self.names.strangers(self.journal, &gateway, &hello.journals) {
+            self.names.tell(&gateway, to);
+            let gateway = gateway.clone();
+            entries.push(Entry::DeliveredElsewhere { gateway, to, cause });
+        }
         let done: Vec<_> = self
             .blocks
             .open_epochs(&gateway)
@@ -185,6 +194,21 @@ impl Admission {
                 });
             }
         }
+        let is_put_back = hello
+            .epochs
+            .iter()
+            .any(|held| held.next < self.blocks.received(&gateway, held.epoch).end());
+        if is_put_back || entries.iter().any(is_loss) {
+            let next = hello.epochs.iter().map(|held| (held.epoch, held.next));
+            entries.insert(
+                0,
+                Entry::Greeted {
+                    gateway: gateway.clone(),
+                    start: hello.start,
+                    next: next.collect(),
+                },
+            );
+        }
         Decision::Greet {
             epochs: hello.epochs.iter().map(|held| held.epoch).collect(),
             gateway,
@@ -215,6 +239,10 @@ impl Admission {
         missing.extend(Range::new(floor, limit));
         missing
     }
+}
+
+const fn is_loss(entry: &Entry) -> bool {
+    matches!(entry, Entry::Lost { .. } | Entry::DeliveredElsewhere { .. })
 }
 
 /// The epochs that a block counts in: its own and, with a tombstone, that of the blocks it names, which
@@ -262,7 +290,9 @@ mod tests {
     }
 
     fn admission() -> Admission {
-        Admission::new(JOURNAL, BlockSets::default())
+        let mut names = JournalNames::default();
+        names.start(JOURNAL.start());
+        Admission::new(JOURNAL, BlockSets::default(), names)
     }
 
     fn message(kind: Kind, payload: impl Into<bytes::Bytes>) -> Message {
@@ -304,6 +334,7 @@ mod tests {
             start,
             number,
             former: heapless::Vec::from_slice(former).unwrap(),
+            journals: heapless::Vec::new(),
         };
         let mut bytes = vec![0; message::MESSAGE_MAX];
         let bytes = message::encode(&hello, &mut bytes).unwrap();
@@ -333,13 +364,14 @@ mod tests {
         let label = "hello_superseded";
         assert_eq!(admission.handle(&late), Decision::Refuse { label });
         // Its sets come back from the journal after a restart.
-        let mut restarted = Admission::new(JOURNAL, admission.blocks.clone());
+        let mut restarted = Admission::new(JOURNAL, admission.blocks.clone(), admission.names.clone());
         assert_eq!(restarted.handle(&late), Decision::Refuse { label });
         let again = hello_of(new, 1, &[old], &[open(2)]);
-        let Decision::Greet { entries, .. } = restarted.handle(&again) else {
-            panic!("the newest start is heard");
-        };
-        assert_eq!(entries, [], "what is known is not journaled again");
+        assert_eq!(
+            booked(restarted.handle(&again)),
+            [],
+            "what is known is not journaled again"
+        );
     }
 
     #[test]
@@ -362,10 +394,37 @@ mod tests {
     }
 
     fn greet(admission: &mut Admission, epochs: &[HeldEpoch]) -> Vec<Entry> {
-        match admission.handle(&hello(epochs)) {
-            Decision::Greet { entries, .. } => entries,
-            other => panic!("{other:?}"),
-        }
+        booked(admission.handle(&hello(epochs)))
+    }
+
+    /// What a Hello leads to, but for where its epochs stand.
+    fn booked(decision: Decision) -> Vec<Entry> {
+        let Decision::Greet { mut entries, .. } = decision else {
+            panic!("{decision:?}");
+        };
+        entries.retain(|entry| !matches!(entry, Entry::Greeted { .. }));
+        entries
+    }
+
+    #[test]
+    fn a_hello_says_where_its_epochs_stand_where_it_finds_a_loss_or_ends_before_what_has_come() {
+        let mut admission = admission();
+        let mut greeted =
+            |next, ranges: &[Range]| match admission.handle(&hello(&[held(EPOCH, next, ranges, None)])) {
+                Decision::Greet { entries, .. } => entries.first().cloned(),
+                other => panic!("{other:?}"),
+            };
+        let stands = |next| {
+            Some(Entry::Greeted {
+                gateway: gateway(),
+                start: MasterId(1),
+                next: vec![(EPOCH, next)],
+            })
+        };
+        assert_eq!(greeted(3, &[range(0, 3)]), None);
+        assert_eq!(greeted(3, &[range(1, 3)]), stands(3), "one is lost");
+        assert_eq!(greeted(4, &[range(1, 4)]), None);
+        assert_eq!(greeted(0, &[]), stands(0), "an image from before the first one");
     }
 
     #[test]
@@ -504,6 +563,32 @@ mod tests {
         assert_eq!(entries, [lost(EPOCH, range(0, 2), LossCause::Elsewhere)]);
         let entries = greet(&mut admission(), &[held(EPOCH, 3, &[range(2, 3)], Some(JOURNAL))]);
         assert_eq!(entries, [lost(EPOCH, range(0, 2), LossCause::NotHeld)]);
+    }
+
+    #[test]
+    fn what_was_delivered_under_a_name_that_the_journal_never_went_by_is_told() {
+        let mut admission = admission();
+        let mut greet = |journals: &[JournalId]| {
+            let mut hello = Hello::first(MasterId(1), heapless::Vec::new());
+            hello.journals = heapless::Vec::from_slice(journals).unwrap();
+            let mut bytes = vec![0; message::MESSAGE_MAX];
+            let bytes = message::encode(&hello, &mut bytes).unwrap();
+            booked(admission.handle(&message(Kind::Hello, bytes.to_vec())))
+        };
+        let told = |to, cause| {
+            let gateway = gateway();
+            [Entry::DeliveredElsewhere { gateway, to, cause }]
+        };
+        assert_eq!(greet(&[]), [], "it never delivered anything");
+        assert_eq!(greet(&[JOURNAL]), []);
+        let vanished = JOURNAL.named_by(JOURNAL.start() + 1);
+        assert_eq!(greet(&[vanished, JOURNAL]), told(vanished, LossCause::NotHeld));
+        assert_eq!(greet(&[JOURNAL, vanished]), []);
+        let other = JournalId(0xb_0000);
+        assert_eq!(
+            greet(&[JOURNAL, other, vanished]),
+            told(other, LossCause::Elsewhere)
+        );
     }
 
     #[test]

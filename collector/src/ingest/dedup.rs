@@ -12,6 +12,7 @@
 //! | open epochs per gateway | [`EPOCHS_OPEN_MAX`] | a block of a further epoch is refused |
 //! | closed epochs per gateway | [`EPOCHS_CLOSED_MAX`] | the one closed first is forgotten |
 //! | starts of an agent that later ones superseded, per gateway | [`STARTS_MAX`] | the one superseded first is forgotten |
+//! | starts of the collector | [`NAMES_MAX`](super::names::NAMES_MAX) | the first one counts as unknown |
 //! | boots per node | [`BOOTS_MAX`] | the boot heard of longest ago is forgotten |
 //! | forgotten boots per node | [`BOOTS_FORGOTTEN_MAX`] | the one forgotten first would count as new |
 //! | nodes | [`NODES_MAX`] | frames of a further node are refused |
@@ -20,6 +21,7 @@ pub mod frame_set;
 
 pub use frame_set::FrameSet;
 
+use super::names::JournalNames;
 use crate::command::CommandLog;
 use crate::journal::Entry;
 use crate::slots::Slots;
@@ -62,6 +64,8 @@ pub struct SequenceSets {
     pub frames: FrameSets,
     /// Commands given, per gateway.
     pub commands: CommandLog,
+    /// By which names acknowledgements have called the journal.
+    pub names: JournalNames,
 }
 
 impl SequenceSets {
@@ -87,8 +91,11 @@ impl SequenceSets {
             Entry::EpochClosed { gateway, epoch } => self.blocks.close(gateway, *epoch),
             Entry::Command { .. } | Entry::CommandResult { .. } => self.commands.apply(entry),
             Entry::Superseded { gateway, starts } => self.blocks.supersede(gateway, starts),
+            Entry::Started { name } => self.names.start(*name),
+            Entry::DeliveredElsewhere { gateway, to, .. } => self.names.tell(gateway, *to),
             // What is replayed was counted when it first came.
-            Entry::Fleet { .. }
+            Entry::Greeted { .. }
+            | Entry::Fleet { .. }
             | Entry::Settings { .. }
             | Entry::Replayed(_)
             | Entry::Shed { .. }
@@ -99,28 +106,36 @@ impl SequenceSets {
         }
     }
 
-    /// As a segment starts with them: the commands follow the rest, if any was ever given, so that what
-    /// former builds wrote is what this one writes.
+    /// As a segment starts with them: what there is none of is left out at the end, so that what former builds
+    /// wrote is what this one writes.
     pub fn encode(&self) -> Vec<u8> {
         const ANY: &str = "maps, lists and numbers encode without limit";
         let bytes = postcard::to_stdvec(&(&self.blocks, &self.frames)).expect(ANY);
-        if self.commands == CommandLog::default() {
-            return bytes;
+        if self.names != JournalNames::default() {
+            return postcard::to_extend(&(&self.commands, &self.names), bytes).expect(ANY);
         }
-        postcard::to_extend(&self.commands, bytes).expect(ANY)
+        if self.commands != CommandLog::default() {
+            return postcard::to_extend(&self.commands, bytes).expect(ANY);
+        }
+        bytes
     }
 
     /// Reads what [`Self::encode`] wrote.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let ((blocks, frames), rest) = postcard::take_from_bytes(bytes).ok()?;
-        let commands = match rest {
-            [] => CommandLog::default(),
+        let (commands, rest) = match rest {
+            [] => (CommandLog::default(), rest),
+            rest => postcard::take_from_bytes(rest).ok()?,
+        };
+        let names = match rest {
+            [] => JournalNames::default(),
             rest => postcard::from_bytes(rest).ok()?,
         };
         Some(Self {
             blocks,
             frames,
             commands,
+            names,
         })
     }
 }

@@ -110,9 +110,12 @@ impl Played {
         commits(self.dir.path(), *self.handle.committed.borrow())
     }
 
+    /// Everything journaled but that ingest has started, and where the epochs of a Hello stood.
     fn entries(&self) -> Vec<Entry> {
         let all = self.commits().into_iter().flat_map(|commit| commit.entries);
-        all.map(|(_, entry)| entry).collect()
+        let all = all.map(|(_, entry)| entry);
+        all.filter(|entry| !matches!(entry, Entry::Started { .. } | Entry::Greeted { .. }))
+            .collect()
     }
 
     fn acks(&self) -> Vec<Ack> {
@@ -245,6 +248,24 @@ fn a_block_is_acknowledged_after_the_sync_of_its_commit() {
 }
 
 #[test]
+fn each_start_journals_the_name_by_which_it_acknowledges_before_it_does() {
+    let first = play(vec![None, Some(block(0)), None]);
+    // Nothing is new, and so nothing else is journaled.
+    let second = play_on(FaultyDisk::default(), first.dir, vec![Some(block(0)), None], &[]);
+    let commits = second.commits();
+    let names = commits.iter().map(|commit| match commit.entries.last() {
+        Some((_, Entry::Started { name })) => Some(*name),
+        _ => None,
+    });
+    let told = [&first.published, &second.published].map(|sent| {
+        let ack: Ack = message::decode(&sent[0].payload).unwrap();
+        assert!(sent[0].after_sync);
+        Some(ack.journal.start())
+    });
+    assert_eq!(names.collect::<Vec<_>>(), told);
+}
+
+#[test]
 fn a_duplicate_is_acknowledged_again_and_stored_once() {
     let played = play(vec![Some(block(0)), Some(block(0)), None, Some(block(0)), None]);
     assert_eq!(played.acks().len(), 2);
@@ -323,7 +344,10 @@ fn what_is_in_hand_is_committed_even_when_the_source_has_closed() {
     let (_stop, shutdown) = watch::channel(false);
     assert!(matches!(ingest.run(shutdown), Err(IngestError::Source(_))));
     let upto = *handle.committed.borrow();
-    assert_eq!(commits(dir.path(), upto)[0].entries.len(), 1);
+    assert!(matches!(
+        &commits(dir.path(), upto)[0].entries[..],
+        [(_, Entry::Block { .. }), (_, Entry::Started { .. })]
+    ));
 }
 
 #[test]
@@ -496,11 +520,13 @@ fn a_group_is_bounded_in_time_and_size() {
     let script = (0..count).map(|n| Some(block(n))).chain([None]).collect();
     let played = play(script);
     let commits = played.commits();
-    assert!(commits.iter().all(|commit| commit.entries.len() <= GROUP_ENTRIES));
-    assert_eq!(
-        commits.iter().map(|commit| commit.entries.len()).sum::<usize>(),
-        count as usize
+    // The first one says by which name the journal goes, too.
+    assert!(
+        commits
+            .iter()
+            .all(|commit| commit.entries.len() <= GROUP_ENTRIES + 1)
     );
+    assert_eq!(played.entries().len(), count as usize);
     assert_eq!(played.acks().last().unwrap().received.upto(), count);
 }
 

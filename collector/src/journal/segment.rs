@@ -51,6 +51,9 @@
 //! | 12 restated | u64 which computation; the settings' text in UTF-8 |
 //! | 13 decided | [`Decision`] (postcard) |
 //! | 14 learned | name (postcard); [`FleetLife`] verbatim |
+//! | 15 started | u16 name of the start |
+//! | 16 delivered elsewhere | gateway, u64 name of that journal, number of the cause (postcard) |
+//! | 17 greeted | gateway, start of its agent, (epoch, next sequence) each (postcard) |
 //! | 128 commit | i64 commit time, ns UTC; u64 offset of the group's first entry; u32 number of entries |
 //! | 129 commit's echo | the same |
 //!
@@ -107,6 +110,9 @@ mod kind {
     pub(super) const RESTATED: u32 = 12;
     pub(super) const DECIDED: u32 = 13;
     pub(super) const LEARNED: u32 = 14;
+    pub(super) const STARTED: u32 = 15;
+    pub(super) const DELIVERED_ELSEWHERE: u32 = 16;
+    pub(super) const GREETED: u32 = 17;
     pub(super) const COMMIT: u32 = 128;
     pub(super) const COMMIT_ECHO: u32 = 129;
 }
@@ -301,6 +307,9 @@ impl Group {
             Entry::Restated { .. } => kind::RESTATED,
             Entry::Decided(_) => kind::DECIDED,
             Entry::Learned { .. } => kind::LEARNED,
+            Entry::Started { .. } => kind::STARTED,
+            Entry::DeliveredElsewhere { .. } => kind::DELIVERED_ELSEWHERE,
+            Entry::Greeted { .. } => kind::GREETED,
         };
         self.push(number, |bytes| match entry {
             Entry::Block {
@@ -358,6 +367,9 @@ impl Group {
                 push_postcard(bytes, name);
                 bytes.extend_from_slice(life);
             }
+            Entry::Started { name } => bytes.extend_from_slice(&name.to_le_bytes()),
+            Entry::DeliveredElsewhere { gateway, to, cause } => push_postcard(bytes, &(gateway, to, cause)),
+            Entry::Greeted { gateway, start, next } => push_postcard(bytes, &(gateway, start, next)),
             Entry::Tick => {}
         });
     }
@@ -659,6 +671,17 @@ fn decode_entry(number: u32, body: Bytes) -> Option<Entry> {
         kind::SUPERSEDED => {
             let (gateway, starts) = postcard::from_bytes(&body).ok()?;
             Entry::Superseded { gateway, starts }
+        }
+        kind::STARTED => Entry::Started {
+            name: u16::from_le_bytes(body.as_ref().try_into().ok()?),
+        },
+        kind::DELIVERED_ELSEWHERE => {
+            let (gateway, to, cause) = postcard::from_bytes(&body).ok()?;
+            Entry::DeliveredElsewhere { gateway, to, cause }
+        }
+        kind::GREETED => {
+            let (gateway, start, next) = postcard::from_bytes(&body).ok()?;
+            Entry::Greeted { gateway, start, next }
         }
         kind::COMMAND => {
             let (gateway, issued, command) = postcard::from_bytes(&body).ok()?;

@@ -6,6 +6,8 @@
 //! before. So words are put in order by what the journal knows of their epochs:
 //!
 //! - an epoch that was first heard after a supersession is of a later start than one heard before it;
+//! - so is one that was first heard after a Hello of a gateway that was put back to an image: it lists an epoch
+//!   that ends before blocks which have come;
 //! - of others, one that its gateway no longer holds is of an earlier start than one that it does. That is how
 //!   an image shows that was made before the last start, and cannot name it as superseded.
 //!
@@ -15,7 +17,7 @@ use crate::ingest::dedup::EPOCHS_OPEN_MAX;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use trunnion_common::id::{Epoch, GatewayId};
+use trunnion_common::id::{Epoch, GatewayId, MasterId};
 
 /// Closed epochs remembered per gateway, of the last 32 starts; words of earlier ones count as of no known start.
 const CLOSED_MAX: usize = 64;
@@ -60,6 +62,10 @@ struct Heard {
     epochs: BTreeMap<Epoch, Known>,
     /// The last word that counted.
     newest: Option<Word>,
+    /// Where the last Hello that found a loss says that its epochs stood.
+    stood: BTreeMap<Epoch, u64>,
+    /// The start that was last found to be put back.
+    put_back: Option<MasterId>,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
@@ -70,6 +76,8 @@ struct Known {
     closed: Option<u64>,
     /// Whether it has said what the agent holds.
     has_reported: bool,
+    /// After the last block of it that has come.
+    end: u64,
 }
 
 impl Known {
@@ -94,20 +102,37 @@ impl Heard {
 }
 
 impl Epochs {
-    /// A block of an epoch was committed.
-    pub(super) fn hear(&mut self, gateway: &GatewayId, epoch: Epoch) {
+    /// A block was committed.
+    pub(super) fn hear(&mut self, gateway: &GatewayId, (epoch, sequence): (Epoch, u64)) {
         let heard = self.of(gateway);
-        if heard.epochs.contains_key(&epoch) {
+        let end = sequence.saturating_add(1);
+        if let Some(known) = heard.epochs.get_mut(&epoch) {
+            known.end = known.end.max(end);
             return;
         }
         let known = Known {
             superseded: heard.superseded,
             closed: None,
             has_reported: false,
+            end,
         };
         heard.epochs.insert(epoch, known);
         // The door to the journal leaves no more open.
         heard.bound(false, EPOCHS_OPEN_MAX);
+    }
+
+    /// A start of the agent says where its epochs stand.
+    pub(super) fn greet(&mut self, gateway: &GatewayId, start: MasterId, next: &[(Epoch, u64)]) {
+        let heard = self.of(gateway);
+        heard.stood = next.iter().copied().collect();
+        let ends_before = |(epoch, next): &(Epoch, u64)| {
+            let known = heard.epochs.get(epoch);
+            known.is_some_and(|known| known.end > *next)
+        };
+        if next.iter().any(ends_before) && heard.put_back != Some(start) {
+            heard.put_back = Some(start);
+            heard.superseded = heard.superseded.saturating_add(1);
+        }
     }
 
     /// A start of the agent has followed others.
@@ -157,7 +182,7 @@ impl Epochs {
     }
 
     /// Whether a word is known to stand behind that block, which may be of any chain. Without a block: whether
-    /// it is of the newest start, as what the gateway says of the present is.
+    /// it is of the newest start and was made after the Hello that found what no block tells.
     pub(super) fn is_newer(&self, gateway: &GatewayId, word: Word, block: Option<(Epoch, u64)>) -> bool {
         if let Some((epoch, sequence)) = block {
             let block = Word {
@@ -171,7 +196,8 @@ impl Epochs {
         let known = self.0.get(gateway).map(|heard| &heard.epochs);
         let newest = known.and_then(|known| known.values().map(Known::rank).max());
         let mine = known.and_then(|known| known.get(&word.epoch).map(Known::rank));
-        mine == newest
+        let stood = self.0.get(gateway).and_then(|heard| heard.stood.get(&word.epoch));
+        mine == newest && stood.is_none_or(|stood| *stood <= word.sequence)
     }
 
     /// How a word of that gateway stands to another one.
@@ -234,15 +260,15 @@ mod tests {
     #[test]
     fn an_epoch_is_later_once_another_start_came_between_or_the_other_is_closed() {
         let (mut epochs, mine) = (Epochs::default(), gateway("gw-1"));
-        epochs.hear(&mine, Epoch(9));
-        epochs.hear(&mine, Epoch(4));
+        epochs.hear(&mine, (Epoch(9), 0));
+        epochs.hear(&mine, (Epoch(4), 0));
         assert_eq!(epochs.check(&mine, 4, 9), Standing::Unordered, "the same start");
         epochs.supersede(&gateway("gw-2"));
-        epochs.hear(&mine, Epoch(5));
+        epochs.hear(&mine, (Epoch(5), 0));
         assert_eq!(epochs.check(&mine, 5, 9), Standing::Unordered, "not its own");
         epochs.supersede(&mine);
-        epochs.hear(&mine, Epoch(4));
-        epochs.hear(&mine, Epoch(2));
+        epochs.hear(&mine, (Epoch(4), 0));
+        epochs.hear(&mine, (Epoch(2), 0));
         assert_eq!(epochs.check(&mine, 2, 4), Standing::Later);
         assert_eq!(
             epochs.check(&mine, 4, 2),
@@ -251,7 +277,7 @@ mod tests {
         );
         epochs.close(&mine, Epoch(9));
         assert_eq!(epochs.check(&mine, 4, 9), Standing::Later);
-        epochs.hear(&mine, Epoch(9));
+        epochs.hear(&mine, (Epoch(9), 0));
         assert_eq!(
             epochs.check(&mine, 4, 9),
             Standing::Later,
@@ -263,7 +289,7 @@ mod tests {
     #[test]
     fn words_of_two_gateways_have_no_order() {
         let (mut epochs, mine, other) = (Epochs::default(), gateway("gw-1"), gateway("gw-2"));
-        epochs.hear(&mine, Epoch(1));
+        epochs.hear(&mine, (Epoch(1), 0));
         let (word, theirs) = (epochs.word(&mine, 1), epochs.word(&other, 2));
         assert_eq!(epochs.standing(&mine, word, theirs), Standing::Elsewhere);
     }
@@ -271,11 +297,11 @@ mod tests {
     #[test]
     fn a_word_that_a_newer_one_has_overtaken_is_not_taken() {
         let (mut epochs, mine) = (Epochs::default(), gateway("gw-1"));
-        epochs.hear(&mine, Epoch(1));
+        epochs.hear(&mine, (Epoch(1), 0));
         assert!(epochs.take_word(&mine, (Epoch(1), 7)).is_some());
         assert!(epochs.take_word(&mine, (Epoch(1), 6)).is_none());
         epochs.close(&mine, Epoch(1));
-        epochs.hear(&mine, Epoch(2));
+        epochs.hear(&mine, (Epoch(2), 0));
         assert!(epochs.take_word(&mine, (Epoch(2), 0)).is_some());
         assert!(
             epochs.take_word(&mine, (Epoch(1), 9)).is_none(),
@@ -287,11 +313,11 @@ mod tests {
     #[test]
     fn what_no_block_tells_is_older_than_words_of_the_newest_start_alone() {
         let (mut epochs, mine) = (Epochs::default(), gateway("gw-1"));
-        epochs.hear(&mine, Epoch(1));
+        epochs.hear(&mine, (Epoch(1), 0));
         let former = epochs.word(&mine, 1);
         assert!(epochs.is_newer(&mine, former, None));
         epochs.supersede(&mine);
-        epochs.hear(&mine, Epoch(2));
+        epochs.hear(&mine, (Epoch(2), 0));
         assert!(!epochs.is_newer(&mine, former, None));
         assert!(!epochs.is_newer(&mine, former, Some((Epoch(2), 0))));
         assert!(!epochs.is_newer(&mine, former, Some((Epoch(1), 1))));
@@ -302,6 +328,29 @@ mod tests {
         assert!(epochs.is_first(&mine, newest) && epochs.is_first(&mine, former));
         assert!(epochs.speaks_of_present(&mine, newest.epoch));
         assert!(!epochs.speaks_of_present(&mine, former.epoch));
+        epochs.greet(&mine, MasterId(1), &[(Epoch(2), 1)]);
+        assert!(!epochs.is_newer(&mine, newest, None), "made before the Hello");
+        let sequence = 1;
+        assert!(epochs.is_newer(&mine, Word { sequence, ..newest }, None));
+    }
+
+    #[test]
+    fn an_epoch_that_ends_before_what_has_come_shows_that_its_gateway_was_put_back() {
+        let (mut epochs, mine) = (Epochs::default(), gateway("gw-1"));
+        for sequence in 0..9 {
+            epochs.hear(&mine, (Epoch(1), sequence));
+        }
+        epochs.greet(&mine, MasterId(1), &[(Epoch(1), 9), (Epoch(2), 0)]);
+        epochs.hear(&mine, (Epoch(2), 0));
+        assert_eq!(epochs.check(&mine, 2, 1), Standing::Unordered);
+        epochs.greet(&mine, MasterId(2), &[(Epoch(1), 5), (Epoch(3), 0)]);
+        epochs.hear(&mine, (Epoch(3), 0));
+        assert_eq!(epochs.check(&mine, 3, 1), Standing::Later);
+        assert_eq!(epochs.check(&mine, 3, 2), Standing::Later);
+        // Said again by the same start: its other epoch is no later one.
+        epochs.greet(&mine, MasterId(2), &[(Epoch(1), 5), (Epoch(3), 1)]);
+        epochs.hear(&mine, (Epoch(4), 0));
+        assert_eq!(epochs.check(&mine, 4, 3), Standing::Unordered);
     }
 
     #[test]
@@ -309,7 +358,7 @@ mod tests {
         let (mut epochs, mine) = (Epochs::default(), gateway("gw-1"));
         let word = epochs.word(&mine, 1);
         assert!(!epochs.is_first(&mine, word), "nothing was heard of it");
-        epochs.hear(&mine, Epoch(1));
+        epochs.hear(&mine, (Epoch(1), 0));
         assert!(epochs.is_first(&mine, word));
         assert!(!epochs.is_first(&mine, word));
     }
@@ -319,13 +368,13 @@ mod tests {
         let (mut epochs, mine) = (Epochs::default(), gateway("gw-1"));
         let newest = 2 * EPOCHS_OPEN_MAX as u64;
         for number in 0..=newest {
-            epochs.hear(&mine, Epoch(number));
+            epochs.hear(&mine, (Epoch(number), 0));
             epochs.supersede(&mine);
         }
         assert_eq!(epochs.0[&mine].epochs.len(), EPOCHS_OPEN_MAX);
         assert_eq!(epochs.check(&mine, newest, 0), Standing::Later);
         for number in 0..newest + CLOSED_MAX as u64 {
-            epochs.hear(&mine, Epoch(number));
+            epochs.hear(&mine, (Epoch(number), 0));
             epochs.close(&mine, Epoch(number));
         }
         assert!(epochs.0[&mine].epochs.len() <= EPOCHS_OPEN_MAX + CLOSED_MAX);

@@ -117,7 +117,7 @@ fn a_report_that_its_successor_overtook_says_nothing_any_more() {
 fn ended_boot_with_an_agent() -> Ledger {
     let mut ledger = Ledger::default();
     ledger.observe_boot(node(), BootId::new(1, 0));
-    ledger.observe_block(&gateway(), Epoch(1));
+    ledger.observe_block(&gateway(), (Epoch(1), 0));
     ledger.store(key(1), range(0, 100));
     observe_holding(&mut ledger, &holding(1, 150, 150, Some(range(100, 150))));
     ledger.observe_boot(node(), BootId::new(2, 0));
@@ -127,7 +127,7 @@ fn ended_boot_with_an_agent() -> Ledger {
 
 /// An agent that knows of 80 samples, of which it holds what it says, reports in epoch 2.
 fn report_of_an_old_image(ledger: &mut Ledger, at_agent: Option<Range>) {
-    ledger.observe_block(&gateway(), Epoch(2));
+    ledger.observe_block(&gateway(), (Epoch(2), 0));
     let holding = holding(1, 80, 80, at_agent);
     say(ledger, (2, 0), &holding);
 }
@@ -154,7 +154,7 @@ fn what_a_gateway_lost_with_its_disk_is_not_held_once_its_old_image_speaks() {
 fn what_an_old_image_still_holds_is_pending_until_it_has_come() {
     let mut ledger = Ledger::default();
     ledger.observe_boot(node(), BootId::new(1, 0));
-    ledger.observe_block(&gateway(), Epoch(1));
+    ledger.observe_block(&gateway(), (Epoch(1), 0));
     ledger.store(key(1), range(0, 60));
     observe_holding(&mut ledger, &holding(1, 150, 150, Some(range(60, 150))));
     ledger.observe_boot(node(), BootId::new(2, 0));
@@ -179,7 +179,7 @@ fn what_an_old_image_still_holds_is_pending_until_it_has_come() {
 
 /// Of another boot of the node, which is not the one in question.
 fn report_of_boot(ledger: &mut Ledger, epoch: u64, boot: u32) {
-    ledger.observe_block(&gateway(), Epoch(epoch));
+    ledger.observe_block(&gateway(), (Epoch(epoch), 0));
     let holding = holding(boot, 0, 0, None);
     say(ledger, (epoch, 0), &holding);
 }
@@ -190,7 +190,7 @@ fn what_an_old_image_does_not_even_know_of_is_not_held_either() {
     report_of_boot(&mut ledger, 2, 2);
     assert_eq!(sums(&mut ledger, 1), (150, 100, 0, 50, 0), "the same start");
     ledger.observe_superseded(&gateway());
-    ledger.observe_block(&gateway(), Epoch(3));
+    ledger.observe_block(&gateway(), (Epoch(3), 0));
     say(&mut ledger, (3, 0), &holding(1, 150, 150, Some(range(100, 150))));
     assert_eq!(sums(&mut ledger, 1), (150, 100, 0, 50, 0), "it knows the boot");
     ledger.observe_epoch_closed(&gateway(), Epoch(3));
@@ -203,7 +203,7 @@ fn what_an_old_image_does_not_even_know_of_is_not_held_either() {
 fn a_channel_of_which_an_old_image_knows_the_boot_alone_is_not_held_either() {
     let mut ledger = ended_boot_with_an_agent();
     ledger.observe_superseded(&gateway());
-    ledger.observe_block(&gateway(), Epoch(2));
+    ledger.observe_block(&gateway(), (Epoch(2), 0));
     let mut other = holding(1, 1, 0, None);
     other.channels[0].channel = ChannelId::new(1).unwrap();
     say(&mut ledger, (2, 0), &other);
@@ -220,7 +220,7 @@ fn a_word_of_the_former_start_that_comes_after_the_old_images_says_nothing() {
     assert_eq!(sums(&mut ledger, 1), (150, 100, 50, 0, 0));
     // The network had held these up.
     for (sequence, produced) in [(5, 150), (6, 170)] {
-        ledger.observe_block(&gateway(), Epoch(1));
+        ledger.observe_block(&gateway(), (Epoch(1), 0));
         let late = holding(1, produced, produced, Some(range(100, produced)));
         say(&mut ledger, (1, sequence), &late);
     }
@@ -255,10 +255,10 @@ fn of_two_starts_whose_order_nobody_knows_the_one_that_knows_more_is_the_newer()
     let mut ledger = ended_boot_with_an_agent();
     ledger.observe_epoch_closed(&gateway(), Epoch(1));
     // A backlog of the image that no journal has heard of, and the start that drains it.
-    ledger.observe_block(&gateway(), Epoch(2));
+    ledger.observe_block(&gateway(), (Epoch(2), 0));
     say(&mut ledger, (2, 3), &holding(1, 40, 40, Some(range(20, 110))));
     assert_eq!(sums(&mut ledger, 1), (150, 100, 40, 10, 0));
-    ledger.observe_block(&gateway(), Epoch(3));
+    ledger.observe_block(&gateway(), (Epoch(3), 0));
     say(&mut ledger, (3, 0), &holding(1, 80, 80, Some(range(100, 130))));
     assert_eq!(sums(&mut ledger, 1), (150, 100, 20, 30, 0));
     say(&mut ledger, (2, 4), &holding(1, 60, 60, Some(range(20, 110))));
@@ -275,7 +275,7 @@ fn a_report_that_says_less_and_is_of_no_later_start_says_nothing() {
     // A former start's report that was on its way while its successor spoke.
     ledger.observe_superseded(&gateway());
     let newest = holding(1, 150, 150, Some(range(100, 150)));
-    ledger.observe_block(&gateway(), Epoch(3));
+    ledger.observe_block(&gateway(), (Epoch(3), 0));
     say(&mut ledger, (3, 0), &newest);
     report_of_an_old_image(&mut ledger, None);
     assert_eq!(sums(&mut ledger, 1), (150, 100, 0, 50, 0));
@@ -454,9 +454,9 @@ fn a_report_that_is_older_than_a_loss_does_not_end_what_it_may_explain() {
 #[test]
 fn a_report_of_a_former_start_is_older_than_a_loss_of_which_a_later_one_tells() {
     let mut ledger = Ledger::default();
-    ledger.observe_block(&gateway(), Epoch(1));
+    ledger.observe_block(&gateway(), (Epoch(1), 0));
     ledger.observe_superseded(&gateway());
-    ledger.observe_block(&gateway(), Epoch(2));
+    ledger.observe_block(&gateway(), (Epoch(2), 0));
     ledger.store(key(1), range(0, 100));
     ledger.observe_unnamed(Unnamed {
         told: Some((Epoch(2), 1)),

@@ -188,7 +188,14 @@ impl Losses {
                 is_news,
                 explained,
             } = loss;
-            if unnamed.gateway != *gateway || !is_newer(unnamed.told) {
+            if unnamed.gateway != *gateway {
+                return true;
+            }
+            if !is_newer(unnamed.told) {
+                // What older words found missing is below where counting begins.
+                if open.is_none() {
+                    *explained = 0;
+                }
                 return true;
             }
             if *is_news && let Some(mut fresh) = Open::new(unnamed, judged, |judged| judged.named) {

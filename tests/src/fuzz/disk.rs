@@ -10,7 +10,7 @@ use trunnion_agent::spool::{ReadError, Spool, tools};
 use trunnion_collector::journal::{Entry, Journal, Options, Position, Reader};
 use trunnion_common::block::Kind;
 use trunnion_common::frame::Class;
-use trunnion_common::id::{Epoch, GatewayId, MasterId, Name};
+use trunnion_common::id::{Epoch, GatewayId, JournalId, MasterId, Name};
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::Range;
 use trunnion_common::time::EventTime;
@@ -103,7 +103,7 @@ fn sound_journal() -> Result<Image> {
             gateway: gateway.clone(),
             bytes: block(key, &[sequence as u8; 90]).bytes,
         });
-        journal.append(&match sequence % 6 {
+        journal.append(&match sequence % 9 {
             0 => Entry::Tick,
             1 => Entry::Fleet {
                 effective: NOW,
@@ -122,6 +122,19 @@ fn sound_journal() -> Result<Image> {
             4 => Entry::Settings {
                 effective: NOW,
                 text: String::new(),
+            },
+            5 => Entry::Started {
+                name: sequence as u16,
+            },
+            7 => Entry::Greeted {
+                gateway: gateway.clone(),
+                start: MasterId(sequence),
+                next: vec![(Epoch(7), sequence)],
+            },
+            6 => Entry::DeliveredElsewhere {
+                gateway: gateway.clone(),
+                to: JournalId(sequence),
+                cause: LossCause::NotHeld,
             },
             _ => Entry::Superseded {
                 gateway: gateway.clone(),

@@ -107,9 +107,10 @@ impl World<'_> {
             ));
         }
         let utc = EventTime(self.collector_utc + self.now.as_nanos() as i64);
+        let damaged = self.collector.damaged_entries()?;
         self.collector.crash()?;
         let sets = self.collector.recovered_sets(utc)?;
-        violations.extend(record.check_sets(&sets));
+        violations.extend(record.check_sets(&sets, damaged));
         self.faults.add(&self.collector.disk.faults());
         Ok(Outcome {
             seed,

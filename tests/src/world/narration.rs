@@ -77,6 +77,12 @@ fn tell_entry(entry: &Entry, node: NodeId) -> Vec<String> {
                 starts.len()
             )]
         }
+        Entry::DeliveredElsewhere { gateway, to, cause } => {
+            vec![format!(
+                "{}: delivered to {to} before, missing here: {cause:?}",
+                gateway.gateway
+            )]
+        }
         _ => Vec::new(),
     }
 }

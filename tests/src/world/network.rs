@@ -6,7 +6,9 @@ use bytes::Bytes;
 use std::time::Duration;
 use trunnion_agent::block::BlockKey;
 use trunnion_agent::mqtt::MqttEvent;
+use trunnion_common::ack::Hello;
 use trunnion_common::block::{Block, Lane};
+use trunnion_common::message;
 use trunnion_common::topic::{Kind, Topic};
 
 impl World<'_> {
@@ -121,6 +123,11 @@ impl World<'_> {
     pub(super) fn publish(&mut self, gateway: usize, kind: Kind, payload: Bytes) {
         let on_the_way = self.chance.millis(1, 15) + Duration::from_nanos(80 * payload.len() as u64);
         let now = self.now;
+        if kind == Kind::Hello
+            && let Ok(hello) = message::decode::<Hello>(&payload)
+        {
+            self.gateways[gateway].note_start(hello.start);
+        }
         let Some((id, session)) = self.session_of_agent(gateway) else {
             return;
         };
@@ -165,6 +172,11 @@ impl World<'_> {
         if late {
             self.faults.note(Fault::MessageLate);
             if kind == Kind::Hello {
+                // With its disk went all by which it could be told for an old one (ARCHITECTURE, known limits).
+                let hello = message::decode::<Hello>(&payload);
+                if hello.is_ok_and(|hello| self.gateways[gateway].has_vanished(hello.start)) {
+                    return;
+                }
                 self.faults.note(Fault::HelloLate);
             }
         }

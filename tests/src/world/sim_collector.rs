@@ -255,6 +255,18 @@ impl SimCollector {
         Ok(commits)
     }
 
+    /// Entries of committed groups that cannot be read back: a power cut tears a group that nobody was told of,
+    /// and leaves its end.
+    pub fn damaged_entries(&self) -> Result<u64> {
+        let Some(running) = &self.running else {
+            return Ok(0);
+        };
+        let upto = *running.handle.committed.borrow();
+        let mut reader = Reader::open(self.directory.path(), Position::default())?;
+        while reader.next_commit(upto)?.is_some() {}
+        Ok(reader.damage().entries)
+    }
+
     /// What the journal says of itself when it is opened once more.
     pub fn recovered_sets(&self, utc: EventTime) -> Result<SequenceSets> {
         let disk = Box::new(self.disk.clone());

@@ -5,6 +5,7 @@ use super::faults::FaultCounts;
 use super::sim_spool::{SimSpool, SpoolImage};
 use super::{EPOCH_UTC, Mutant};
 use rustls::pki_types::PrivatePkcs8KeyDer;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use trunnion_agent::block::BlockKey;
@@ -33,6 +34,9 @@ pub(super) struct SimGateway {
     life: u64,
     /// What the file of starts says, newest first.
     starts: Vec<MasterId>,
+    /// Those that have said Hello, and of those the ones that went with a disk.
+    heard: BTreeSet<MasterId>,
+    vanished: BTreeSet<MasterId>,
     /// Of its disk, to be put back to.
     image: Option<Image>,
     agent: Option<Agent>,
@@ -94,6 +98,8 @@ impl SimGateway {
             wake: None,
             life: 0,
             starts: Vec::new(),
+            heard: BTreeSet::new(),
+            vanished: BTreeSet::new(),
             image: None,
             agent: None,
             utc: if chance.one_in(4) { 0 } else { EPOCH_UTC },
@@ -147,7 +153,19 @@ impl SimGateway {
         if let Some(image) = self.image.take() {
             self.spool.restore(image.spool, faults);
             self.starts = image.starts;
+            self.vanished = self.heard.clone();
+            self.vanished.retain(|start| !self.starts.contains(start));
         }
+    }
+
+    /// A start says Hello.
+    pub(super) fn note_start(&mut self, start: MasterId) {
+        self.heard.insert(start);
+    }
+
+    /// Whether a start went with a disk that was put back to an image from before it.
+    pub(super) fn has_vanished(&self, start: MasterId) -> bool {
+        self.vanished.contains(&start)
     }
 
     pub(super) const fn is_running(&self) -> bool {

@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use trunnion_agent::block::{Block, BlockKey};
 use trunnion_agent::intake::{BootKey, Cursor};
+use trunnion_agent::introduction::put_first;
 use trunnion_agent::spool::{Commit, FormerEpoch, ReadError, Recovered, Reply, Request};
 use trunnion_common::frame::Class;
-use trunnion_common::id::Epoch;
+use trunnion_common::id::{Epoch, JournalId};
 use trunnion_common::sequence::Range;
 
 /// Between attempts to write while the disk refuses, as the real thread has it.
@@ -29,6 +30,7 @@ pub struct SimSpool {
     /// Per chain: its part of the cursors.
     cursors: [BTreeMap<BootKey, Cursor>; 2],
     epochs: BTreeMap<Epoch, FormerEpoch>,
+    journals: Vec<JournalId>,
     freed: VecDeque<Block>,
     requests: VecDeque<Request>,
     /// Blocks that can never be read again.
@@ -50,6 +52,7 @@ pub struct SpoolImage {
     blocks: BTreeMap<BlockKey, Block>,
     cursors: [BTreeMap<BootKey, Cursor>; 2],
     epochs: BTreeMap<Epoch, FormerEpoch>,
+    journals: Vec<JournalId>,
     room: SimRoom,
 }
 
@@ -77,6 +80,7 @@ impl SimSpool {
             blocks: BTreeMap::new(),
             cursors: Default::default(),
             epochs: BTreeMap::new(),
+            journals: Vec::new(),
             freed: VecDeque::new(),
             requests: VecDeque::new(),
             damaged: BTreeMap::new(),
@@ -154,6 +158,7 @@ impl SimSpool {
                 received,
                 journal,
             } => {
+                put_first(&mut self.journals, journal);
                 let keys: Vec<BlockKey> = self
                     .blocks
                     .keys()
@@ -234,6 +239,7 @@ impl SimSpool {
             blocks: self.blocks.clone(),
             cursors: self.cursors.clone(),
             epochs: self.epochs.clone(),
+            journals: self.journals.clone(),
             room: self.room.clone(),
         }
     }
@@ -253,6 +259,7 @@ impl SimSpool {
         }
         self.cursors = image.cursors;
         self.epochs = image.epochs;
+        self.journals = image.journals;
         let is_cramped = std::mem::replace(&mut self.room, image.room).is_cramped;
         self.room.is_cramped = is_cramped;
     }
@@ -289,6 +296,7 @@ impl SimSpool {
                 .collect(),
             epochs: self.epochs.values().copied().collect(),
             cursors: self.whole_cursors(),
+            journals: self.journals.clone(),
             quarantined: Vec::new(),
             discarded: 0,
         }

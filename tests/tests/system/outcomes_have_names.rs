@@ -133,8 +133,13 @@ fn what_a_collector_lost_with_its_disk_has_a_name_once_a_backup_is_back_and_the_
     play_on();
     load.await_caught_up().unwrap();
     stop_collector(&mut load.plant);
+    // What this start of the agent delivered, none of those that follow has seen.
+    kill_agent(&mut load.plant);
+    load.start_agent().unwrap();
     copy(&backup, &load.plant.collector_dir().join("data"));
     load.plant.start_collector().unwrap();
+    // The ten seconds of the nodes' loyalty to the agent that died.
+    wait(Duration::from_secs(12));
     play_on();
     let verdict = load.finish().unwrap();
     check_named(&verdict);
