@@ -406,7 +406,7 @@ impl Pipeline {
                 told: None,
             }),
             Entry::Greeted { gateway, start, next } => {
-                self.state.ledger.observe_greeting(gateway, *start, next)
+                self.state.ledger.observe_greeting(gateway, *start, next);
             }
             Entry::Started { .. } | Entry::Command { .. } | Entry::CommandResult { .. } | Entry::Tick => {}
         }
