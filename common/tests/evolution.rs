@@ -181,7 +181,13 @@ fn a_message_of_another_version_is_refused_and_appended_fields_are_ignored() {
     check::<GatewayStatus>("message.status", &messages, status);
     check::<SignedCommand<'_>>("message.command", &messages, command);
     check::<CommandResult>("message.result", &messages, result);
-    assert_eq!(messages.len(), 6, "each message is looked at here");
+    // What was appended to a message since: without it, or with a part of it, the rest is read.
+    let appended = &messages["message.hello_after_journals"];
+    let hello: Hello = message::decode(appended).unwrap();
+    assert_eq!(hello.journals.len(), 2);
+    let cut: Hello = message::decode(&appended[..appended.len() - 1]).unwrap();
+    assert_eq!((cut.start, cut.journals.len()), (hello.start, 0));
+    assert_eq!(messages.len(), 7, "each message is looked at here");
 }
 
 #[test]
