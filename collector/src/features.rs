@@ -281,14 +281,17 @@ impl Analyzer {
         let prominences = Prominences::new(demodulator.magnitudes(), spacing_hz, speed.hz, usable_hz);
         let spectrum = EnvelopeSpectrum::new(&prominences);
         let search = Search::new(&spectrum, &sought);
-        let drifts = |claimed: Claimed| claimed.drifts(&demodulator.halves(wanted), 1.0 / seconds, speed.hz);
-        if search.claimed(&spectrum).is_some_and(drifts) {
+        let claimed = search.claimed(&spectrum);
+        let drifts = |claimed: &Claimed| claimed.drifts(&demodulator.halves(wanted), 1.0 / seconds, speed.hz);
+        if claimed.as_ref().is_some_and(drifts) {
             return Searched::Undetermined(Undetermined::SpeedDiffers);
         }
-        let confirmed = search.element().and_then(|element| {
-            // All lines of the bearing's families have room in the envelope of a band.
+        let confirmed = search.element().zip(claimed).and_then(|(element, claimed)| {
+            // All lines of the bearing's families have room in the envelope of a band; those of what is claimed are
+            // looked at.
             let narrowest = (EnvelopeSpectrum::family_hz(bearing, speed.hz) * seconds) as usize;
-            let selected = demodulator.select(narrowest, wanted)?;
+            let usable_hz = usable_hz.min(claimed.reach_hz(speed.hz));
+            let selected = demodulator.select(narrowest, (usable_hz * seconds) as usize + 1)?;
             let usable_hz = usable_hz.min(selected.lines.len() as f64 / seconds);
             let prominences = Prominences::new(&selected.magnitudes, spacing_hz, speed.hz, usable_hz);
             let band = ConfirmingBand {

@@ -11,7 +11,7 @@
 
 use super::kurtogram;
 use realfft::RealFftPlanner;
-use rustfft::{FftDirection, FftPlanner};
+use rustfft::FftPlanner;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use trunnion_common::feature::envelope::{Complex32, hann};
@@ -36,13 +36,15 @@ pub(super) struct Demodulator {
     weights: BTreeMap<usize, Vec<f32>>,
     samples: Vec<f32>,
     lines: Vec<Complex32>,
+    /// The whitened lines that were demodulated last, and their sum in time.
+    whitened: Vec<Complex32>,
     analytic: Vec<Complex32>,
     scratch: Vec<Complex32>,
     magnitudes: Vec<f32>,
     /// Of what was demodulated last: the lowest lines of the samples, and the samples of the envelope.
     lowest: Vec<Complex32>,
     envelope: Vec<f32>,
-    /// How many lines were demodulated last: [`Self::analytic`] is their sum in time.
+    /// How many lines were demodulated last, of all in `whitened`.
     band: usize,
 }
 
@@ -65,6 +67,7 @@ impl Demodulator {
             weights: BTreeMap::new(),
             samples: Vec::new(),
             lines: Vec::new(),
+            whitened: Vec::new(),
             analytic: Vec::new(),
             scratch: Vec::new(),
             magnitudes: Vec::new(),
@@ -106,24 +109,17 @@ impl Demodulator {
     }
 
     /// The most impulsive band of what was demodulated last, of at least `narrowest` lines, and as many lines of its
-    /// envelope's spectrum as [`Self::demodulate`] was asked for; none where none stands out, and none when
-    /// asked again: what was demodulated is gone then, but for its spectra and halves.
+    /// envelope's spectrum as [`Self::demodulate`] was asked for; none where none stands out.
     pub(super) fn select(&mut self, narrowest: usize, wanted: usize) -> Option<Selected> {
-        let mut whole = std::mem::take(&mut self.analytic);
-        self.transform(&mut whole, FftDirection::Forward);
-        // Behind its lines there is nothing but rounding.
-        let band = std::mem::take(&mut self.band);
-        let lines = whole.get(1..=band).unwrap_or_default();
-        let found = kurtogram::select(lines, narrowest, |band| {
-            band.resize(easy_length(band.len()), Complex32::default());
-            self.transform(band, FftDirection::Inverse);
-        });
+        let whole = std::mem::take(&mut self.whitened);
+        let lines = whole.get(1..=self.band).unwrap_or_default();
+        let found = kurtogram::select(lines, narrowest, |band| self.sum_in_time(band));
         let selected = found.map(|found| {
             let kept = (wanted + MARGIN).min(found.lines.len());
             // Where a band begins is of no matter to the magnitude of its envelope.
-            self.analytic.extend_from_slice(&lines[found.lines.clone()]);
+            self.whitened.extend_from_slice(&lines[found.lines.clone()]);
             let points = easy_length(found.lines.len() + kept + 1);
-            self.analytic.resize(points, Complex32::default());
+            self.whitened.resize(points, Complex32::default());
             self.square_analytic();
             self.envelope_of(kept);
             Selected {
@@ -132,7 +128,7 @@ impl Demodulator {
                 magnitudes: self.spectrum_of_envelope(wanted.min(kept)),
             }
         });
-        self.analytic = whole;
+        self.whitened = whole;
         selected
     }
 
@@ -197,11 +193,11 @@ impl Demodulator {
             .expect("the buffers were made for this plan");
     }
 
-    /// The lines 1 to `band`, each with its phase and the magnitude 1, as `analytic` lines: so many, all others 0.
+    /// The lines 1 to `band`, each with its phase and the magnitude 1, as lines of so many `points`: all others 0.
     fn whiten(&mut self, band: usize, points: usize) {
-        self.analytic.clear();
-        self.analytic.resize(points, Complex32::default());
-        let (out, lines) = (&mut self.analytic[1..=band], &self.lines[1..=band]);
+        self.whitened.clear();
+        self.whitened.resize(points, Complex32::default());
+        let (out, lines) = (&mut self.whitened[1..=band], &self.lines[1..=band]);
         for (out, line) in out.iter_mut().zip(lines) {
             let power = line.norm_sqr();
             // Computed for each, and chosen afterwards: then several lines are worked on at once.
@@ -210,15 +206,19 @@ impl Demodulator {
         }
     }
 
-    /// From the lines in `analytic` to their sum in time, and the square of that in `samples`.
+    /// From the whitened lines to their sum in time, and the square of that in `samples`.
     fn square_analytic(&mut self) {
-        let mut analytic = std::mem::take(&mut self.analytic);
-        self.transform(&mut analytic, FftDirection::Inverse);
-        self.samples.resize(analytic.len(), 0.0);
-        for (square, value) in self.samples.iter_mut().zip(&analytic) {
+        let points = self.whitened.len();
+        self.note(points);
+        let transform = self.complex.plan_fft_inverse(points);
+        self.scratch
+            .resize(transform.get_immutable_scratch_len(), Complex32::default());
+        self.analytic.resize(points, Complex32::default());
+        transform.process_immutable_with_scratch(&self.whitened, &mut self.analytic, &mut self.scratch);
+        self.samples.resize(points, 0.0);
+        for (square, value) in self.samples.iter_mut().zip(&self.analytic) {
             *square = value.norm_sqr();
         }
-        self.analytic = analytic;
     }
 
     /// From the squared envelope in `samples` to the part of it that moves no faster than so many lines, at fewer
@@ -236,10 +236,11 @@ impl Demodulator {
         lines.map(|line| line.norm_sqr().sqrt()).collect()
     }
 
-    /// Complex values to lines, or back, in place.
-    fn transform(&mut self, values: &mut [Complex32], direction: FftDirection) {
+    /// From lines to their sum in time, at as many points or a few more.
+    fn sum_in_time(&mut self, values: &mut Vec<Complex32>) {
+        values.resize(easy_length(values.len()), Complex32::default());
         self.note(values.len());
-        let transform = self.complex.plan_fft(values.len(), direction);
+        let transform = self.complex.plan_fft_inverse(values.len());
         self.scratch
             .resize(transform.get_inplace_scratch_len(), Complex32::default());
         transform.process_with_scratch(values, &mut self.scratch);

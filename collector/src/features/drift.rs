@@ -7,6 +7,8 @@
 //! In each half the family stands where the power of its lines together is highest, which is the least-squares
 //! estimate of a fundamental (M. G. Christensen and A. Jakobsson, *Multi-Pitch Estimation*, 2009, section 2.6).
 
+use super::search::HARMONICS;
+
 /// Change of the speed from the beginning of a window to its end, as a share, from which nothing is claimed; its
 /// halves, each at its mean, lie half of that apart.
 pub(super) const DRIFT: f64 = 0.01;
@@ -40,6 +42,11 @@ pub(super) struct Claimed {
 }
 
 impl Claimed {
+    /// How far up its lines reach, and a turn of the shaft more, for sidebands and a floor about them, Hz.
+    pub(super) fn reach_hz(&self, shaft_hz: f64) -> f64 {
+        HARMONICS as f64 * self.hz + shaft_hz
+    }
+
     /// Whether halves with lines `spacing_hz` apart, half of their resolution, show it too far apart. What is not
     /// seen in both of them does not.
     pub(super) fn drifts(&self, halves: &[Vec<f32>; 2], spacing_hz: f64, shaft_hz: f64) -> bool {
