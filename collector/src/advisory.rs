@@ -4,7 +4,7 @@
 //! other directions say changes the one that stands. [`Advisories`] are of bearing faults, whose evidence is
 //! collected window by window; [`Notices`] are of conditions whose level a monitor holds
 //! ([`trunnion_common::monitor`]), and of causes that spectra suspect while such a condition holds
-//! ([`crate::diagnosis`]): they are as bad as what they explain, and are over with it at the latest.
+//! ([`trunnion_diagnosis::diagnosis`]): they are as bad as what they explain, and are over with it at the latest.
 
 mod notice;
 mod recommendation;
@@ -14,10 +14,6 @@ pub use notice::{Notices, Observation};
 pub(crate) use recommendation::of_bearing as recommendation;
 pub use unusual::UnusualEvidence;
 
-use crate::bearing::Element;
-use crate::detection::{Detection, Verdict};
-use crate::diagnosis::{self, Suspicion, Undetermined};
-use crate::features::Finding;
 use crate::prognosis::Forecast;
 use serde::{Deserialize, Serialize};
 use trunnion_common::feature::FeatureKind;
@@ -27,6 +23,10 @@ use trunnion_common::level::Level;
 use trunnion_common::monitor;
 use trunnion_common::severity::Zone;
 use trunnion_common::time::EventTime;
+use trunnion_diagnosis::bearing::Element;
+use trunnion_diagnosis::detection::{Detection, Verdict};
+use trunnion_diagnosis::diagnosis::{self, Suspicion, Undetermined};
+use trunnion_diagnosis::features::Finding;
 
 /// What an advisory is about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -442,7 +442,7 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detection::Detector;
+    use trunnion_diagnosis::detection::Detector;
 
     /// A point fed with windows of 1 s through the detector.
     struct Point {

@@ -133,10 +133,7 @@ pub use condition::{ALARMS_MAX, Judging, Origin, Told};
 pub use slow::{Group, GroupKey, SlowJudging};
 pub use trunnion_common::severity::Support;
 
-use crate::bearing::{BearingOrders, Neighbours};
 use crate::command::Wanted;
-use crate::diagnosis::Train;
-use crate::features::{PointContext, ShaftSpeed};
 use crate::state::{AssetRow, SeriesKey, UNASSIGNED};
 use crate::window::WindowSettings;
 use band::read_bands;
@@ -157,6 +154,9 @@ use trunnion_common::monitor;
 use trunnion_common::operating::Operating;
 use trunnion_common::operation::{Operation, Witness};
 use trunnion_common::quantity::{Quantity, Unit};
+use trunnion_diagnosis::bearing::{BearingOrders, Neighbours};
+use trunnion_diagnosis::diagnosis::Train;
+use trunnion_diagnosis::features::{PointContext, ShaftSpeed};
 
 /// Something wrong with a fleet file, where, and what to do about it.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -88,7 +88,6 @@ use crate::advisory::{Advisories, AdvisoryChange};
 use crate::alarm::AlarmRow;
 use crate::dead_letter::{DeadLetter, DeadReason, Form, ReplayRow};
 use crate::derived::{self, DerivedRow};
-use crate::features::Depth;
 use crate::fleet::Fleet;
 use crate::health::HealthRow;
 use crate::history::History;
@@ -119,6 +118,7 @@ use trunnion_common::reject::RejectReason;
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::Range;
 use trunnion_common::time::{ClockFix, EventTime};
+use trunnion_diagnosis::features::Depth;
 use waiting::{Content, Held, Origin, Waiting};
 
 /// Clock fixes kept per boot: at one in ten seconds, half a day of backlog.

@@ -13,15 +13,15 @@ use super::ChannelKey;
 use super::diagnosis::Examination;
 use super::firing::labelled;
 use super::streams::summarise;
-use crate::detection::Verdict;
-use crate::diagnosis::Outcome;
-use crate::features::{Analyzer, Depth, Envelope, PointContext};
 use crate::state::SeriesKey;
 use crate::window::Fired;
 use std::num::NonZeroUsize;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::definition::Basis;
 use trunnion_common::operating::Operating;
+use trunnion_diagnosis::detection::Verdict;
+use trunnion_diagnosis::diagnosis::Outcome;
+use trunnion_diagnosis::features::{Analyzer, Depth, Envelope, PointContext};
 
 /// Windows taken before they are computed.
 pub(super) const WINDOWS_MAX: usize = 1_024;

@@ -17,7 +17,6 @@ use super::unusual::{self, Unusual};
 use super::{Output, Pipeline};
 use crate::advisory::{Cause, Evidence, LimitEvidence, Notices, Observation};
 use crate::decision::{Decision, DecisionAction};
-use crate::diagnosis::Outcome;
 use crate::health::{ChannelCondition, Health, HealthRow, assess};
 use crate::state::{BaselineRow, NormalRow, SeriesKey};
 use crate::window::Fired;
@@ -36,6 +35,7 @@ use trunnion_common::operating::{Operating, Regime, Run};
 use trunnion_common::severity::{NotGraded, Zone};
 use trunnion_common::slow;
 use trunnion_common::time::EventTime;
+use trunnion_diagnosis::diagnosis::Outcome;
 
 /// What the stage remembers.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]

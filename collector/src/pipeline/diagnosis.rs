@@ -11,7 +11,6 @@
 use super::Pipeline;
 use super::condition::Conditions;
 use crate::advisory::{Cause, Evidence, Explanation, Observation};
-use crate::diagnosis::{self, Outcome, Persistence, Train, Undetermined};
 use crate::fleet::ChannelSite;
 use crate::state::SeriesKey;
 use serde::{Deserialize, Serialize};
@@ -20,6 +19,7 @@ use trunnion_common::level::{Latch, Level};
 use trunnion_common::monitor::{Assessment, Condition, Judged};
 use trunnion_common::operating::Operating;
 use trunnion_common::time::EventTime;
+use trunnion_diagnosis::diagnosis::{self, Outcome, Persistence, Train, Undetermined};
 
 /// When a window is examined, and with what.
 #[derive(Clone, PartialEq, Debug)]

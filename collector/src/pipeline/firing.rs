@@ -3,9 +3,6 @@
 use super::analysis::{Evaluated, Pending, Said};
 use super::{Channel, ChannelKey, FIRST_CHANNEL, Output, Pipeline, Stage};
 use crate::advisory::{Advisories, AdvisoryChange, Cause};
-use crate::bearing::Neighbours;
-use crate::detection::{Detection, Detector, Verdict};
-use crate::features::{Depth, Envelope, PointContext, ShaftSpeed};
 use crate::fleet::NYQUIST_MARGIN;
 use crate::state::{FeatureRow, SeriesKey, Told, UNASSIGNED};
 use crate::watermark::Span;
@@ -16,6 +13,9 @@ use trunnion_common::feature::definition::{BANDS_MAX, Basis, SpeedSource};
 use trunnion_common::id::NodeId;
 use trunnion_common::operating::Operating;
 use trunnion_common::time::EventTime;
+use trunnion_diagnosis::bearing::Neighbours;
+use trunnion_diagnosis::detection::{Detection, Detector, Verdict};
+use trunnion_diagnosis::features::{Depth, Envelope, PointContext, ShaftSpeed};
 
 impl Pipeline {
     /// Looks at a node's channels again, and fires what is due.

@@ -2,7 +2,7 @@
 
 mod catalogue;
 
-pub(crate) use catalogue::names;
+pub use catalogue::names;
 
 use std::fmt;
 use std::str::FromStr;
