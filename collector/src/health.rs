@@ -333,10 +333,11 @@ fn worst_zone(channels: &[ChannelCondition]) -> Option<WorstZone> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::advisory::{BEARING_LEVEL, LimitEvidence};
+    use crate::advisory::LimitEvidence;
     use trunnion_common::feature::FeatureKind;
     use trunnion_common::monitor::Basis;
     use trunnion_diagnosis::bearing::Element;
+    use trunnion_diagnosis::detection::BEARING_LEVEL;
     use trunnion_diagnosis::features::Finding;
 
     fn channel(run: Option<Run>, zone: Result<Zone, NotGraded>, fault: Option<Fault>) -> ChannelCondition {

@@ -68,18 +68,6 @@ impl Pending {
             ..self.basis
         }
     }
-
-    /// Whether bearings cannot be judged by it: its machine stands still, or turns at a speed that is measured
-    /// and is not known now.
-    fn is_withheld(&self) -> bool {
-        let Operating {
-            is_running,
-            speed_hz,
-            declared_hz,
-            ..
-        } = self.operating;
-        is_running == Some(false) || (speed_hz.is_none() && declared_hz.is_some())
-    }
 }
 
 /// A window and what it says.
@@ -229,7 +217,7 @@ fn say(analyzer: &mut Analyzer, place: &Pending, mut window: Fired) -> Said {
     }
     let found = analyzer.measure(&window.samples, &place.basis, &place.context, place.depth);
     let examination = place.examination.as_ref();
-    let examination = examination.filter(|_| place.depth == Depth::Full && !place.is_withheld());
+    let examination = examination.filter(|_| place.depth == Depth::Full && !place.operating.hides_orders());
     let is_examined = examination.is_some_and(|examination| examination.is_worth(&found.values));
     let outcome = examination.map(|examination| match is_examined {
         true => analyzer.examine(&window.samples, &place.basis_now(), examination.train()),
@@ -239,7 +227,7 @@ fn say(analyzer: &mut Analyzer, place: &Pending, mut window: Fired) -> Said {
         outcome,
         is_examined,
         verdict: match place.depth {
-            Depth::Full if !place.is_withheld() => Verdict::of(coverage, &found),
+            Depth::Full if !place.operating.hides_orders() => Verdict::of(coverage, &found),
             // Nobody has looked, or could: that is not the same as healthy.
             Depth::Full | Depth::Severity => Verdict::Undecided { coverage },
         },

@@ -11,7 +11,7 @@
 
 use super::attribution::Risen;
 use super::drifting::{Day, Drift};
-use super::edge::{AT_GATEWAY, Words};
+use super::edge::{AT_GATEWAY, Words, cause};
 use super::prognosis::shown;
 use super::unusual::{self, Unusual};
 use super::{Output, Pipeline};
@@ -516,11 +516,7 @@ impl Pipeline {
         if judged.held == Level::Normal && !self.state.conditions.notices.contains_key(&point) {
             return;
         }
-        let cause = match judged.condition {
-            Condition::Severity => Cause::Severity,
-            Condition::Deviation(kind) => Cause::Deviation(kind),
-            Condition::Instrument => Cause::Instrument,
-        };
+        let cause = cause(judged.condition);
         let evidence = judged.evidence.and_then(|shown| {
             let zone = zone.filter(|_| cause == Cause::Severity);
             let band = shown.kind.and_then(|kind| self.band_of(series, kind, at));

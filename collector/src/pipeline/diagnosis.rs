@@ -220,7 +220,7 @@ fn worst_explained(
     let explains = |judged: &&Judged| match judged.condition {
         Condition::Severity => true,
         Condition::Deviation(_) => !cause.shows_in_velocity(),
-        Condition::Instrument => false,
+        Condition::Instrument | Condition::Bearing(_) => false,
     };
     assessment.judged.iter().filter(explains).filter_map(level).max()
 }
