@@ -5,14 +5,14 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use trunnion_common::time::EventTime;
-use trunnion_common::watch::LocalCondition;
+use trunnion_common::watch::LocalFinding;
 
 /// One of them.
 #[derive(Serialize)]
 struct Shown {
     node: String,
     channel: u16,
-    /// `severity`, `instrument`, or the feature that is off.
+    /// `severity`, `instrument`, the feature that is off, the part of a bearing, or `bearing`.
     about: &'static str,
     level: &'static str,
     raised: String,
@@ -25,15 +25,23 @@ struct Shown {
     basis: Option<&'static str>,
     standard: Option<&'static str>,
     fault: Option<&'static str>,
+    /// Of a bearing: the order that was found, in multiples of the shaft's speed.
+    order: Option<f32>,
+    /// Of a bearing: how high its lines stand over what is about them.
+    score: Option<f32>,
+    /// Of a bearing: whether the band that rings most shows it, too.
+    confirmed: Option<bool>,
 }
 
 /// The page.
-pub fn page(standing: &[LocalCondition]) -> String {
+pub fn page(standing: &[LocalFinding]) -> String {
     let shown: Vec<Shown> = standing.iter().map(show).collect();
     serde_json::json!({ "advisories": shown }).to_string()
 }
 
-fn show(held: &LocalCondition) -> Shown {
+fn show(finding: &LocalFinding) -> Shown {
+    let LocalFinding { told: held, claim } = finding;
+    let claim = claim.as_ref();
     let evidence = held.evidence.filter(|evidence| evidence.fault.is_none());
     Shown {
         node: held.node.to_string(),
@@ -51,6 +59,9 @@ fn show(held: &LocalCondition) -> Shown {
             .evidence
             .and_then(|evidence| evidence.fault)
             .map(|fault| fault.label()),
+        order: claim.map(|claim| claim.order).filter(|order| *order > 0.0),
+        score: claim.map(|claim| claim.score),
+        confirmed: claim.map(|claim| claim.confirmed.is_some()),
     }
 }
 

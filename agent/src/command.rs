@@ -34,10 +34,10 @@ use trunnion_common::message::{
 };
 use trunnion_common::reject::RejectReason;
 use trunnion_common::time::EventTime;
-use trunnion_common::watch::{WATCHES_MAX, Watch};
+use trunnion_common::watch::{BearingSearch, WATCHES_MAX, Watch};
 
 use crate::clock::Now;
-use crate::watch::{Name, Plan};
+use crate::watch::{Name, Plan, Searches};
 
 /// From one try to tell the node to the next: it needs a poll or two to answer, and flash takes its time.
 const RETRY: Duration = Duration::from_secs(1);
@@ -67,8 +67,8 @@ pub enum Effect {
     Answer(CommandResult),
     /// Work like this from now on.
     Configure(GatewaySettings),
-    /// Watch this from now on.
-    Watch(Plan),
+    /// Watch this from now on, and search it for that.
+    Watch(Plan, Searches),
 }
 
 /// Why a message was refused without an answer.
@@ -147,8 +147,8 @@ impl Commands {
             record.outcome = Some(CommandOutcome::Interrupted);
         }
         self.effects.push_back(Effect::Configure(record.settings));
-        self.effects.push_back(Effect::Watch(record.watches.clone()));
         self.record = record;
+        self.watch_as_recorded();
     }
 
     /// Takes a message of the command topic.
@@ -165,7 +165,7 @@ impl Commands {
         } else if expires < now.utc {
             self.answer(number, CommandOutcome::Expired);
         } else if let Ok((action, _)) = postcard::take_from_bytes::<Action>(action)
-            && is_supported(&action, &self.record.watches)
+            && is_supported(&action, &self.record)
         {
             self.begin(Command {
                 number,
@@ -261,6 +261,7 @@ impl Commands {
             outcome: None,
             settings: self.record.settings,
             watches: self.record.watches.clone(),
+            searches: self.record.searches.clone(),
         }));
         self.phase = Phase::Beginning(command);
     }
@@ -277,6 +278,20 @@ impl Commands {
                 return self.watch(number, (node, channel), watch.map(Watch::from));
             }
             Action::Watch { node, channel, watch } => return self.watch(number, (node, channel), watch),
+            Action::Search {
+                node,
+                channel,
+                search,
+            } => {
+                let name = (node, channel);
+                let searches = &mut self.record.searches;
+                match search {
+                    Some(search) => searches.insert(name, search),
+                    None => searches.remove(&name),
+                };
+                self.watch_as_recorded();
+                return self.end(number, CommandOutcome::Done);
+            }
             Action::Settings { node, plans } => {
                 let command = node_number(number);
                 (node, Payload::Settings(Settings { command, plans }))
@@ -332,8 +347,16 @@ impl Commands {
             Some(watch) => watches.insert(name, watch),
             None => watches.remove(&name),
         };
-        self.effects.push_back(Effect::Watch(watches.clone()));
+        self.watch_as_recorded();
         self.end(number, CommandOutcome::Done);
+    }
+
+    fn watch_as_recorded(&mut self) {
+        let Record {
+            watches, searches, ..
+        } = &self.record;
+        let effect = Effect::Watch(watches.clone(), searches.clone());
+        self.effects.push_back(effect);
     }
 
     fn end(&mut self, number: u64, outcome: CommandOutcome) {
@@ -374,11 +397,24 @@ const fn node_number(number: u64) -> u32 {
     number as u32
 }
 
-fn is_supported(action: &Action, watches: &Plan) -> bool {
+fn is_supported(action: &Action, record: &Record) -> bool {
+    let Record {
+        watches, searches, ..
+    } = record;
     let has_room = |name: Name| watches.contains_key(&name) || watches.len() < WATCHES_MAX;
     match action {
         Action::WatchPlain { node, channel, watch } => watch.is_none() || has_room((*node, *channel)),
         Action::Watch { node, channel, watch } => watch.is_none() || has_room((*node, *channel)),
+        Action::Search {
+            node,
+            channel,
+            search,
+        } => {
+            let has_room = searches.contains_key(&(*node, *channel)) || searches.len() < WATCHES_MAX;
+            search
+                .as_ref()
+                .is_none_or(|search| has_room && is_sensible(search))
+        }
         Action::Settings { .. }
         | Action::Identify { .. }
         | Action::Capture { .. }
@@ -391,6 +427,14 @@ fn is_supported(action: &Action, watches: &Plan) -> bool {
                 && settings.backfill_kib_s.is_none_or(|kib| kib > 0)
         }
     }
+}
+
+/// Whether every number is one that can be sought by.
+fn is_sensible(search: &BearingSearch) -> bool {
+    let bearings = search.neighbours.iter().chain([&search.bearing]);
+    let mut numbers = bearings.flatten().chain([&search.band_high_hz]);
+    let is_positive = |number: &f64| number.is_finite() && *number > 0.0;
+    numbers.all(is_positive) && (0.0..1.0).contains(&search.speed_tolerance)
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ use crate::spool_watch::SpoolWatch;
 use crate::starts::Starts;
 use crate::status;
 use crate::timekeeper::{Change, Timekeeper};
-use crate::watch::Watches;
+use crate::watch::{Searching, Watches};
 use bytes::Bytes;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -55,7 +55,7 @@ use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::SequenceSet;
 use trunnion_common::time::{ClockQuality, EventTime};
 use trunnion_common::topic;
-use trunnion_common::watch::LocalCondition;
+use trunnion_common::watch::LocalFinding;
 
 mod command;
 mod lines;
@@ -122,10 +122,12 @@ pub enum Action {
     /// Show what is held against machines now, and switch the relay.
     Advise {
         /// The conditions, the worst first.
-        standing: Vec<LocalCondition>,
+        standing: Vec<LocalFinding>,
         /// When the window closed that changed them.
         closed: Duration,
     },
+    /// Search a window, beside everything else; [`Gateway::handle_searched`] must be told what was found.
+    Search(Box<Searching>),
 }
 
 /// The state of the whole gateway.
@@ -764,7 +766,7 @@ impl Gateway {
         });
         lines
             .chain([holdings, retry, commit, stall, alarms, commands, publisher])
-            .chain([self.spool_watch.next_timeout()])
+            .chain([self.spool_watch.next_timeout(), self.watches.next_search()])
             .flatten()
             .min()
             .unwrap_or(Duration::MAX)
@@ -793,7 +795,8 @@ impl Gateway {
             return;
         }
         self.watches.handle_time(now.utc, now.mono);
-        self.metrics.observe_watches(self.watches.take_tally());
+        let (judged, searched) = (self.watches.take_tally(), self.watches.take_search_tally());
+        self.metrics.observe_watches(judged, searched);
         // Features ride in the commit of each second.
         self.derive.handle_time(now.mono);
         self.add_derived(now);

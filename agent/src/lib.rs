@@ -53,6 +53,7 @@ pub mod publisher;
 pub mod relay;
 pub mod retention;
 pub mod runs;
+pub mod searcher;
 pub mod spool;
 pub mod spool_watch;
 pub mod stand_in;
@@ -80,17 +81,18 @@ use crate::spool::{Reply, Requests, Spool, SpoolError};
 use crate::timekeeper::Timekeeper;
 use crate::tls::TlsClock;
 use crate::wake::Alarm;
+use crate::watch::{Searched, Searching};
 use bytes::Bytes;
 use std::io;
 use std::path::PathBuf;
-use std::sync::mpsc::TrySendError;
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::watch as latest;
 use tokio::time::timeout;
 use trunnion_common::id::{Epoch, MasterId};
 use trunnion_common::time::{ClockQuality, EventTime};
-use trunnion_common::watch::LocalCondition;
+use trunnion_common::watch::LocalFinding;
 
 /// Chunks of bytes from ports that may wait; beyond, ports are not read and nodes hold on to theirs.
 const PORT_EVENTS_MAX: usize = 64;
@@ -167,6 +169,8 @@ enum Event {
     Port(usize, PortEvent),
     Spool(Reply),
     Mqtt(u64, MqttEvent),
+    /// A window was searched, which took so long.
+    Searched(Box<Searched>, Duration),
     Shutdown,
 }
 
@@ -287,6 +291,8 @@ struct Shell {
     metrics: Metrics,
     spool: Requests,
     spool_thread: std::thread::JoinHandle<()>,
+    /// Windows to be searched.
+    searches: SyncSender<Searching>,
     writes: Vec<Sender<Vec<u8>>>,
     paces: Vec<latest::Sender<Pace>>,
     port_events: Receiver<(usize, PortEvent)>,
@@ -331,6 +337,13 @@ impl Shell {
             let _ = replies.blocking_send(Event::Spool(reply));
         })
         .map_err(system("starting the spool's thread"))?;
+
+        let replies = events_in.clone();
+        let searches = searcher::spawn(clock, move |searched, took| {
+            // As above.
+            let _ = replies.blocking_send(Event::Searched(Box::new(searched), took));
+        })
+        .map_err(system("starting the thread that searches"))?;
 
         let (advisories, _) = latest::channel(Bytes::from(advisory::page(&[])));
         let relay = config.relay.clone().map(|settings| {
@@ -385,6 +398,7 @@ impl Shell {
             metrics: metrics.clone(),
             spool,
             spool_thread,
+            searches,
             writes,
             paces,
             port_events,
@@ -417,6 +431,7 @@ impl Shell {
                 let random = getrandom::u32().unwrap_or(u32::MAX);
                 gateway.handle_mqtt(connection, event, random, now);
             }
+            Event::Searched(searched, took) => gateway.handle_searched(&searched, took, now),
             Event::Shutdown => gateway.handle_shutdown(now),
         }
     }
@@ -470,6 +485,13 @@ impl Shell {
                 }
             }
             Action::Advise { standing, closed } => self.advise(&standing, closed),
+            Action::Search(window) => {
+                if self.searches.try_send(*window).is_err() {
+                    tracing::error!(
+                        "the thread that searches for faults of bearings has ended; start the agent again, and report it"
+                    );
+                }
+            }
             Action::Disconnect => self.connection = None,
             // A few times a month; whatever follows has to wait for it anyway.
             Action::Keep(kept) => {
@@ -484,7 +506,7 @@ impl Shell {
     }
 
     /// Shows what this gateway holds against machines; `closed` is when the window closed that changed it.
-    fn advise(&self, standing: &[LocalCondition], closed: Duration) {
+    fn advise(&self, standing: &[LocalFinding], closed: Duration) {
         self.advisories.send_replace(advisory::page(standing).into());
         if let (Some(relay), Some(settings)) = (&self.relay, &self.config.relay) {
             relay.send_replace(settings.is_on(standing));

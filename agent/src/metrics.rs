@@ -169,6 +169,12 @@ pub struct Metrics {
     pub advisories_standing: Gauge,
     /// From the close of a window to the advisory that it changed: the longest, seconds.
     pub advisory_seconds_max: Measure,
+    /// Windows searched for what is wrong with a bearing.
+    pub windows_searched: Counter,
+    /// Windows that were not searched although a bearing is beside their sensor, by reason.
+    pub windows_not_searched: Family<ReasonLabel, Counter>,
+    /// What a search took: the longest, seconds.
+    pub search_seconds_max: Measure,
     /// Times the exit relay did not do as it was told.
     pub relay_failures: Counter,
     /// Times that UTC was set.
@@ -236,10 +242,20 @@ impl Metrics {
     }
 
     /// What was judged at this gateway since this was last called.
-    pub fn observe_watches(&self, tally: crate::watch::Tally) {
-        self.windows_judged.inc_by(tally.windows);
-        self.windows_undecided.inc_by(tally.undecided);
-        self.advisories_dropped.inc_by(tally.dropped);
+    pub fn observe_watches(&self, judged: crate::watch::Tally, searched: crate::watch::SearchTally) {
+        self.windows_judged.inc_by(judged.windows);
+        self.windows_undecided.inc_by(judged.undecided);
+        self.advisories_dropped.inc_by(judged.dropped);
+        self.windows_searched.inc_by(searched.searched);
+        for (reason, windows) in [("no_room", searched.no_room), ("behind", searched.behind)] {
+            Self::label(&self.windows_not_searched, reason).inc_by(windows);
+        }
+    }
+
+    /// How long a search took.
+    pub fn observe_search(&self, taken: std::time::Duration) {
+        let longest = self.search_seconds_max.get().max(taken.as_secs_f64());
+        self.search_seconds_max.set(longest);
     }
 
     /// How long it took from the close of a window to an advisory.
@@ -345,6 +361,11 @@ impl Metrics {
                 "advisories_raised",
                 "Advisories raised at this gateway",
                 &self.advisories_raised,
+            ),
+            (
+                "windows_searched",
+                "Windows searched for what is wrong with a bearing",
+                &self.windows_searched,
             ),
             (
                 "advisories_dropped",
@@ -547,6 +568,11 @@ impl Metrics {
             self.retention_steps.clone(),
         );
         registry.register(
+            "windows_not_searched",
+            "Windows not searched although a bearing is beside their sensor, by reason",
+            self.windows_not_searched.clone(),
+        );
+        registry.register(
             "commands_refused",
             "Commands refused that are not the collector's",
             self.commands_refused.clone(),
@@ -642,6 +668,12 @@ impl Metrics {
         ] {
             registry.register_with_unit(name, help, unit, gauge.clone());
         }
+        registry.register_with_unit(
+            "search_max",
+            "What the search of a window for what is wrong with a bearing took, the longest",
+            Unit::Seconds,
+            self.search_seconds_max.clone(),
+        );
         registry.register_with_unit(
             "advisory_max",
             "From the close of a window to the advisory of this gateway that it changed, the longest",

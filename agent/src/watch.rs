@@ -11,6 +11,10 @@
 //! How a machine is operated its witnesses say, as far as they come through this gateway
 //! (`watch/witnesses.rs`): of a window that closes, the readings count that have been heard by then.
 //!
+//! Where the collector says which bearing is beside the sensor, a stretch is searched for what is wrong with that
+//! once it has been judged (`watch/search.rs`): [`Watches::poll_search`] hands it out, and
+//! [`Watches::handle_searched`] takes what was found.
+//!
 //! What changes is handed out at once ([`Watches::poll`]), with the time at which the window closed. After a
 //! start each condition is told once, when it has been judged on as many windows as its persistence asks
 //! for: so what a former start of the agent held and this one does not is given up by whoever hears of it.
@@ -21,18 +25,26 @@
 //! | open stretches of a channel | [`OPEN_BEHIND`] + 1 | the first is judged by what it has |
 //! | witnesses and their readings | see `watch/witnesses.rs` | see there |
 //! | open windows of a slow channel | see `watch/readings.rs` | see there |
+//! | samples that are kept to be searched | see `watch/search.rs` | see there |
 //! | changes not fetched | [`NEWS_MAX`] | the oldest is dropped, counted: the state shown is still right |
 //! | conditions not told | one for each there is | a newer one takes its place |
 
 mod readings;
+mod search;
 mod witnesses;
 
+pub use self::search::{SAMPLES_MAX, Searched, Searches, Searching, Tally as SearchTally};
+
 use self::readings::Readings;
+use self::search::{Change, Hunt, Queue};
 use self::witnesses::{Waiting, Witnesses};
 use crate::derive::features;
 use crate::intake::BootKey;
+use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
+use trunnion_common::bearing::Claim;
+use trunnion_common::block::Kind;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::moments::Moments;
 use trunnion_common::feature::velocity::{Passband, VelocityFilter, VelocityMeter};
@@ -42,7 +54,9 @@ use trunnion_common::level::Level;
 use trunnion_common::monitor::{Condition, Judged, Monitor, Settings, Window};
 use trunnion_common::slow;
 use trunnion_common::time::{ClockFix, EventTime, NodeTicks};
-use trunnion_common::watch::{LocalCondition, SlowWatch, WATCHES_MAX, Watch};
+use trunnion_common::watch::{LocalCondition, LocalFinding, SlowWatch, WATCHES_MAX, Watch};
+use trunnion_diagnosis::detection::BEARING_LEVEL;
+use trunnion_diagnosis::features::{Finding, NYQUIST_MARGIN, ShaftSpeed};
 
 /// Stretches that stay open behind the newest one: a lost frame is repeated within a few polls.
 pub const OPEN_BEHIND: u64 = 2;
@@ -68,14 +82,19 @@ pub struct Watches {
     news: VecDeque<News>,
     /// What the collector is still to be told, as it is now.
     untold: BTreeMap<(Name, Condition), LocalCondition>,
+    /// The same of bearings.
+    untold_findings: BTreeMap<(Name, Condition), LocalFinding>,
+    queue: Queue,
     tally: Tally,
 }
 
 /// A condition that has changed.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct News {
     /// As it is now.
     pub condition: LocalCondition,
+    /// What it rests on, where a bearing is meant.
+    pub claim: Option<Claim>,
     /// The level before.
     pub before: Level,
     /// When the last byte of the window arrived that changed it.
@@ -116,6 +135,8 @@ struct Point {
     /// Decided windows since this began to watch, no more than matter.
     decided: u8,
     is_told: bool,
+    /// What it is searched for, besides.
+    hunt: Option<Hunt>,
 }
 
 /// The samples of one boot under one table.
@@ -126,6 +147,8 @@ struct Stream {
     /// From samples to the channel's unit.
     scale: f64,
     rate_mhz: u32,
+    /// Up to where they show anything, Hz.
+    high_hz: f64,
     /// Samples of a stretch.
     size: u64,
     /// Stretches below are through.
@@ -152,6 +175,8 @@ struct Stretch {
     moments: Moments,
     /// RMS, mm/s, where enough of it was heard in order.
     velocity: Option<f32>,
+    /// In the channel's unit, those that are missing no numbers, where they are kept to be searched.
+    samples: Option<Vec<f32>>,
 }
 
 /// Where samples came from, and when.
@@ -170,15 +195,52 @@ pub struct Arrival<'a> {
 const MICROS_MILLI: u64 = 1_000_000_000;
 
 impl Watches {
-    /// Watches this from now on. What has not changed goes on.
-    pub fn configure(&mut self, plan: &Plan) {
+    /// Watches this from now on, and searches it for that. What has not changed goes on; what was held against a
+    /// bearing that is sought no more is given up.
+    pub fn configure(&mut self, plan: &Plan, searches: &Searches, now: Duration) {
+        let known: Vec<Name> = self.points.keys().copied().collect();
+        for name in known {
+            if !plan.contains_key(&name) || !searches.contains_key(&name) {
+                self.give_up_search(name, now);
+            }
+        }
         self.points.retain(|name, _| plan.contains_key(name));
         for (name, watch) in plan.iter().take(WATCHES_MAX) {
             if self.points.get(name).is_none_or(|point| point.watch != *watch) {
                 self.points.insert(*name, Point::new(watch.clone()));
             }
+            let search = searches.get(name).filter(|_| watch.slow.is_none());
+            if let Some(point) = self.points.get_mut(name)
+                && point.hunt.as_ref().map(|hunt| &hunt.search) != search
+            {
+                self.queue.forget(*name);
+                point.hunt = search.map(|search| self.queue.begin(search.clone()));
+            }
         }
         self.witnesses.configure(plan);
+    }
+
+    fn give_up_search(&mut self, name: Name, now: Duration) {
+        self.queue.forget(name);
+        let Some(point) = self.points.get_mut(&name) else {
+            return;
+        };
+        point.hunt = None;
+        let is_held = |held: &&mut LocalCondition| {
+            matches!(held.condition, Condition::Bearing(_)) && held.level > Level::Normal
+        };
+        for held in point.held.iter_mut().filter(is_held) {
+            let before = held.level;
+            // The latest word holds.
+            (held.level, held.at) = (Level::Normal, held.at.plus_nanos(1));
+            self.news.push_back(News {
+                condition: *held,
+                claim: None,
+                before,
+                closed: now,
+            });
+        }
+        self.bound_news();
     }
 
     /// A node's channel table.
@@ -198,17 +260,67 @@ impl Watches {
             return;
         };
         let table = self.tables.get(&key);
-        let Some(stream) = table.and_then(|table| point.stream(key.1, table, waveform)) else {
+        if table
+            .and_then(|table| point.follow(key.1, table, waveform))
+            .is_none()
+        {
+            return;
+        }
+        let taken = self.set_aside(name);
+        let waiting = self.queue.waiting(name);
+        let Some(point) = self.points.get_mut(&name) else {
             return;
         };
-        if stream.take(waveform, &arrival).is_none() {
+        if point.take(waveform, &arrival, waiting, taken).is_none() {
             return;
         }
-        while let Some(stretch) = point.next_window() {
+        while let Some(mut stretch) = point.next_window() {
             let news = point.judge(name, &stretch, &self.witnesses, arrival.mono, &mut self.tally);
             self.news.extend(news);
+            point.seek(name, &mut stretch, &self.witnesses, arrival.mono, &mut self.queue);
         }
         self.bound_news();
+    }
+
+    /// Samples that the search of other channels has set aside, where that matters for this one.
+    fn set_aside(&self, name: Name) -> u64 {
+        let is_short = |hunt: &Hunt| hunt.room.is_none();
+        let hunt = self.points.get(&name).and_then(|point| point.hunt.as_ref());
+        if !hunt.is_some_and(is_short) {
+            return 0;
+        }
+        let hunts = self.points.values().filter_map(|point| point.hunt.as_ref());
+        hunts.filter_map(|hunt| hunt.room).sum()
+    }
+
+    /// The next window to be searched, if it is time for one.
+    pub fn poll_search(&mut self, now: Duration) -> Option<Searching> {
+        self.queue.poll(now)
+    }
+
+    /// When there will be one.
+    pub fn next_search(&self) -> Option<Duration> {
+        self.queue.next_timeout()
+    }
+
+    /// What was found in the window that was handed out, and how long that took.
+    pub fn handle_searched(&mut self, searched: &Searched, took: Duration, now: Duration) {
+        self.queue.handle_done(took, now);
+        let Some(point) = self.points.get_mut(&searched.name) else {
+            return;
+        };
+        let hunt = point.hunt.as_mut();
+        let changes = hunt.map_or_else(Vec::new, |hunt| hunt.handle_window(searched));
+        for change in changes {
+            let news = point.note_bearing(searched, change);
+            self.news.push_back(news);
+        }
+        self.bound_news();
+    }
+
+    /// What was counted of searches since this was last asked.
+    pub fn take_search_tally(&mut self) -> SearchTally {
+        std::mem::take(&mut self.queue.tally)
     }
 
     /// Takes in readings of a slow channel that were not taken in before.
@@ -261,21 +373,28 @@ impl Watches {
     /// What has changed, until there is nothing.
     pub fn poll(&mut self) -> Option<News> {
         let news = self.news.pop_front()?;
-        let name = (news.condition.node, news.condition.channel);
-        self.untold
-            .insert((name, news.condition.condition), news.condition);
+        let told = news.condition;
+        let name = (told.node, told.channel);
+        if let Condition::Bearing(element) = told.condition {
+            if element.is_some() && told.level > Level::Normal {
+                // It takes the place of the one of which no element showed.
+                self.untold_findings.remove(&(name, Condition::Bearing(None)));
+            }
+            let claim = news.claim.clone();
+            let finding = LocalFinding { told, claim };
+            self.untold_findings.insert((name, told.condition), finding);
+        } else {
+            self.untold.insert((name, told.condition), told);
+        }
         Some(news)
     }
 
-    /// The body of the next block of [`LocalCondition`]s, once changes have been fetched.
-    pub fn poll_body(&mut self) -> Option<Vec<u8>> {
-        let untold = std::mem::take(&mut self.untold);
-        (!untold.is_empty()).then(|| {
-            untold.values().fold(Vec::new(), |body, condition| {
-                postcard::to_extend(condition, body)
-                    .expect("a vector takes any length, and the contract's types encode")
-            })
-        })
+    /// The bodies of the next blocks of [`LocalCondition`]s and [`LocalFinding`]s, once changes have been fetched.
+    pub fn poll_bodies(&mut self) -> impl Iterator<Item = (Kind, Vec<u8>)> + use<> {
+        let conditions = encoded(std::mem::take(&mut self.untold).values());
+        let findings = encoded(std::mem::take(&mut self.untold_findings).values());
+        let bodies = [(Kind::Condition, conditions), (Kind::Finding, findings)];
+        bodies.into_iter().filter(|(_, body)| !body.is_empty())
     }
 
     /// What is held against machines now, the worst first.
@@ -284,6 +403,23 @@ impl Watches {
         let mut standing: Vec<_> = held.filter(|held| held.level > Level::Normal).copied().collect();
         standing.sort_by_key(|held| (std::cmp::Reverse(held.level), held.raised));
         standing
+    }
+
+    /// The same, with what it rests on where a bearing is meant.
+    pub fn findings(&self) -> Vec<LocalFinding> {
+        let claim = |told: &LocalCondition| {
+            let Condition::Bearing(element) = told.condition else {
+                return None;
+            };
+            let hunt = self.points.get(&(told.node, told.channel))?.hunt.as_ref()?;
+            hunt.finding(element).map(Finding::told)
+        };
+        let standing = self.standing().into_iter();
+        let findings = standing.map(|told| LocalFinding {
+            claim: claim(&told),
+            told,
+        });
+        findings.collect()
     }
 
     /// How many channels are watched.
@@ -321,6 +457,7 @@ impl Point {
             held: Vec::new(),
             decided: 0,
             is_told: false,
+            hunt: None,
         }
     }
 
@@ -330,8 +467,8 @@ impl Point {
         stream.or(self.readings.boot)
     }
 
-    /// The stream that a waveform belongs to: a new one for another boot or table.
-    fn stream(&mut self, boot: BootId, table: &Describe, waveform: &Waveform<'_>) -> Option<&mut Stream> {
+    /// Turns to the stream that a waveform belongs to: a new one for another boot or table.
+    fn follow(&mut self, boot: BootId, table: &Describe, waveform: &Waveform<'_>) -> Option<()> {
         let revision = waveform.revision;
         let descriptor = table
             .channels
@@ -354,6 +491,7 @@ impl Point {
                 revision,
                 scale: f64::from(descriptor.scale) * f64::from(self.watch.gain),
                 rate_mhz: descriptor.rate_mhz,
+                high_hz: high_hz(descriptor),
                 size,
                 // The stretch in which this begins is heard from its middle on.
                 next: first.div_ceil(size),
@@ -361,8 +499,67 @@ impl Point {
                 open: BTreeMap::new(),
                 velocity,
             });
+            if let Some(hunt) = &mut self.hunt {
+                hunt.room = None;
+            }
         }
-        self.stream.as_mut()
+        Some(())
+    }
+
+    /// Adds a frame to the stretches that it reaches into. So many windows of the channel wait to be searched, and
+    /// others have set aside `taken` samples for that.
+    fn take(
+        &mut self,
+        waveform: &Waveform<'_>,
+        arrival: &Arrival<'_>,
+        waiting: u64,
+        taken: u64,
+    ) -> Option<()> {
+        let stream = self.stream.as_mut()?;
+        let kept = stream.open.values().filter(|stretch| stretch.samples.is_some());
+        let kept = waiting + kept.count() as u64;
+        let size = stream.size;
+        let places = self.hunt.as_mut().map(|hunt| hunt.places(size, kept, taken));
+        stream.take(waveform, arrival, places.unwrap_or(0))
+    }
+
+    /// Has a stretch searched that has been judged.
+    fn seek(
+        &self,
+        name: Name,
+        stretch: &mut Stretch,
+        witnesses: &Witnesses,
+        closed: Duration,
+        queue: &mut Queue,
+    ) {
+        let (Some(hunt), Some(stream)) = (&self.hunt, &self.stream) else {
+            return;
+        };
+        let Some(samples) = stretch.samples.take() else {
+            let tally = &mut queue.tally;
+            *if hunt.room.is_none() {
+                &mut tally.no_room
+            } else {
+                &mut tally.behind
+            } += 1;
+            return;
+        };
+        let end = stretch.start.plus_nanos(self.settings.interval_ns);
+        let operating = witnesses.operating(&self.watch, end);
+        // Nobody could judge by it.
+        if self.waiting != Waiting::Over || operating.hides_orders() {
+            return;
+        }
+        let declared_hz = f64::from(self.watch.speed_hz.unwrap_or(0.0));
+        let declared = ShaftSpeed::declared(declared_hz, hunt.search.speed_tolerance);
+        let shaft = ShaftSpeed::during(&operating, self.watch.operation.tells_speed(), declared);
+        queue.push(hunt.searching(
+            (name, stream.boot),
+            (stretch, samples),
+            (end, closed),
+            (f64::from(stream.rate_mhz) / 1e3, stream.high_hz),
+            shaft,
+        ));
     }
 
     /// A meter of the velocity, where that is judged and can be had.
@@ -494,8 +691,11 @@ impl Point {
                 .held
                 .iter()
                 .filter(|held| held.level == Level::Normal && !news.iter().any(told(held.condition)))
+                // The search says by itself what it does not find.
+                .filter(|held| !matches!(held.condition, Condition::Bearing(_)))
                 .map(|held| News {
                     condition: LocalCondition { at: end, ..*held },
+                    claim: None,
                     before: Level::Normal,
                     closed,
                 })
@@ -543,15 +743,63 @@ impl Point {
         }
         has_changed.then_some(News {
             condition: now,
+            claim: None,
             before,
             closed,
         })
     }
+
+    /// Keeps how a fault of the bearing stands; what is to be told of it.
+    fn note_bearing(&mut self, searched: &Searched, change: Change) -> News {
+        let condition = Condition::Bearing(change.element);
+        let before = self.held.iter().find(|held| held.condition == condition);
+        let before = before.map_or(Level::Normal, |held| held.level);
+        let now = LocalCondition {
+            node: searched.name.0,
+            boot: searched.boot,
+            channel: searched.name.1,
+            condition,
+            level: match change.finding {
+                Some(_) => BEARING_LEVEL,
+                None => Level::Normal,
+            },
+            raised: change.raised,
+            at: searched.end,
+            evidence: None,
+            standard: None,
+        };
+        let is_replaced = |held: &LocalCondition| {
+            let is_named = change.finding.is_some() && held.condition == Condition::Bearing(None);
+            is_named || held.condition == now.condition
+        };
+        self.held.retain(|held| !is_replaced(held));
+        self.held.push(now);
+        News {
+            condition: now,
+            claim: change.finding.as_ref().map(Finding::told),
+            before,
+            closed: searched.closed,
+        }
+    }
+}
+
+/// Up to where a channel's samples show anything, Hz: its sensor's band, and what sampling leaves of it.
+fn high_hz(channel: &ChannelDescriptor) -> f64 {
+    let rate_hz = f64::from(channel.rate_mhz) / 1e3;
+    f64::from(channel.band_high_hz).min(rate_hz / NYQUIST_MARGIN)
+}
+
+/// Records back to back.
+fn encoded<'a, T: Serialize + 'a>(records: impl Iterator<Item = &'a T>) -> Vec<u8> {
+    records.fold(Vec::new(), |body, record| {
+        postcard::to_extend(record, body).expect("a vector takes any length, and the contract's types encode")
+    })
 }
 
 impl Stream {
-    /// Adds a frame to the stretches that it reaches into.
-    fn take(&mut self, waveform: &Waveform<'_>, arrival: &Arrival<'_>) -> Option<()> {
+    /// Adds a frame to the stretches that it reaches into. Of so many that begin with it, at most, the samples are
+    /// kept.
+    fn take(&mut self, waveform: &Waveform<'_>, arrival: &Arrival<'_>, mut places: u64) -> Option<()> {
         let mut first = waveform.first_sample;
         let end = first.checked_add(u64::from(waveform.count))?;
         let mut samples = waveform.samples().ok()?;
@@ -559,18 +807,33 @@ impl Stream {
             let number = first / self.size;
             let begin = number * self.size;
             let upto = begin.saturating_add(self.size).min(end);
-            let piece = Moments::of(samples.by_ref().take((upto - first) as usize))?;
+            let count = (upto - first) as usize;
+            let open = self.open.get(&number);
+            let is_kept = open.map_or(places > 0, |stretch| stretch.samples.is_some());
+            let heard = is_kept.then(|| samples.clone().take(count));
+            let piece = Moments::of(samples.by_ref().take(count))?;
             // What comes for a stretch that is through is too late.
             if number >= self.next {
                 let start = self.date(begin, waveform.first_sample, arrival);
-                self.open
+                let stretch = self
+                    .open
                     .entry(number)
                     .and_modify(|stretch| stretch.moments.join(&piece))
-                    .or_insert(Stretch {
-                        start,
-                        moments: piece,
-                        velocity: None,
+                    .or_insert_with(|| {
+                        places -= u64::from(is_kept);
+                        Stretch {
+                            start,
+                            moments: piece,
+                            velocity: None,
+                            samples: is_kept.then(|| vec![f32::NAN; self.size as usize]),
+                        }
                     });
+                if let (Some(kept), Some(heard)) = (&mut stretch.samples, heard) {
+                    let at = (first - begin) as usize;
+                    for (place, sample) in kept[at..].iter_mut().zip(heard) {
+                        *place = (f64::from(sample) * self.scale) as f32;
+                    }
+                }
             }
             first = upto;
         }

@@ -4,7 +4,7 @@
 //! other directions say changes the one that stands. [`Advisories`] are of bearing faults, whose evidence is
 //! collected window by window; [`Notices`] are of conditions whose level a monitor holds
 //! ([`trunnion_common::monitor`]), and of causes that spectra suspect while such a condition holds
-//! ([`crate::diagnosis`]): they are as bad as what they explain, and are over with it at the latest.
+//! ([`trunnion_diagnosis::diagnosis`]): they are as bad as what they explain, and are over with it at the latest.
 
 mod notice;
 mod recommendation;
@@ -14,10 +14,6 @@ pub use notice::{Notices, Observation};
 pub(crate) use recommendation::of_bearing as recommendation;
 pub use unusual::UnusualEvidence;
 
-use crate::bearing::Element;
-use crate::detection::{Detection, Verdict};
-use crate::diagnosis::{self, Suspicion, Undetermined};
-use crate::features::Finding;
 use crate::prognosis::Forecast;
 use serde::{Deserialize, Serialize};
 use trunnion_common::feature::FeatureKind;
@@ -27,6 +23,10 @@ use trunnion_common::level::Level;
 use trunnion_common::monitor;
 use trunnion_common::severity::Zone;
 use trunnion_common::time::EventTime;
+use trunnion_diagnosis::bearing::Element;
+use trunnion_diagnosis::detection::{BEARING_LEVEL, Detection, Support, Verdict, standing_for};
+use trunnion_diagnosis::diagnosis::{self, Suspicion, Undetermined};
+use trunnion_diagnosis::features::Finding;
 
 /// What an advisory is about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -195,7 +195,8 @@ pub struct Advisory {
     pub cause: Cause,
     /// How bad it is: the highest level that holds, and of one that is over the last that held.
     pub level: Level,
-    /// End of the window that raised it (event time).
+    /// End of the window that raised it (event time); where a gateway tells later that it has held it for longer,
+    /// of the gateway's.
     pub raised: EventTime,
     /// End of the window that cleared it; none while it stands.
     pub cleared: Option<EventTime>,
@@ -240,13 +241,6 @@ pub struct Advisories {
 }
 
 impl Advisories {
-    /// Decided windows looked back on before an advisory is cleared, and how many of them may still
-    /// support it. Raised on 3 of 5 and cleared on 1 of 10, so that a fault on the verge of being seen
-    /// does not come and go; at windows of 1 s it clears 10 s after the last sign of it.
-    pub const CLEAR_WINDOWS: u32 = 10;
-    /// See [`Self::CLEAR_WINDOWS`].
-    pub const CLEAR_SUPPORT: u32 = 1;
-
     /// While nothing else changes, the last sign of a fault is reported this often, in nanoseconds of
     /// event time: a fault shows in every window, and nobody needs each of them told.
     pub const REFRESH_NS: i64 = 60_000_000_000;
@@ -272,12 +266,13 @@ impl Advisories {
     /// together with those before it.
     ///
     /// Returns at most one change for each advisory. An undecided window changes nothing: a machine that
-    /// is not observed is not mended.
+    /// is not observed is not mended. What a gateway still holds (`is_held`) is not over.
     pub fn handle_window(
         &mut self,
         end: EventTime,
         verdict: &Verdict,
         detection: &Detection,
+        is_held: impl Fn(Option<Element>) -> bool,
     ) -> Vec<AdvisoryChange> {
         if !verdict.is_decided() {
             return Vec::new();
@@ -289,14 +284,14 @@ impl Advisories {
         let mut changes = Vec::new();
         for (index, standing) in self.standing.iter_mut().enumerate() {
             let supported = verdict.supports(standing.element());
-            standing.remember(supported);
+            standing.support.note(supported);
             if supported {
                 standing.advisory.last_seen = end;
             }
             let refresh = supported && end.nanos_since(standing.told) >= Self::REFRESH_NS;
             let change = match news {
                 Some((of, change)) if of == index => change,
-                _ if standing.is_over() => {
+                _ if standing.support.is_over() && !is_held(standing.element()) => {
                     standing.advisory.cleared = Some(end);
                     AdvisoryChange::Cleared
                 }
@@ -311,25 +306,46 @@ impl Advisories {
         changes
     }
 
+    /// A gateway holds a fault since a time, as of another: the one that stands, or a new one.
+    pub fn hold(
+        &mut self,
+        (raised, at): (EventTime, EventTime),
+        finding: &Finding,
+    ) -> Option<AdvisoryChange> {
+        let news = self.confirm(raised, finding);
+        let position = news
+            .map(|(of, _)| of)
+            .or_else(|| self.position(finding.element))?;
+        let standing = self.standing.get_mut(position)?;
+        let advisory = &mut standing.advisory;
+        let is_earlier = raised < advisory.raised;
+        advisory.raised = advisory.raised.min(raised);
+        advisory.last_seen = advisory.last_seen.max(at);
+        standing.told = standing.told.max(at);
+        let change = match news {
+            Some((_, change)) => change,
+            None if is_earlier => AdvisoryChange::Updated,
+            None => return None,
+        };
+        Some(change(standing.advisory.clone()))
+    }
+
+    /// A gateway gives up what it held: over, unless windows that were seen here say otherwise.
+    pub fn give_up(&mut self, at: EventTime, element: Option<Element>) -> Option<AdvisoryChange> {
+        let is_over = |standing: &Standing| standing.element() == element && standing.support.is_weak();
+        let position = self.standing.iter().position(is_over)?;
+        let mut advisory = self.standing.remove(position).advisory;
+        advisory.cleared = Some(at);
+        Some(AdvisoryChange::Cleared(advisory))
+    }
+
     /// Raises, upgrades or strengthens an advisory with what is confirmed; says which, and the change.
     fn confirm(&mut self, end: EventTime, finding: &Finding) -> Option<(usize, Change)> {
-        let position = self
-            .standing
-            .iter()
-            .position(|standing| standing.element() == finding.element)
-            .or_else(|| {
-                // Without an element the fault speaks for whatever stands; with one, it is what the
-                // advisory without an element was about.
-                self.standing
-                    .iter()
-                    .position(|standing| finding.element.is_none() || standing.element().is_none())
-            });
-        let Some(position) = position else {
+        let Some(position) = self.position(finding.element) else {
             let advisory = self.raise(end, finding);
             self.standing.push(Standing {
                 advisory,
-                decided: 0,
-                support: 0,
+                support: Support::default(),
                 told: end,
             });
             return Some((self.standing.len() - 1, AdvisoryChange::Raised));
@@ -346,6 +362,11 @@ impl Advisories {
         advisory.evidence = Evidence::Lines(finding.clone());
         advisory.recommendation = recommendation(finding.element).to_owned();
         Some((position, AdvisoryChange::Updated))
+    }
+
+    fn position(&self, found: Option<Element>) -> Option<usize> {
+        let standing: Vec<_> = self.standing.iter().map(Standing::element).collect();
+        standing_for(&standing, found)
     }
 
     fn raise(&self, end: EventTime, finding: &Finding) -> Advisory {
@@ -367,10 +388,6 @@ impl Advisories {
         }
     }
 }
-
-/// How bad a bearing fault is that has been confirmed: to be acted on at the next occasion, however small it
-/// still is, since it does not mend itself.
-pub(crate) const BEARING_LEVEL: Level = Level::Alarm;
 
 impl Evidence {
     /// How strong lines are; 0 for other evidence, which is not compared by strength.
@@ -415,10 +432,7 @@ impl AdvisoryChange {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 struct Standing {
     advisory: Advisory,
-    /// Decided windows since it was raised, [`Advisories::CLEAR_WINDOWS`] at most.
-    decided: u32,
-    /// Which of them supported it, the newest in the lowest bit.
-    support: u32,
+    support: Support,
     /// When it was last reported.
     told: EventTime,
 }
@@ -427,22 +441,24 @@ impl Standing {
     const fn element(&self) -> Option<Element> {
         self.advisory.cause.element()
     }
-
-    fn remember(&mut self, supported: bool) {
-        let kept = (1 << Advisories::CLEAR_WINDOWS) - 1;
-        self.support = (self.support << 1 | u32::from(supported)) & kept;
-        self.decided = (self.decided + 1).min(Advisories::CLEAR_WINDOWS);
-    }
-
-    const fn is_over(&self) -> bool {
-        self.decided == Advisories::CLEAR_WINDOWS && self.support.count_ones() <= Advisories::CLEAR_SUPPORT
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::detection::Detector;
+    use trunnion_diagnosis::detection::Detector;
+
+    fn finding(element: Option<Element>, score: f64) -> Finding {
+        Finding {
+            element,
+            order: 3.6,
+            score,
+            runner_up: 1.0,
+            lines: Vec::new(),
+            band_hz: (1.0, 5000.0),
+            confirmed: None,
+        }
+    }
 
     /// A point fed with windows of 1 s through the detector.
     struct Point {
@@ -468,17 +484,7 @@ mod tests {
 
         fn window(&mut self, window: char) -> Vec<String> {
             self.seconds += 1;
-            let fault = |element, score| {
-                Verdict::Fault(Finding {
-                    element,
-                    order: 3.6,
-                    score,
-                    runner_up: 1.0,
-                    lines: Vec::new(),
-                    band_hz: (1.0, 5000.0),
-                    confirmed: None,
-                })
-            };
+            let fault = |element, score| Verdict::Fault(finding(element, score));
             let verdict = match window {
                 'o' => fault(Some(Element::OuterRace), 5.0),
                 'O' => fault(Some(Element::OuterRace), 8.0),
@@ -490,7 +496,7 @@ mod tests {
             let detection = self.detector.handle_window(verdict.clone());
             let end = EventTime(self.seconds * 1_000_000_000);
             self.advisories
-                .handle_window(end, &verdict, &detection)
+                .handle_window(end, &verdict, &detection, |_| false)
                 .into_iter()
                 .map(|change| {
                     let word = match &change {
@@ -578,6 +584,33 @@ mod tests {
                 "12 cleared outer_race",
             ],
         );
+    }
+
+    #[test]
+    fn what_a_gateway_holds_is_the_advisory_that_stands_or_a_new_one() {
+        let second = |n: i64| EventTime(n * 1_000_000_000);
+        let outer = Some(Element::OuterRace);
+        let mut point = Point::new();
+        point.feed("ooooo");
+        let held = point
+            .advisories
+            .hold((second(1), second(6)), &finding(outer, 5.0))
+            .unwrap();
+        let AdvisoryChange::Updated(advisory) = held else {
+            panic!("{held:?}");
+        };
+        assert_eq!((advisory.raised, advisory.last_seen), (second(1), second(6)));
+        assert_eq!(advisory.id, "pump-1/de/outer_race/3000000000");
+        let again = point.advisories.hold((second(1), second(4)), &finding(None, 9.0));
+        assert_eq!(again, None, "without an element it speaks for what stands");
+        let inner = finding(Some(Element::InnerRace), 5.0);
+        let other = point.advisories.hold((second(5), second(5)), &inner);
+        assert!(matches!(other, Some(AdvisoryChange::Raised(_))), "{other:?}");
+        assert_eq!(point.advisories.standing().count(), 2);
+        // Windows show the one, and nobody but the gateway the other.
+        assert_eq!(point.advisories.give_up(second(6), outer), None);
+        let over = point.advisories.give_up(second(6), inner.element);
+        assert!(matches!(over, Some(AdvisoryChange::Cleared(_))), "{over:?}");
     }
 
     #[test]

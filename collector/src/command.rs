@@ -40,14 +40,14 @@ use trunnion_common::frame::ChannelPlan;
 use trunnion_common::id::{BootId, ChannelId, GatewayId, NodeId};
 use trunnion_common::message::{Action, Command, CommandOutcome, CommandResult, GatewaySettings};
 use trunnion_common::time::EventTime;
-use trunnion_common::watch::{WATCHES_MAX, Watch};
+use trunnion_common::watch::{BearingSearch, WATCHES_MAX, Watch};
 
 /// Nodes of one gateway that can be commanded.
 pub const NODES_MAX: usize = 256;
 
 /// What one gateway's commands were last about: its nodes twice (settings, orders), the channels that it
-/// watches, and itself.
-pub const SUBJECTS_MAX: usize = 2 * NODES_MAX + WATCHES_MAX + 1;
+/// watches twice (how, and for what they are searched), and itself.
+pub const SUBJECTS_MAX: usize = 2 * NODES_MAX + 2 * WATCHES_MAX + 1;
 
 /// Orders of people that wait for their gateway.
 pub const ORDERS_MAX: usize = 64;
@@ -84,6 +84,8 @@ pub struct Wanted {
     pub watching: BTreeSet<GatewayId>,
     /// Of channels, what the gateway that hears them judges them by; one that is not listed is not watched.
     pub watches: BTreeMap<(NodeId, ChannelId), Watch>,
+    /// Of those, for what it searches them.
+    pub searches: BTreeMap<(NodeId, ChannelId), BearingSearch>,
 }
 
 /// What a command is about: the next one about the same takes its place.
@@ -97,6 +99,8 @@ pub enum Subject {
     Order(NodeId),
     /// How a channel is watched by its gateway.
     Watch(NodeId, ChannelId),
+    /// For what a channel is searched by its gateway.
+    Search(NodeId, ChannelId),
 }
 
 impl Subject {
@@ -106,6 +110,7 @@ impl Subject {
             Action::WatchPlain { node, channel, .. } | Action::Watch { node, channel, .. } => {
                 Self::Watch(*node, *channel)
             }
+            Action::Search { node, channel, .. } => Self::Search(*node, *channel),
             Action::Settings { node, .. } => Self::Settings(*node),
             Action::Identify { node, .. } | Action::Capture { node, .. } | Action::Calibrate { node, .. } => {
                 Self::Order(*node)
@@ -300,6 +305,16 @@ impl GatewayLog {
                 let watch = watch.cloned();
                 (watch.is_some() || is_managed).then_some(Action::Watch { node, channel, watch })
             }
+            Subject::Search(node, channel) => {
+                let is_watching = wanted.watching.contains(gateway);
+                let search = wanted.searches.get(&(node, channel)).filter(|_| is_watching);
+                let search = search.cloned();
+                (search.is_some() || is_managed).then_some(Action::Search {
+                    node,
+                    channel,
+                    search,
+                })
+            }
             Subject::Order(_) => None,
         }
     }
@@ -317,17 +332,31 @@ impl GatewayLog {
         let wished = of_kind(false).chain(of_kind(true)).take(WATCHES_MAX).copied();
         let managed = self.subjects.keys().filter_map(|subject| match subject {
             Subject::Watch(node, channel) => Some((*node, *channel)),
-            Subject::Gateway | Subject::Settings(_) | Subject::Order(_) => None,
+            Subject::Gateway | Subject::Settings(_) | Subject::Search(..) | Subject::Order(_) => None,
         });
         wished.chain(managed).collect()
+    }
+
+    /// Of those, the channels that it is to search, or was told to.
+    fn searched(&self, watched: &BTreeSet<(NodeId, ChannelId)>, wanted: &Wanted) -> Vec<Subject> {
+        let search = |(node, channel): &(NodeId, ChannelId)| Subject::Search(*node, *channel);
+        let is_wished = |name: &&(NodeId, ChannelId)| {
+            wanted.searches.contains_key(*name) || self.subjects.contains_key(&search(name))
+        };
+        watched.iter().filter(is_wished).map(search).collect()
     }
 
     /// The first wish that is neither in effect nor has to wait.
     fn next_wish(&self, gateway: &GatewayId, wanted: &Wanted, now: EventTime) -> Option<Action> {
         let nodes = self.nodes.keys().map(|node| Subject::Settings(*node));
-        let watched = self.watched(gateway, wanted).into_iter();
+        let watched = self.watched(gateway, wanted);
+        let searched = self.searched(&watched, wanted);
+        let watched = watched.into_iter();
         let watched = watched.map(|(node, channel)| Subject::Watch(node, channel));
-        let mut subjects = std::iter::once(Subject::Gateway).chain(nodes).chain(watched);
+        let mut subjects = std::iter::once(Subject::Gateway)
+            .chain(nodes)
+            .chain(watched)
+            .chain(searched);
         subjects.find_map(|subject| {
             let action = self.wish(gateway, subject, wanted)?;
             let boot = action.node().and_then(|node| self.nodes.get(&node).copied());

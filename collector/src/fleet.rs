@@ -133,10 +133,7 @@ pub use condition::{ALARMS_MAX, Judging, Origin, Told};
 pub use slow::{Group, GroupKey, SlowJudging};
 pub use trunnion_common::severity::Support;
 
-use crate::bearing::{BearingOrders, Neighbours};
 use crate::command::Wanted;
-use crate::diagnosis::Train;
-use crate::features::{PointContext, ShaftSpeed};
 use crate::state::{AssetRow, SeriesKey, UNASSIGNED};
 use crate::window::WindowSettings;
 use band::read_bands;
@@ -157,6 +154,9 @@ use trunnion_common::monitor;
 use trunnion_common::operating::Operating;
 use trunnion_common::operation::{Operation, Witness};
 use trunnion_common::quantity::{Quantity, Unit};
+use trunnion_diagnosis::bearing::{BearingOrders, Neighbours};
+use trunnion_diagnosis::diagnosis::Train;
+use trunnion_diagnosis::features::{NYQUIST_MARGIN, PointContext, ShaftSpeed};
 
 /// Something wrong with a fleet file, where, and what to do about it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -309,9 +309,6 @@ impl ChannelSite {
     }
 }
 
-/// Sample rate over the highest usable frequency: the customary guard for an analyser's anti-alias filter.
-pub const NYQUIST_MARGIN: f64 = 2.56;
-
 impl Fleet {
     /// Reads a fleet file, or says everything that is wrong with it, in the order of the file.
     pub fn parse(text: &str, file_name: &str) -> Result<Self, Vec<Problem>> {
@@ -397,11 +394,9 @@ impl Fleet {
     /// Speed of the shaft at a place: measured where a channel of its asset tells it, else as declared.
     pub fn shaft(&self, site: &ChannelSite, operating: &Operating) -> ShaftSpeed {
         let operation = self.operation(&site.series.asset);
-        match operating.speed_hz {
-            None => ShaftSpeed::UNKNOWN,
-            Some(hz) if operation.is_some_and(Operation::tells_speed) => ShaftSpeed::measured(hz.into()),
-            Some(_) => ShaftSpeed::declared(site.shaft_hz, site.speed_tolerance),
-        }
+        let tells_speed = operation.is_some_and(Operation::tells_speed);
+        let declared = ShaftSpeed::declared(site.shaft_hz, site.speed_tolerance);
+        ShaftSpeed::during(operating, tells_speed, declared)
     }
 
     /// What the file wants of gateways and nodes, where readings of slow channels are summed up in such windows.
@@ -409,6 +404,7 @@ impl Fleet {
         let mut wanted = self.wanted.clone();
         if !wanted.watching.is_empty() {
             wanted.watches = self.watches(windows).collect();
+            wanted.searches = self.searches().collect();
         }
         wanted
     }

@@ -1,6 +1,6 @@
 //! Health assessment: one grade for each asset, with its reasons. Pure.
 //!
-//! The stage of ISO 13374 between state detection ([`crate::detection`], [`trunnion_common::monitor`]) and
+//! The stage of ISO 13374 between state detection ([`trunnion_diagnosis::detection`], [`trunnion_common::monitor`]) and
 //! prognosis. An asset is as well as the worst of what is known of its points. That a machine stands still, and
 //! that nothing is known of it, are grades of their own: neither is healthy.
 //!
@@ -333,11 +333,12 @@ fn worst_zone(channels: &[ChannelCondition]) -> Option<WorstZone> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::advisory::{BEARING_LEVEL, LimitEvidence};
-    use crate::bearing::Element;
-    use crate::features::Finding;
+    use crate::advisory::LimitEvidence;
     use trunnion_common::feature::FeatureKind;
     use trunnion_common::monitor::Basis;
+    use trunnion_diagnosis::bearing::Element;
+    use trunnion_diagnosis::detection::BEARING_LEVEL;
+    use trunnion_diagnosis::features::Finding;
 
     fn channel(run: Option<Run>, zone: Result<Zone, NotGraded>, fault: Option<Fault>) -> ChannelCondition {
         ChannelCondition {

@@ -12,14 +12,14 @@
 //! | verdicts | [`VERDICTS_MAX`] | the one farthest in time from the newest goes |
 //! | advisories that may still grow | [`EPISODES_MAX`] | the one that grew longest ago stays as it was told |
 
-use crate::advisory::{Advisory, BEARING_LEVEL, Cause, Evidence, recommendation};
-use crate::bearing::Element;
-use crate::detection::{Detector, Persistence, Verdict};
-use crate::features::Finding;
+use crate::advisory::{Advisory, Cause, Evidence, recommendation};
 use crate::state::SeriesKey;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use trunnion_common::time::EventTime;
+use trunnion_diagnosis::bearing::Element;
+use trunnion_diagnosis::detection::{BEARING_LEVEL, Detector, Persistence, Verdict};
+use trunnion_diagnosis::features::Finding;
 
 /// Verdicts kept per series: many times what detection looks back on.
 pub const VERDICTS_MAX: usize = 64;

@@ -34,7 +34,6 @@ pub(crate) use disk::faults;
 
 use crate::dead_letter::Letter;
 use crate::decision::Decision;
-use crate::features::Depth;
 use crate::ingest::dedup::SequenceSets;
 use recovery::State;
 use segment::{Group, Seal};
@@ -46,6 +45,7 @@ use trunnion_common::message::{Command, CommandResult};
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::Range;
 use trunnion_common::time::EventTime;
+use trunnion_diagnosis::features::Depth;
 
 /// The only partition for now.
 const PARTITION: u32 = 0;

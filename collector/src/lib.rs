@@ -15,7 +15,6 @@
 pub mod advisory;
 pub mod alarm;
 pub mod api;
-pub mod bearing;
 pub mod broker;
 pub mod checkpoint;
 pub mod command;
@@ -23,10 +22,7 @@ pub mod config;
 pub mod dead_letter;
 pub mod decision;
 pub mod derived;
-pub mod detection;
-pub mod diagnosis;
 pub mod door;
-pub mod features;
 pub mod fleet;
 pub mod health;
 pub mod history;

@@ -88,7 +88,6 @@ use crate::advisory::{Advisories, AdvisoryChange};
 use crate::alarm::AlarmRow;
 use crate::dead_letter::{DeadLetter, DeadReason, Form, ReplayRow};
 use crate::derived::{self, DerivedRow};
-use crate::features::Depth;
 use crate::fleet::Fleet;
 use crate::health::HealthRow;
 use crate::history::History;
@@ -102,7 +101,6 @@ use crate::state::{BaselineRow, FeatureRow, FleetRow, SeriesKey, Source};
 use crate::watermark::Watermark;
 use crate::window::{WindowSettings, Windows};
 use analysis::Analysis;
-use firing::Watch;
 use placement::{Missing, Quotas};
 use serde::{Deserialize, Serialize};
 use silence::SilenceWatch;
@@ -119,6 +117,9 @@ use trunnion_common::reject::RejectReason;
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::Range;
 use trunnion_common::time::{ClockFix, EventTime};
+use trunnion_common::watch::LocalFinding;
+use trunnion_diagnosis::detection::Sequence;
+use trunnion_diagnosis::features::Depth;
 use waiting::{Content, Held, Origin, Waiting};
 
 /// Clock fixes kept per boot: at one in ten seconds, half a day of backlog.
@@ -210,7 +211,7 @@ pub struct PipelineState {
     channels: Slots<ChannelKey, Channel>,
     streams: Streams,
     quotas: Quotas,
-    detectors: BTreeMap<SeriesKey, Watch>,
+    detectors: BTreeMap<SeriesKey, Sequence>,
     histories: BTreeMap<SeriesKey, History>,
     advisories: BTreeMap<(String, String), Advisories>,
     conditions: condition::Conditions,
@@ -503,8 +504,11 @@ impl Pipeline {
             }
             Body::Condition(records) => {
                 self.take_records(origin, records, bytes, |pipeline, origin, told| {
-                    pipeline.take_condition(origin, &told);
+                    pipeline.take_condition(origin, LocalFinding { told, claim: None });
                 });
+            }
+            Body::Finding(records) => {
+                self.take_records(origin, records, bytes, Self::take_condition);
             }
             Body::Describe(_) => {}
             Body::Status(records) => {

@@ -583,11 +583,11 @@ mod tests {
     use super::*;
     use crate::advisory::{Cause, Evidence};
     use crate::dead_letter::{DeadReason, Form, LetterId};
-    use crate::features::Finding;
     use trunnion_common::id::{BootId, ChannelId, NodeId};
     use trunnion_common::level::Level;
     use trunnion_common::reject::RejectReason;
     use trunnion_common::sample::LossCause;
+    use trunnion_diagnosis::features::Finding;
 
     fn key(asset: &str) -> SeriesKey {
         SeriesKey {

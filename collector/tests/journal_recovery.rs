@@ -9,7 +9,6 @@ use proptest::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-use trunnion_collector::features::Depth;
 use trunnion_collector::journal::{
     Commit, Damage, Entry, Journal, JournalError, Options, Position, Reader, Recovered,
 };
@@ -18,6 +17,7 @@ use trunnion_common::id::{Epoch, GatewayId, JournalId, Name};
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::Range;
 use trunnion_common::time::EventTime;
+use trunnion_diagnosis::features::Depth;
 
 const NOW: EventTime = EventTime(1_800_000_000_000_000_000);
 

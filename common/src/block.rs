@@ -17,8 +17,8 @@
 //! | 33 | body | |
 //!
 //! The gateway is not in it: it comes from the certificate-bound topic. Bodies are postcard; the body
-//! of [`Kind::Frames`], [`Kind::Derived`], [`Kind::Advisory`], [`Kind::Status`] and
-//! [`Kind::Condition`] is records back to back until it ends ([`Records`]).
+//! of [`Kind::Frames`], [`Kind::Derived`], [`Kind::Advisory`], [`Kind::Status`],
+//! [`Kind::Condition`] and [`Kind::Finding`] is records back to back until it ends ([`Records`]).
 
 use crate::codec::crc32c_parts;
 use crate::feature::FeatureKind;
@@ -30,7 +30,7 @@ use crate::sample::{LossCause, Reading};
 use crate::sequence::{Range, Ranges};
 use crate::time::{ClockFix, EventTime, NodeTicks};
 use crate::version;
-use crate::watch::LocalCondition;
+use crate::watch::{LocalCondition, LocalFinding};
 use core::marker::PhantomData;
 use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
@@ -89,11 +89,13 @@ pub enum Kind {
     Status = 9,
     /// [`LocalCondition`]s.
     Condition = 10,
+    /// [`LocalFinding`]s.
+    Finding = 11,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Frames,
         Self::Readings,
         Self::ClockFix,
@@ -104,6 +106,7 @@ impl Kind {
         Self::Describe,
         Self::Status,
         Self::Condition,
+        Self::Finding,
     ];
 
     /// The kind of that number.
@@ -264,6 +267,7 @@ impl<'a> Block<'a> {
             Kind::Describe => Body::Describe(one(self.body)?),
             Kind::Status => Body::Status(Records::new(self.body)),
             Kind::Condition => Body::Condition(Records::new(self.body)),
+            Kind::Finding => Body::Finding(Records::new(self.body)),
         })
     }
 }
@@ -295,6 +299,8 @@ pub enum Body<'a> {
     Status(Records<'a, Holding>),
     /// What the agent holds against machines that it watches.
     Condition(Records<'a, LocalCondition>),
+    /// What it holds against bearings.
+    Finding(Records<'a, LocalFinding>),
 }
 
 /// Postcard records back to back until the bytes end. A record that does not decode ends the list

@@ -43,6 +43,7 @@
 
 pub mod ack;
 pub mod baseline;
+pub mod bearing;
 pub mod block;
 pub mod codec;
 pub mod detection;

@@ -5,7 +5,7 @@ use crate::id::{CHANNELS_MAX, ChannelId, GatewayId, NodeId};
 use crate::reject::RejectReason;
 use crate::time::EventTime;
 use crate::version;
-use crate::watch::{PlainWatch, Watch};
+use crate::watch::{BearingSearch, PlainWatch, Watch};
 use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
 
@@ -173,6 +173,16 @@ pub enum Action {
         /// How; none: not any more.
         watch: Option<Watch>,
     },
+    /// The gateway searches a channel that it watches for what is wrong with a bearing, from now on, through
+    /// restarts too.
+    Search {
+        /// Of which node.
+        node: NodeId,
+        /// Which channel.
+        channel: ChannelId,
+        /// For what; none: not any more.
+        search: Option<BearingSearch>,
+    },
 }
 
 impl Action {
@@ -183,7 +193,7 @@ impl Action {
             | Self::Identify { node, .. }
             | Self::Capture { node, .. }
             | Self::Calibrate { node, .. } => Some(*node),
-            Self::Gateway(_) | Self::WatchPlain { .. } | Self::Watch { .. } => None,
+            Self::Gateway(_) | Self::WatchPlain { .. } | Self::Watch { .. } | Self::Search { .. } => None,
         }
     }
 }

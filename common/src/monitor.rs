@@ -21,6 +21,7 @@
 //! | features watched | [`WATCHED_MAX`] | settings hold no more |
 
 use crate::baseline::{Baseline, Minimum, Normal, Normals, Refusal, Stage, WATCHED_MAX};
+use crate::bearing::Element;
 use crate::feature::FeatureKind;
 use crate::feature::statistics::Statistics;
 use crate::instrument::{self, Expectation, Fault};
@@ -217,6 +218,10 @@ pub enum Condition {
     Deviation(FeatureKind),
     /// The instrument.
     Instrument,
+    /// A part of the bearing beside the sensor; none: a bearing, of which the part does not show. The first part
+    /// that is named takes the place of the one without. No monitor judges it: it is sought, and what it rests on
+    /// is a [`Claim`](crate::bearing::Claim).
+    Bearing(Option<Element>),
 }
 
 /// What a judgement rests on.

@@ -21,6 +21,14 @@ pub struct Operating {
     pub load: Option<f32>,
 }
 
+impl Operating {
+    /// Whether orders of the shaft say nothing: the machine stands still, or turns at a speed that is measured and
+    /// not known now.
+    pub fn hides_orders(&self) -> bool {
+        self.is_running == Some(false) || (self.speed_hz.is_none() && self.declared_hz.is_some())
+    }
+}
+
 /// In which state a window was taken.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -7,6 +7,7 @@
 //! the collector's, too, once it hears of it, under the asset, point and cause that both mean.
 
 use crate::baseline::Normals;
+use crate::bearing::Claim;
 use crate::id::{BootId, ChannelId, NodeId};
 use crate::level::Level;
 use crate::monitor::{Condition, Evidence, REGIMES_MAX, Settings};
@@ -54,6 +55,23 @@ pub struct SlowWatch {
     pub coverage_min_permille: u32,
 }
 
+/// Bearings of a machine beside the one that is searched for, at most.
+pub const NEIGHBOURS_MAX: usize = 6;
+
+/// How the bearing beside a channel is searched for at its gateway, beside what its [`Watch`] says.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct BearingSearch {
+    /// How far the true speed may be from the declared one, as a share of it.
+    pub speed_tolerance: f64,
+    /// The orders of its parts, in multiples of the shaft's speed, as [`Element::ALL`](crate::bearing::Element::ALL)
+    /// has them.
+    pub bearing: [f64; 4],
+    /// Those of the machine's other bearings, in multiples of the same shaft's.
+    pub neighbours: Vec<[f64; 4], NEIGHBOURS_MAX>,
+    /// Nothing is looked for above this, Hz: what sensor and mounting are good for, as far as that is declared.
+    pub band_high_hz: f64,
+}
+
 /// A [`Watch`] of before gateways heard witnesses and slow channels, as it stands in journals, and in what
 /// gateways keep.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -85,6 +103,15 @@ impl From<PlainWatch> for Watch {
             slow: None,
         }
     }
+}
+
+/// What a gateway holds against a bearing, told as a [`LocalCondition`] is.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LocalFinding {
+    /// Which bearing, since when, and how bad.
+    pub told: LocalCondition,
+    /// What that rests on; none when it is over.
+    pub claim: Option<Claim>,
 }
 
 /// What a gateway holds against a machine, told whenever it changes, and once when it has begun to watch.

@@ -12,6 +12,7 @@ use heapless::Vec as Bounded;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use trunnion_common::ack::{Ack, AckLevel, HeldEpoch, Hello};
+use trunnion_common::bearing::{Claim, ClaimBand, ClaimLine, Element};
 use trunnion_common::block::*;
 use trunnion_common::codec::{Decoder, LINE_FRAME_MAX, stuff};
 use trunnion_common::feature::FeatureKind;
@@ -30,7 +31,7 @@ use trunnion_common::sample::{LossCause, NoData};
 use trunnion_common::sequence::{Range, SequenceSet};
 use trunnion_common::severity::{Group, Standard, Support};
 use trunnion_common::time::{ClockFix, ClockQuality, EventTime, NodeTicks};
-use trunnion_common::watch::{LocalCondition, SlowWatch, Watch};
+use trunnion_common::watch::{BearingSearch, LocalCondition, LocalFinding, SlowWatch, Watch};
 
 fn node() -> NodeId {
     NodeId::new(0x0011_2233_4455_6677).unwrap()
@@ -472,6 +473,40 @@ fn bodies() -> Vec<(&'static str, Kind, Vec<u8>)> {
             }),
         ),
         (
+            "block.finding",
+            Kind::Finding,
+            body(&LocalFinding {
+                told: LocalCondition {
+                    node: node(),
+                    boot: boot(),
+                    channel: channel(0),
+                    condition: Condition::Bearing(Some(Element::InnerRace)),
+                    level: Level::Alarm,
+                    raised: utc(),
+                    at: utc().plus_nanos(5),
+                    evidence: None,
+                    standard: None,
+                },
+                claim: Some(Claim {
+                    order: 5.43,
+                    score: 7.5,
+                    runner_up: 1.5,
+                    band_hz: [1.0, 5_000.0],
+                    lines: list(&[ClaimLine {
+                        order: 5.43,
+                        frequency_hz: 135.75,
+                        harmonic: 1,
+                        prominence: 9.5,
+                    }]),
+                    confirmed: Some(ClaimBand {
+                        band_hz: [2_500.0, 3_750.0],
+                        kurtosis: 4.5,
+                        score: 6.5,
+                    }),
+                }),
+            }),
+        ),
+        (
             "block.describe",
             Kind::Describe,
             body(&GatewayDescribe {
@@ -693,6 +728,19 @@ fn actions() -> Vec<(&'static str, Action)> {
             },
         ),
         (
+            "search",
+            Action::Search {
+                node: node(),
+                channel: channel(1),
+                search: Some(BearingSearch {
+                    speed_tolerance: 0.02,
+                    bearing: [3.585, 5.415, 4.713, 0.398],
+                    neighbours: list(&[[3.053, 4.947, 3.987, 0.382]]),
+                    band_high_hz: 10_000.0,
+                }),
+            },
+        ),
+        (
             "gateway",
             Action::Gateway(GatewaySettings {
                 heartbeat_interval_ms: Some(5_000),
@@ -759,6 +807,7 @@ fn current() -> BTreeMap<String, String> {
             Body::Derived(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
             Body::Advisory(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
             Body::Condition(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
+            Body::Finding(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
             _ => {}
         }
         golden.insert(name.to_owned(), hex(&bytes));

@@ -5,7 +5,7 @@ use crate::record::{CwruRecord, FemtoSnapshot, Place, decimate_by_4};
 use crate::sim_machine::SeededFault;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
-use trunnion_collector::bearing::Element;
+use trunnion_diagnosis::bearing::Element;
 
 pub use crate::story::{Case, Vibration};
 

@@ -14,7 +14,7 @@
 //! The samples are a function of the specification alone, seed included, however they are fetched.
 
 use std::f64::consts::TAU;
-use trunnion_collector::bearing::{BearingOrders, Element};
+use trunnion_diagnosis::bearing::{BearingOrders, Element};
 
 /// What machine, and what is wrong with it.
 #[derive(Clone, Copy, PartialEq, Debug)]

@@ -6,7 +6,7 @@
 
 use crate::sim_machine::{Chance, MachineSpec, SeededFault, SimMachine};
 use std::f64::consts::TAU;
-use trunnion_collector::bearing::{BearingGeometry, BearingOrders, Element};
+use trunnion_diagnosis::bearing::{BearingGeometry, BearingOrders, Element};
 
 /// Rates of customary converters, Hz.
 const RATES_HZ: [f64; 8] = [

@@ -631,7 +631,7 @@ impl World<'_> {
             }
             // The simulated collector gives no commands, and so no machine to watch; bytes of a simulated
             // line arrive when they do.
-            Action::Keep(_) | Action::Advise { .. } | Action::Listen(..) => {}
+            Action::Keep(_) | Action::Advise { .. } | Action::Search(_) | Action::Listen(..) => {}
             Action::Disconnect => {
                 if let Some((_, session)) = self.session_of_agent(gateway) {
                     session.is_up = false;

@@ -4,10 +4,10 @@
 //! this file alone.
 
 use std::collections::BTreeMap;
-use trunnion_collector::bearing::{BearingGeometry, BearingOrders, Element, Neighbours};
-use trunnion_collector::detection::{Detector, Verdict};
-use trunnion_collector::features::{Analyzer, Depth, Finding, PointContext, ShaftSpeed};
 use trunnion_common::feature::FeatureKind;
+use trunnion_diagnosis::bearing::{BearingGeometry, BearingOrders, Element, Neighbours};
+use trunnion_diagnosis::detection::{Detector, Verdict};
+use trunnion_diagnosis::features::{Analyzer, Depth, Finding, PointContext, ShaftSpeed};
 use trunnion_tests::record::{CwruRecord, FemtoSnapshot, Place, decimate_by_4, or_skip};
 use trunnion_tests::sim_machine::{MachineSpec, SimMachine};
 use trunnion_tests::sim_rig::Rig;

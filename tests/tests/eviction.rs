@@ -110,7 +110,8 @@ impl World {
                 | Action::Disconnect
                 | Action::Keep(_)
                 | Action::Listen(..)
-                | Action::Advise { .. } => {}
+                | Action::Advise { .. }
+                | Action::Search(_) => {}
             }
         }
     }

@@ -13,7 +13,7 @@ use trunnion_common::codec::{CRC_BYTES, crc32c};
 use trunnion_common::message::{CommandOutcome, GatewaySettings};
 use trunnion_common::watch::PlainWatch;
 
-use crate::watch::{Name, Plan};
+use crate::watch::{Name, Plan, Searches};
 
 /// What must survive a restart.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -26,14 +26,19 @@ pub struct Record {
     pub settings: GatewaySettings,
     /// What the collector wants watched here.
     pub watches: Plan,
+    /// For what the collector wants it searched.
+    pub searches: Searches,
 }
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
-/// The version before, whose watches heard no witnesses and no slow channels.
+/// The version before, which searched for nothing.
+const VERSION_UNSEARCHED: u8 = 3;
+
+/// The one before that, whose watches heard no witnesses and no slow channels.
 const VERSION_PLAIN: u8 = 2;
 
-/// The one before that, which had no watches.
+/// The first, which had no watches.
 const VERSION_UNWATCHED: u8 = 1;
 
 /// More than a record of any version needs: 256 watches take some kilobytes each.
@@ -96,29 +101,33 @@ fn decode(bytes: &[u8]) -> Option<Record> {
     }
     match version {
         VERSION => postcard::from_bytes(record).ok(),
+        VERSION_UNSEARCHED => {
+            let (highest, outcome, settings, watches) = postcard::from_bytes(record).ok()?;
+            Some(former(highest, outcome, settings, watches))
+        }
         VERSION_PLAIN => {
             type Plain = BTreeMap<Name, PlainWatch>;
             let (highest, outcome, settings, watches): (_, _, _, Plain) =
                 postcard::from_bytes(record).ok()?;
             let watches = watches.into_iter().map(|(name, plain)| (name, plain.into()));
-            Some(Record {
-                highest,
-                outcome,
-                settings,
-                watches: watches.collect(),
-            })
+            Some(former(highest, outcome, settings, watches.collect()))
         }
         VERSION_UNWATCHED => {
             let (highest, outcome, settings) = postcard::from_bytes(record).ok()?;
-            let watches = Plan::new();
-            Some(Record {
-                highest,
-                outcome,
-                settings,
-                watches,
-            })
+            Some(former(highest, outcome, settings, Plan::new()))
         }
         _ => None,
+    }
+}
+
+/// A record of before there were searches.
+fn former(highest: u64, outcome: Option<CommandOutcome>, settings: GatewaySettings, watches: Plan) -> Record {
+    Record {
+        highest,
+        outcome,
+        settings,
+        watches,
+        searches: Searches::new(),
     }
 }
 
@@ -138,6 +147,7 @@ mod tests {
             backfill_kib_s: None,
         },
         watches: Plan::new(),
+        searches: Searches::new(),
     };
 
     fn sealed<T: Serialize>(version: u8, former: &T) -> Vec<u8> {
@@ -162,8 +172,13 @@ mod tests {
         let watches = BTreeMap::from([(name, plain.clone())]);
         let former = (300_u64, RECORD.outcome, RECORD.settings, watches);
         let read = decode(&sealed(VERSION_PLAIN, &former)).unwrap();
-        assert_eq!(read.watches, Plan::from([(name, plain.into())]));
+        let watches = Plan::from([(name, plain.into())]);
+        assert_eq!(read.watches, watches);
         assert_eq!((read.highest, read.outcome), (RECORD.highest, RECORD.outcome));
+
+        let former = (300_u64, RECORD.outcome, RECORD.settings, &watches);
+        let read = decode(&sealed(VERSION_UNSEARCHED, &former)).unwrap();
+        assert_eq!((read.watches, read.searches), (watches, Searches::new()));
     }
 
     #[test]

@@ -148,6 +148,7 @@ struct World {
     answers: Vec<(u64, CommandOutcome, u64)>,
     configured: Vec<GatewaySettings>,
     watched: Plan,
+    searched: Searches,
 }
 
 impl World {
@@ -166,6 +167,7 @@ impl World {
             answers: Vec::new(),
             configured: Vec::new(),
             watched: Plan::new(),
+            searched: Searches::new(),
         }
     }
 
@@ -194,7 +196,7 @@ impl World {
             Effect::Send(_, payload) => self.sent.push(payload),
             Effect::Answer(result) => self.answers.push((result.number, result.outcome, result.highest)),
             Effect::Configure(settings) => self.configured.push(settings),
-            Effect::Watch(plan) => self.watched = plan,
+            Effect::Watch(plan, searches) => (self.watched, self.searched) = (plan, searches),
         }
         true
     }
@@ -593,6 +595,39 @@ fn what_is_to_be_watched_here_holds_through_restarts_until_it_is_taken_back() {
     world.order(3, watch(7, None));
     assert_eq!(world.watched.keys().next().unwrap().0.get(), 8);
     assert_eq!(world.disk.watches, world.watched);
+}
+
+#[test]
+fn for_what_a_channel_is_searched_holds_through_restarts_until_it_is_taken_back() {
+    let mut world = World::new();
+    let name = (NodeId::new(7).unwrap(), ChannelId::new(0).unwrap());
+    let order = |search: Option<&BearingSearch>| Action::Search {
+        node: name.0,
+        channel: name.1,
+        search: search.cloned(),
+    };
+    let search = BearingSearch {
+        speed_tolerance: 0.005,
+        bearing: [3.585, 5.415, 4.713, 0.398],
+        neighbours: Default::default(),
+        band_high_hz: 5_000.0,
+    };
+    world.order(1, order(Some(&search)));
+    let wanted = Searches::from([(name, search.clone())]);
+    assert_eq!((&world.searched, &world.disk.searches), (&wanted, &wanted));
+    world.searched.clear();
+    world.restart();
+    assert_eq!(world.searched, wanted);
+    for number in [f64::NAN, 0.0, f64::INFINITY] {
+        let senseless = BearingSearch {
+            band_high_hz: number,
+            ..search.clone()
+        };
+        world.order(2, order(Some(&senseless)));
+        assert_eq!(world.answers.pop().unwrap().1, CommandOutcome::Unsupported);
+    }
+    world.order(2, order(None));
+    assert!(world.searched.is_empty() && world.disk.searches.is_empty());
 }
 
 #[test]

@@ -27,6 +27,7 @@ use trunnion_common::id::{BootId, ChannelId, GatewayId, LineAddress, Name, NodeI
 use trunnion_common::message::GatewayClock;
 use trunnion_common::sequence::Range;
 use trunnion_common::time::{ClockFix, ClockQuality, EventTime, NodeTicks};
+use trunnion_diagnosis::features::Analyzer;
 
 const JOURNAL: JournalId = JournalId(1);
 const WAVEFORMS: Epoch = Epoch(8);
@@ -94,7 +95,7 @@ struct World {
     lanes: Vec<Lane>,
     connects: Vec<usize>,
     connection: u64,
-    advised: Vec<(Vec<LocalCondition>, Duration)>,
+    advised: Vec<(Vec<LocalFinding>, Duration)>,
     /// What acknowledgements say that it is.
     utc: i64,
     /// Which journal they come from.
@@ -186,6 +187,11 @@ impl World {
                 }
                 Action::Subscribe | Action::Publish(..) | Action::Disconnect | Action::Keep(_) => {}
                 Action::Advise { standing, closed } => self.advised.push((standing, closed)),
+                Action::Search(window) => {
+                    let searched = window.run(&mut Analyzer::new());
+                    let now = now(self.mono);
+                    self.gateway.handle_searched(&searched, Duration::ZERO, now);
+                }
             }
         }
     }

@@ -3,9 +3,8 @@
 use super::{Action, Gateway};
 use crate::block::Index;
 use crate::clock::Now;
-use crate::watch::News;
+use crate::watch::{News, Searched};
 use std::time::Duration;
-use trunnion_common::block::Kind;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::frame::Class;
 use trunnion_common::level::Level;
@@ -25,17 +24,31 @@ impl Gateway {
             }
         }
         if let Some(closed) = closed {
-            let standing = self.watches.standing();
+            let standing = self.watches.findings();
             self.metrics.advisories_standing.set(standing.len() as i64);
             self.actions.push_back(Action::Advise { standing, closed });
         }
         // What cannot be committed now is told as it is then.
-        if self.may_commit_essentials()
-            && let Some(body) = self.watches.poll_body()
-        {
-            self.writer.add(Kind::Condition, &body, Index::default(), now);
-            self.commit(Class::Essential, now);
+        if self.may_commit_essentials() {
+            let mut bodies = self.watches.poll_bodies().peekable();
+            let is_any = bodies.peek().is_some();
+            for (kind, body) in bodies {
+                self.writer.add(kind, &body, Index::default(), now);
+            }
+            if is_any {
+                self.commit(Class::Essential, now);
+            }
         }
+        // What has been judged is searched after it has been told.
+        let searching = self.watches.poll_search(now.mono);
+        let action = |searching| Action::Search(Box::new(searching));
+        self.actions.extend(searching.map(action));
+    }
+
+    /// A window has been searched, which took so long.
+    pub fn handle_searched(&mut self, searched: &Searched, took: Duration, now: Now) {
+        self.metrics.observe_search(took);
+        self.watches.handle_searched(searched, took, now.mono);
     }
 }
 
@@ -50,6 +63,12 @@ fn tell(news: &News) {
     }
     if condition.level == Level::Normal {
         tracing::info!(%node, channel, about, before, "an advisory of this gateway is over");
+        return;
+    }
+    if let Some(claim) = &news.claim {
+        let (order, score) = (claim.order, claim.score);
+        let is_confirmed = claim.confirmed.is_some();
+        tracing::warn!(%node, channel, about, level, before, order, score, is_confirmed, "advisory of this gateway, by lines of the bearing");
         return;
     }
     let Some(evidence) = condition.evidence else {
@@ -84,5 +103,7 @@ pub(crate) const fn about(condition: Condition) -> &'static str {
         Condition::Severity => "severity",
         Condition::Deviation(kind) => kind.label(),
         Condition::Instrument => "instrument",
+        Condition::Bearing(Some(element)) => element.label(),
+        Condition::Bearing(None) => "bearing",
     }
 }

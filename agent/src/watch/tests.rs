@@ -1,6 +1,7 @@
 //! Windows of a second from frames of a tenth.
 
 mod operated;
+mod searched;
 
 use super::*;
 use trunnion_common::baseline::Normal;
@@ -83,7 +84,7 @@ struct Machine {
 impl Machine {
     fn new(watch: Watch) -> Self {
         let mut watches = Watches::default();
-        watches.configure(&plan(watch));
+        watches.configure(&plan(watch), &Searches::new(), Duration::ZERO);
         watches.handle_describe(key(1), &table());
         Self { watches }
     }
@@ -118,6 +119,14 @@ impl Machine {
             self.frame(key(1), first, height);
         }
         self.news()
+    }
+
+    fn body(&mut self) -> Vec<u8> {
+        let bodies: Vec<_> = self.watches.poll_bodies().collect();
+        let [(Kind::Condition, body)] = &bodies[..] else {
+            panic!("{bodies:?}");
+        };
+        body.clone()
     }
 
     fn news(&mut self) -> Vec<News> {
@@ -237,9 +246,9 @@ fn after_a_start_each_condition_is_told_once_when_it_has_been_judged() {
             (Condition::Instrument, Level::Normal)
         ]
     );
-    let body = machine.watches.poll_body().unwrap();
+    let body = machine.body();
     assert_eq!(Records::<LocalCondition>::new(&body).count(), 2);
-    assert_eq!(machine.watches.poll_body(), None);
+    assert_eq!(machine.watches.poll_bodies().count(), 0);
 }
 
 #[test]
@@ -247,7 +256,7 @@ fn of_what_was_not_told_in_time_only_the_latest_is() {
     let mut machine = Machine::new(watch());
     machine.run(0..4, 1.0);
     machine.run(4..8, 3.0);
-    let body = machine.watches.poll_body().unwrap();
+    let body = machine.body();
     let told: Vec<_> = Records::<LocalCondition>::new(&body)
         .map(Result::unwrap)
         .collect();
@@ -258,13 +267,17 @@ fn of_what_was_not_told_in_time_only_the_latest_is() {
 fn what_is_watched_no_more_is_forgotten_and_what_has_not_changed_goes_on() {
     let mut machine = Machine::new(watch());
     machine.run(0..2, 1.0);
-    machine.watches.configure(&plan(watch()));
+    machine
+        .watches
+        .configure(&plan(watch()), &Searches::new(), Duration::ZERO);
     assert_eq!(
         changes(&machine.run(2..3, 1.0)),
         [(Level::Normal, Level::Alert)],
         "the two windows before still count"
     );
-    machine.watches.configure(&Plan::new());
+    machine
+        .watches
+        .configure(&Plan::new(), &Searches::new(), Duration::ZERO);
     assert_eq!(
         (machine.watches.channels(), machine.watches.standing().len()),
         (0, 0)

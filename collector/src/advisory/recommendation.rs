@@ -1,9 +1,9 @@
 //! What to do about an advisory, in a sentence or two.
 
-use crate::bearing::Element;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::instrument::Fault;
 use trunnion_common::level::Level;
+use trunnion_diagnosis::bearing::Element;
 
 /// ISO 13379-1:2012 asks that a diagnosis come with the action to take; how long a seeded or spalled
 /// race lasts cannot be told from one finding, so none promises a time.

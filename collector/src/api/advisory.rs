@@ -55,8 +55,6 @@ use super::error::{ApiError, Parameters};
 use super::time::rfc3339;
 use super::{Api, clip};
 use crate::advisory::{Advisory, Cause, Evidence, Explanation};
-use crate::diagnosis::SupportingLine;
-use crate::features::EvidenceLine;
 use crate::prognosis::{Forecast, Method, Outlook, RemainingLife};
 use axum::Json;
 use axum::extract::State;
@@ -64,6 +62,8 @@ use serde::{Deserialize, Serialize};
 use trunnion_common::feature::band::Band;
 use trunnion_common::feature::definition::WatchedBand;
 use trunnion_common::severity::Zone;
+use trunnion_diagnosis::diagnosis::SupportingLine;
+use trunnion_diagnosis::features::EvidenceLine;
 
 /// Most advisories in one answer: the newest.
 pub const ADVISORIES_MAX: usize = 1_000;

@@ -33,7 +33,7 @@ use serde::Serialize;
 use trunnion_common::frame::{ChannelPlan, SettingsOutcome};
 use trunnion_common::id::{ChannelId, GatewayId};
 use trunnion_common::message::{Action, CommandOutcome, GatewayHealth, GatewaySettings};
-use trunnion_common::watch::Watch;
+use trunnion_common::watch::{BearingSearch, Watch};
 
 /// Most gateways in one answer.
 pub const GATEWAYS_MAX: usize = 1_000;
@@ -128,6 +128,7 @@ fn command(row: &CommandRow) -> Command {
             ("watch", watched(*channel, watch.as_ref()))
         }
         Action::Watch { channel, watch, .. } => ("watch", watched(*channel, watch.as_ref())),
+        Action::Search { channel, search, .. } => ("search", searched(*channel, search.as_ref())),
     };
     Command {
         kind,
@@ -164,6 +165,17 @@ fn watched(channel: ChannelId, watch: Option<&Watch>) -> String {
     let by: Vec<&str> = severity.chain(features).collect();
     let baselines = watch.baselines.len();
     format!("channel {channel} by {}, {baselines} baseline(s)", by.join(", "))
+}
+
+fn searched(channel: ChannelId, search: Option<&BearingSearch>) -> String {
+    let Some(search) = search else {
+        return format!("channel {channel} not searched");
+    };
+    let [outer_race, inner_race, ball, cage] = search.bearing;
+    format!(
+        "channel {channel} for a bearing of outer race {outer_race:.3}, inner race {inner_race:.3}, ball {ball:.3}, \
+         cage {cage:.3}"
+    )
 }
 
 fn gateway_settings(settings: &GatewaySettings) -> String {

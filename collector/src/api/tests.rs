@@ -3,8 +3,6 @@ mod condition;
 
 use super::*;
 use crate::advisory::{Advisory, Cause, Evidence};
-use crate::bearing::Element;
-use crate::features::{ConfirmingBand, EvidenceLine, Finding};
 use crate::ledger::LedgerRow;
 use crate::state::{AssetRow, Batch, FeatureRow, FleetRow, SeriesKey, State, Told};
 use serde_json::{Value, json};
@@ -17,6 +15,8 @@ use trunnion_common::id::{BootId, ChannelId, GatewayId, NodeId};
 use trunnion_common::level::Level;
 use trunnion_common::message::{GatewayStatus, Phase};
 use trunnion_common::sample::LossCause;
+use trunnion_diagnosis::bearing::Element;
+use trunnion_diagnosis::features::{ConfirmingBand, EvidenceLine, Finding};
 
 const SECOND: i64 = 1_000_000_000;
 

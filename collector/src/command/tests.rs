@@ -5,7 +5,7 @@ use crate::ingest::dedup::SequenceSets;
 use trunnion_common::block::{ChannelHolding, Envelope, Holding, Lane};
 use trunnion_common::frame::SettingsOutcome;
 use trunnion_common::id::{ChannelId, Epoch, Name};
-use trunnion_common::watch::SlowWatch;
+use trunnion_common::watch::{BearingSearch, SlowWatch};
 
 const START: EventTime = EventTime(1_800_000_000_000_000_000);
 const FEATURES: ChannelPlan = ChannelPlan::Features { window: 4_096 };
@@ -395,18 +395,22 @@ fn more_nodes_than_a_gateway_can_have_are_left_out_and_old_subjects_go() {
     assert!(!subjects.contains_key(&Subject::Settings(node(10))));
 }
 
-#[test]
-fn a_channel_is_watched_by_the_gateway_that_has_its_node_until_the_file_says_no_more() {
-    let mut world = World::new();
-    let channel = ChannelId::new(0).unwrap();
-    let watch = Watch {
+fn any_watch() -> Watch {
+    Watch {
         settings: trunnion_common::monitor::Settings::default(),
         gain: 1.0,
         speed_hz: Some(25.0),
         baselines: Default::default(),
         operation: Default::default(),
         slow: None,
-    };
+    }
+}
+
+#[test]
+fn a_channel_is_watched_by_the_gateway_that_has_its_node_until_the_file_says_no_more() {
+    let mut world = World::new();
+    let channel = ChannelId::new(0).unwrap();
+    let watch = any_watch();
     let action = |watch: Option<&Watch>| Action::Watch {
         node: node(9),
         channel,
@@ -445,17 +449,45 @@ fn a_channel_is_watched_by_the_gateway_that_has_its_node_until_the_file_says_no_
 }
 
 #[test]
+fn a_channel_is_searched_once_it_is_watched_until_the_file_says_no_more() {
+    let mut world = World::new();
+    let name = (node(9), ChannelId::new(0).unwrap());
+    let watch = any_watch();
+    let search = BearingSearch {
+        speed_tolerance: 0.005,
+        bearing: [3.585, 5.415, 4.713, 0.398],
+        neighbours: Default::default(),
+        band_high_hz: 5_000.0,
+    };
+    let want = |world: &mut World, search: Option<&BearingSearch>| {
+        world.desk.want(Wanted {
+            watching: BTreeSet::from([gateway("gw-1")]),
+            watches: BTreeMap::from([(name, watch.clone())]),
+            searches: search.map(|search| (name, search.clone())).into_iter().collect(),
+            ..Wanted::default()
+        });
+    };
+    want(&mut world, Some(&search));
+    world.hold("gw-1", &[(9, 1)]);
+    assert!(matches!(world.issued()[..], [(1, Action::Watch { .. })]));
+    world.answer("gw-1", 1, CommandOutcome::Done, 1);
+    let action = |search: Option<&BearingSearch>| Action::Search {
+        node: name.0,
+        channel: name.1,
+        search: search.cloned(),
+    };
+    assert_eq!(world.issued(), [(2, action(Some(&search)))]);
+    world.answer("gw-1", 2, CommandOutcome::Done, 2);
+    assert!(world.look().is_empty());
+    want(&mut world, None);
+    assert_eq!(world.issued(), [(3, action(None))]);
+}
+
+#[test]
 fn of_more_channels_than_a_gateway_can_watch_slow_ones_are_left_out_first() {
     let mut world = World::new();
     let channel = |number| ChannelId::new(number).unwrap();
-    let vibration = Watch {
-        settings: trunnion_common::monitor::Settings::default(),
-        gain: 1.0,
-        speed_hz: None,
-        baselines: Default::default(),
-        operation: Default::default(),
-        slow: None,
-    };
+    let vibration = any_watch();
     let thermometer = Watch {
         slow: Some(SlowWatch {
             unit: trunnion_common::quantity::Unit::DegreeCelsius,

@@ -1,9 +1,9 @@
 //! Bearings of the fleet file: the plant's own catalogue, and those of the shafts.
 
 use super::section::Section;
-use crate::bearing::{BearingError, BearingGeometry, BearingOrders, names};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use trunnion_diagnosis::bearing::{BearingError, BearingGeometry, BearingOrders, names};
 
 /// Designations of the plant's own.
 pub(super) type Catalogue = BTreeMap<String, BearingOrders>;

@@ -92,8 +92,8 @@ fn witness<'f>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::features::ShaftSpeed;
     use trunnion_common::operating::Operating;
+    use trunnion_diagnosis::features::ShaftSpeed;
 
     fn text(operation: &str) -> String {
         let channel = |id: &str, number: u8, what: &str| {

@@ -3,9 +3,9 @@
 use super::Names;
 use super::bearing::{Catalogue, read_bearing};
 use super::section::{At, Section};
-use crate::bearing::{BearingOrders, Neighbours};
-use crate::features::ShaftSpeed;
 use std::collections::BTreeMap;
+use trunnion_diagnosis::bearing::{BearingOrders, Neighbours};
+use trunnion_diagnosis::features::ShaftSpeed;
 
 /// A shaft as far as the points need it. What is `None` was refused.
 pub(super) struct Shaft {

@@ -11,7 +11,8 @@ use trunnion_common::feature::FeatureKind;
 use trunnion_common::id::{ChannelId, NodeId};
 use trunnion_common::monitor::{REGIMES_MAX, Settings};
 use trunnion_common::operating::Regime;
-use trunnion_common::watch::{SlowWatch, Watch};
+use trunnion_common::watch::{BearingSearch, SlowWatch, Watch};
+use trunnion_diagnosis::bearing::BearingOrders;
 
 /// Whether a gateway section has its gateway watch.
 pub(super) fn read_watching(gateway: &Section<'_>) -> bool {
@@ -63,6 +64,19 @@ impl Fleet {
         })
     }
 
+    /// For what each channel beside a bearing is searched by its gateway: as it is at the collector.
+    pub(super) fn searches(&self) -> impl Iterator<Item = ((NodeId, ChannelId), BearingSearch)> {
+        self.channels.iter().filter_map(|(name, site)| {
+            let search = BearingSearch {
+                speed_tolerance: site.speed_tolerance,
+                bearing: site.bearing?.each(),
+                neighbours: site.neighbours.iter().map(BearingOrders::each).collect(),
+                band_high_hz: site.band_high_hz,
+            };
+            site.is_vibration().then_some((*name, search))
+        })
+    }
+
     /// Gives the gateways what people have accepted as normal; what is proposed or closed is none of it.
     pub fn adopt(&self, wanted: &mut Wanted, baselines: &[BaselineRow]) {
         let mut by_series: BTreeMap<&SeriesKey, Vec<&BaselineRow>> = BTreeMap::new();
@@ -107,6 +121,7 @@ mod tests {
     use trunnion_common::operating::Regime;
     use trunnion_common::quantity::Unit;
     use trunnion_common::time::EventTime;
+    use trunnion_diagnosis::bearing::{BearingOrders, Neighbours};
 
     fn wanted(gateway: &str) -> Wanted {
         fleet(gateway, "").wanted(&WindowSettings::default())
@@ -262,6 +277,40 @@ mod tests {
         assert_eq!(
             (slow.unit, slow.size_ns, slow.coverage_min_permille),
             (Unit::DegreeCelsius, 20_000_000_000, 950)
+        );
+    }
+
+    #[test]
+    fn a_gateway_searches_for_the_bearing_beside_the_sensor_as_the_collector_does() {
+        let bearings = "[[site.area.asset.shaft.bearing]]\nid = \"de\"\ndesignation = \"6205\"\n\
+                        [[site.area.asset.shaft.bearing]]\nid = \"nde\"\ndesignation = \"6203\"\n\
+                        [[site.area.asset.point]]\nid = \"p\"\nshaft = \"s\"\nbearing = \"de\"\n";
+        let text = format!(
+            "[[site]]\nid = \"plant\"\n[[site.gateway]]\nid = \"gw-1\"\nwatch = \"on\"\n\
+             [[site.area]]\nid = \"hall\"\n[[site.area.asset]]\nid = \"fan\"\n\
+             [[site.area.asset.shaft]]\nid = \"s\"\nrpm = 1500\nspeed_tolerance_percent = 2\n{bearings}\
+             [[site.area.asset.point.channel]]\nnode = \"00000000000000a1\"\nchannel = 2\n\
+             quantity = \"acceleration\"\nunit = \"g\"\naxis = \"v\"\nrange = 16\nband_hz = [1, 5000]\n"
+        );
+        let fleet = Fleet::parse(&text, "fleet.toml").unwrap_or_else(|problems| panic!("{problems:#?}"));
+        let wanted = fleet.wanted(&WindowSettings::default());
+        let (key, search) = wanted.searches.iter().next().unwrap();
+        let site = fleet.channel(key.0, key.1).unwrap();
+        assert_eq!(BearingOrders::from(search.bearing), site.bearing.unwrap());
+        let neighbours: Neighbours = search
+            .neighbours
+            .iter()
+            .copied()
+            .map(BearingOrders::from)
+            .collect();
+        assert_eq!((neighbours, neighbours.iter().count()), (site.neighbours, 1));
+        assert_eq!((search.speed_tolerance, search.band_high_hz), (0.02, 5_000.0));
+        assert!(
+            Fleet::parse(&text.replace("\"on\"", "\"off\""), "fleet.toml")
+                .unwrap()
+                .wanted(&WindowSettings::default())
+                .searches
+                .is_empty()
         );
     }
 

@@ -4,12 +4,12 @@ use super::{BlockSource, Ingest, SourceClosed};
 use crate::command::{LOOK_INTERVAL, Step, Wanted};
 use crate::dead_letter::Letter;
 use crate::decision::Decision;
-use crate::features::Depth;
 use crate::journal::Entry;
 use crate::settings::Settings;
 use trunnion_common::message::Action;
 use trunnion_common::time::EventTime;
 use trunnion_common::topic::{Kind, Topic};
+use trunnion_diagnosis::features::Depth;
 
 /// What others ask ingest to journal, since it alone writes.
 #[derive(Clone, PartialEq, Debug)]

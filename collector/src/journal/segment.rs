@@ -68,7 +68,6 @@ use super::{Entry, Position};
 use crate::dead_letter::Letter;
 #[cfg(doc)]
 use crate::decision::Decision;
-use crate::features::Depth;
 use crate::ingest::dedup::SequenceSets;
 #[cfg(doc)]
 use crate::prognosis::fleet_life::FleetLife;
@@ -81,6 +80,7 @@ use trunnion_common::id::{Epoch, GatewayId, JournalId};
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::Range;
 use trunnion_common::time::EventTime;
+use trunnion_diagnosis::features::Depth;
 
 /// The only format version so far.
 pub(super) const FORMAT: u32 = 1;

@@ -13,15 +13,15 @@ use super::ChannelKey;
 use super::diagnosis::Examination;
 use super::firing::labelled;
 use super::streams::summarise;
-use crate::detection::Verdict;
-use crate::diagnosis::Outcome;
-use crate::features::{Analyzer, Depth, Envelope, PointContext};
 use crate::state::SeriesKey;
 use crate::window::Fired;
 use std::num::NonZeroUsize;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::definition::Basis;
 use trunnion_common::operating::Operating;
+use trunnion_diagnosis::detection::Verdict;
+use trunnion_diagnosis::diagnosis::Outcome;
+use trunnion_diagnosis::features::{Analyzer, Depth, Envelope, PointContext};
 
 /// Windows taken before they are computed.
 pub(super) const WINDOWS_MAX: usize = 1_024;
@@ -67,18 +67,6 @@ impl Pending {
             shaft_hz: self.operating.speed_hz.map_or(self.basis.shaft_hz, f64::from),
             ..self.basis
         }
-    }
-
-    /// Whether bearings cannot be judged by it: its machine stands still, or turns at a speed that is measured
-    /// and is not known now.
-    fn is_withheld(&self) -> bool {
-        let Operating {
-            is_running,
-            speed_hz,
-            declared_hz,
-            ..
-        } = self.operating;
-        is_running == Some(false) || (speed_hz.is_none() && declared_hz.is_some())
     }
 }
 
@@ -229,7 +217,7 @@ fn say(analyzer: &mut Analyzer, place: &Pending, mut window: Fired) -> Said {
     }
     let found = analyzer.measure(&window.samples, &place.basis, &place.context, place.depth);
     let examination = place.examination.as_ref();
-    let examination = examination.filter(|_| place.depth == Depth::Full && !place.is_withheld());
+    let examination = examination.filter(|_| place.depth == Depth::Full && !place.operating.hides_orders());
     let is_examined = examination.is_some_and(|examination| examination.is_worth(&found.values));
     let outcome = examination.map(|examination| match is_examined {
         true => analyzer.examine(&window.samples, &place.basis_now(), examination.train()),
@@ -239,7 +227,7 @@ fn say(analyzer: &mut Analyzer, place: &Pending, mut window: Fired) -> Said {
         outcome,
         is_examined,
         verdict: match place.depth {
-            Depth::Full if !place.is_withheld() => Verdict::of(coverage, &found),
+            Depth::Full if !place.operating.hides_orders() => Verdict::of(coverage, &found),
             // Nobody has looked, or could: that is not the same as healthy.
             Depth::Full | Depth::Severity => Verdict::Undecided { coverage },
         },

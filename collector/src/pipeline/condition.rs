@@ -11,13 +11,12 @@
 
 use super::attribution::Risen;
 use super::drifting::{Day, Drift};
-use super::edge::{AT_GATEWAY, Words};
+use super::edge::{AT_GATEWAY, Words, cause};
 use super::prognosis::shown;
 use super::unusual::{self, Unusual};
 use super::{Output, Pipeline};
 use crate::advisory::{Cause, Evidence, LimitEvidence, Notices, Observation};
 use crate::decision::{Decision, DecisionAction};
-use crate::diagnosis::Outcome;
 use crate::health::{ChannelCondition, Health, HealthRow, assess};
 use crate::state::{BaselineRow, NormalRow, SeriesKey};
 use crate::window::Fired;
@@ -36,6 +35,7 @@ use trunnion_common::operating::{Operating, Regime, Run};
 use trunnion_common::severity::{NotGraded, Zone};
 use trunnion_common::slow;
 use trunnion_common::time::EventTime;
+use trunnion_diagnosis::diagnosis::Outcome;
 
 /// What the stage remembers.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -516,11 +516,7 @@ impl Pipeline {
         if judged.held == Level::Normal && !self.state.conditions.notices.contains_key(&point) {
             return;
         }
-        let cause = match judged.condition {
-            Condition::Severity => Cause::Severity,
-            Condition::Deviation(kind) => Cause::Deviation(kind),
-            Condition::Instrument => Cause::Instrument,
-        };
+        let cause = cause(judged.condition);
         let evidence = judged.evidence.and_then(|shown| {
             let zone = zone.filter(|_| cause == Cause::Severity);
             let band = shown.kind.and_then(|kind| self.band_of(series, kind, at));

@@ -11,7 +11,6 @@
 use super::Pipeline;
 use super::condition::Conditions;
 use crate::advisory::{Cause, Evidence, Explanation, Observation};
-use crate::diagnosis::{self, Outcome, Persistence, Train, Undetermined};
 use crate::fleet::ChannelSite;
 use crate::state::SeriesKey;
 use serde::{Deserialize, Serialize};
@@ -20,6 +19,7 @@ use trunnion_common::level::{Latch, Level};
 use trunnion_common::monitor::{Assessment, Condition, Judged};
 use trunnion_common::operating::Operating;
 use trunnion_common::time::EventTime;
+use trunnion_diagnosis::diagnosis::{self, Outcome, Persistence, Train, Undetermined};
 
 /// When a window is examined, and with what.
 #[derive(Clone, PartialEq, Debug)]
@@ -220,7 +220,7 @@ fn worst_explained(
     let explains = |judged: &&Judged| match judged.condition {
         Condition::Severity => true,
         Condition::Deviation(_) => !cause.shows_in_velocity(),
-        Condition::Instrument => false,
+        Condition::Instrument | Condition::Bearing(_) => false,
     };
     assessment.judged.iter().filter(explains).filter_map(level).max()
 }

@@ -5,14 +5,20 @@
 //! comes as history may have been overtaken by one that is still on its way: it is raised as now only once no
 //! more history has come from its gateway for [`HISTORY_QUIET_NS`]. What was over by then is told as past.
 //!
+//! Of a bearing, gateway and collector say the same of the same windows, one of them first: the advisory is one,
+//! since the earlier of the two. It is over when the gateway has given it up and the windows seen here no longer
+//! show it. What a gateway has told is not told again as found in history.
+//!
 //! | memory | bound | what happens there |
 //! |---|---|---|
 //! | the latest words | one for each condition of each channel of the fleet | those of others are not kept |
 
 use super::Pipeline;
+use super::firing::advisories;
 use super::waiting::Origin;
-use crate::advisory::{AdvisoryChange, Cause, Evidence, LimitEvidence, Observation};
+use crate::advisory::{Advisory, AdvisoryChange, Cause, Evidence, LimitEvidence, Observation};
 use crate::fleet::{Fleet, SlowJudging};
+use crate::history::REACH_NS;
 use crate::state::SeriesKey;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -20,7 +26,9 @@ use trunnion_common::id::{ChannelId, GatewayId, NodeId};
 use trunnion_common::level::Level;
 use trunnion_common::monitor::{self, Condition};
 use trunnion_common::time::EventTime;
-use trunnion_common::watch::LocalCondition;
+use trunnion_common::watch::{LocalCondition, LocalFinding};
+use trunnion_diagnosis::bearing::Element;
+use trunnion_diagnosis::features::Finding;
 
 /// Without history from a gateway for so long on the journal's clock, its backlog counts as told: several times
 /// what a gateway pauses between two blocks of a backlog.
@@ -32,7 +40,7 @@ type WordKey = (NodeId, ChannelId, Condition);
 /// What agents have told last.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Words {
-    latest: BTreeMap<WordKey, LocalCondition>,
+    latest: BTreeMap<WordKey, LocalFinding>,
     /// Those that came as history and are not raised yet: from whom, and when history was last heard from there.
     waiting: BTreeMap<WordKey, (GatewayId, EventTime)>,
 }
@@ -52,9 +60,10 @@ enum Verdict {
 
 impl Words {
     /// Takes a word in, and what it ends that was never raised.
-    fn take(&mut self, told: &LocalCondition, history: Option<&GatewayId>, now: EventTime) -> Verdict {
+    fn take(&mut self, word: &LocalFinding, history: Option<&GatewayId>, now: EventTime) -> Verdict {
+        let told = &word.told;
         let key = (told.node, told.channel, told.condition);
-        let before = self.latest.get(&key).copied();
+        let before = self.latest.get(&key).map(|before| before.told);
         if let Some(latest) = before.filter(|latest| latest.at >= told.at) {
             let is_over = latest.level == Level::Normal && told.level > Level::Normal && latest.at > told.at;
             return if is_over {
@@ -63,7 +72,13 @@ impl Words {
                 Verdict::Known
             };
         }
-        self.latest.insert(key, *told);
+        if matches!(told.condition, Condition::Bearing(Some(_))) && told.level > Level::Normal {
+            // The bearing of which no element showed has one now.
+            let unnamed = (told.node, told.channel, Condition::Bearing(None));
+            self.latest.remove(&unnamed);
+            self.waiting.remove(&unnamed);
+        }
+        self.latest.insert(key, word.clone());
         let has_waited = self.waiting.remove(&key).is_some();
         let is_raised = !has_waited && before.is_some_and(|before| before.level > Level::Normal);
         match history {
@@ -76,11 +91,18 @@ impl Words {
     }
 
     /// What came before a word and still waits: the word says that it is over.
-    fn ended_by(&self, told: &LocalCondition) -> Option<LocalCondition> {
+    fn ended_by(&self, told: &LocalCondition) -> Option<LocalFinding> {
         let key = (told.node, told.channel, told.condition);
-        let before = self.latest.get(&key).filter(|before| before.at < told.at)?;
+        let before = self.latest.get(&key).filter(|before| before.told.at < told.at)?;
         let ends = told.level == Level::Normal && self.waiting.contains_key(&key);
-        ends.then_some(*before)
+        ends.then(|| before.clone())
+    }
+
+    /// Whether the condition that a word is about was held by the word before.
+    fn is_held(&self, told: &LocalCondition) -> bool {
+        let key = (told.node, told.channel, told.condition);
+        let before = self.latest.get(&key);
+        before.is_some_and(|before| before.told.level > Level::Normal)
     }
 
     /// History has come from a gateway.
@@ -93,16 +115,51 @@ impl Words {
     }
 
     /// Words that have not been overtaken.
-    fn poll(&mut self, now: EventTime) -> Vec<LocalCondition> {
+    fn poll(&mut self, now: EventTime) -> Vec<LocalFinding> {
         let is_due = |heard: &EventTime| now.nanos_since(*heard) >= HISTORY_QUIET_NS;
         let due = self.waiting.iter().filter(|(_, (_, heard))| is_due(heard));
         let due: Vec<WordKey> = due.map(|(key, _)| *key).collect();
         due.iter()
             .filter_map(|key| {
                 self.waiting.remove(key);
-                self.latest.get(key).copied()
+                self.latest.get(key).cloned()
             })
             .collect()
+    }
+
+    /// What was told last of the bearings at a place.
+    fn of_bearing(
+        &self,
+        fleet: &Fleet,
+        place: &SeriesKey,
+    ) -> impl Iterator<Item = (Option<Element>, &LocalCondition)> {
+        let is_here = |node, channel| {
+            let site = fleet.channel(node, channel);
+            site.is_some_and(|site| (&site.series.asset, &site.series.point) == (&place.asset, &place.point))
+        };
+        let words = self.latest.iter().map(|(key, word)| (key, &word.told));
+        words.filter_map(move |((node, channel, condition), told)| match condition {
+            Condition::Bearing(element) if is_here(*node, *channel) => Some((*element, told)),
+            _ => None,
+        })
+    }
+
+    /// Whether a gateway holds a fault of that element, or one of which no element shows, against the bearing at a
+    /// place.
+    pub(super) fn hold(&self, fleet: &Fleet, place: &SeriesKey, element: Option<Element>) -> bool {
+        self.of_bearing(fleet, place)
+            .any(|(of, told)| told.level > Level::Normal && (of == element || of.is_none()))
+    }
+
+    /// Whether a gateway has told of the fault that history shows.
+    pub(super) fn tell_of(&self, fleet: &Fleet, place: &SeriesKey, found: &Advisory) -> bool {
+        let element = found.cause.element();
+        self.of_bearing(fleet, place).any(|(of, told)| {
+            let has_begun = told.raised <= found.last_seen.plus_nanos(REACH_NS);
+            let lasts = told.level > Level::Normal
+                || (told.raised < told.at && found.raised <= told.at.plus_nanos(REACH_NS));
+            (of == element || of.is_none() || element.is_none()) && has_begun && lasts
+        })
     }
 
     /// Forgets channels that a fleet no longer has.
@@ -115,9 +172,10 @@ impl Words {
 
 impl Pipeline {
     /// What an agent holds, as it tells of it.
-    pub(super) fn take_condition(&mut self, origin: &Origin, told: &LocalCondition) {
+    pub(super) fn take_condition(&mut self, origin: &Origin, word: LocalFinding) {
         self.state.counters.conditions_told += 1;
         // A channel that no file names has no asset to tell of.
+        let told = &word.told;
         let Some(place) = self.place_told(told) else {
             return;
         };
@@ -125,12 +183,15 @@ impl Pipeline {
         let history = origin.backfill.then_some(&origin.gateway);
         let words = &mut self.state.conditions.words;
         let ended = words.ended_by(told);
-        match words.take(told, history, now) {
+        // After a start an agent tells what it does not hold, too.
+        let is_idle = matches!(told.condition, Condition::Bearing(_)) && !words.is_held(told);
+        match words.take(&word, history, now) {
             Verdict::Now => match ended {
                 Some(before) => self.tell_past(&place, &before, told.at),
-                None => self.tell_condition(&place, told),
+                None if told.level == Level::Normal && is_idle => {}
+                None => self.tell_condition(&place, &word),
             },
-            Verdict::Past(over) => self.tell_past(&place, told, over),
+            Verdict::Past(over) => self.tell_past(&place, &word, over),
             Verdict::Waits | Verdict::Known => {}
         }
     }
@@ -143,9 +204,9 @@ impl Pipeline {
 
     /// Raises what came as history and still holds.
     pub(super) fn settle_words(&mut self) {
-        for told in self.state.conditions.words.poll(self.state.now) {
-            if let Some(place) = self.place_told(&told) {
-                self.tell_condition(&place, &told);
+        for word in self.state.conditions.words.poll(self.state.now) {
+            if let Some(place) = self.place_told(&word.told) {
+                self.tell_condition(&place, &word);
             }
         }
     }
@@ -158,16 +219,35 @@ impl Pipeline {
         })
     }
 
-    fn tell_condition(&mut self, place: &Place, told: &LocalCondition) {
-        self.notice(&place.series, observation(place, told));
+    fn tell_condition(&mut self, place: &Place, word: &LocalFinding) {
+        match word.told.condition {
+            Condition::Bearing(element) => self.tell_bearing(place, word, element),
+            Condition::Severity | Condition::Deviation(_) | Condition::Instrument => {
+                self.notice(&place.series, observation(place, word));
+            }
+        }
         self.concern(&place.series.asset);
     }
 
+    /// The advisory of the bearing is one, whoever has found out first.
+    fn tell_bearing(&mut self, place: &Place, word: &LocalFinding, element: Option<Element>) {
+        let LocalCondition {
+            level, raised, at, ..
+        } = word.told;
+        let advisories = advisories(&mut self.state.advisories, &place.series);
+        let change = match &word.claim {
+            _ if level == Level::Normal => advisories.give_up(at, element),
+            Some(claim) => advisories.hold((raised, at), &Finding::heard(element, claim)),
+            None => None,
+        };
+        self.tell_of_bearing(&place.series, change.into_iter().collect());
+    }
+
     /// It held, and is over: nothing is raised or cleared by it.
-    fn tell_past(&mut self, place: &Place, told: &LocalCondition, over: EventTime) {
+    fn tell_past(&mut self, place: &Place, word: &LocalFinding, over: EventTime) {
         let observation = Observation {
-            at: told.raised,
-            ..observation(place, told)
+            at: word.told.raised,
+            ..observation(place, word)
         };
         let SeriesKey { asset, point, .. } = &place.series;
         if let Some(advisory) = observation.past(asset, point, over) {
@@ -184,7 +264,8 @@ struct Place {
     slow: Option<SlowJudging>,
 }
 
-fn observation(place: &Place, told: &LocalCondition) -> Observation {
+fn observation(place: &Place, word: &LocalFinding) -> Observation {
+    let told = &word.told;
     Observation {
         // Another voice than the collector's own of that channel: neither takes back what the other says.
         channel: format!("{}{AT_GATEWAY}", place.series.channel),
@@ -192,7 +273,12 @@ fn observation(place: &Place, told: &LocalCondition) -> Observation {
         at: told.at,
         held: told.level,
         is_seen: told.level > Level::Normal,
-        evidence: told.evidence.and_then(|found| evidence(place, told, found)),
+        evidence: match (told.condition, &word.claim) {
+            (Condition::Bearing(element), Some(claim)) => {
+                Some(Evidence::Lines(Finding::heard(element, claim)))
+            }
+            _ => told.evidence.and_then(|found| evidence(place, told, found)),
+        },
     }
 }
 
@@ -205,11 +291,13 @@ fn is_below(slow: &SlowJudging, limit: f32) -> bool {
 /// What marks a channel's name where its gateway speaks for it.
 pub(super) const AT_GATEWAY: &str = "@gateway";
 
-const fn cause(condition: Condition) -> Cause {
+/// What an advisory of a condition is about.
+pub(super) const fn cause(condition: Condition) -> Cause {
     match condition {
         Condition::Severity => Cause::Severity,
         Condition::Deviation(kind) => Cause::Deviation(kind),
         Condition::Instrument => Cause::Instrument,
+        Condition::Bearing(element) => Cause::Bearing(element),
     }
 }
 
@@ -244,7 +332,7 @@ mod tests {
     use super::super::Output;
     use super::super::script::{self, Node, SECOND, START};
     use super::*;
-    use crate::advisory::{Advisory, AdvisoryChange};
+    use trunnion_common::bearing::Claim;
     use trunnion_common::block::{Kind, Lane};
     use trunnion_common::feature::FeatureKind;
     use trunnion_common::id::ChannelId;
@@ -393,5 +481,133 @@ mod tests {
         assert_eq!(raised[1].1.cause, Cause::Deviation(FeatureKind::Rms));
         assert!(raised.iter().all(|(_, advisory)| advisory.id == raised[0].1.id));
         assert_eq!(pipeline.counters().conditions_told, 4);
+    }
+
+    const OUTER: Option<Element> = Some(Element::OuterRace);
+
+    /// What the gateway says of the bearing, raised two seconds before.
+    fn of_bearing(node: &Node, second: i64, level: Level, element: Option<Element>) -> Vec<u8> {
+        let at = START.plus_nanos(second * SECOND);
+        let told = LocalCondition {
+            node: node.id,
+            boot: node.boot,
+            channel: ChannelId::new(0).unwrap(),
+            condition: Condition::Bearing(element),
+            level,
+            raised: at.plus_nanos(-2 * SECOND),
+            at,
+            evidence: None,
+            standard: None,
+        };
+        let claim = Claim {
+            order: 3.58,
+            score: 4.0,
+            runner_up: 1.5,
+            band_hz: [1.0, 5_000.0],
+            lines: Default::default(),
+            confirmed: None,
+        };
+        let claim = (level > Level::Normal).then_some(claim);
+        postcard::to_stdvec(&LocalFinding { told, claim }).unwrap()
+    }
+
+    fn bearings(outputs: Vec<Output>) -> Vec<(&'static str, Advisory)> {
+        let mut changes = changes(outputs);
+        changes.retain(|(_, advisory)| matches!(advisory.cause, Cause::Bearing(_)));
+        changes
+    }
+
+    #[test]
+    fn what_gateway_and_collector_find_of_a_bearing_is_one_advisory_since_the_earlier() {
+        for is_word_first in [true, false] {
+            let mut node = Node::new(1);
+            let told = of_bearing(&node, 3, Level::Alarm, OUTER);
+            let word = node.block(Kind::Finding, &told);
+            let mut entries = node.story(10 * 25, script::outer_race_fault);
+            entries.insert(if is_word_first { 0 } else { entries.len() }, word);
+            entries.insert(0, script::fleet(1));
+            let told = bearings(play(entries).1);
+            let raised = told.iter().filter(|(word, _)| *word == "raised");
+            assert_eq!(raised.count(), 1, "{told:#?}");
+            let (_, last) = told.last().unwrap();
+            assert_eq!((&last.id, last.cause), (&told[0].1.id, Cause::Bearing(OUTER)));
+            assert_eq!(last.raised, START.plus_nanos(SECOND), "the gateway was first");
+            assert!(last.cleared.is_none() && last.evidence.score() > 3.0);
+        }
+    }
+
+    #[test]
+    fn a_bearing_that_a_gateway_holds_is_over_when_it_gives_it_up_and_nobody_else_sees_it() {
+        let mut node = Node::new(1);
+        let [held_word, over] =
+            [(3, Level::Alarm), (40, Level::Normal)].map(|(at, level)| of_bearing(&node, at, level, OUTER));
+        let held = node.block(Kind::Finding, &held_word);
+        // The collector looks at the bearing, too, and sees nothing.
+        let mut entries = vec![script::fleet(1), held];
+        entries.extend(node.story(20 * 25, script::noise));
+        let told = bearings(play(entries.clone()).1);
+        let words: Vec<_> = told.iter().map(|(word, _)| *word).collect();
+        assert_eq!(words, ["raised"], "the gateway holds it");
+        entries.push(node.block(Kind::Finding, &over));
+        let told = bearings(play(entries).1);
+        let words: Vec<_> = told.iter().map(|(word, _)| *word).collect();
+        assert_eq!(words, ["raised", "cleared"]);
+        assert_eq!(told[1].1.cleared, Some(START.plus_nanos(40 * SECOND)));
+
+        // It sees what the gateway no longer does.
+        let mut node = Node::new(1);
+        let held = node.block(Kind::Finding, &held_word);
+        let mut entries = vec![script::fleet(1), held];
+        entries.extend(node.story(10 * 25, script::outer_race_fault));
+        entries.push(node.block(Kind::Finding, &over));
+        assert!(
+            bearings(play(entries).1)
+                .iter()
+                .all(|(word, _)| *word != "cleared")
+        );
+    }
+
+    #[test]
+    fn the_element_that_a_gateway_names_takes_the_place_of_none_in_history_too() {
+        let mut node = Node::new(1);
+        node.lane = Lane::Backfill;
+        let unnamed = of_bearing(&node, 5, Level::Alarm, None);
+        let named = of_bearing(&node, 8, Level::Alarm, OUTER);
+        let entries = vec![
+            script::fleet(1),
+            node.block(Kind::Finding, &unnamed),
+            node.block(Kind::Finding, &named),
+        ];
+        let mut commits = script::commits(entries);
+        let last = commits[commits.len() - 1].clone();
+        commits.push(crate::journal::Commit {
+            time: last.time.plus_nanos(60 * SECOND),
+            entries: vec![(last.end, crate::journal::Entry::Tick)],
+            end: last.end,
+        });
+        let mut pipeline = Pipeline::new();
+        let outputs = commits.iter().flat_map(|commit| pipeline.apply(commit)).collect();
+        let told = bearings(outputs);
+        assert_eq!(told.len(), 1, "{told:#?}");
+        assert_eq!(told[0].1.cause, Cause::Bearing(OUTER));
+        assert_eq!(told[0].1.raised, START.plus_nanos(6 * SECOND));
+    }
+
+    #[test]
+    fn what_a_gateway_has_told_of_a_bearing_is_not_found_again_in_history() {
+        let found = |is_told: bool| {
+            let mut node = Node::new(1);
+            node.lane = Lane::Backfill;
+            let word = of_bearing(&node, 5, Level::Alarm, OUTER);
+            let word = is_told.then(|| node.block(Kind::Finding, &word));
+            let mut entries = vec![script::fleet(1)];
+            entries.extend(word);
+            entries.extend(node.story(10 * 25, script::outer_race_fault));
+            let (_, outputs) = play(entries);
+            let is_found = |output: &&Output| matches!(output, Output::Advisory(AdvisoryChange::Found(_)));
+            outputs.iter().filter(is_found).count()
+        };
+        assert!(found(false) > 0);
+        assert_eq!(found(true), 0);
     }
 }

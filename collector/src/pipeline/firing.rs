@@ -3,19 +3,18 @@
 use super::analysis::{Evaluated, Pending, Said};
 use super::{Channel, ChannelKey, FIRST_CHANNEL, Output, Pipeline, Stage};
 use crate::advisory::{Advisories, AdvisoryChange, Cause};
-use crate::bearing::Neighbours;
-use crate::detection::{Detection, Detector, Verdict};
-use crate::features::{Depth, Envelope, PointContext, ShaftSpeed};
-use crate::fleet::NYQUIST_MARGIN;
 use crate::state::{FeatureRow, SeriesKey, Told, UNASSIGNED};
 use crate::watermark::Span;
 use crate::window::{Fired, WindowSettings};
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::definition::{BANDS_MAX, Basis, SpeedSource};
 use trunnion_common::id::NodeId;
 use trunnion_common::operating::Operating;
 use trunnion_common::time::EventTime;
+use trunnion_diagnosis::bearing::Neighbours;
+use trunnion_diagnosis::detection::Verdict;
+use trunnion_diagnosis::features::{Depth, Envelope, NYQUIST_MARGIN, PointContext, ShaftSpeed};
 
 impl Pipeline {
     /// Looks at a node's channels again, and fires what is due.
@@ -269,15 +268,18 @@ impl Pipeline {
 
     /// Windows of one channel are looked at together; a point's channels speak for the same bearing.
     fn detect(&mut self, series: &SeriesKey, window: &Fired, verdict: Verdict, envelope: Option<&Envelope>) {
-        let watch = self.state.detectors.entry(series.clone()).or_default();
-        let (verdict, detection) = watch.handle_window(window.start, window.end, verdict, envelope);
-        let point = (series.asset.clone(), series.point.clone());
-        let advisories = self
-            .state
-            .advisories
-            .entry(point)
-            .or_insert_with(|| Advisories::new(series.asset.as_str(), series.point.as_str()));
-        let changes = advisories.handle_window(window.end, &verdict, &detection);
+        let sequence = self.state.detectors.entry(series.clone()).or_default();
+        let (verdict, detection) = sequence.handle_window(window.start, window.end, verdict, envelope);
+        let words = &self.state.conditions.words;
+        let fleet = self.fleets.range(..=window.start).next_back();
+        let is_held = |element| fleet.is_some_and(|(_, fleet)| words.hold(fleet, series, element));
+        let advisories = advisories(&mut self.state.advisories, series);
+        let changes = advisories.handle_window(window.end, &verdict, &detection, is_held);
+        self.tell_of_bearing(series, changes);
+    }
+
+    /// Tells of changes of a point's advisories of its bearing.
+    pub(super) fn tell_of_bearing(&mut self, series: &SeriesKey, changes: Vec<AdvisoryChange>) {
         let is_other = changes
             .iter()
             .any(|change| matches!(change, AdvisoryChange::Raised(_) | AdvisoryChange::Cleared(_)));
@@ -296,11 +298,27 @@ impl Pipeline {
         let history = self.state.histories.entry(series.clone()).or_default();
         let length = window.end.nanos_since(window.start);
         if let Some(found) = history.handle_window(series, window.end, length, verdict) {
+            // What its gateway has told is told already.
+            let fleet = self.fleets.range(..=window.start).next_back();
+            let words = &self.state.conditions.words;
+            if fleet.is_some_and(|(_, fleet)| words.tell_of(fleet, series, &found.advisory)) {
+                return;
+            }
             self.state.counters.advisories_found += u64::from(found.is_new);
             self.outputs
                 .push(Output::Advisory(AdvisoryChange::Found(found.advisory)));
         }
     }
+}
+
+/// Those of the bearing at a place.
+pub(super) fn advisories<'a>(
+    known: &'a mut BTreeMap<(String, String), Advisories>,
+    series: &SeriesKey,
+) -> &'a mut Advisories {
+    known
+        .entry((series.asset.clone(), series.point.clone()))
+        .or_insert_with(|| Advisories::new(series.asset.as_str(), series.point.as_str()))
 }
 
 impl Channel {
@@ -315,33 +333,4 @@ impl Channel {
 pub(super) fn labelled(features: &[(FeatureKind, f32)]) -> Vec<(&'static str, f32)> {
     let labelled = features.iter().map(|(kind, value)| (kind.label(), *value));
     labelled.collect()
-}
-
-/// The live windows of one series.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Watch {
-    detector: Detector,
-    /// Where the last one ended.
-    end: Option<EventTime>,
-}
-
-impl Watch {
-    /// Windows between the last one and this one that never came live keep their places.
-    fn handle_window(
-        &mut self,
-        start: EventTime,
-        end: EventTime,
-        verdict: Verdict,
-        envelope: Option<&Envelope>,
-    ) -> (Verdict, Detection) {
-        let missed = self.end.map_or(0, |last| {
-            let length = end.nanos_since(start).max(1);
-            start.nanos_since(last).max(0) / length
-        });
-        self.detector.handle_gap(missed.unsigned_abs());
-        self.end = self.end.max(Some(end));
-        let verdict = self.detector.weigh(verdict, envelope);
-        let detection = self.detector.handle_window(verdict.clone());
-        (verdict, detection)
-    }
 }

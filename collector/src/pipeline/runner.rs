@@ -657,10 +657,10 @@ fn instant_now() -> Instant {
 mod tests {
     use super::super::script::{self, Node};
     use super::*;
-    use crate::features::Depth;
     use crate::ingest::{BlockSource, Ingest, Message, SourceClosed};
     use crate::journal::{Entry, Journal, Options};
     use crate::state::StateReader;
+    use trunnion_diagnosis::features::Depth;
 
     struct Place {
         dir: tempfile::TempDir,

@@ -5,8 +5,8 @@
 //! What is decided here is journaled by ingest ([`crate::journal::Entry::Shed`]) and obeyed from there on, so
 //! that a replay sheds the same windows.
 
-use crate::features::Depth;
 use std::time::Duration;
+use trunnion_diagnosis::features::Depth;
 
 /// Shedding ends where the lag has fallen to this part of where it begins: nearer, it would begin again at
 /// once.

@@ -109,7 +109,10 @@ fn a_struck_outer_race_is_named_and_cleared_once_it_is_gone() {
     let AdvisoryChange::Raised(raised) = changes[0] else {
         panic!("{changes:?}");
     };
-    assert_eq!(raised.cause.element(), Some(crate::bearing::Element::OuterRace));
+    assert_eq!(
+        raised.cause.element(),
+        Some(trunnion_diagnosis::bearing::Element::OuterRace)
+    );
     assert_eq!(
         (raised.asset.as_str(), raised.point.as_str()),
         ("fan-1", "motor-de")

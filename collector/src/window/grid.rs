@@ -1,9 +1,9 @@
 //! How event time is cut into windows, and for how long they wait. Pure.
 
-use crate::detection::MINIMUM_COVERAGE;
 use crate::watermark::Patience;
 use serde::{Deserialize, Serialize};
 use trunnion_common::time::EventTime;
+use trunnion_diagnosis::detection::MINIMUM_COVERAGE;
 
 /// How windows are cut and when they fire.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

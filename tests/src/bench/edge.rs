@@ -6,19 +6,22 @@ use super::inside::thread_s;
 use super::scenario::{Progress, Scenario};
 use crate::plant::{GATEWAY, NodeSpec, Plant, SITE, Source, fleet_text};
 use crate::process::await_some;
+use crate::sim_machine::{MachineSpec, SimMachine};
 use anyhow::{Context, Result, ensure};
 use std::f64::consts::{SQRT_2, TAU};
 use std::path::Path;
 use std::time::Duration;
-use trunnion_agent::watch::{Arrival, Plan, Watches};
+use trunnion_agent::watch::{Arrival, Plan, Searches, Watches};
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::frame::{ChannelDescriptor, Describe, Packing, Waveform};
 use trunnion_common::id::{BootId, ChannelId, NodeId};
-use trunnion_common::monitor::{Relative, Settings, Severity, Watched};
+use trunnion_common::monitor::{Condition, Relative, Settings, Severity, Watched};
 use trunnion_common::quantity::Unit;
 use trunnion_common::severity::{Criterion, Group, Standard, Support};
 use trunnion_common::time::{EventTime, NodeTicks};
-use trunnion_common::watch::Watch;
+use trunnion_common::watch::{BearingSearch, Watch};
+use trunnion_diagnosis::bearing::Element;
+use trunnion_diagnosis::features::{Analyzer, ShaftSpeed};
 
 /// Judging at the gateway.
 pub(super) const EDGE: Scenario<Scale> = Scenario {
@@ -27,8 +30,9 @@ pub(super) const EDGE: Scenario<Scale> = Scenario {
     measure: edge,
 };
 
-const FIGURES: [Figure; 2] = [
+const FIGURES: [Figure; 3] = [
     Figure::at_most("edge_inference_ms", 1.0, "ms"),
+    Figure::at_most("edge_search_ms", 10.0, "ms"),
     Figure::at_most("edge_advisory_ms_max", 10.0, "ms"),
 ];
 
@@ -41,9 +45,10 @@ const WATCHED: Duration = Duration::from_secs(5);
 const STANDARD: Standard = Standard::Iso20816Part3(Group::Medium, Support::Rigid);
 
 fn edge(dir: &Path, _: &Scale, _: Progress<'_>) -> Result<Vec<Figure>> {
-    let [inference, advisory] = FIGURES;
+    let [inference, search, advisory] = FIGURES;
     Ok(vec![
         inference.measured(window_ms()?),
+        search.measured(search_ms()?),
         advisory.measured(advisory_ms(dir)?),
     ])
 }
@@ -54,28 +59,21 @@ fn sample_g(seconds: f64) -> f64 {
     SQRT_2 * 5e-3 * omega / 9.806_65 * (omega * seconds).sin()
 }
 
-/// Processor time of one window of a second at 25.6 kHz: statistics, velocity and judgement.
-fn window_ms() -> Result<f64> {
-    const RATE: u64 = 25_600;
-    const SECONDS: u64 = 60;
-    const FRAME: u64 = 400;
-    let (node, channel) = (
-        NodeId::new(1).context("1 is a node's id")?,
-        ChannelId::new(0).context("0 is a channel")?,
-    );
+/// Of the machines below.
+const RATE: u64 = 25_600;
+const SECONDS: u64 = 60;
+const FRAME: u64 = 400;
+
+/// Plays a second of samples over and over, g; `then` has its turn after each frame.
+fn play(watches: &mut Watches, second: &[f32], mut then: impl FnMut(&mut Watches)) -> Result<()> {
+    let (node, channel) = name()?;
     let key = (node, BootId::from_u64(1));
-    let mut watches = Watches::default();
-    watches.configure(&Plan::from([((node, channel), watch()?)]));
     watches.handle_describe(key, &table(RATE as u32));
-    let frames: Vec<Vec<u8>> = (0..RATE / FRAME)
-        .map(|frame| {
-            let samples = (frame * FRAME..(frame + 1) * FRAME).map(|n| sample_g(n as f64 / RATE as f64));
-            samples
-                .flat_map(|g| ((1_000.0 * g) as i16).to_le_bytes())
-                .collect()
-        })
-        .collect();
-    let began = thread_s();
+    let bytes = |frame: &[f32]| -> Vec<u8> {
+        let samples = frame.iter().map(|g| (1_000.0 * g) as i16);
+        samples.flat_map(i16::to_le_bytes).collect()
+    };
+    let frames: Vec<Vec<u8>> = second.chunks(FRAME as usize).map(bytes).collect();
     for first in (0..SECONDS * RATE).step_by(FRAME as usize) {
         let waveform = Waveform {
             revision: 1,
@@ -92,7 +90,65 @@ fn window_ms() -> Result<f64> {
             mono: Duration::ZERO,
         };
         watches.handle_waveform(key, &waveform, arrival);
+        then(watches);
     }
+    Ok(())
+}
+
+fn name() -> Result<(NodeId, ChannelId)> {
+    let node = NodeId::new(1).context("1 is a node's id")?;
+    Ok((node, ChannelId::new(0).context("0 is a channel")?))
+}
+
+/// Processor time of the search of one window of a second at 25.6 kHz, in which it finds a damaged race.
+fn search_ms() -> Result<f64> {
+    let motor = MachineSpec::motor(RATE as f64, 1).with_fault(Element::InnerRace, 1.0, 0.0);
+    let mut second = vec![0.0; RATE as usize];
+    SimMachine::new(motor).fill(&mut second);
+    let search = BearingSearch {
+        speed_tolerance: ShaftSpeed::FINE,
+        bearing: motor.bearing.each(),
+        neighbours: Default::default(),
+        band_high_hz: 10_000.0,
+    };
+    let watch = Watch {
+        speed_hz: Some(motor.shaft_hz as f32),
+        ..watch()?
+    };
+    let mut watches = Watches::default();
+    let (plan, searches) = (
+        Plan::from([(name()?, watch)]),
+        Searches::from([(name()?, search)]),
+    );
+    watches.configure(&plan, &searches, Duration::ZERO);
+    let mut analyzer = Analyzer::new();
+    let mut spent_s = 0.0;
+    play(&mut watches, &second, |watches| {
+        while let Some(window) = watches.poll_search(Duration::ZERO) {
+            let began = thread_s();
+            let searched = window.run(&mut analyzer);
+            spent_s += thread_s() - began;
+            watches.handle_searched(&searched, Duration::ZERO, Duration::ZERO);
+        }
+    })?;
+    let windows = watches.take_search_tally().searched;
+    ensure!(windows == SECONDS, "{windows} of {SECONDS} windows were searched");
+    let named = Condition::Bearing(Some(Element::InnerRace));
+    let is_named = std::iter::from_fn(|| watches.poll()).any(|news| news.condition.condition == named);
+    ensure!(is_named, "the damaged race was not named");
+    Ok(1e3 * spent_s / windows as f64)
+}
+
+/// Processor time of one window of a second at 25.6 kHz: statistics, velocity and judgement.
+fn window_ms() -> Result<f64> {
+    let mut watches = Watches::default();
+    let plan = Plan::from([(name()?, watch()?)]);
+    watches.configure(&plan, &Searches::new(), Duration::ZERO);
+    let second: Vec<f32> = (0..RATE)
+        .map(|n| sample_g(n as f64 / RATE as f64) as f32)
+        .collect();
+    let began = thread_s();
+    play(&mut watches, &second, |_| {})?;
     let spent_s = thread_s() - began;
     let windows = watches.take_tally().windows;
     ensure!(windows == SECONDS, "{windows} of {SECONDS} windows were judged");

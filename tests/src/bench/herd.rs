@@ -7,7 +7,6 @@
 use crate::plant::SITE;
 use crate::sim_machine::{MachineSpec, SimMachine};
 use std::fmt::Write;
-use trunnion_collector::bearing::Element;
 use trunnion_common::block::{Envelope, FRAME_RECORD_MAX, FrameRecord, Kind, Lane};
 use trunnion_common::frame::{
     ChannelDescriptor, Class, Describe, FRAME_MAX, Header, Packing, Payload, READINGS_MAX, Scalar, Waveform,
@@ -17,6 +16,7 @@ use trunnion_common::id::{BootId, ChannelId, Epoch, LineAddress, NodeId};
 use trunnion_common::quantity::Unit;
 use trunnion_common::time::{ClockFix, ClockQuality, EventTime, NodeTicks};
 use trunnion_common::version;
+use trunnion_diagnosis::bearing::Element;
 
 /// Full scale of a vibration channel, g.
 const RANGE_G: f32 = 16.0;

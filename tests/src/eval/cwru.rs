@@ -12,8 +12,8 @@ use crate::record::{CwruRecord, Place};
 use anyhow::{Context, Result, ensure};
 use std::ops::RangeInclusive;
 use std::path::Path;
-use trunnion_collector::bearing::Element;
-use trunnion_collector::features::{Analyzer, ShaftSpeed};
+use trunnion_diagnosis::bearing::Element;
+use trunnion_diagnosis::features::{Analyzer, ShaftSpeed};
 
 const NAME: &str = "cwru";
 

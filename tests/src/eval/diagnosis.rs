@@ -2,10 +2,10 @@
 //! length that it cuts, their search, and the agreement of windows.
 
 use super::Claim;
-use trunnion_collector::bearing::{BearingOrders, Element, Neighbours};
-use trunnion_collector::detection::{Detector, Persistence, Verdict};
-use trunnion_collector::features::{Analyzer, Depth, PointContext, ShaftSpeed};
 use trunnion_collector::window::WindowSettings;
+use trunnion_diagnosis::bearing::{BearingOrders, Element, Neighbours};
+use trunnion_diagnosis::detection::{Detector, Persistence, Verdict};
+use trunnion_diagnosis::features::{Analyzer, Depth, PointContext, ShaftSpeed};
 
 /// One channel, with what is known of the machine.
 #[derive(Clone, Copy, Debug)]

@@ -11,8 +11,8 @@ use crate::bench::figure::Figure;
 use crate::record::MfptRecord;
 use anyhow::{Context, Result};
 use std::path::Path;
-use trunnion_collector::bearing::{BearingOrders, Element, Neighbours};
-use trunnion_collector::features::{Analyzer, ShaftSpeed};
+use trunnion_diagnosis::bearing::{BearingOrders, Element, Neighbours};
+use trunnion_diagnosis::features::{Analyzer, ShaftSpeed};
 
 const NAME: &str = "mfpt";
 

@@ -10,8 +10,8 @@ use crate::bench::figure::Figure;
 use crate::sim_rig::Rig;
 use anyhow::Result;
 use std::path::Path;
-use trunnion_collector::bearing::Element;
-use trunnion_collector::features::{Analyzer, ShaftSpeed};
+use trunnion_diagnosis::bearing::Element;
+use trunnion_diagnosis::features::{Analyzer, ShaftSpeed};
 
 const NAME: &str = "rigs";
 

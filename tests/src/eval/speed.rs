@@ -8,10 +8,10 @@ use crate::bench::inside::thread_s;
 use crate::sim_machine::{MachineSpec, SimMachine};
 use anyhow::Result;
 use std::path::Path;
-use trunnion_collector::bearing::{Element, Neighbours};
-use trunnion_collector::features::{Analyzer, Depth, PointContext, ShaftSpeed};
 use trunnion_common::feature::definition::{BANDS_MAX, Basis, SpeedSource};
 use trunnion_common::quantity::Unit;
+use trunnion_diagnosis::bearing::{Element, Neighbours};
+use trunnion_diagnosis::features::{Analyzer, Depth, PointContext, ShaftSpeed};
 
 /// The benchmark.
 pub const SPEED: Benchmark = Benchmark {

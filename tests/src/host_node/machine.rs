@@ -91,7 +91,7 @@ impl SampleSource for RunningMotor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trunnion_collector::bearing::Element;
+    use trunnion_diagnosis::bearing::Element;
 
     #[test]
     fn a_motor_stops_when_its_time_is_up() {

@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use trunnion_collector::bearing::Element;
+use trunnion_diagnosis::bearing::Element;
 
 /// How long anything may take on a busy machine; nothing here is asserted to be fast.
 const LIMIT: Duration = Duration::from_secs(120);

@@ -1,12 +1,16 @@
 //! A gateway that is cut off from its collector judges on: a machine comes back from a stop with a vibration in
-//! zone D, a housing gets hot, and one that is switched off is shaken by its neighbour. The gateway says at once
+//! zone D, a housing gets hot, a bearing is damaged, and one that is switched off is shaken by its neighbour. The gateway says at once
 //! what is to be said, and when the collector is there again each is one advisory.
 
 use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
-use trunnion_tests::plant::{GATEWAY, Machine, NodeSpec, POINT, Plant, SITE, fleet_text, set, warm};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use trunnion_diagnosis::bearing::Element;
+use trunnion_tests::plant::{GATEWAY, Machine, NodeSpec, POINT, Plant, SITE, Source, fleet_text, set, warm};
 use trunnion_tests::process::await_some;
+use trunnion_tests::sim_machine::{MachineSpec, SimMachine};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const NODE: &str = "00000000000000a1";
@@ -17,23 +21,28 @@ const WINDOWS: f64 = 15.0;
 
 /// Fans of 75 kW on rigid supports, by asset and node, behind a gateway that watches.
 fn fleet(fans: &[(&str, &str)]) -> String {
-    let machine = |(asset, node): &(&str, &str)| Machine {
-        asset: (*asset).to_owned(),
-        node: (*node).to_owned(),
-        rpm: 1_500.0,
-        bearing: None,
-        range_g: 16.0,
-        band_high_hz: 4_000.0,
-    };
-    let machines: Vec<Machine> = fans.iter().map(machine).collect();
-    let site = format!("id = \"{SITE}\"\n");
-    let gateway = format!("{site}\n[[site.gateway]]\nid = \"{GATEWAY}\"\nwatch = \"on\"\n");
-    let fleet = fleet_text(&machines).replacen(&site, &gateway, 1);
+    let fleet = watched(fans, None);
     fans.iter().fold(fleet, |fleet, (asset, _)| {
         let asset = format!("id = \"{asset}\"\n");
         let judged = format!("{asset}iso_group = 2\npower_kw = 75\nsupport = \"rigid\"\n");
         fleet.replacen(&asset, &judged, 1)
     })
+}
+
+/// Machines by asset and node, on such a bearing, behind a gateway that watches.
+fn watched(machines: &[(&str, &str)], bearing: Option<&str>) -> String {
+    let machine = |(asset, node): &(&str, &str)| Machine {
+        asset: (*asset).to_owned(),
+        node: (*node).to_owned(),
+        rpm: if bearing.is_some() { 1_797.0 } else { 1_500.0 },
+        bearing: bearing.map(str::to_owned),
+        range_g: 16.0,
+        band_high_hz: 4_000.0,
+    };
+    let machines: Vec<Machine> = machines.iter().map(machine).collect();
+    let site = format!("id = \"{SITE}\"\n");
+    let gateway = format!("{site}\n[[site.gateway]]\nid = \"{GATEWAY}\"\nwatch = \"on\"\n");
+    fleet_text(&machines).replacen(&site, &gateway, 1)
 }
 
 /// The channel of a fan's thermometer.
@@ -49,14 +58,39 @@ fn node(dir: &Path, id: &str, name: &str, velocity: f64) -> NodeSpec {
     NodeSpec::vibrating(dir, id, name, &[(velocity, 50.0)]).unwrap()
 }
 
+/// A node on a small motor, with or without a damage, whose seconds are played over and over.
+fn bearing(dir: &Path, id: &str, name: &str, damaged: Option<Element>) -> NodeSpec {
+    const RATE_HZ: f64 = 12_800.0;
+    const SECONDS: usize = 10;
+    let motor = MachineSpec::motor(RATE_HZ, 7);
+    let motor = damaged.map_or(motor, |element| motor.with_fault(element, 1.0, 0.0));
+    let mut samples = vec![0.0; SECONDS * RATE_HZ as usize];
+    SimMachine::new(motor).fill(&mut samples);
+    let bytes: Vec<u8> = samples.into_iter().flat_map(f32::to_le_bytes).collect();
+    let file = dir.join(name);
+    std::fs::write(&file, bytes).unwrap();
+    NodeSpec {
+        id: id.to_owned(),
+        source: Source::Recording(file),
+        rate_hz: RATE_HZ,
+        range_g: 16.0,
+        start_at_ms: 0,
+    }
+}
+
 /// Whether so many channels are watched, as the gateway confirms.
 fn are_watched(plant: &Plant, channels: usize) -> Option<()> {
+    are_in_effect(plant, "watch", channels)
+}
+
+/// Whether so many commands of a kind are in effect.
+fn are_in_effect(plant: &Plant, kind: &str, wanted: usize) -> Option<()> {
     let gateways = plant.get("/api/v1/gateways").ok()?;
     let commands = gateways["gateways"][0]["commands"].as_array()?.clone();
-    let watch = commands
+    let of_kind = commands
         .iter()
-        .filter(|command| command["kind"] == "watch" && command["in_effect"] == true);
-    (watch.count() == channels).then_some(())
+        .filter(|command| command["kind"] == kind && command["in_effect"] == true);
+    (of_kind.count() == wanted).then_some(())
 }
 
 /// The gateway's own advisory about something.
@@ -64,6 +98,10 @@ fn at_gateway(plant: &Plant, about: &str) -> Option<Value> {
     let page = plant.get_agent("/advisories").ok()?;
     let advisories = page["advisories"].as_array()?.clone();
     advisories.into_iter().find(|held| held["about"] == about)
+}
+
+fn instant(rfc3339: &Value) -> OffsetDateTime {
+    OffsetDateTime::parse(rfc3339.as_str().unwrap(), &Rfc3339).unwrap()
 }
 
 /// What the collector tells of a cause, standing or over.
@@ -212,5 +250,72 @@ fn a_hot_housing_is_told_and_a_machine_that_is_switched_off_is_not_with_the_upli
         (&told[0]["id"], &Value::from(ASSET), &Value::Bool(true))
     );
     assert_eq!(at_collector(&plant, "severity"), Vec::<Value>::new());
+    plant.stop().unwrap();
+}
+
+#[test]
+fn a_bearing_that_is_damaged_while_the_uplink_is_cut_is_named_by_the_gateway_and_one_advisory_afterwards() {
+    const OTHER: (&str, &str) = ("fan-2", "00000000000000a2");
+    let dir = tempfile::tempdir().unwrap();
+    let fleet = watched(&[(ASSET, NODE), OTHER], Some("6205"));
+    let sound = bearing(dir.path(), NODE, "sound.f32", None);
+    let damaged = bearing(dir.path(), NODE, "damaged.f32", Some(Element::InnerRace));
+    let beside = bearing(dir.path(), OTHER.1, "beside.f32", None);
+    let mut plant = Plant::found(dir.path(), &fleet).unwrap();
+    plant.start_collector().unwrap();
+    plant.start_endless_node(&sound).unwrap();
+    plant.start_endless_node(&beside).unwrap();
+    plant.start_agent_with(&[sound, beside], |_| {}).unwrap();
+    await_some(LIMIT, || are_in_effect(&plant, "search", 2)).expect("the gateway is told for what to search");
+    let searched = || plant.agent_metric("trunnion_agent_windows_searched_total").ok();
+    await_some(LIMIT, || searched().filter(|searched| *searched >= 6.0)).expect("the gateway searches");
+
+    plant.collector.take().unwrap().kill().unwrap();
+    plant.unplug_node(NODE).unwrap();
+    plant.start_endless_node(&damaged).unwrap();
+    let held = await_some(LIMIT, || at_gateway(&plant, "inner_race")).expect("the gateway names it alone");
+    assert_eq!(
+        (held["node"].as_str(), held["level"].as_str()),
+        (Some(NODE), Some("alarm")),
+        "{held:#}"
+    );
+    assert!(
+        held["order"]
+            .as_f64()
+            .is_some_and(|order| (5.3..5.5).contains(&order)),
+        "{held:#}"
+    );
+
+    plant.start_collector().unwrap();
+    let bearings = || at_collector(&plant, "bearing");
+    // Both see the same windows but for where they begin: the earlier of the two holds.
+    let is_the_gateway_s = |told: &Value| {
+        let [gateway_s, collector_s] = [&held, told].map(|told| instant(&told["raised"]));
+        collector_s <= gateway_s && gateway_s - collector_s < Duration::from_secs(2)
+    };
+    let told = await_some(LIMIT, || bearings().into_iter().find(is_the_gateway_s))
+        .unwrap_or_else(|| panic!("{held:#}, {:#?}", bearings()));
+    let fired = || plant.metric("trunnion_collector_windows_fired_total").ok();
+    let before = fired().unwrap();
+    await_some(LIMIT, || fired().filter(|fired| *fired >= before + 2.0 * WINDOWS))
+        .expect("the collector sees the machines itself");
+    let after = bearings();
+    assert_eq!(after.len(), 1, "{after:#?}");
+    assert_eq!(
+        (
+            &after[0]["id"],
+            &after[0]["asset"],
+            &after[0]["element"],
+            &after[0]["active"]
+        ),
+        (
+            &told["id"],
+            &Value::from(ASSET),
+            &Value::from("inner_race"),
+            &Value::Bool(true)
+        ),
+        "{after:#?}"
+    );
+    assert!(is_the_gateway_s(&after[0]), "{after:#?}");
     plant.stop().unwrap();
 }

@@ -6,7 +6,7 @@ use trunnion_common::frame::{ChannelDescriptor, Describe, READINGS_MAX, Scalar};
 use trunnion_common::level::{Level, Persistence};
 use trunnion_common::monitor::{Settings, Watched};
 use trunnion_common::quantity::Unit;
-use trunnion_common::watch::{SlowWatch, Watch};
+use trunnion_common::watch::{LocalCondition, SlowWatch, Watch};
 
 pub(super) fn record() -> Record {
     let watched = Watched {
@@ -86,12 +86,12 @@ fn an_advisory_is_shown_at_once_and_on_disk_with_the_next_flush_without_a_collec
     let [(standing, closed)] = &world.advised.clone()[..] else {
         panic!("{:?}", world.advised);
     };
-    assert_eq!((standing.len(), standing[0].level), (1, Level::Alert));
+    assert_eq!((standing.len(), standing[0].told.level), (1, Level::Alert));
     assert_eq!((*closed, world.mono), (before, before), "nothing was waited for");
     assert_eq!(world.metrics.advisories_raised.get(), 1);
     world.flush();
     let told = told(&world);
-    assert_eq!((told.len(), &told[0]), (1, &standing[0]));
+    assert_eq!((told.len(), &told[0]), (1, &standing[0].told));
 }
 
 #[test]
@@ -127,6 +127,6 @@ fn a_temperature_over_its_limit_is_shown_with_the_reading_that_completes_its_win
     let [(standing, closed)] = &world.advised.clone()[..] else {
         panic!("{:?}", world.advised);
     };
-    assert_eq!((standing.len(), standing[0].level), (1, Level::Alert));
+    assert_eq!((standing.len(), standing[0].told.level), (1, Level::Alert));
     assert_eq!((*closed, world.mono), (before, before), "nothing was waited for");
 }

@@ -96,7 +96,9 @@ impl Machine {
         let mut machine = Self {
             watches: Watches::default(),
         };
-        machine.watches.configure(&plan.collect());
+        machine
+            .watches
+            .configure(&plan.collect(), &Searches::new(), Duration::ZERO);
         machine.watches.handle_describe(key(1), &whole_table());
         machine
     }
@@ -273,7 +275,9 @@ fn what_was_heard_of_a_witness_counts_on_when_a_watch_changes() {
     machine.run(0..2, 0.1);
     let mut changed = operated(by_current());
     changed.settings.range = Some(16.0);
-    machine.watches.configure(&plan(changed));
+    machine
+        .watches
+        .configure(&plan(changed), &Searches::new(), Duration::ZERO);
     assert_eq!(changes(&machine.run(2..6, 3.0)), [(Level::Normal, Level::Alarm)]);
 }
 

@@ -2,12 +2,12 @@
 
 use super::*;
 use crate::advisory::{Explaining, Explanation, LimitEvidence};
-use crate::diagnosis::{self, SupportingLine, Suspicion, Undetermined};
 use crate::prognosis::{Forecast, Method, Outlook, RemainingLife};
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::band::Band;
 use trunnion_common::feature::definition::WatchedBand;
 use trunnion_common::monitor::Basis;
+use trunnion_diagnosis::diagnosis::{self, SupportingLine, Suspicion, Undetermined};
 
 fn limit(feature: FeatureKind, band: Option<WatchedBand>) -> Evidence {
     Evidence::Limit(LimitEvidence {

@@ -4,11 +4,11 @@ use super::condition::notices;
 use super::*;
 use crate::advisory::{Advisory, Cause, Evidence, Explanation};
 use crate::decision::{Decision, DecisionAction};
-use crate::diagnosis::{self, Undetermined};
 use crate::prognosis::{Method, Outlook, RemainingLife};
 use std::f64::consts::TAU;
 use trunnion_common::feature::band::Band;
 use trunnion_common::level::Level;
+use trunnion_diagnosis::diagnosis::{self, Undetermined};
 
 /// Frames of a second.
 const FRAMES: usize = (RATE / FRAME) as usize;

@@ -1,8 +1,8 @@
 //! What is computed on several cores, and what is computed of a window when there is no time for everything.
 
 use super::*;
-use crate::features::Depth;
 use crate::window::WindowSettings;
+use trunnion_diagnosis::features::Depth;
 
 /// Entries in commits of so many.
 fn gathered(entries: Vec<Entry>, size: usize) -> Vec<Commit> {

@@ -12,6 +12,7 @@
 use super::search::{HARMONICS, SLIP};
 use crate::bearing::{BearingOrders, Element};
 use trunnion_common::feature::definition::SpeedSource;
+use trunnion_common::operating::Operating;
 
 /// A speed, and how well it is known.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -50,6 +51,16 @@ impl ShaftSpeed {
             hz,
             tolerance: Self::FINE,
             source: SpeedSource::Tacho,
+        }
+    }
+
+    /// The speed during a window: what a channel measured where one `tells_speed`, else as `declared`; unknown where
+    /// it is not known how the machine was operated.
+    pub fn during(operating: &Operating, tells_speed: bool, declared: Self) -> Self {
+        match operating.speed_hz {
+            None => Self::UNKNOWN,
+            Some(hz) if tells_speed => Self::measured(hz.into()),
+            Some(_) => declared,
         }
     }
 

@@ -11,11 +11,17 @@ use crate::bearing::Element;
 use crate::features::{Envelope, EnvelopeMemory, Finding, WindowFeatures};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use trunnion_common::level::Level;
+use trunnion_common::time::EventTime;
 
 /// Share of a window's samples that must be present for it to be decided on. The rest counts as the mean:
 /// holes of that size leave the diagnosis of a fault as it is, while larger ones, above all regular ones,
 /// modulate the signal as a fault would.
 pub const MINIMUM_COVERAGE: f32 = 0.95;
+
+/// How bad a bearing fault is that has been confirmed: to be acted on at the next occasion, however small it
+/// still is, since it does not mend itself.
+pub const BEARING_LEVEL: Level = Level::Alarm;
 
 /// What one window says.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -215,6 +221,83 @@ impl Detector {
     }
 }
 
+/// The windows of one series, in the order of event time.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Sequence {
+    detector: Detector,
+    /// Where the last one ended.
+    end: Option<EventTime>,
+}
+
+impl Sequence {
+    /// Takes the next window in: what it says when it is heard together with those before, and what they confirm.
+    /// Windows between the last one and this one that never came keep their places.
+    pub fn handle_window(
+        &mut self,
+        start: EventTime,
+        end: EventTime,
+        verdict: Verdict,
+        envelope: Option<&Envelope>,
+    ) -> (Verdict, Detection) {
+        let missed = self.end.map_or(0, |last| {
+            let length = end.nanos_since(start).max(1);
+            start.nanos_since(last).max(0) / length
+        });
+        self.detector.handle_gap(missed.unsigned_abs());
+        self.end = self.end.max(Some(end));
+        let verdict = self.detector.weigh(verdict, envelope);
+        let detection = self.detector.handle_window(verdict.clone());
+        (verdict, detection)
+    }
+}
+
+/// Which of the faults that stand, given by their elements, a confirmed finding is about; none: a new one. At most
+/// one stands for each element, as elements fail and are mended apart, and one without an element, which takes on
+/// the first that is confirmed. A finding without an element speaks for whatever stands.
+pub fn standing_for(standing: &[Option<Element>], found: Option<Element>) -> Option<usize> {
+    let same = standing.iter().position(|element| *element == found);
+    same.or_else(|| {
+        standing
+            .iter()
+            .position(|element| found.is_none() || element.is_none())
+    })
+}
+
+/// Windows since a fault was raised that say whether it still holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Support {
+    /// Decided ones, [`Self::CLEAR_WINDOWS`] at most.
+    decided: u32,
+    /// Which of them supported it, the newest in the lowest bit.
+    support: u32,
+}
+
+impl Support {
+    /// Decided windows looked back on before a fault is given up, and how many of them may still support it.
+    /// Raised on 3 of 5 and cleared on 1 of 10, so that a fault on the verge of being seen does not come and go;
+    /// at windows of 1 s it clears 10 s after the last sign of it.
+    pub const CLEAR_WINDOWS: u32 = 10;
+    /// See [`Self::CLEAR_WINDOWS`].
+    pub const CLEAR_SUPPORT: u32 = 1;
+
+    /// Takes a decided window.
+    pub fn note(&mut self, is_supported: bool) {
+        let kept = (1 << Self::CLEAR_WINDOWS) - 1;
+        self.support = (self.support << 1 | u32::from(is_supported)) & kept;
+        self.decided = (self.decided + 1).min(Self::CLEAR_WINDOWS);
+    }
+
+    /// Whether so few support it that it is over as soon as enough have been decided.
+    pub const fn is_weak(&self) -> bool {
+        self.support.count_ones() <= Self::CLEAR_SUPPORT
+    }
+
+    /// Whether it is over.
+    pub const fn is_over(&self) -> bool {
+        self.decided == Self::CLEAR_WINDOWS && self.is_weak()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -329,6 +412,50 @@ mod tests {
         assert!(Persistence::new(6, 5).is_none());
         assert!(Persistence::new(0, 0).is_none());
         assert!(Persistence::new(6, 11).is_none());
+    }
+
+    #[test]
+    fn a_finding_is_about_its_element_else_about_one_that_is_not_named() {
+        let [outer, inner] = [Some(Element::OuterRace), Some(Element::InnerRace)];
+        for (standing, found, expected) in [
+            (&[][..], outer, None),
+            (&[outer], outer, Some(0)),
+            (&[outer], inner, None),
+            (&[outer, None], inner, Some(1)),
+            (&[None, inner], inner, Some(1)),
+            (&[outer, inner], None, Some(0)),
+        ] {
+            assert_eq!(standing_for(standing, found), expected, "{standing:?}, {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_fault_is_over_when_one_of_ten_decided_windows_supports_it_at_most() {
+        let mut support = Support::default();
+        assert!(support.is_weak());
+        let over = |supported: bool, support: &mut Support| {
+            support.note(supported);
+            support.is_over()
+        };
+        assert!((0..9).all(|at| !over(at < 2, &mut support)));
+        assert!(!over(false, &mut support), "two of ten");
+        assert!(over(false, &mut support), "one of ten");
+    }
+
+    #[test]
+    fn windows_that_never_came_keep_their_places_in_a_sequence() {
+        let second = |n: i64| EventTime(n * 1_000_000_000);
+        let fault = || Verdict::Fault(finding(Some(Element::Cage), 4.0));
+        let confirmed = |seconds: [i64; 3]| {
+            let mut sequence = Sequence::default();
+            let confirmed = seconds.map(|n| {
+                let (_, detection) = sequence.handle_window(second(n), second(n + 1), fault(), None);
+                detection.confirmed.is_some()
+            });
+            confirmed[2]
+        };
+        assert!(confirmed([0, 1, 2]) && confirmed([0, 2, 4]));
+        assert!(!confirmed([0, 1, 5]));
     }
 
     #[test]

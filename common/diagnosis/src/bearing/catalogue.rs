@@ -31,7 +31,7 @@ fn find<'a, T>(table: &'a [(&str, T)], designation: &str) -> Option<&'a T> {
 }
 
 /// Whether a designation, as somebody wrote it, is that name with or without suffixes.
-pub(crate) fn names(designation: &str, name: &str) -> bool {
+pub fn names(designation: &str, name: &str) -> bool {
     let given = designation.trim();
     given
         .get(..name.len())

@@ -2,11 +2,12 @@
 
 mod catalogue;
 
-pub(crate) use catalogue::names;
+pub use catalogue::names;
+pub use trunnion_common::bearing::Element;
 
-use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
+use trunnion_common::watch::NEIGHBOURS_MAX;
 
 /// A bearing's fault frequencies in orders (multiples of shaft speed), outer ring standing.
 #[derive(Clone, Copy, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
@@ -30,6 +31,11 @@ impl BearingOrders {
             Element::Ball => self.ball,
             Element::Cage => self.cage,
         }
+    }
+
+    /// The orders of all, as [`Element::ALL`] has them.
+    pub fn each(&self) -> [f64; 4] {
+        Element::ALL.map(|element| self.of(element))
     }
 
     /// The same bearing by the speed of a shaft that turns `ratio` times as slowly as its own.
@@ -70,6 +76,18 @@ impl BearingOrders {
     }
 }
 
+impl From<[f64; 4]> for BearingOrders {
+    /// Orders as [`Self::each`] gives them.
+    fn from([outer_race, inner_race, ball, cage]: [f64; 4]) -> Self {
+        Self {
+            outer_race,
+            inner_race,
+            ball,
+            cage,
+        }
+    }
+}
+
 /// The other bearings of a machine, as heard at one of its shafts: orders are multiples of that shaft's speed.
 ///
 /// Bounded, to be copied along with each window: [`Self::MAX`] of them, and further ones are not known of.
@@ -78,7 +96,7 @@ pub struct Neighbours([Option<BearingOrders>; Self::MAX]);
 
 impl Neighbours {
     /// Bearings at the most: three more shafts of two.
-    pub const MAX: usize = 6;
+    pub const MAX: usize = NEIGHBOURS_MAX;
 
     /// Those that are known.
     pub fn iter(&self) -> impl Iterator<Item = &BearingOrders> {
@@ -161,41 +179,6 @@ impl BearingGeometry {
             ball: (1.0 - ratio * ratio) / diameters,
             cage: (1.0 - ratio) / 2.0,
         }
-    }
-}
-
-/// Part of a bearing.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Element {
-    /// Outer race.
-    OuterRace,
-    /// Inner race.
-    InnerRace,
-    /// Ball or roller.
-    Ball,
-    /// Cage.
-    Cage,
-}
-
-impl Element {
-    /// Every element.
-    pub const ALL: [Self; 4] = [Self::OuterRace, Self::InnerRace, Self::Ball, Self::Cage];
-
-    /// The name in ids, the API and on the page.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::OuterRace => "outer_race",
-            Self::InnerRace => "inner_race",
-            Self::Ball => "ball",
-            Self::Cage => "cage",
-        }
-    }
-}
-
-impl fmt::Display for Element {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.label())
     }
 }
 

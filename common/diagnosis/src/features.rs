@@ -8,6 +8,7 @@ mod median;
 mod memory;
 mod search;
 mod speed;
+mod told;
 mod vibration;
 
 pub use memory::{Envelope, EnvelopeMemory};
@@ -23,6 +24,9 @@ use std::borrow::Cow;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::definition::Basis;
 use vibration::Vibration;
+
+/// Sample rate over the highest usable frequency: the customary guard for an analyser's anti-alias filter.
+pub const NYQUIST_MARGIN: f64 = 2.56;
 
 /// What is known about the machine at a measurement point: geometry and speed, never a label.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -241,7 +245,7 @@ impl Analyzer {
         if !seconds.is_finite() || declared.hz.is_nan() || seconds * declared.hz < MINIMUM_REVOLUTIONS {
             return Searched::Not;
         }
-        let high_hz = context.band_high_hz.min(rate_hz / 2.56);
+        let high_hz = context.band_high_hz.min(rate_hz / NYQUIST_MARGIN);
         let last_line = (high_hz * seconds) as usize;
         // Two lines a turn and more: below that there is no band to modulate.
         if last_line < 4 {
