@@ -3,14 +3,11 @@
 //! there, so that an agent tells the names to whoever comes next, however often it started in between.
 
 use crate::introduction::put_first;
-use std::fs::File;
-use std::io::{self, Read, Write};
+use crate::number_file;
+use std::io;
 use std::path::{Path, PathBuf};
 use trunnion_common::ack::JOURNALS_MAX;
 use trunnion_common::id::JournalId;
-
-/// Longest file that is read: far above what is ever written.
-const FILE_BYTES_MAX: u64 = 1_024;
 
 /// The file, and what stands in it.
 #[derive(PartialEq, Eq, Debug)]
@@ -23,10 +20,12 @@ impl JournalNames {
     /// Reads the file in a directory, if there is one.
     pub(super) fn open(directory: &Path) -> Self {
         let path = directory.join("journals");
-        let names = read(&path).unwrap_or_else(|error| {
+        let lines = number_file::read(&path).unwrap_or_else(|error| {
             tracing::warn!(path = %path.display(), %error, "the names of former journals cannot be read; a collector that was put back to a backup may not be recognised");
             Vec::new()
         });
+        let names = lines.into_iter().filter(|line| line.len() == 1).flatten();
+        let names = names.take(JOURNALS_MAX).map(JournalId).collect();
         Self { path, names }
     }
 
@@ -42,30 +41,11 @@ impl JournalNames {
         }
         let mut names = self.names.clone();
         put_first(&mut names, name);
-        let text: String = names.iter().map(|name| format!("{name}\n")).collect();
-        let aside = self.path.with_extension("new");
-        let mut file = File::create(&aside)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_data()?;
-        std::fs::rename(&aside, &self.path)?;
-        if let Some(directory) = self.path.parent() {
-            File::open(directory)?.sync_all()?;
-        }
+        let lines: Vec<Vec<u64>> = names.iter().map(|name| vec![name.0]).collect();
+        number_file::replace(&self.path, &lines)?;
         self.names = names;
         Ok(())
     }
-}
-
-fn read(path: &Path) -> io::Result<Vec<JournalId>> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        file => file?,
-    };
-    let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
-    let text = String::from_utf8_lossy(&bytes);
-    let names = text.lines().filter_map(|line| u64::from_str_radix(line, 16).ok());
-    Ok(names.take(JOURNALS_MAX).map(JournalId).collect())
 }
 
 #[cfg(test)]
