@@ -44,11 +44,11 @@ use bytes::Bytes;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
-use trunnion_common::ack::{Ack, JOURNALS_MAX};
+use trunnion_common::ack::{Ack, JOURNALS_MAX, JournalMark};
 use trunnion_common::block::{GatewayDescribe, Kind, Lane};
 use trunnion_common::codec::crc32c;
 use trunnion_common::frame::Class;
-use trunnion_common::id::{Epoch, JournalId, MasterId};
+use trunnion_common::id::{Epoch, MasterId};
 use trunnion_common::message::{self, GatewayStatus, MESSAGE_MAX, Phase};
 use trunnion_common::reject::{Reject, RejectReason};
 use trunnion_common::sample::LossCause;
@@ -159,7 +159,7 @@ pub struct Gateway {
     reading: usize,
     stalled_until: Duration,
     /// Acknowledgements on their way into the spool, one per epoch, and the next one if it came since.
-    freeing: BTreeMap<Epoch, Option<(SequenceSet, JournalId)>>,
+    freeing: BTreeMap<Epoch, Option<(SequenceSet, JournalMark)>>,
     link: Link,
     endpoints: Endpoints,
     connection: u64,
@@ -636,7 +636,7 @@ impl Gateway {
         }
     }
 
-    fn free(&mut self, epoch: Epoch, received: SequenceSet, journal: JournalId) {
+    fn free(&mut self, epoch: Epoch, received: SequenceSet, journal: JournalMark) {
         self.freeing.insert(epoch, None);
         self.actions.push_back(Action::Spool(Request::Acknowledge {
             epoch,

@@ -9,10 +9,9 @@
 
 use crate::intake::BootKey;
 use std::collections::{BTreeMap, VecDeque};
-use trunnion_common::ack::JOURNALS_MAX;
+use trunnion_common::ack::{JOURNALS_MAX, JournalMark};
 use trunnion_common::block::FrameRecord;
 use trunnion_common::frame::Header;
-use trunnion_common::id::JournalId;
 use trunnion_common::time::{ClockFix, EventTime};
 
 /// Fixes of a boot that are sent again: those of the last minutes, by which frames are dated that are still
@@ -24,7 +23,7 @@ const FIXES_MAX: usize = 16;
 #[derive(Debug, Default)]
 pub struct Introductions {
     /// Which acknowledged, the last one first.
-    journals: Vec<JournalId>,
+    journals: Vec<JournalMark>,
     tables: BTreeMap<BootKey, Table>,
     fixes: BTreeMap<BootKey, VecDeque<ClockFix>>,
 }
@@ -39,15 +38,15 @@ struct Table {
 
 impl Introductions {
     /// Of an agent to which these journals acknowledged, the last one first, as far as its disk knows.
-    pub fn new(journals: Vec<JournalId>) -> Self {
+    pub fn new(journals: Vec<JournalMark>) -> Self {
         Self {
             journals,
             ..Self::default()
         }
     }
 
-    /// The journals that acknowledged, the last one first.
-    pub fn journals(&self) -> &[JournalId] {
+    /// The journals that acknowledged and how far they went then, the last one first.
+    pub fn journals(&self) -> &[JournalMark] {
         &self.journals
     }
 
@@ -79,10 +78,10 @@ impl Introductions {
 
     /// This journal acknowledges, named by a start of its collector; whether that is another than before, to
     /// which all may be new.
-    pub fn handle_journal(&mut self, journal: JournalId) -> bool {
-        let before = self.journals.first().copied();
+    pub fn handle_journal(&mut self, journal: JournalMark) -> bool {
+        let before = self.journals.first().map(|before| before.name);
         put_first(&mut self.journals, journal);
-        before.is_some_and(|before| before != journal)
+        before.is_some_and(|before| before != journal.name)
     }
 
     /// The last fixes of every boot, oldest first.
@@ -103,9 +102,13 @@ impl Introductions {
     }
 }
 
-/// Puts a journal in front of the others, which are told no further than a Hello has room.
-pub fn put_first(journals: &mut Vec<JournalId>, journal: JournalId) {
-    journals.retain(|known| *known != journal);
+/// Puts a journal in front of the others, which are told no further than a Hello has room. It goes as far as it ever
+/// went.
+pub fn put_first(journals: &mut Vec<JournalMark>, mut journal: JournalMark) {
+    if let Some(known) = journals.iter().find(|known| known.name == journal.name) {
+        journal.extent = journal.extent.max(known.extent);
+    }
+    journals.retain(|known| known.name != journal.name);
     journals.insert(0, journal);
     journals.truncate(JOURNALS_MAX);
 }
@@ -113,7 +116,8 @@ pub fn put_first(journals: &mut Vec<JournalId>, journal: JournalId) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trunnion_common::id::{BootId, NodeId};
+    use trunnion_common::ack::Extent;
+    use trunnion_common::id::{BootId, JournalId, NodeId};
     use trunnion_common::time::{ClockQuality, NodeTicks};
 
     #[test]
@@ -139,18 +143,19 @@ mod tests {
     #[test]
     fn the_last_journals_are_remembered_each_once() {
         let mut introductions = Introductions::default();
-        for (name, is_another) in [(1, false), (1, false), (2, true), (1, true)] {
-            assert_eq!(
-                introductions.handle_journal(JournalId(name)),
-                is_another,
-                "{name}"
-            );
+        let mark = |name, extent| JournalMark {
+            name: JournalId(name),
+            extent: Extent(extent),
+        };
+        for (name, extent, is_another) in [(1, 9, false), (1, 8, false), (2, 5, true), (1, 7, true)] {
+            let told = introductions.handle_journal(mark(name, extent));
+            assert_eq!(told, is_another, "{name}");
         }
-        assert_eq!(introductions.journals(), [JournalId(1), JournalId(2)]);
+        assert_eq!(introductions.journals(), [mark(1, 9), mark(2, 5)]);
         for name in 3..20 {
-            assert!(introductions.handle_journal(JournalId(name)));
+            assert!(introductions.handle_journal(mark(name, 0)));
         }
-        let newest = (20 - JOURNALS_MAX as u64..20).rev().map(JournalId);
+        let newest = (20 - JOURNALS_MAX as u64..20).rev().map(|name| mark(name, 0));
         assert!(introductions.journals().iter().copied().eq(newest));
     }
 }

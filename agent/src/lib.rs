@@ -47,6 +47,7 @@ pub mod inventory;
 pub mod line;
 pub mod metrics;
 pub mod mqtt;
+mod number_file;
 pub mod port;
 pub mod probe;
 pub mod publisher;

@@ -219,7 +219,7 @@ impl Publisher {
         };
         let freed = held.handle_received(&ack.received);
         if !freed.is_empty() {
-            held.freed_by = Some(ack.journal);
+            held.freed_by = Some(ack.journal.name);
             self.silent_since = self.silent_since.map(|_| now);
         }
         for (_, sent, bytes) in &freed {

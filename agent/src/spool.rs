@@ -40,6 +40,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use trunnion_common::ack::JournalMark;
 use trunnion_common::frame::Class;
 use trunnion_common::id::{Epoch, JournalId};
 use trunnion_common::sequence::{Range, SequenceSet};
@@ -80,8 +81,9 @@ pub struct Recovered {
     pub epochs: Vec<FormerEpoch>,
     /// Where the intake stood.
     pub cursors: Vec<Cursor>,
-    /// The journals that acknowledged, as their collectors named them, the last one first.
-    pub journals: Vec<JournalId>,
+    /// The journals that acknowledged, as their collectors named them, the last one first. They go as far as when
+    /// they freed what is gone.
+    pub journals: Vec<JournalMark>,
     /// Directories that could not be read and were set aside.
     pub quarantined: Vec<PathBuf>,
     /// Directories that former starts had set aside, removed since only the newest are kept.
@@ -207,10 +209,13 @@ impl Spool {
                 }));
         }
         let quarantine_bytes = quarantine_bytes(&directory);
-        let journals = JournalNames::open(&directory);
+        let mut journals = JournalNames::open(&directory);
+        for mark in held.journals.into_iter().chain(bulk.journals) {
+            journals.raise(mark);
+        }
         recovered.journals = journals.get().to_vec();
         let (alarms, alarms_found) = AlarmFile::open(&directory);
-        let spool = Self {
+        let mut spool = Self {
             alarms,
             alarms_found,
             _lock: lock,
@@ -219,6 +224,7 @@ impl Spool {
             journals,
             directory,
         };
+        spool.remove_drained();
         spool.fill_ballast();
         Ok((spool, recovered))
     }
@@ -233,17 +239,19 @@ impl Spool {
                 tracing::warn!(%error, "ballast of the spool not removed");
             }
         }
+        self.remove_drained();
         stored
     }
 
     /// Frees what the collector has made durable.
-    pub fn acknowledge(&mut self, epoch: Epoch, received: &SequenceSet, journal: JournalId) {
+    pub fn acknowledge(&mut self, epoch: Epoch, received: &SequenceSet, journal: JournalMark) {
         if let Err(error) = self.journals.keep(journal) {
             tracing::warn!(%error, "the journal that acknowledges cannot be noted; should its collector be put back to a backup, what is freed now may be missing there without a cause");
         }
         for chain in &mut self.chains {
             chain.acknowledge(epoch, received, journal);
         }
+        self.remove_drained();
     }
 
     /// A block's bytes, checked.
@@ -271,6 +279,7 @@ impl Spool {
             }
             chain.forget(key);
         }
+        self.remove_drained();
     }
 
     /// Keeps an image of the alarms' slots; durable when it returns `Ok`.
@@ -316,11 +325,26 @@ impl Spool {
     /// Removes a directory of the waveform chain, which gives its space back at once.
     pub fn evict(&mut self, directory: u32) {
         self.chains[1].evict(directory);
+        self.remove_drained();
     }
 
     /// Ends the waveform database being written, so that it can be evicted.
     pub fn close_waveform(&mut self) -> Result<(), SpoolError> {
-        self.chains[1].close_head()
+        self.chains[1].close_head()?;
+        self.remove_drained();
+        Ok(())
+    }
+
+    /// Removes databases of which nothing is left to send. How far the journals went that freed their blocks is on
+    /// disk elsewhere before that: else nobody could tell that a collector was put back to before it.
+    fn remove_drained(&mut self) {
+        if self.chains.iter().all(|chain| chain.drained().next().is_none()) {
+            return;
+        }
+        if let Err(error) = self.journals.settle() {
+            tracing::warn!(%error, "how far the journal went cannot be noted; should its collector be put back to a backup, what was freed until now may be missing there without a cause");
+        }
+        self.chains.iter_mut().for_each(Chain::remove_drained);
     }
 
     /// Takes up room that a full disk will need, unless that would fill it.

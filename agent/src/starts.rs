@@ -6,17 +6,13 @@
 //! know. When it cannot be written the agent goes on: what is at stake is a Hello that a broker holds up
 //! across a restart, beside a disk that takes nothing.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+use crate::number_file;
 use std::path::Path;
 use trunnion_common::ack::{FORMER_STARTS_MAX, Hello};
 use trunnion_common::id::MasterId;
 
 /// Name of the file in the state directory.
 const FILE: &str = "starts";
-
-/// Longest file that is read: far above what is ever written.
-const FILE_BYTES_MAX: u64 = 4_096;
 
 /// Says in every Hello who speaks.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -71,40 +67,19 @@ const fn successor(start: MasterId) -> MasterId {
 /// Adds this start to the file in the state directory; returns those before it, newest first, as far as
 /// they can be read. Blocks on the disk.
 pub fn note(state_dir: &Path, start: MasterId) -> Vec<MasterId> {
-    let former = read(&state_dir.join(FILE)).unwrap_or_else(|error| {
+    let path = state_dir.join(FILE);
+    let lines = number_file::read(&path).unwrap_or_else(|error| {
         tracing::warn!(%error, "the list of former starts cannot be read; a late Hello of one of them would count");
         Vec::new()
     });
-    if let Err(error) = write(state_dir, start, &former) {
+    let former = lines.into_iter().filter(|line| line.len() == 1).flatten();
+    let former: Vec<u64> = former.take(FORMER_STARTS_MAX).collect();
+    let all = std::iter::once(start.0).chain(former.iter().copied());
+    let lines: Vec<Vec<u64>> = all.take(FORMER_STARTS_MAX).map(|start| vec![start]).collect();
+    if let Err(error) = number_file::replace(&path, &lines) {
         tracing::warn!(%error, "this start of the agent cannot be noted; a late Hello of it would count later");
     }
-    former
-}
-
-fn read(path: &Path) -> io::Result<Vec<MasterId>> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        file => file?,
-    };
-    let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
-    let text = String::from_utf8_lossy(&bytes);
-    let starts = text.lines().filter_map(|line| u64::from_str_radix(line, 16).ok());
-    Ok(starts.take(FORMER_STARTS_MAX).map(MasterId).collect())
-}
-
-fn write(state_dir: &Path, start: MasterId, former: &[MasterId]) -> io::Result<()> {
-    let lines = [start].into_iter().chain(former.iter().copied());
-    let text: String = lines
-        .take(FORMER_STARTS_MAX)
-        .map(|MasterId(start)| format!("{start:016x}\n"))
-        .collect();
-    let aside = state_dir.join("starts.new");
-    let mut file = File::create(&aside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_data()?;
-    std::fs::rename(&aside, state_dir.join(FILE))?;
-    File::open(state_dir)?.sync_all()
+    former.into_iter().map(MasterId).collect()
 }
 
 #[cfg(test)]

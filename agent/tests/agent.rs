@@ -180,7 +180,7 @@ fn handle(topic: &str, payload: &[u8], journal: &mut Journal) -> Vec<Ack> {
         received: journal.received.get(&epoch).cloned().unwrap_or_default(),
         credit_bytes: 1 << 20,
         utc: journal.utc,
-        journal: JournalId(1),
+        journal: JournalId(1).into(),
         level: AckLevel::Local,
     };
     match topic {

@@ -153,7 +153,7 @@ impl Drained {
             received: self.received.entry(epoch).or_default().clone(),
             credit_bytes: 4 << 20,
             utc: EventTime(0),
-            journal: JournalId(1),
+            journal: JournalId(1).into(),
             level: AckLevel::Local,
         };
         let payload = encode_message(&ack).into();

@@ -228,7 +228,7 @@ fn write_the_golden_spool() {
         spool
             .commit(Class::Waveform, &blocks[..3], &[cursor(3, 10)])
             .unwrap();
-        spool.acknowledge(WAVEFORM, &upto(1), JOURNAL);
+        spool.acknowledge(WAVEFORM, &upto(1), JOURNAL.into());
         spool.close_waveform().unwrap();
         spool
             .commit(Class::Waveform, &blocks[3..], &[cursor(3, 12)])

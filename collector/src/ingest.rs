@@ -33,7 +33,7 @@ use std::collections::BTreeSet;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use trunnion_common::ack::{Ack, AckLevel};
+use trunnion_common::ack::{Ack, AckLevel, JournalMark};
 use trunnion_common::codec::crc32c;
 use trunnion_common::id::{Epoch, GatewayId, JournalId};
 use trunnion_common::message::{self, Command, MESSAGE_MAX};
@@ -180,7 +180,7 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
         };
         let name = start as u16;
         let mut names = journal.sets().names.clone();
-        names.start(name);
+        names.start(name, journal.extent());
         let ingest = Self {
             admission: Admission::new(journal.id(), journal.sets().blocks.clone(), names),
             name: journal.id().named_by(name),
@@ -378,7 +378,8 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
         let is_due = self.journal.pending_entries() > 0 || !self.group.owed.is_empty();
         if is_due && !self.is_named {
             let name = self.name.start();
-            self.journal.append(&Entry::Started { name });
+            let ended = self.journal.extent();
+            self.journal.append(&Entry::Started { name, ended });
             self.is_named = true;
         }
         if self.journal.pending_entries() == 0 {
@@ -423,7 +424,10 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
             received: received.received(&gateway, epoch),
             credit_bytes: credit(received.gateways()),
             utc: (self.clock)(),
-            journal: self.name,
+            journal: JournalMark {
+                name: self.name,
+                extent: self.journal.extent(),
+            },
             level: AckLevel::Local,
         };
         let kind = Kind::Ack;

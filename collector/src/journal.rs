@@ -40,6 +40,7 @@ use segment::{Group, Seal};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use trunnion_common::ack::{Extent, JournalMark};
 use trunnion_common::id::{Epoch, GatewayId, JournalId, MasterId};
 use trunnion_common::message::{Command, CommandResult};
 use trunnion_common::sample::LossCause;
@@ -300,6 +301,18 @@ impl Journal {
         self.id
     }
 
+    /// How far the journal goes: the end of its last commit, by segment (upper half) and offset in it.
+    pub fn extent(&self) -> Extent {
+        let last = &self.segment;
+        let (segment, offset) = if last.end > last.start {
+            (last.number, last.end)
+        } else {
+            last.before
+        };
+        // Segments are a few hundred megabytes at most.
+        Extent(segment << 32 | offset.min(u64::from(u32::MAX)))
+    }
+
     /// The committed position.
     pub const fn end(&self) -> Position {
         self.end
@@ -434,6 +447,9 @@ pub enum Entry {
     Started {
         /// The lowest 16 bits of that name ([`JournalId::named_by`]).
         name: u16,
+        /// How far the journal went before it, and so under the name of the start before; the default where an earlier
+        /// build did not say.
+        ended: Extent,
     },
     /// A Hello by which something was lost, or whose gateway was put back to an image: what follows it in the
     /// commit was found by it, and blocks below these are older than that.
@@ -445,13 +461,13 @@ pub enum Entry {
         /// The epochs that it lists, and the sequence of the next block of each.
         next: Vec<(Epoch, u64)>,
     },
-    /// A gateway was acknowledged last under a name that this journal never went by: what it delivered then is
-    /// not here.
+    /// A gateway was acknowledged under a name that this journal never went by, or not so far: what it delivered then
+    /// is not here.
     DeliveredElsewhere {
         /// Which.
         gateway: GatewayId,
-        /// That name.
-        to: JournalId,
+        /// That name, and how far the journal went then.
+        to: JournalMark,
         /// [`LossCause::Elsewhere`] where it is another journal's, [`LossCause::NotHeld`] where this one was put
         /// back to a backup.
         cause: LossCause,
@@ -852,15 +868,22 @@ mod tests {
             payload: b"frame".as_slice().into(),
         }));
         check_golden("kind-10", vec![replayed]);
-        check_golden("kinds-15-17", names());
+        check_golden("kinds-15-17", names(Extent::default()));
+        check_golden("kinds-15-17-extents", names(Extent(3 << 32 | 0x1000)));
     }
 
-    fn names() -> Vec<Entry> {
+    fn names(extent: Extent) -> Vec<Entry> {
         vec![
-            Entry::Started { name: 0xfffe },
+            Entry::Started {
+                name: 0xfffe,
+                ended: extent,
+            },
             Entry::DeliveredElsewhere {
                 gateway: gateway(),
-                to: JournalId(u64::MAX),
+                to: JournalMark {
+                    name: JournalId(u64::MAX),
+                    extent,
+                },
                 cause: LossCause::NotHeld,
             },
             Entry::Greeted {
@@ -892,7 +915,9 @@ mod tests {
         let disk = FaultyDisk::default();
         let (mut journal, _) = open_on(&disk, dir.path(), 1).unwrap();
         let empty = journal.sets().names.clone();
-        names().iter().for_each(|entry| journal.append(entry));
+        for extent in [Extent::default(), journal.extent()] {
+            names(extent).iter().for_each(|entry| journal.append(entry));
+        }
         journal.commit(NOW).unwrap();
         let known = journal.sets().names.clone();
         assert_ne!(known, empty);
@@ -902,6 +927,37 @@ mod tests {
         drop(journal);
         let (journal, _) = open_on(&disk, dir.path(), 1).unwrap();
         assert_eq!(journal.sets().names, known);
+    }
+
+    #[test]
+    fn a_journal_goes_further_with_each_commit_and_as_far_after_a_restart() {
+        for segment_bytes in [1, 400, 1 << 20] {
+            let dir = tempfile::tempdir().unwrap();
+            let disk = FaultyDisk::default();
+            let (mut journal, _) = open_on(&disk, dir.path(), segment_bytes).unwrap();
+            let mut known = Extent::default();
+            assert_eq!(journal.extent(), known);
+            for n in 0..9 {
+                if n % 3 == 2 {
+                    // Its segment is not written again, and an empty one may be left behind.
+                    let calls = disk.plan().calls.len();
+                    disk.plan().fail = calls..calls + 3;
+                    disk.plan().error = Some(io::ErrorKind::Other);
+                    journal.append(&block(n));
+                    while journal.commit(NOW).is_err() {
+                        assert_eq!(journal.extent(), known);
+                    }
+                } else {
+                    journal.append(&block(n));
+                    journal.commit(NOW).unwrap();
+                }
+                assert!(journal.extent() > known);
+                known = journal.extent();
+                drop(journal);
+                journal = open_on(&disk, dir.path(), segment_bytes).unwrap().0;
+                assert_eq!(journal.extent(), known);
+            }
+        }
     }
 
     #[test]

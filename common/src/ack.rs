@@ -7,6 +7,7 @@ use crate::id::{Epoch, JournalId, MasterId};
 use crate::sequence::{RANGES_MAX, Ranges, SequenceSet};
 use crate::time::EventTime;
 use core::fmt;
+use core::marker::PhantomData;
 use heapless::Vec;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -21,8 +22,30 @@ pub enum AckLevel {
     Replicated,
 }
 
+/// How far a journal goes: more with each commit, and comparable within one journal alone. The default is told by
+/// nobody.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+pub struct Extent(pub u64);
+
+/// A journal that acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct JournalMark {
+    /// As the start of its collector named it ([`JournalId::named_by`]).
+    pub name: JournalId,
+    /// How far it went then; the default where it did not say, as those of a version before do not.
+    pub extent: Extent,
+}
+
+impl From<JournalId> for JournalMark {
+    /// One that did not say how far it goes.
+    fn from(name: JournalId) -> Self {
+        let extent = Extent::default();
+        Self { name, extent }
+    }
+}
+
 /// Collector to agent: these blocks of an epoch are durable.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Ack {
     /// Whose sequence.
     pub epoch: Epoch,
@@ -32,10 +55,74 @@ pub struct Ack {
     pub credit_bytes: u32,
     /// The collector's clock: moves the agent's persisted clock floor.
     pub utc: EventTime,
-    /// The journal that holds them, as this start of its collector names it ([`JournalId::named_by`]).
-    pub journal: JournalId,
+    /// The journal that holds them. How far it goes stands behind the rest, and an agent of a version before does
+    /// not look there.
+    pub journal: JournalMark,
     /// What the acknowledgement survives.
     pub level: AckLevel,
+}
+
+/// What an [`Ack`] says before the extent.
+type FirstOfAck<S> = (Epoch, S, u32, EventTime, JournalId, AckLevel);
+
+impl Serialize for Ack {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let JournalMark { name, extent } = self.journal;
+        let (credit, utc, level) = (self.credit_bytes, self.utc, self.level);
+        let first: FirstOfAck<_> = (self.epoch, &self.received, credit, utc, name, level);
+        if extent == Extent::default() {
+            return first.serialize(serializer);
+        }
+        (first, Some(extent)).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Ack {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        type Known = Grown<FirstOfAck<SequenceSet>, Option<Extent>>;
+
+        let Grown { first, then } = Known::deserialize(deserializer)?;
+        let (epoch, received, credit_bytes, utc, name, level) = first;
+        let extent = then.flatten().unwrap_or_default();
+        Ok(Self {
+            epoch,
+            received,
+            credit_bytes,
+            utc,
+            journal: JournalMark { name, extent },
+            level,
+        })
+    }
+}
+
+/// What a message said in its first version, and what has been appended since, if that is there and whole.
+struct Grown<F, T> {
+    first: F,
+    then: Option<T>,
+}
+
+impl<'de, F: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for Grown<F, T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Parts<F, T>(PhantomData<(F, T)>);
+
+        impl<'de, F: Deserialize<'de>, T: Deserialize<'de>> Visitor<'de> for Parts<F, T> {
+            type Value = Grown<F, T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a message")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Grown<F, T>, A::Error> {
+                let first = parts.next_element()?;
+                Ok(Grown {
+                    first: first.ok_or_else(|| Error::invalid_length(0, &self))?,
+                    then: parts.next_element().ok().flatten(),
+                })
+            }
+        }
+
+        deserializer.deserialize_tuple(2, Parts(PhantomData))
+    }
 }
 
 /// Most epochs that an agent can hold: one per start that left something behind.
@@ -65,10 +152,11 @@ pub struct Hello {
     pub number: u32,
     /// Starts of the same agent before this one, newest first.
     pub former: Vec<MasterId, FORMER_STARTS_MAX>,
-    /// The journals that acknowledged anything to this gateway, as the collectors' starts then named them, the
-    /// last one first. A journal that never went by one of these names does not hold what was delivered
-    /// under it. One of an agent that knows of none, or of a version before this list, ends before it.
-    pub journals: Vec<JournalId, JOURNALS_MAX>,
+    /// The journals that acknowledged anything to this gateway, as the collectors' starts then named them and as far
+    /// as they went then, the last one first. A journal that never went by one of these names, or ended earlier
+    /// under it, does not hold what was delivered there. The message of an agent that knows of none, or of a
+    /// version before this list, ends before it; that of one that knows no extents ends before those.
+    pub journals: Vec<JournalMark, JOURNALS_MAX>,
 }
 
 impl Hello {
@@ -85,43 +173,46 @@ impl Hello {
 }
 
 /// What a [`Hello`] says before its journals.
-type First<E, F> = (E, MasterId, u32, F);
+type FirstOfHello<E, F> = (E, MasterId, u32, F);
+
+/// Of each journal of a [`Hello`].
+type Each<T> = Vec<T, JOURNALS_MAX>;
 
 impl Serialize for Hello {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let first: First<_, _> = (&self.epochs, self.start, self.number, &self.former);
+        let first: FirstOfHello<_, _> = (&self.epochs, self.start, self.number, &self.former);
         if self.journals.is_empty() {
             return first.serialize(serializer);
         }
-        (first, &self.journals).serialize(serializer)
+        let names: Each<JournalId> = self.journals.iter().map(|mark| mark.name).collect();
+        let extents: Each<Extent> = self.journals.iter().map(|mark| mark.extent).collect();
+        if extents.iter().all(|extent| *extent == Extent::default()) {
+            return (first, names).serialize(serializer);
+        }
+        (first, names, extents).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Hello {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Parts;
+        type Later = Grown<Each<JournalId>, Each<Extent>>;
 
-        impl<'de> Visitor<'de> for Parts {
-            type Value = Hello;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a hello")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Hello, A::Error> {
-                let first = parts.next_element::<First<_, _>>()?;
-                let (epochs, start, number, former) = first.ok_or_else(|| Error::invalid_length(0, &self))?;
-                Ok(Hello {
-                    epochs,
-                    start,
-                    number,
-                    former,
-                    journals: parts.next_element().ok().flatten().unwrap_or_default(),
-                })
-            }
-        }
-
-        deserializer.deserialize_tuple(2, Parts)
+        let Grown { first, then } = Grown::<FirstOfHello<_, _>, Later>::deserialize(deserializer)?;
+        let (epochs, start, number, former) = first;
+        let (names, extents) = then.map_or_else(Default::default, |Grown { first, then }| {
+            (first, then.unwrap_or_default())
+        });
+        let extents = extents.into_iter().chain(core::iter::repeat(Extent::default()));
+        let journals = names.into_iter().zip(extents);
+        Ok(Self {
+            epochs,
+            start,
+            number,
+            former,
+            journals: journals
+                .map(|(name, extent)| JournalMark { name, extent })
+                .collect(),
+        })
     }
 }
 

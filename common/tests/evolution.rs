@@ -8,10 +8,11 @@
 )]
 
 use std::collections::BTreeMap;
-use trunnion_common::ack::{Ack, Hello};
+use trunnion_common::ack::{Ack, Extent, Hello, JournalMark};
 use trunnion_common::block::{Block, Body, ENVELOPE_BYTES, Envelope, Kind};
 use trunnion_common::codec::{Decoder, LINE_FRAME_MAX, crc32c};
 use trunnion_common::frame::RawFrame;
+use trunnion_common::id::JournalId;
 use trunnion_common::message::{self, CommandResult, GatewayStatus, SignedCommand};
 use trunnion_common::reject::{Reject, RejectReason};
 use trunnion_common::version;
@@ -187,7 +188,29 @@ fn a_message_of_another_version_is_refused_and_appended_fields_are_ignored() {
     assert_eq!(hello.journals.len(), 2);
     let cut: Hello = message::decode(&appended[..appended.len() - 1]).unwrap();
     assert_eq!((cut.start, cut.journals.len()), (hello.start, 0));
-    assert_eq!(messages.len(), 7, "each message is looked at here");
+    let told = |name: &str, cut: usize| {
+        let bytes = &messages[name];
+        message::decode::<Hello>(&bytes[..bytes.len() - cut])
+            .unwrap()
+            .journals
+    };
+    let named: Vec<JournalId> = hello.journals.iter().map(|mark| mark.name).collect();
+    let extents = |cut| {
+        let journals = told("message.hello_with_extents", cut);
+        let names = journals.iter().map(|mark| mark.name);
+        assert!(names.eq(named.iter().copied()), "{journals:?}");
+        journals
+            .into_iter()
+            .map(|mark| mark.extent.0)
+            .collect::<Vec<u64>>()
+    };
+    assert_eq!((extents(0), extents(1)), (vec![0x3_0000_1000, 0], vec![0, 0]));
+    let appended = &messages["message.ack_with_extent"];
+    let ack: Ack = message::decode(appended).unwrap();
+    assert_eq!(ack.journal.extent, Extent(0x3_0000_1000));
+    let cut: Ack = message::decode(&appended[..appended.len() - 1]).unwrap();
+    assert_eq!(cut.journal, JournalMark::from(ack.journal.name));
+    assert_eq!(messages.len(), 9, "each message is looked at here");
 }
 
 #[test]

@@ -11,7 +11,7 @@
 use heapless::Vec as Bounded;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use trunnion_common::ack::{Ack, AckLevel, HeldEpoch, Hello};
+use trunnion_common::ack::{Ack, AckLevel, Extent, HeldEpoch, Hello, JournalMark};
 use trunnion_common::bearing::{Claim, ClaimBand, ClaimLine, Element};
 use trunnion_common::block::*;
 use trunnion_common::codec::{Decoder, LINE_FRAME_MAX, stuff};
@@ -537,6 +537,10 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     }
     let epoch = Epoch(0x1112_1314_1516_1718);
     let journal = JournalId(0x2122_2324_2526_2728);
+    let mark = JournalMark {
+        name: journal,
+        extent: Extent(0x0000_0003_0000_1000),
+    };
     vec![
         (
             "ack",
@@ -545,8 +549,19 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
                 received: SequenceSet::from_parts(10, &[range(12, 14)]).unwrap(),
                 credit_bytes: 4 << 20,
                 utc: utc(),
-                journal,
+                journal: journal.into(),
                 level: AckLevel::Local,
+            }),
+        ),
+        (
+            "ack_with_extent",
+            bytes(Ack {
+                epoch,
+                received: SequenceSet::new(),
+                credit_bytes: 4 << 20,
+                utc: utc(),
+                journal: mark,
+                level: AckLevel::Replicated,
             }),
         ),
         (
@@ -567,7 +582,14 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         (
             "hello_after_journals",
             bytes(Hello {
-                journals: list(&[journal, journal.named_by(7)]),
+                journals: list(&[journal, journal.named_by(7)].map(JournalMark::from)),
+                ..Hello::first(MasterId(0x0123_4567), list(&[]))
+            }),
+        ),
+        (
+            "hello_with_extents",
+            bytes(Hello {
+                journals: list(&[mark, journal.named_by(7).into()]),
                 ..Hello::first(MasterId(0x0123_4567), list(&[]))
             }),
         ),

@@ -20,6 +20,7 @@ pub mod faults;
 mod judgement;
 mod narration;
 mod network;
+pub mod returns;
 pub mod sim_collector;
 pub mod sim_disk;
 mod sim_gateway;
@@ -135,13 +136,18 @@ pub fn narrate(seed: u64, node: u64) -> Result<Vec<String>> {
 }
 
 fn play_out<T>(seed: u64, mutant: Option<Mutant>, end: impl FnOnce(World<'_>) -> Result<T>) -> Result<T> {
+    set_out(seed, mutant, |mut world| {
+        world.run()?;
+        end(world)
+    })
+}
+
+fn set_out<T>(seed: u64, mutant: Option<Mutant>, play: impl FnOnce(World<'_>) -> Result<T>) -> Result<T> {
     let mut chance = Chance::new(seed);
     let gateways = 1 + chance.below(2) as usize;
     let nodes = gateways * (1 + chance.below(2) as usize);
     let mut memories: Vec<NodeMemory> = (0..nodes * LIVES_MAX).map(|_| draw_memory(&mut chance)).collect();
-    let mut world = World::new(chance, gateways, nodes, memories.iter_mut(), mutant)?;
-    world.run()?;
-    end(world)
+    play(World::new(chance, gateways, nodes, memories.iter_mut(), mutant)?)
 }
 
 /// What is going to happen.

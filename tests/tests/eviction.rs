@@ -269,7 +269,7 @@ impl World {
             received: self.received.get(&epoch).cloned().unwrap_or_default(),
             credit_bytes: 1 << 20,
             utc: EventTime(0),
-            journal: JournalId(3),
+            journal: JournalId(3).into(),
             level: AckLevel::Local,
         };
         let event = MqttEvent::Message(topic::Kind::Ack, encode_message(&ack).into());

@@ -4,6 +4,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use trunnion_tests::world::faults::{Fault, FaultCounts};
+use trunnion_tests::world::returns::return_to_live_backup;
 use trunnion_tests::world::{Mutant, play};
 
 /// Worlds played by every run of the tests; `cargo xtask sim` plays as many as wanted.
@@ -47,6 +48,19 @@ fn whatever_goes_wrong_nothing_acknowledged_is_lost_or_counted_twice() {
     assert!(failed.is_empty(), "{failed:#?}");
     for fault in Fault::ALL {
         assert!(faults.count(fault) > 0, "{fault:?} was never injected");
+    }
+}
+
+#[test]
+fn what_was_delivered_after_a_live_backup_and_done_with_is_not_held_after_the_return_to_it() {
+    for seed in 0..12 {
+        for starts in 0..3 {
+            let returned = return_to_live_backup(seed, starts).unwrap();
+            let case = format!("seed {seed}, {starts} starts: {returned:#?}");
+            assert!(returned.outcome.violations.is_empty(), "{case}");
+            assert_eq!(returned.unexplained, 0, "{case}");
+            assert!(returned.not_held > 0, "{case}");
+        }
     }
 }
 

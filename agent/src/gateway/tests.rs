@@ -17,13 +17,13 @@ use crate::port::PortEvent;
 use crate::retention::Usage;
 use crate::spool::FormerEpoch;
 use std::sync::Arc;
-use trunnion_common::ack::{AckLevel, Hello};
+use trunnion_common::ack::{AckLevel, Hello, JournalMark};
 use trunnion_common::block::{self, Body, Holding, Tombstone};
 use trunnion_common::codec::{Decoder, LINE_FRAME_MAX, stuff};
 use trunnion_common::frame::{
     Class, FRAME_MAX, Header, Packing, Payload, Poll, RawFrame, TimeReply, Waveform, encode as frame,
 };
-use trunnion_common::id::{BootId, ChannelId, GatewayId, LineAddress, Name, NodeId};
+use trunnion_common::id::{BootId, ChannelId, GatewayId, JournalId, LineAddress, Name, NodeId};
 use trunnion_common::message::GatewayClock;
 use trunnion_common::sequence::Range;
 use trunnion_common::time::{ClockFix, ClockQuality, EventTime, NodeTicks};
@@ -99,7 +99,7 @@ struct World {
     /// What acknowledgements say that it is.
     utc: i64,
     /// Which journal they come from.
-    journal: JournalId,
+    journal: JournalMark,
 }
 
 impl World {
@@ -134,7 +134,7 @@ impl World {
             connection: 0,
             advised: Vec::new(),
             utc: 0,
-            journal: JOURNAL,
+            journal: JOURNAL.into(),
         };
         world.port(PortEvent::Opened);
         world
@@ -565,7 +565,7 @@ fn resends_after_a_restart_are_recognised() {
     let mut next = World::new(Recovered {
         current: [(Epoch(6), 0), (Epoch(7), 0)],
         cursors: world.cursors.clone(),
-        journals: vec![JOURNAL],
+        journals: vec![JOURNAL.into()],
         blocks: world
             .disk
             .iter()
@@ -593,7 +593,7 @@ fn resends_after_a_restart_are_recognised() {
     next.connect();
     let epochs: Vec<Epoch> = next.hellos[0].epochs.iter().map(|held| held.epoch).collect();
     assert_eq!(epochs, [Epoch(5), Epoch(6), WAVEFORMS, Epoch(7)]);
-    assert_eq!(next.hellos[0].journals, [JOURNAL]);
+    assert_eq!(next.hellos[0].journals, [JournalMark::from(JOURNAL)]);
 }
 
 #[test]
@@ -878,7 +878,7 @@ fn what_a_former_start_left_is_history_and_nothing_is_told_before_its_essentials
     let mut world = World::new(Recovered {
         current: [(Epoch(6), 0), (Epoch(7), 0)],
         cursors: former.cursors,
-        journals: vec![JOURNAL],
+        journals: vec![JOURNAL.into()],
         blocks: left
             .iter()
             .map(|(key, block)| {

@@ -28,7 +28,7 @@ fn ack(epoch: Epoch, received: &SequenceSet, credit_bytes: u32) -> Ack {
         received: received.clone(),
         credit_bytes,
         utc: EventTime(0),
-        journal: JournalId(3),
+        journal: JournalId(3).into(),
         level: AckLevel::Local,
     }
 }

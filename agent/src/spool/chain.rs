@@ -17,9 +17,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use trunnion_common::ack::EPOCHS_MAX;
+use trunnion_common::ack::{EPOCHS_MAX, JournalMark};
 use trunnion_common::frame::Class;
-use trunnion_common::id::{Epoch, JournalId};
+use trunnion_common::id::Epoch;
 use trunnion_common::sequence::SequenceSet;
 
 /// Bytes of blocks after which the next database is begun, unless the quota asks for smaller ones.
@@ -160,12 +160,11 @@ impl Chain {
             self.drained.remove(&head);
         }
         self.cursors = parts;
-        self.remove_drained();
         Ok(())
     }
 
     /// Frees what the collector has made durable.
-    pub(super) fn acknowledge(&mut self, epoch: Epoch, received: &SequenceSet, journal: JournalId) {
+    pub(super) fn acknowledge(&mut self, epoch: Epoch, received: &SequenceSet, journal: JournalMark) {
         let Some(numbers) = self.by_epoch.get(&epoch) else {
             return;
         };
@@ -189,7 +188,6 @@ impl Chain {
             }
         }
         self.acknowledged.insert(epoch, acknowledged);
-        self.remove_drained();
     }
 
     /// A block's bytes, checked.
@@ -245,7 +243,6 @@ impl Chain {
                 self.drained.insert(*number);
             }
         }
-        self.remove_drained();
     }
 
     /// Whether a block of that epoch and sequence is in the chain.
@@ -284,7 +281,7 @@ impl Chain {
         member.left.iter().map(key).collect()
     }
 
-    /// Removes a directory, whatever is in it.
+    /// Gives a directory up, whatever is in it.
     pub(super) fn evict(&mut self, number: u32) {
         if Some(number) != self.head
             && let Some(member) = self.members.get_mut(&number)
@@ -292,7 +289,6 @@ impl Chain {
             member.left.clear();
             self.drained.insert(number);
         }
-        self.remove_drained();
     }
 
     /// Sizes databases so that one is a small part of what the chain may take.
@@ -303,7 +299,6 @@ impl Chain {
     /// Ends the database being written and begins the next.
     pub(super) fn close_head(&mut self) -> Result<(), SpoolError> {
         self.begin_database()?;
-        self.remove_drained();
         Ok(())
     }
 
@@ -423,18 +418,16 @@ impl Chain {
         Some(member)
     }
 
-    /// Removes every directory, but the newest, of which nothing is left to send.
-    fn remove_drained(&mut self) {
+    /// The directories, but for the newest, of which nothing is left to send.
+    pub(super) fn drained(&self) -> impl Iterator<Item = u32> {
         // The newest cursors may stand in a former head as long as no other has taken them over.
-        if self.head.is_none() {
-            return;
-        }
-        let drained: Vec<u32> = self
-            .drained
-            .iter()
-            .copied()
-            .filter(|number| Some(*number) != self.head)
-            .collect();
+        let removable = |number: &u32| self.head.is_some_and(|head| head != *number);
+        self.drained.iter().copied().filter(removable)
+    }
+
+    /// Removes those. What their databases say of journals must be on disk elsewhere.
+    pub(super) fn remove_drained(&mut self) {
+        let drained: Vec<u32> = self.drained().collect();
         for number in drained {
             let path = self.path(number);
             if self.reader == Some(number) {

@@ -6,7 +6,7 @@
 //! | `c`, node, boot | a [`Cursor`] |
 //! | `i`, sequence | a block's length, its [`Index`], and the first of its slots, which follow each other |
 //! | `m` | format version, epoch |
-//! | `r` | what of the epoch is acknowledged (received by the collector), and by which journal |
+//! | `r` | what of the epoch is acknowledged (received by the collector), by which journal, and how far that went |
 //!
 //! Integers in keys are big-endian. All of a commit is one batch, so that a crash leaves all of it or
 //! nothing. sled's own `flush` may stop at the drive's cache; `fdatasync` of its file does not.
@@ -41,6 +41,7 @@ use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
+use trunnion_common::ack::{Extent, JournalMark};
 use trunnion_common::block::{BODY_MAX, ENVELOPE_BYTES};
 use trunnion_common::id::{Epoch, JournalId};
 use trunnion_common::sequence::{Insertion, SequenceSet};
@@ -185,13 +186,32 @@ impl Stored {
 }
 
 /// How far an epoch is acknowledged.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Acknowledged {
     pub(crate) received: SequenceSet,
-    pub(crate) journal: Option<JournalId>,
+    pub(crate) journal: Option<JournalMark>,
 }
 
 impl Acknowledged {
+    /// How far the journal went stands behind the rest, where agents of before do not look.
+    fn encode(&self) -> Vec<u8> {
+        let bytes = encode(&(&self.received, self.journal.map(|mark| mark.name)));
+        match self.journal {
+            Some(JournalMark { extent, .. }) if extent != Extent::default() => {
+                postcard::to_extend(&extent, bytes).expect("a vector takes any length, and a number encodes")
+            }
+            _ => bytes,
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (first, rest) = postcard::take_from_bytes::<(SequenceSet, Option<JournalId>)>(bytes).ok()?;
+        let (received, name) = first;
+        let extent = postcard::from_bytes(rest).unwrap_or_default();
+        let journal = name.map(|name| JournalMark { name, extent });
+        Some(Self { received, journal })
+    }
+
     /// Takes in what another database of the same epoch says: none of them is wrong.
     pub(crate) fn join(&mut self, other: &Self) {
         self.journal = other.journal.or(self.journal);
@@ -331,7 +351,7 @@ impl Database {
             }
             batch_cursors(&mut batch, cursors);
             if let Some(acknowledged) = acknowledged {
-                batch.insert(key(b'r', &[]), encode(acknowledged));
+                batch.insert(key(b'r', &[]), acknowledged.encode());
             }
             Ok(self.db().apply_batch(batch)?)
         })
@@ -368,7 +388,7 @@ impl Database {
     /// the database is closed.
     pub(crate) fn acknowledge(&self, acknowledged: &Acknowledged) -> Result<(), DatabaseError> {
         guarded(|| {
-            self.db().insert(key(b'r', &[]), encode(acknowledged))?;
+            self.db().insert(key(b'r', &[]), acknowledged.encode())?;
             Ok(())
         })
     }
@@ -475,9 +495,7 @@ impl Database {
     fn scan(&self) -> Result<Contents, DatabaseError> {
         let (format, epoch) = self.header()?;
         let acknowledged = match self.db().get(key(b'r', &[]))? {
-            Some(bytes) => {
-                postcard::from_bytes(&bytes).map_err(|_| DatabaseError::Damaged("acknowledgement"))?
-            }
+            Some(bytes) => Acknowledged::decode(&bytes).ok_or(DatabaseError::Damaged("acknowledgement"))?,
             None => Acknowledged::default(),
         };
         let mut cursors = Vec::new();

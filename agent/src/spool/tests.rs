@@ -7,6 +7,7 @@ use super::*;
 use crate::retention::Limits;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
+use trunnion_common::ack::{Extent, JournalMark};
 use trunnion_common::block::Kind;
 use trunnion_common::id::NodeId;
 
@@ -147,13 +148,13 @@ fn an_acknowledged_epoch_gives_its_space_back_and_is_not_listed_again() {
     let (mut spool, _) = open(dir.path(), 2);
     spool.commit(Class::Waveform, &[], &[cursor(3)]).unwrap();
     assert_eq!(databases(dir.path()).len(), 2);
-    spool.acknowledge(Epoch(1), &upto(1), JOURNAL);
+    spool.acknowledge(Epoch(1), &upto(1), JOURNAL.into());
     assert_eq!(databases(dir.path()).len(), 2);
     assert_eq!(
         spool.read(key(1, 0)),
         Err(ReadError::Lost("no database of the spool holds it".to_owned()))
     );
-    spool.acknowledge(Epoch(1), &upto(2), JOURNAL);
+    spool.acknowledge(Epoch(1), &upto(2), JOURNAL.into());
     assert_eq!(databases(dir.path()).len(), 1);
     drop(spool);
     let (_, recovered) = open(dir.path(), 3);
@@ -168,13 +169,42 @@ fn an_acknowledgement_is_remembered_with_its_journal() {
     spool
         .commit(Class::Waveform, &[block(1, 0, 10), block(1, 1, 10)], &[])
         .unwrap();
-    spool.acknowledge(Epoch(1), &upto(1), JOURNAL);
+    spool.acknowledge(Epoch(1), &upto(1), JOURNAL.into());
     spool.commit(Class::Waveform, &[block(1, 2, 10)], &[]).unwrap();
     let after = crash(dir.path());
     let (_, recovered) = open(after.path(), 2);
     let keys: Vec<BlockKey> = recovered.blocks.keys().copied().collect();
     assert_eq!(keys, [key(1, 1), key(1, 2)]);
     assert_eq!(recovered.epochs, [former(1, 3, Some(JOURNAL))]);
+}
+
+#[test]
+fn how_far_the_journal_went_is_known_after_a_crash_wherever_what_it_freed_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut spool, _) = open(dir.path(), 1);
+    let mark = |extent| JournalMark {
+        name: JOURNAL,
+        extent: Extent(extent),
+    };
+    let blocks: Vec<Block> = (0..4).map(|n| block(1, n, 10)).collect();
+    spool.commit(Class::Waveform, &blocks, &[]).unwrap();
+    spool.acknowledge(Epoch(1), &upto(1), mark(7));
+    // Of a database that is there, the one that was written says it; of one that is not, the file of names.
+    for (freed, extent) in [(2, 8), (3, 9)] {
+        spool.acknowledge(Epoch(1), &upto(freed), mark(extent));
+        let sequence = freed + 2;
+        let next = block(1, sequence, 10);
+        spool.commit(Class::Waveform, &[next], &[]).unwrap();
+        let (_, recovered) = open(crash(dir.path()).path(), 2);
+        assert_eq!(recovered.blocks.len() as u64, sequence + 1 - freed);
+        assert_eq!(recovered.journals, [mark(extent)]);
+    }
+    spool.acknowledge(Epoch(1), &upto(6), mark(12));
+    spool.close_waveform().unwrap();
+    assert_eq!(databases(dir.path()).len(), 1);
+    let (_, recovered) = open(crash(dir.path()).path(), 2);
+    assert!(recovered.blocks.is_empty());
+    assert_eq!(recovered.journals, [mark(12)]);
 }
 
 #[test]
@@ -199,7 +229,11 @@ fn a_full_database_is_followed_by_the_next_and_blobs_stay_empty() {
     }
     assert_eq!(spool.usage().unwrap().blob_files, 0);
     assert_eq!(spool.read(key(1, 3)).unwrap(), block(1, 3, 65_536).bytes);
-    spool.acknowledge(Epoch(1), &upto(chain::DATABASE_BYTES / 65_536 + 2), JOURNAL);
+    spool.acknowledge(
+        Epoch(1),
+        &upto(chain::DATABASE_BYTES / 65_536 + 2),
+        JOURNAL.into(),
+    );
     assert_eq!(databases(dir.path()), members[1..]);
 }
 
@@ -277,7 +311,7 @@ fn a_database_that_is_no_database_is_set_aside_and_named() {
         assert!(spool.usage().unwrap().quarantine_bytes > 0);
     }
     let (mut spool, _) = open(dir.path(), 4);
-    spool.acknowledge(Epoch(1), &upto(1), JOURNAL);
+    spool.acknowledge(Epoch(1), &upto(1), JOURNAL.into());
     drop(spool);
     let (_, recovered) = open(dir.path(), 5);
     assert!(recovered.blocks.is_empty() && recovered.epochs.is_empty());
@@ -314,7 +348,7 @@ fn of_the_databases_that_were_set_aside_the_newest_stay_and_all_are_told() {
     assert_eq!(told, (1..=20).map(|epoch| key(epoch, 0)).collect::<Vec<_>>());
     for key in told {
         assert!(matches!(spool.read(key), Err(ReadError::Lost(_))));
-        spool.acknowledge(key.epoch, &upto(1), JOURNAL);
+        spool.acknowledge(key.epoch, &upto(1), JOURNAL.into());
     }
     drop(spool);
     let (_, recovered) = open(dir.path(), 22);

@@ -17,8 +17,9 @@ use bytes::Bytes;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use trunnion_common::ack::JournalMark;
 use trunnion_common::frame::Class;
-use trunnion_common::id::{Epoch, JournalId};
+use trunnion_common::id::Epoch;
 use trunnion_common::sequence::SequenceSet;
 
 /// Most requests that can wait. The gateway bounds each kind far below it (uncommitted blocks, blocks
@@ -46,7 +47,7 @@ pub enum Request {
         /// Everything durable there.
         received: Box<SequenceSet>,
         /// Where.
-        journal: JournalId,
+        journal: JournalMark,
     },
     /// This block's tombstone is durable.
     Bury(BlockKey),

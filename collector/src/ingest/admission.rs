@@ -274,7 +274,7 @@ fn refuse(reason: RejectReason) -> Decision {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trunnion_common::ack::HeldEpoch;
+    use trunnion_common::ack::{Extent, HeldEpoch, JournalMark};
     use trunnion_common::block::{Envelope, Lane, Tombstone};
     use trunnion_common::id::{MasterId, Name};
     use trunnion_common::sequence::Ranges;
@@ -291,7 +291,7 @@ mod tests {
 
     fn admission() -> Admission {
         let mut names = JournalNames::default();
-        names.start(JOURNAL.start());
+        names.start(JOURNAL.start(), Extent::default());
         Admission::new(JOURNAL, BlockSets::default(), names)
     }
 
@@ -570,13 +570,13 @@ mod tests {
         let mut admission = admission();
         let mut greet = |journals: &[JournalId]| {
             let mut hello = Hello::first(MasterId(1), heapless::Vec::new());
-            hello.journals = heapless::Vec::from_slice(journals).unwrap();
+            hello.journals = journals.iter().copied().map(JournalMark::from).collect();
             let mut bytes = vec![0; message::MESSAGE_MAX];
             let bytes = message::encode(&hello, &mut bytes).unwrap();
             booked(admission.handle(&message(Kind::Hello, bytes.to_vec())))
         };
-        let told = |to, cause| {
-            let gateway = gateway();
+        let told = |to: JournalId, cause| {
+            let (gateway, to) = (gateway(), to.into());
             [Entry::DeliveredElsewhere { gateway, to, cause }]
         };
         assert_eq!(greet(&[]), [], "it never delivered anything");

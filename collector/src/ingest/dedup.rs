@@ -91,7 +91,7 @@ impl SequenceSets {
             Entry::EpochClosed { gateway, epoch } => self.blocks.close(gateway, *epoch),
             Entry::Command { .. } | Entry::CommandResult { .. } => self.commands.apply(entry),
             Entry::Superseded { gateway, starts } => self.blocks.supersede(gateway, starts),
-            Entry::Started { name } => self.names.start(*name),
+            Entry::Started { name, ended } => self.names.start(*name, *ended),
             Entry::DeliveredElsewhere { gateway, to, .. } => self.names.tell(gateway, *to),
             // What is replayed was counted when it first came.
             Entry::Greeted { .. }
@@ -112,7 +112,12 @@ impl SequenceSets {
         const ANY: &str = "maps, lists and numbers encode without limit";
         let bytes = postcard::to_stdvec(&(&self.blocks, &self.frames)).expect(ANY);
         if self.names != JournalNames::default() {
-            return postcard::to_extend(&(&self.commands, &self.names), bytes).expect(ANY);
+            let (names, extents) = self.names.written();
+            let bytes = postcard::to_extend(&(&self.commands, names), bytes).expect(ANY);
+            return match extents {
+                Some(extents) => postcard::to_extend(&extents, bytes).expect(ANY),
+                None => bytes,
+            };
         }
         if self.commands != CommandLog::default() {
             return postcard::to_extend(&self.commands, bytes).expect(ANY);
@@ -129,7 +134,14 @@ impl SequenceSets {
         };
         let names = match rest {
             [] => JournalNames::default(),
-            rest => postcard::from_bytes(rest).ok()?,
+            rest => {
+                let (names, rest) = postcard::take_from_bytes(rest).ok()?;
+                let extents = match rest {
+                    [] => None,
+                    rest => Some(postcard::from_bytes(rest).ok()?),
+                };
+                JournalNames::read(names, extents)
+            }
         };
         Some(Self {
             blocks,

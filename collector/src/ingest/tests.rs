@@ -242,7 +242,10 @@ fn a_block_is_acknowledged_after_the_sync_of_its_commit() {
             .iter()
             .all(|sent| sent.topic == "trunnion/down/bremen/gw-1/ack")
     );
-    assert!(acks.iter().all(|ack| ack.epoch == EPOCH && ack.journal.is(ID)));
+    assert!(
+        acks.iter()
+            .all(|ack| ack.epoch == EPOCH && ack.journal.name.is(ID))
+    );
     assert_eq!(played.commits().len(), 2);
     assert_eq!(played.metrics.blocks_committed.get(), 3);
 }
@@ -254,13 +257,13 @@ fn each_start_journals_the_name_by_which_it_acknowledges_before_it_does() {
     let second = play_on(FaultyDisk::default(), first.dir, vec![Some(block(0)), None], &[]);
     let commits = second.commits();
     let names = commits.iter().map(|commit| match commit.entries.last() {
-        Some((_, Entry::Started { name })) => Some(*name),
+        Some((_, Entry::Started { name, .. })) => Some(*name),
         _ => None,
     });
     let told = [&first.published, &second.published].map(|sent| {
         let ack: Ack = message::decode(&sent[0].payload).unwrap();
         assert!(sent[0].after_sync);
-        Some(ack.journal.start())
+        Some(ack.journal.name.start())
     });
     assert_eq!(names.collect::<Vec<_>>(), told);
 }

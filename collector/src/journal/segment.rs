@@ -51,8 +51,8 @@
 //! | 12 restated | u64 which computation; the settings' text in UTF-8 |
 //! | 13 decided | [`Decision`] (postcard) |
 //! | 14 learned | name (postcard); [`FleetLife`] verbatim |
-//! | 15 started | u16 name of the start |
-//! | 16 delivered elsewhere | gateway, u64 name of that journal, number of the cause (postcard) |
+//! | 15 started | u16 name of the start; u64 how far the journal went before it, where that is told |
+//! | 16 delivered elsewhere | gateway, u64 name of that journal, number of the cause, u64 how far it went where that is told (postcard) |
 //! | 17 greeted | gateway, start of its agent, (epoch, next sequence) each (postcard) |
 //! | 128 commit | i64 commit time, ns UTC; u64 offset of the group's first entry; u32 number of entries |
 //! | 129 commit's echo | the same |
@@ -75,6 +75,7 @@ use bytes::Bytes;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use trunnion_common::ack::{Extent, JournalMark};
 use trunnion_common::codec::{crc32c, crc32c_parts};
 use trunnion_common::id::{Epoch, GatewayId, JournalId};
 use trunnion_common::sample::LossCause;
@@ -367,8 +368,18 @@ impl Group {
                 push_postcard(bytes, name);
                 bytes.extend_from_slice(life);
             }
-            Entry::Started { name } => bytes.extend_from_slice(&name.to_le_bytes()),
-            Entry::DeliveredElsewhere { gateway, to, cause } => push_postcard(bytes, &(gateway, to, cause)),
+            Entry::Started { name, ended } => {
+                bytes.extend_from_slice(&name.to_le_bytes());
+                if *ended != Extent::default() {
+                    bytes.extend_from_slice(&ended.0.to_le_bytes());
+                }
+            }
+            Entry::DeliveredElsewhere { gateway, to, cause } => {
+                push_postcard(bytes, &(gateway, to.name, cause));
+                if to.extent != Extent::default() {
+                    push_postcard(bytes, &to.extent);
+                }
+            }
             Entry::Greeted { gateway, start, next } => push_postcard(bytes, &(gateway, start, next)),
             Entry::Tick => {}
         });
@@ -672,11 +683,18 @@ fn decode_entry(number: u32, body: Bytes) -> Option<Entry> {
             let (gateway, starts) = postcard::from_bytes(&body).ok()?;
             Entry::Superseded { gateway, starts }
         }
-        kind::STARTED => Entry::Started {
-            name: u16::from_le_bytes(body.as_ref().try_into().ok()?),
-        },
+        kind::STARTED => {
+            let (name, rest) = body.split_first_chunk()?;
+            let ended = Fields(rest).u64().unwrap_or_default();
+            Entry::Started {
+                name: u16::from_le_bytes(*name),
+                ended: Extent(ended),
+            }
+        }
         kind::DELIVERED_ELSEWHERE => {
-            let (gateway, to, cause) = postcard::from_bytes(&body).ok()?;
+            let ((gateway, name, cause), rest) = postcard::take_from_bytes(&body).ok()?;
+            let extent = postcard::from_bytes(rest).unwrap_or_default();
+            let to = JournalMark { name, extent };
             Entry::DeliveredElsewhere { gateway, to, cause }
         }
         kind::GREETED => {

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use trunnion_agent::block::{Block, BlockKey, Index};
 use trunnion_agent::spool::{ReadError, Spool, tools};
 use trunnion_collector::journal::{Entry, Journal, Options, Position, Reader};
+use trunnion_common::ack::{Extent, JournalMark};
 use trunnion_common::block::Kind;
 use trunnion_common::frame::Class;
 use trunnion_common::id::{Epoch, GatewayId, JournalId, MasterId, Name};
@@ -125,6 +126,7 @@ fn sound_journal() -> Result<Image> {
             },
             5 => Entry::Started {
                 name: sequence as u16,
+                ended: Extent(sequence),
             },
             7 => Entry::Greeted {
                 gateway: gateway.clone(),
@@ -133,7 +135,10 @@ fn sound_journal() -> Result<Image> {
             },
             6 => Entry::DeliveredElsewhere {
                 gateway: gateway.clone(),
-                to: JournalId(sequence),
+                to: JournalMark {
+                    name: JournalId(sequence),
+                    extent: Extent(sequence),
+                },
                 cause: LossCause::NotHeld,
             },
             _ => Entry::Superseded {

@@ -79,8 +79,8 @@ fn tell_entry(entry: &Entry, node: NodeId) -> Vec<String> {
         }
         Entry::DeliveredElsewhere { gateway, to, cause } => {
             vec![format!(
-                "{}: delivered to {to} before, missing here: {cause:?}",
-                gateway.gateway
+                "{}: delivered to {} before, missing here: {cause:?}",
+                gateway.gateway, to.name
             )]
         }
         _ => Vec::new(),

@@ -327,7 +327,7 @@ impl SimCollector {
                 received,
                 credit_bytes: 1 << 20,
                 utc,
-                journal: JOURNAL,
+                journal: JOURNAL.into(),
                 level: AckLevel::Local,
             };
             let mut room = vec![0; message::MESSAGE_MAX];

@@ -136,6 +136,13 @@ impl SimGateway {
         self.spool.crash(faults);
     }
 
+    /// The agent ends in good order, with all on disk.
+    pub(super) fn stop(&mut self) {
+        self.agent = None;
+        self.wake = None;
+        self.spool.stop();
+    }
+
     /// Makes an image of the disk, unless there is one.
     pub(super) fn take_image(&mut self) -> bool {
         let is_first = self.image.is_none();

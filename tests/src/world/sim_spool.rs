@@ -11,8 +11,9 @@ use trunnion_agent::block::{Block, BlockKey};
 use trunnion_agent::intake::{BootKey, Cursor};
 use trunnion_agent::introduction::put_first;
 use trunnion_agent::spool::{Commit, FormerEpoch, ReadError, Recovered, Reply, Request};
+use trunnion_common::ack::JournalMark;
 use trunnion_common::frame::Class;
-use trunnion_common::id::{Epoch, JournalId};
+use trunnion_common::id::Epoch;
 use trunnion_common::sequence::Range;
 
 /// Between attempts to write while the disk refuses, as the real thread has it.
@@ -30,8 +31,10 @@ pub struct SimSpool {
     /// Per chain: its part of the cursors.
     cursors: [BTreeMap<BootKey, Cursor>; 2],
     epochs: BTreeMap<Epoch, FormerEpoch>,
-    journals: Vec<JournalId>,
-    freed: VecDeque<Block>,
+    /// Those that acknowledged; they go as far as when they freed what cannot come back.
+    journals: Vec<JournalMark>,
+    /// What may come back, and which journal freed it.
+    freed: VecDeque<(Block, Option<JournalMark>)>,
     requests: VecDeque<Request>,
     /// Blocks that can never be read again.
     damaged: BTreeMap<BlockKey, Block>,
@@ -52,7 +55,7 @@ pub struct SpoolImage {
     blocks: BTreeMap<BlockKey, Block>,
     cursors: [BTreeMap<BootKey, Cursor>; 2],
     epochs: BTreeMap<Epoch, FormerEpoch>,
-    journals: Vec<JournalId>,
+    journals: Vec<JournalMark>,
     room: SimRoom,
 }
 
@@ -158,7 +161,8 @@ impl SimSpool {
                 received,
                 journal,
             } => {
-                put_first(&mut self.journals, journal);
+                // Its name is noted beforehand; how far it goes, with what it frees.
+                put_first(&mut self.journals, journal.name.into());
                 let keys: Vec<BlockKey> = self
                     .blocks
                     .keys()
@@ -166,10 +170,10 @@ impl SimSpool {
                     .copied()
                     .collect();
                 for key in keys {
-                    self.free(key);
+                    self.free(key, Some(journal));
                 }
                 if let Some(former) = self.epochs.get_mut(&epoch) {
-                    former.freed_by = Some(journal);
+                    former.freed_by = Some(journal.name);
                 }
                 Some(Reply::Freed(epoch))
             }
@@ -182,7 +186,7 @@ impl SimSpool {
                 faults.note(Fault::SpoolEvicted);
                 for key in self.room.evict(directory) {
                     if let Some(block) = self.blocks.get(&key).cloned() {
-                        self.free(key);
+                        self.free(key, None);
                         self.evicted.insert(key, block);
                     }
                 }
@@ -216,6 +220,13 @@ impl SimSpool {
         self.room.is_cramped = is_cramped;
     }
 
+    /// Nothing is asked for any more, and what has been done is on disk.
+    pub fn stop(&mut self) {
+        self.requests.clear();
+        self.journals = self.journals_of(self.freed.len());
+        self.freed.clear();
+    }
+
     /// The power is cut.
     pub fn crash(&mut self, faults: &mut FaultCounts) {
         if let Some(Request::Commit(commit)) = self.requests.pop_front() {
@@ -227,7 +238,9 @@ impl SimSpool {
         self.requests.clear();
         // That a block was freed may stand in the page cache alone.
         let back = self.chance.below(2 * self.freed.len() as u64 + 1) as usize;
-        for block in self.freed.drain(..).rev().take(back) {
+        let gone = self.freed.len().saturating_sub(back);
+        self.journals = self.journals_of(gone);
+        for (block, _) in self.freed.drain(..).skip(gone) {
             faults.note(Fault::SpoolBlocksBack);
             self.blocks.insert(block.key, block);
         }
@@ -239,7 +252,7 @@ impl SimSpool {
             blocks: self.blocks.clone(),
             cursors: self.cursors.clone(),
             epochs: self.epochs.clone(),
-            journals: self.journals.clone(),
+            journals: self.journals_of(self.freed.len()),
             room: self.room.clone(),
         }
     }
@@ -281,7 +294,7 @@ impl SimSpool {
                     *epoch == key.epoch && blocks.first() <= key.sequence && key.sequence < blocks.end()
                 });
             if is_buried {
-                freed.retain(|freed| freed.key != *key);
+                freed.retain(|(freed, _)| freed.key != *key);
                 evicted.insert(*key, block.clone());
             }
             !is_buried
@@ -380,13 +393,26 @@ impl SimSpool {
             .collect();
     }
 
-    fn free(&mut self, key: BlockKey) {
+    fn free(&mut self, key: BlockKey, by: Option<JournalMark>) {
         if let Some(block) = self.blocks.remove(&key) {
             if self.freed.len() == FREED_MAX {
+                self.journals = self.journals_of(1);
                 self.freed.pop_front();
             }
-            self.freed.push_back(block);
+            self.freed.push_back((block, by));
         }
+    }
+
+    /// How far the journals went that freed what is on disk, the first so many of the freed blocks included.
+    fn journals_of(&self, freed: usize) -> Vec<JournalMark> {
+        let mut journals = self.journals.clone();
+        let marks = self.freed.iter().take(freed).filter_map(|(_, by)| *by);
+        for mark in marks {
+            for known in journals.iter_mut().filter(|known| known.name == mark.name) {
+                known.extent = known.extent.max(mark.extent);
+            }
+        }
+        journals
     }
 
     fn read(

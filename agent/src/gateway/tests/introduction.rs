@@ -1,6 +1,7 @@
 //! A journal that takes over, or whose collector has started anew, hears what all others were told once.
 
 use super::*;
+use trunnion_common::ack::Extent;
 use trunnion_common::frame::Describe;
 
 /// Channel tables, and clock fixes, among the essentials from a sequence on.
@@ -49,7 +50,11 @@ fn introduced() -> World {
 fn another_journal_is_sent_the_tables_and_clock_fixes_that_it_never_had() {
     let mut world = introduced();
     let [one, other] = [0x1_0000, 0x2_0000].map(JournalId);
-    for (journal, is_told) in [
+    let mark = |name, extent| JournalMark {
+        name,
+        extent: Extent(extent),
+    };
+    for (extent, (journal, is_told)) in (0..).zip([
         (one, false),
         (one, false),
         (other, true),
@@ -57,9 +62,9 @@ fn another_journal_is_sent_the_tables_and_clock_fixes_that_it_never_had() {
         (one, true),
         (one.named_by(7), true),
         (one.named_by(7), false),
-    ] {
+    ]) {
         let next = world.next(Epoch(5));
-        world.journal = journal;
+        world.journal = mark(journal, extent);
         world.ack(next);
         world.advance(Duration::from_millis(300));
         world.flush();
@@ -70,4 +75,6 @@ fn another_journal_is_sent_the_tables_and_clock_fixes_that_it_never_had() {
         };
         assert_eq!(told_since(&world, next), expected, "journal {journal}");
     }
+    let journals = [mark(one.named_by(7), 5), mark(one, 4), mark(other, 3)];
+    assert_eq!(world.hellos.last().unwrap().journals, journals);
 }

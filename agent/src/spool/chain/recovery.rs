@@ -19,6 +19,7 @@ use crate::stand_in::StandIn;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use trunnion_common::ack::JournalMark;
 use trunnion_common::block::{Body, Kind};
 use trunnion_common::frame::{Class, RawFrame};
 use trunnion_common::id::{Epoch, JournalId};
@@ -38,6 +39,8 @@ pub(in crate::spool) struct Recovered {
     /// Oldest first: sequence after the last block, and who freed blocks of it.
     pub(in crate::spool) epochs: Vec<(Epoch, u64, Option<JournalId>)>,
     pub(in crate::spool) cursors: Vec<Cursor>,
+    /// Which freed blocks, and how far they went then.
+    pub(in crate::spool) journals: Vec<JournalMark>,
     pub(in crate::spool) quarantined: Vec<PathBuf>,
     /// Databases that had been set aside, and are gone.
     pub(in crate::spool) discarded: u64,
@@ -89,6 +92,7 @@ impl Chain {
             blocks: BTreeMap::new(),
             epochs: Vec::new(),
             cursors: Vec::new(),
+            journals: Vec::new(),
             quarantined: Vec::new(),
             discarded: 0,
         };
@@ -116,7 +120,6 @@ impl Chain {
         recovered.current = (chain.epoch, current.map_or(0, |(_, next, _)| *next));
         recovered.cursors = chain.cursors.values().cloned().collect();
         chain.begin_database()?;
-        chain.remove_drained();
         Ok((chain, recovered))
     }
 
@@ -366,7 +369,8 @@ impl Chain {
         }
         let known = recovered.epoch(epoch);
         known.1 = end.max(acknowledged.received.end()).max(known.1);
-        known.2 = acknowledged.journal.or(known.2);
+        known.2 = acknowledged.journal.map(|mark| mark.name).or(known.2);
+        recovered.journals.extend(acknowledged.journal);
         let told = self.acknowledged.entry(epoch).or_default();
         told.join(&acknowledged);
         let path = self.path(number);
