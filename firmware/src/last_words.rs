@@ -1,15 +1,15 @@
 //! What a life leaves to the next one in memory that a reset does not clear.
 //!
 //! At power-on that memory holds anything, so what is read there counts only with its checksum. A node
-//! writes [`LastWords::alive`] when it starts, and over it why it ends, if it can: the panic handler and the
-//! watchdog's warning can. A life that says nothing more was ended from outside.
+//! writes [`LastWords::alive`] when it starts, and over it why it ends, if it can: the handler of faults, panics among
+//! them, and the watchdog's warning can. A life that says nothing more was ended from outside.
 //!
 //! | bytes | content, little-endian |
 //! |---|---|
 //! | 0-3 | `TRLW` |
 //! | 4 | how it ended ([`End`]) |
 //! | 5-7 | 0 |
-//! | 8-11 | where: the line of a panic; else 0 |
+//! | 8-11 | where: the address of the instruction that panicked or failed; else 0 |
 //! | 12-15 | lives since power-on |
 //! | 16-19 | bytes of the stack that it used, at most |
 //! | 20-23 | bytes that its stack had |
@@ -31,7 +31,7 @@ const CRC_AT: usize = 24;
 pub enum End {
     /// It did not tell: somebody pressed the reset.
     Untold = 0,
-    /// A panic.
+    /// A panic, or a fault of the processor.
     Panic = 1,
     /// The watchdog warned, and then nobody fed it.
     Watchdog = 2,
@@ -44,7 +44,7 @@ pub enum End {
 pub struct LastWords {
     /// How it ended.
     pub end: End,
-    /// Where: the line of a panic.
+    /// Where: the address of the instruction that panicked or failed; else 0.
     pub place: u32,
     /// Lives since power-on, this one counted.
     pub lives: u32,
@@ -137,8 +137,11 @@ pub const fn reset_cause(former: Option<LastWords>) -> ResetCause {
     }
 }
 
-/// What the next life has to tell of the former one before everything else. A line number is exact in the
-/// event's value below 2^24.
+/// The bits of an address that an event's value holds exactly. Every part's flash begins at a multiple of it.
+const PLACE_MASK: u32 = (1 << 24) - 1;
+
+/// What the next life has to tell of the former one before everything else. The value is where: the address of an
+/// instruction from the beginning of the flash.
 pub fn obituary(former: Option<LastWords>) -> Option<Event> {
     let former = former?;
     let kind = match former.end {
@@ -151,7 +154,7 @@ pub fn obituary(former: Option<LastWords>) -> Option<Event> {
         kind,
         channel: None,
         repeats: 1,
-        value: former.place as f32,
+        value: (former.place & PLACE_MASK) as f32,
     })
 }
 
@@ -226,10 +229,10 @@ mod tests {
             reset_cause(Some(first.ending(End::Watchdog, 8))),
             ResetCause::Watchdog
         );
-        let panicked = Some(first.ending(End::Panic, 77));
+        let panicked = Some(first.ending(End::Panic, 0x0800_ABCD));
         assert_eq!(reset_cause(panicked), ResetCause::Software);
         let told = obituary(panicked).unwrap();
-        assert_eq!((told.kind, told.value), (EventKind::Panicked, 77.0));
+        assert_eq!((told.kind, told.value), (EventKind::Panicked, 43_981.0));
         let bitten = obituary(Some(first.ending(End::Watchdog, 0))).unwrap();
         assert_eq!(bitten.kind, EventKind::WatchdogBite);
         assert_eq!(obituary(Some(second)), None);

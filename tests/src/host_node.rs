@@ -10,10 +10,12 @@
 
 mod machine;
 mod source;
+mod station;
 mod terminal;
 
 pub use machine::{Motor, RunningMotor};
 pub use source::{Recording, SampleSource, Switched, quantised};
+pub use station::{AXES, Felt, HostStation};
 
 use crate::node_memory::NodeMemory;
 use anyhow::Context;
@@ -247,18 +249,8 @@ pub async fn run(
         // Bytes taken in may be half of what there is: look again before waiting.
         let read_at = now.plus_micros(if is_idle { READ_MICROS } else { 0 });
         let wake = next_wake(read_at, node.poll_timeout(), is_blocked);
-        let interest = if is_blocked {
-            Interest::READABLE | Interest::WRITABLE
-        } else {
-            Interest::READABLE
-        };
-        tokio::select! {
-            biased;
-            () = &mut shutdown => break,
-            ready = terminal.master.ready(interest) => {
-                ready.context("cannot wait for the terminal")?.clear_ready();
-            }
-            () = tokio::time::sleep_until(clock.instant(wake).into()) => {}
+        if !await_turn(&terminal, is_blocked, clock.instant(wake), &mut shutdown).await? {
+            break;
         }
     }
 
@@ -283,6 +275,29 @@ pub async fn run(
             .collect(),
     })
     .context(UNHEARD)
+}
+
+/// Waits for bytes, for room in a terminal that takes nothing, or for `wake`; whether to go on, and not to shut down.
+async fn await_turn(
+    terminal: &Terminal,
+    is_blocked: bool,
+    wake: Instant,
+    shutdown: impl Future,
+) -> anyhow::Result<bool> {
+    let interest = if is_blocked {
+        Interest::READABLE | Interest::WRITABLE
+    } else {
+        Interest::READABLE
+    };
+    tokio::select! {
+        biased;
+        _ = shutdown => return Ok(false),
+        ready = terminal.master.ready(interest) => {
+            ready.context("cannot wait for the terminal")?.clear_ready();
+        }
+        () = tokio::time::sleep_until(wake.into()) => {}
+    }
+    Ok(true)
 }
 
 /// When to go on if no byte comes: at the node's deadline or to sample. While the terminal takes

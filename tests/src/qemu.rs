@@ -187,13 +187,24 @@ impl Qemu {
         self.monitor.execute("system_reset", &json!({})).map(|_| ())
     }
 
-    /// Lets the image's tasks hang: the first instruction of their interrupt's handler becomes a jump to
-    /// itself, until the next reset loads the image anew.
+    /// Lets the image's tasks hang: from now on a jump to itself is where they begin.
     pub fn hang(&self) -> Result<()> {
+        self.begin_tasks_with(0xE7FE).map(|_| ())
+    }
+
+    /// Lets the image's tasks panic; the address of the instruction that does.
+    pub fn panic(&self) -> Result<u32> {
+        self.begin_tasks_with(0xDEFE)
+    }
+
+    /// Makes this the first instruction of the tasks' interrupt's handler, until the next reset loads the image anew; its
+    /// address.
+    fn begin_tasks_with(&self, instruction: u16) -> Result<u32> {
         let mut debugger = Debugger::attach(&self.debugger)?;
         let handler = debugger.read_word(4 * EXECUTOR_EXCEPTION)? & !1;
-        debugger.write(handler, &[0xFE, 0xE7])?;
-        debugger.detach()
+        debugger.write(handler, &instruction.to_le_bytes())?;
+        debugger.detach()?;
+        Ok(handler)
     }
 
     /// Memory of the machine from `address` on.

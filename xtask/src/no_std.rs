@@ -31,11 +31,11 @@ pub(crate) fn toolchain() -> Option<Toolchain> {
 /// A compiler for the target: rustup's, or Debian's, installed now if need be.
 pub(crate) fn toolchain_for(target: &'static str) -> Option<Toolchain> {
     let mut found = Toolchain::find_for(target);
-    if found.is_none() && (rustup_adds(target) || install(&DEBIAN_PACKAGES).is_ok()) {
+    if found.is_none() && (rustup_adds_source() || install(&DEBIAN_PACKAGES).is_ok()) {
         found = Toolchain::find_for(target);
     }
     match found.map(|found| found.source) {
-        Some(Source::Rustup) => step(&format!("with rustup's {target}")),
+        Some(Source::Rustup) => step("with rustup's compiler and the standard library's source"),
         Some(Source::Debian) => step("with Debian's compiler and the standard library's source"),
         None => {}
     }
@@ -45,13 +45,15 @@ pub(crate) fn toolchain_for(target: &'static str) -> Option<Toolchain> {
 /// Why there is none.
 pub(crate) fn missing(target: &str) -> String {
     let packages = DEBIAN_PACKAGES.join(" ");
-    format!("neither `rustup target add {target}` nor Debian's {packages} is to be had here")
+    format!(
+        "nothing builds for {target}: neither `rustup component add rust-src` nor Debian's {packages} are to be had here"
+    )
 }
 
-fn rustup_adds(target: &str) -> bool {
+fn rustup_adds_source() -> bool {
     has("rustup") && {
         let added = Command::new("timeout")
-            .args(["60", "rustup", "target", "add", target])
+            .args(["60", "rustup", "component", "add", "rust-src"])
             .output();
         added.is_ok_and(|output| output.status.success())
     }

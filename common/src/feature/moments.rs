@@ -89,23 +89,27 @@ impl Sums {
     /// Sums of one piece of at most [`PIECE`] samples, and its extremes.
     #[cfg(any(test, target_os = "none"))]
     fn of_piece(piece: &[i16], origin: i32) -> ([f64; 4], i32, i32) {
-        let (mut lowest, mut highest, mut first) = (i32::MAX, i32::MIN, 0_i32);
+        // At most 65,535, whose square still has 32 bits.
+        let squared = |distance: i32| distance.unsigned_abs() * distance.unsigned_abs();
+        // Two loops, each of whose sums fit a Cortex-M's registers.
+        let (mut lowest, mut highest, mut first, mut second) = (i32::MAX, i32::MIN, 0_i32, 0_u64);
         for sample in piece.iter().map(|sample| i32::from(*sample)) {
-            first += sample - origin;
+            let distance = sample - origin;
+            first += distance;
+            second += u64::from(squared(distance));
             lowest = lowest.min(sample);
             highest = highest.max(sample);
         }
-        let (mut second, mut third, mut fourth) = (0_u64, 0_i64, 0_u128);
+        // The upper and the lower halves of the fourth powers: whole, they would need 72 bits.
+        let (mut third, mut upper, mut lower) = (0_i64, 0_u64, 0_u64);
         for distance in piece.iter().map(|sample| i32::from(*sample) - origin) {
-            let size = distance.unsigned_abs();
-            // At most 65,535, whose square still has 32 bits.
-            let square = size * size;
-            second += u64::from(square);
+            let square = squared(distance);
             third += i64::from(square) * i64::from(distance);
-            fourth += u128::from(u64::from(square) * u64::from(square));
+            let fourth = u64::from(square) * u64::from(square);
+            upper += fourth >> 32;
+            lower += fourth & u64::from(u32::MAX);
         }
-        // By halves: a conversion of 128 bits is a function of its own.
-        let fourth = (fourth >> 64) as u64 as f64 * 18_446_744_073_709_551_616.0 + fourth as u64 as f64;
+        let fourth = upper as f64 * 4_294_967_296.0 + lower as f64;
         let powers = [f64::from(first), second as f64, third as f64, fourth];
         (powers, lowest, highest)
     }

@@ -20,7 +20,7 @@ const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 /// What of Debian's packages builds for the target: compiler, source of the library, linker.
 pub const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "rust-web-src", "lld"];
 
-/// A compiler for a target.
+/// A compiler for a target, which builds the target's library from source: at the image's own settings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Toolchain {
     /// Whose it is.
@@ -29,12 +29,12 @@ pub struct Toolchain {
     pub target: &'static str,
 }
 
-/// Where a compiler comes from.
+/// Where a compiler and the library's source come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Source {
-    /// rustup has the target's library.
+    /// rustup's toolchain with its component `rust-src`.
     Rustup,
-    /// Debian's compiler builds the library from source.
+    /// Debian's packages.
     Debian,
 }
 
@@ -46,7 +46,7 @@ impl Toolchain {
 
     /// The one that this machine has for `target`.
     pub fn find_for(target: &'static str) -> Option<Self> {
-        let source = if rustup_has(target) {
+        let source = if has_rustup() {
             Source::Rustup
         } else if has_debian() {
             Source::Debian
@@ -59,18 +59,19 @@ impl Toolchain {
     /// A cargo command, `build` for example, for the target.
     pub fn cargo(self, verb: &str) -> Command {
         let mut command = cargo([verb, "--target", self.target]);
-        let flags = rustflags();
-        command.args([
-            "--config",
-            &format!("target.{:?}.rustflags={flags:?}", self.target),
-        ]);
+        command
+            .arg("-Zbuild-std=core")
+            .args([
+                "--config",
+                &format!("target.{:?}.rustflags={RUSTFLAGS:?}", self.target),
+            ])
+            .args(["--config", BUILTINS])
+            // A stable compiler takes -Z options when asked to behave as its own bootstrap.
+            .env("RUSTC_BOOTSTRAP", "1");
         if self.source == Source::Debian {
             let name = self.target.to_uppercase().replace(['-', '.'], "_");
             command
-                .arg("-Zbuild-std=core")
                 .env("RUSTC", DEBIAN_RUSTC)
-                // The stable compiler takes -Z options when asked to behave as its own bootstrap.
-                .env("RUSTC_BOOTSTRAP", "1")
                 .env(format!("CARGO_TARGET_{name}_LINKER"), "ld.lld");
         }
         command
@@ -97,37 +98,35 @@ impl Toolchain {
     }
 }
 
-/// What the compiler is told beside the profile, so that images are smaller, and alike everywhere.
-fn rustflags() -> Vec<String> {
-    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cargo")));
-    let registries = home.and_then(|home| std::fs::read_dir(home.join("registry/src")).ok());
-    let registries = registries.into_iter().flatten().flatten();
-    // Panics name a dependency's file without the path that it lies at on this machine.
-    let mut flags: Vec<String> = registries
-        .map(|registry| format!("--remap-path-prefix={}/=", registry.path().display()))
-        .collect();
+/// What the compiler is told beside the profile, so that images are smaller.
+const RUSTFLAGS: [&str; 3] = [
+    // A panic is one undefined instruction, whose address the life leaves to the next one: what it would say, and where
+    // it stands in the source, nobody could read in the image. That is 12 KiB.
+    "-Zunstable-options",
+    "-Cpanic=immediate-abort",
     // At opt-level "s", LLVM copies what is marked `#[inline]` into every caller up to a cost of 325. Serialisation is
     // full of such marks: 4.2 KiB of the image, where a window of features gains nothing.
-    flags.push("-Cllvm-args=-inlinehint-threshold=25".to_owned());
-    flags
-}
+    "-Cllvm-args=-inlinehint-threshold=25",
+];
+
+/// Doubles and copies, which a window of features is full of: for 1 KiB of the image a twentieth of its instructions.
+const BUILTINS: &str = "profile.firmware.package.compiler_builtins.opt-level=3";
+
+/// Where the source of the library lies below a compiler's folder: rustup's `rust-src` and Debian's `rust-web-src` put it
+/// there.
+const LIBRARY: &str = "lib/rustlib/src/rust/library/core";
 
 fn has_debian() -> bool {
-    // rust-web-src puts the source where `rustc --print sysroot` looks for it.
-    let source = Path::new("/usr/lib/rustlib/src/rust/library/core");
-    Path::new(DEBIAN_RUSTC).exists() && source.exists() && has("ld.lld")
+    Path::new(DEBIAN_RUSTC).exists() && Path::new("/usr").join(LIBRARY).exists() && has("ld.lld")
 }
 
-fn rustup_has(target: &str) -> bool {
-    let listed = Command::new("rustup")
-        .args(["target", "list", "--installed"])
-        .output();
-    listed.is_ok_and(|output| {
-        String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .any(|line| line == target)
-    })
+fn has_rustup() -> bool {
+    let told = Command::new("rustc").args(["--print", "sysroot"]).output();
+    has("rustup")
+        && told.is_ok_and(|output| {
+            let folder = String::from_utf8_lossy(&output.stdout);
+            Path::new(folder.trim_end()).join(LIBRARY).exists()
+        })
 }
 
 /// Whether a program is on the path.

@@ -20,8 +20,8 @@ const NOISE: u32 = 1_000;
 const NOISE_TIME: Duration = Duration::from_secs(30);
 
 #[test]
-fn a_microcontroller_is_heard_through_resets_hangs_and_noise() {
-    let name = "a_microcontroller_is_heard_through_resets_hangs_and_noise";
+fn a_microcontroller_is_heard_through_resets_hangs_panics_and_noise() {
+    let name = "a_microcontroller_is_heard_through_resets_hangs_panics_and_noise";
     let Some(toolchain) = toolchain(name) else {
         return;
     };
@@ -61,11 +61,18 @@ fn a_microcontroller_is_heard_through_resets_hangs_and_noise() {
     scene.await_boot(3).unwrap();
     scene.await_balance().unwrap();
 
+    // A panic ends a life at once, and the next one tells which instruction it was.
+    let place = scene.node.panic().unwrap();
+    let panicked = scene.await_alarm("panicked").unwrap();
+    assert_eq!(panicked["value"], f64::from(place), "{panicked}");
+    scene.await_boot(4).unwrap();
+    scene.await_balance().unwrap();
+
     // Every life has looked at its stack, which its next one tells.
     let size = Size::of(&image).unwrap();
     let words = scene.node.memory(size.last_words, BYTES as u64).unwrap();
     let words = LastWords::from_bytes(words.try_into().unwrap()).unwrap();
-    assert_eq!((words.lives, u64::from(words.stack.room)), (3, size.stack_room()));
+    assert_eq!((words.lives, u64::from(words.stack.room)), (4, size.stack_room()));
     assert!((1..words.stack.room).contains(&words.stack.used), "{words:?}");
 
     // Noise costs frames their way, no sample its name.

@@ -15,3 +15,4 @@ mod outcomes_have_names;
 mod partitions_lose_nothing;
 mod plan_takes_effect_once;
 mod restart_resumes;
+mod station_is_heard_whole;
