@@ -313,6 +313,9 @@ pub enum EventKind {
     SensorClipped,
     /// The previous boot used so many bytes of its stack at most.
     StackUsed,
+    /// The node's crystal does not swing: it runs on an oscillator that may be off by some percent, and measures no
+    /// vibration.
+    NoCrystal,
 }
 
 impl EventKind {
@@ -331,6 +334,7 @@ impl EventKind {
             Self::SensorStuck => "sensor_stuck",
             Self::SensorClipped => "sensor_clipped",
             Self::StackUsed => "stack_used",
+            Self::NoCrystal => "no_crystal",
         }
     }
 }

@@ -151,6 +151,16 @@ fn payloads() -> Vec<(&'static str, Payload<'static>)> {
             }),
         ),
         (
+            "frame.event.no_crystal",
+            Payload::Event(Event {
+                severity: Severity::Alarm,
+                kind: EventKind::NoCrystal,
+                channel: None,
+                repeats: 1,
+                value: 0.0,
+            }),
+        ),
+        (
             "frame.status",
             Payload::Status(Status {
                 channels: list(&[ChannelStatus {

@@ -119,19 +119,17 @@ enum SettingsMemory {
 impl<'m> Node<'m> {
     /// A node at the beginning of its life, at tick 0: its table and the boot event are queued.
     pub fn new(identity: Identity, table: &Describe, memory: Memory<'m>) -> Result<Self, NodeError> {
-        let mut channels = Vec::new();
-        let mut forming = memory.forming.iter_mut();
-        for (position, descriptor) in table.channels.iter().enumerate() {
-            let forming = forming.next().map_or(&mut [][..], |forming| &mut forming[..]);
-            let rate = NonZeroU32::new(descriptor.rate_mhz).ok_or(NodeError::NoRate(position))?;
-            let pushed = channels.push(Channel::new(*descriptor, rate, forming));
-            debug_assert!(pushed.is_ok(), "both tables have the same bound");
+        let mut rates = table.channels.iter().map(|descriptor| descriptor.rate_mhz);
+        if let Some(position) = rates.position(|rate_mhz| rate_mhz == 0) {
+            return Err(NodeError::NoRate(position));
         }
-        let mut node = Self {
+        let outbox = Outbox::new(memory.essential, memory.waveform).ok_or(NodeError::OutboxTooSmall)?;
+        // Made where it is returned: a node is some kilobytes, and each move takes as much of the stack.
+        let mut made = Ok(Self {
             reset: identity.reset,
             revision: table.revision,
-            channels,
-            outbox: Outbox::new(memory.essential, memory.waveform).ok_or(NodeError::OutboxTooSmall)?,
+            channels: Vec::new(),
+            outbox,
             link: Link::new(identity.node, identity.boot, identity.address, identity.wiring),
             decoder: Decoder::new(memory.line),
             events: EventLog::default(),
@@ -143,12 +141,27 @@ impl<'m> Node<'m> {
             packing: Packing::I16,
             memory: SettingsMemory::Absent,
             order: None,
-        };
-        node.events
+        });
+        if let Ok(node) = &mut made {
+            node.begin(table, memory.forming);
+        }
+        made
+    }
+
+    #[inline(never)]
+    fn begin(&mut self, table: &Describe, forming: &'m mut [Forming]) {
+        let mut forming = forming.iter_mut();
+        for descriptor in &table.channels {
+            let forming = forming.next().map_or(&mut [][..], |forming| &mut forming[..]);
+            if let Some(rate) = NonZeroU32::new(descriptor.rate_mhz) {
+                let pushed = self.channels.push(Channel::new(*descriptor, rate, forming));
+                debug_assert!(pushed.is_ok(), "both tables have the same bound");
+            }
+        }
+        self.events
             .note(NodeTicks(0), event(EventKind::Boot, Severity::Info, 1));
-        node.queue_table(NodeTicks(0));
-        node.queue_events();
-        Ok(node)
+        self.queue_table(NodeTicks(0));
+        self.queue_events();
     }
 
     /// Takes bytes from the line.

@@ -115,16 +115,9 @@ impl<'m, A: Sensor<AXES>, const AXES: usize, const SLOW: usize> Station<'m, A, A
             );
         }
         let quantities = slow.each_ref().map(|(quantity, _)| *quantity);
-        let mut node = Node::new(identity, &table::<AXES>(what, &quantities), memory)?;
-        node.set_packing(Packing::Predicted);
-        for event in [
-            last_words::obituary(former),
-            last_words::brown_out(identity.reset),
-            last_words::stack_used(former),
-        ] {
-            event.into_iter().for_each(|event| node.handle_former(event));
-        }
-        Ok(Self {
+        // Made where it is returned, as the node is.
+        let node = Node::new(identity, &table::<AXES>(what, &quantities), memory);
+        let mut made = node.map(|node| Self {
             node,
             accelerometer: Watched {
                 sensor: accelerometer,
@@ -139,7 +132,19 @@ impl<'m, A: Sensor<AXES>, const AXES: usize, const SLOW: usize> Station<'m, A, A
             schedule: Schedule::new(start, SLOW_RATE_MHZ),
             readings: 0,
             read_at: start,
-        })
+        });
+        if let Ok(station) = &mut made {
+            let node = &mut station.node;
+            node.set_packing(Packing::Predicted);
+            for event in [
+                last_words::obituary(former),
+                last_words::brown_out(identity.reset),
+                last_words::stack_used(former),
+            ] {
+                event.into_iter().for_each(|event| node.handle_former(event));
+            }
+        }
+        made
     }
 
     /// The node: for its settings and its lamp.

@@ -44,7 +44,11 @@ impl<F: NorFlash> Store<F> {
         };
         let counter = last.saturating_add(1);
         self.map.store_item(&mut buffer, &BOOT_COUNTER, &counter).await?;
-        Ok(counter)
+        // A memory that takes nothing, and does not say so, would give the number again.
+        match self.map.fetch_item::<u32>(&mut buffer, &BOOT_COUNTER).await? {
+            Some(kept) if kept == counter => Ok(counter),
+            _ => Err(Error::Corrupted {}),
+        }
     }
 
     /// The image of settings stored last, if any ever was.
@@ -106,6 +110,17 @@ mod tests {
             let kept = (life > 1).then(|| image(life - 1));
             assert_eq!(block_on(store.settings()), Ok(kept));
             block_on(store.keep_settings(&image(life))).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_flash_that_takes_nothing_gives_no_boot_number() {
+        let mut flash = Flash::new(PLACE.end as usize);
+        assert_eq!(block_on(store(&mut flash).next_boot()), Ok(1));
+        flash.wear_out();
+        for _ in 0..2 {
+            let counted = block_on(store(&mut flash).next_boot());
+            assert!(matches!(counted, Err(Error::Corrupted { .. })), "{counted:?}");
         }
     }
 

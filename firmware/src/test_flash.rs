@@ -22,6 +22,7 @@ pub(crate) struct Flash {
     /// Bytes written or erased so far.
     pub(crate) written: usize,
     power_fails_at: usize,
+    is_worn: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,7 +48,13 @@ impl Flash {
             bytes: vec![0xFF; bytes],
             written: 0,
             power_fails_at: usize::MAX,
+            is_worn: false,
         }
+    }
+
+    /// From now on it takes nothing, and does not say so.
+    pub(crate) fn wear_out(&mut self) {
+        self.is_worn = true;
     }
 
     /// After this many more bytes the power fails: nothing can be written, erased or read.
@@ -64,7 +71,9 @@ impl Flash {
             if self.written >= self.power_fails_at {
                 return Err(Fault::NoPower);
             }
-            self.bytes[at] = byte;
+            if !self.is_worn {
+                self.bytes[at] = byte;
+            }
             self.written += 1;
         }
         Ok(())

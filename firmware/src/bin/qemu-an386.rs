@@ -75,6 +75,7 @@ async fn node(former: Option<LastWords>) {
         id,
         entropy,
         reset: reset_cause(former),
+        has_crystal: true,
         wiring,
         line_bytes_per_s: LINE_BYTES_PER_S,
     };
@@ -89,6 +90,7 @@ async fn node(former: Option<LastWords>) {
     let Ok(station) = &mut made else {
         unreachable!("the board brings memory enough, and every rate is not 0");
     };
+    life.restore(who, station.node());
     let pipes = (&RECEIVED, &TO_SEND);
     // It has no lamp.
     run(station, &mut life.store, pipes, &CHECK_INS, NODE, |_| ()).await

@@ -9,10 +9,31 @@ use trunnion_common::codec::LINE_FRAME_MAX;
 use trunnion_firmware::board::beginning::{Life, settings_place};
 use trunnion_firmware::board::instruments::{Instruments, accelerometer};
 use trunnion_firmware::board::life;
-use trunnion_firmware::board::stm32f405::{self as board, Board, Cycles, ticks};
+use trunnion_firmware::board::stm32f405::{self as board, Board, Cycles, InternalFlash, ticks};
+use trunnion_firmware::flash::Blocking;
+use trunnion_firmware::last_words::LastWords;
+use trunnion_firmware::settings::Image;
+use trunnion_firmware::store::Store;
+
+type Flash = Blocking<InternalFlash>;
 
 /// Unacknowledged waveforms: two seconds of one axis at 26.7 kHz, packed.
 static WAVEFORM: ConstStaticCell<[u8; 68 << 10]> = ConstStaticCell::new([0; 68 << 10]);
+
+/// What the memory for settings is asked stands on the stack only meanwhile.
+#[inline(never)]
+fn begin(former: Option<LastWords>, flash: Flash) -> Life<Flash> {
+    block_on(Life::begin(former, flash, settings_place()))
+}
+
+/// Stores settings, in the same way.
+#[inline(never)]
+fn keep(store: &mut Option<Store<Flash>>, image: &Image) -> bool {
+    match store {
+        Some(store) => block_on(store.keep_settings(image)).is_ok(),
+        None => false,
+    }
+}
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
@@ -28,14 +49,15 @@ fn main() -> ! {
     else {
         unreachable!("the board is set up once, and its line is on pins that it has");
     };
-    let mut kept = block_on(Life::begin(former, flash, settings_place()));
+    let mut kept = begin(former, flash);
     let bus = RefCell::new(i2c);
-    let accelerometer = accelerometer(spi, &bus, &mut Cycles, ticks);
+    let accelerometer = accelerometer(&who, spi, &bus, &mut Cycles, ticks);
     let mut instruments = Instruments::new(&bus);
     let mut made = kept.station(who, accelerometer, instruments.slow(), WAVEFORM.take(), ticks());
     let Ok(station) = &mut made else {
         unreachable!("the board brings memory enough, and every rate is not 0");
     };
+    kept.restore(who, station.node());
 
     let (mut bytes, mut frames) = ([0; 256], [0; LINE_FRAME_MAX]);
     let mut stack = life::StackWatch::default();
@@ -44,10 +66,7 @@ fn main() -> ! {
         station.handle_bytes(ticks(), &bytes[..length]);
         station.handle_time(ticks());
         if let Some(image) = station.node().poll_settings() {
-            let is_stored = match &mut kept.store {
-                Some(store) => block_on(store.keep_settings(&image)).is_ok(),
-                None => false,
-            };
+            let is_stored = keep(&mut kept.store, &image);
             station.node().handle_settings_stored(ticks(), is_stored);
         }
         if board::room() >= LINE_FRAME_MAX {

@@ -4,7 +4,7 @@
 use crate::channel::{FORMING_SAMPLES, Forming};
 use crate::last_words::{End, LastWords};
 use crate::link::Wiring;
-use crate::node::{Identity, Memory, NodeError};
+use crate::node::{Identity, Memory, Node, NodeError};
 use crate::sensor::Sensor;
 use crate::settings::{Image, LineSpeed};
 use crate::station::{Accelerometer, Slow, Station};
@@ -13,7 +13,7 @@ use core::ops::Range;
 use embedded_storage_async::nor_flash::NorFlash;
 use static_cell::ConstStaticCell;
 use trunnion_common::codec::LINE_FRAME_MAX;
-use trunnion_common::frame::ResetCause;
+use trunnion_common::frame::{Event, EventKind, ResetCause, Severity};
 use trunnion_common::id::{BootId, NodeId};
 use trunnion_common::time::NodeTicks;
 
@@ -27,6 +27,16 @@ static ESSENTIAL: ConstStaticCell<[u8; ESSENTIAL_BYTES]> = ConstStaticCell::new(
 static FORMING: ConstStaticCell<[Forming; AXES]> = ConstStaticCell::new([[0; FORMING_SAMPLES]; AXES]);
 static FRAME: ConstStaticCell<[u8; LINE_FRAME_MAX]> = ConstStaticCell::new([0; LINE_FRAME_MAX]);
 
+/// What a node without a crystal has to tell. What depends on its clock it does not measure: samples at a rate that is
+/// off by more than bearings slip would name the wrong element.
+const NO_CRYSTAL: Event = Event {
+    severity: Severity::Alarm,
+    kind: EventKind::NoCrystal,
+    channel: None,
+    repeats: 1,
+    value: 0.0,
+};
+
 /// What a board tells of itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Who {
@@ -36,6 +46,8 @@ pub struct Who {
     pub entropy: u32,
     /// Why it was reset.
     pub reset: ResetCause,
+    /// Whether its clock is a crystal's.
+    pub has_crystal: bool,
     /// Who else is on the line.
     pub wiring: Wiring,
     /// Bytes a second that the line carries.
@@ -98,6 +110,8 @@ impl<F: NorFlash> Life<F> {
 
     /// The station of this life, once: it samples from `start` on, in memory that this module has beside `waveform`, for
     /// unacknowledged waveforms. It is best used where it is: each move takes its size of the stack.
+    /// [`Self::restore`] comes next.
+    #[inline(never)]
     pub fn station<'m, A: Sensor<AXES>, const SLOW: usize>(
         &self,
         who: Who,
@@ -125,15 +139,19 @@ impl<F: NorFlash> Life<F> {
             (Some(former), ResetCause::Watchdog) => Some(former.ending(End::Watchdog, 0)),
             (former, _) => former,
         };
-        let mut made = Station::new(identity, former, accelerometer, slow, memory, start);
-        if let Ok(station) = &mut made {
-            let node = station.node();
-            node.set_line_speed(LineSpeed::BytesPerSecond(who.line_bytes_per_s));
-            node.plan_for_line();
-            if self.store.is_some() {
-                let _ = node.restore_settings(self.settings.as_deref());
-            }
+        Station::new(identity, former, accelerometer, slow, memory, start)
+    }
+
+    /// Gives this life's node what it can have: plans for its line, or those that were stored.
+    #[inline(never)]
+    pub fn restore(&self, who: Who, node: &mut Node<'_>) {
+        node.set_line_speed(LineSpeed::BytesPerSecond(who.line_bytes_per_s));
+        node.plan_for_line();
+        if !who.has_crystal {
+            node.handle_former(NO_CRYSTAL);
         }
-        made
+        if self.store.is_some() {
+            let _ = node.restore_settings(self.settings.as_deref());
+        }
     }
 }

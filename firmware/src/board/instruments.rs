@@ -1,7 +1,7 @@
 //! The instruments of every board with hardware: an accelerometer, a thermometer, a current loop and a tachometer. One
 //! that does not answer at boot is told as lost, and the others go on.
 
-use super::beginning::AXES;
+use super::beginning::{AXES, Who};
 use super::shaft::{SHAFT, Shaft};
 use crate::sensor::current_loop::{CurrentLoop, LoopScale};
 use crate::sensor::thermometer::Thermometer;
@@ -54,6 +54,7 @@ impl<'b, I: I2c> Instruments<'b, I> {
 /// The accelerometer: an IIS3DWB whose z is across the shaft.
 #[cfg(not(feature = "lis3dh"))]
 pub fn accelerometer<S: SpiDevice, I: I2c, D: DelayNs, N: FnOnce() -> NodeTicks>(
+    who: &Who,
     spi: S,
     _i2c: &RefCell<I>,
     delay: &mut D,
@@ -70,9 +71,10 @@ pub fn accelerometer<S: SpiDevice, I: I2c, D: DelayNs, N: FnOnce() -> NodeTicks>
         // Its 3 dB band (DS12569, table 3).
         band_hz: [5.0, 6_000.0],
     };
-    let part = match Iis3dwb::new(spi, RANGE, delay) {
-        Ok(part) => Fitted::Present(Axes::new(part, ORDER, RATE)),
-        Err(_) => Fitted::Absent(Absent::new(RATE, now())),
+    let part = who.has_crystal.then(|| Iis3dwb::new(spi, RANGE, delay));
+    let part = match part {
+        Some(Ok(part)) => Fitted::Present(Axes::new(part, ORDER, RATE)),
+        _ => Fitted::Absent(Absent::new(RATE, now())),
     };
     (what, part)
 }
@@ -80,6 +82,7 @@ pub fn accelerometer<S: SpiDevice, I: I2c, D: DelayNs, N: FnOnce() -> NodeTicks>
 /// The accelerometer where little money is to be spent, or the machine turns slowly: a LIS3DH, on the bus of the others.
 #[cfg(feature = "lis3dh")]
 pub fn accelerometer<'b, S: SpiDevice, I: I2c, D: DelayNs, N: FnOnce() -> NodeTicks>(
+    who: &Who,
     _spi: S,
     i2c: &'b RefCell<I>,
     _delay: &mut D,
@@ -93,7 +96,8 @@ pub fn accelerometer<'b, S: SpiDevice, I: I2c, D: DelayNs, N: FnOnce() -> NodeTi
         // A ninth of its rate in high resolution (DS6839, table 9).
         band_hz: [1.0, 44.0],
     };
-    let part = match Axes::new(RefCellDevice::new(i2c), ORDER) {
+    let part = who.has_crystal.then(|| Axes::new(RefCellDevice::new(i2c), ORDER));
+    let part = match part.flatten() {
         Some(part) => Fitted::Present(part),
         None => Fitted::Absent(Absent::new(RATE_MHZ, now())),
     };

@@ -151,6 +151,7 @@ pub fn start() -> Option<Board> {
             id: u64::from(pac::FICR.deviceid(1).read()) << 32 | u64::from(pac::FICR.deviceid(0).read()),
             entropy: Rng::new_blocking(board.RNG).blocking_next_u32(),
             reset,
+            has_crystal: true,
             wiring: strapped(strap.is_low()),
             line_bytes_per_s: 92_160,
         },

@@ -134,6 +134,7 @@ pub fn start() -> Board {
             id: otp::get_chipid().unwrap_or(0),
             entropy: Trng::new(board.TRNG, Interrupts, trng::Config::default()).blocking_next_u32(),
             reset,
+            has_crystal: true,
             wiring: Wiring::Own,
             line_bytes_per_s: BAUDS / 10,
         },

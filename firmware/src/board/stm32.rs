@@ -90,6 +90,8 @@ pub fn board(parts: Parts) -> Board {
             id: node_id(),
             entropy: parts.entropy,
             reset: parts.reset,
+            // Its HAL waits for it.
+            has_crystal: true,
             wiring: strapped(parts.strap.is_low()),
             line_bytes_per_s: BAUDS / 10,
         },

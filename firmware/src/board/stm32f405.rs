@@ -11,6 +11,9 @@
 //! | tachometer | PB0, a rising edge each revolution |
 //! | lamp | PC13, lit when low |
 //! | settings and boot counter | the last two sectors of the flash, 128 KiB each |
+//!
+//! Nothing that is broken outside of the part keeps it from speaking: without a crystal it runs on its own oscillator,
+//! at 16 MHz, and a slow bus that is held down is a bus without instruments.
 
 use super::beginning::{self, Who, strapped};
 use super::shaft::SHAFT;
@@ -19,13 +22,14 @@ use core::cell::RefCell;
 use cortex_m::interrupt::Mutex;
 use cortex_m::peripheral::NVIC;
 use embedded_hal::delay::DelayNs;
+use embedded_hal::i2c::{self, Operation};
 use embedded_hal_bus::spi::ExclusiveDevice;
 use embedded_storage::nor_flash::{ErrorType, MultiwriteNorFlash, NorFlash, ReadNorFlash};
 use heapless::Deque;
 use stm32f4xx_hal::flash::{FlashExt, LockedFlash};
 use stm32f4xx_hal::gpio::{Edge, ExtiPin, Input, Output, PA4, PA8, PB0, PC13, Speed};
-use stm32f4xx_hal::i2c::I2c;
-use stm32f4xx_hal::pac::{self, I2C1, SPI1, TIM2, USART1, interrupt};
+use stm32f4xx_hal::i2c::{Error as BusError, I2c};
+use stm32f4xx_hal::pac::{self, GPIOB, I2C1, SPI1, TIM2, USART1, interrupt};
 use stm32f4xx_hal::prelude::*;
 use stm32f4xx_hal::rcc::{Config, Enable, Reset};
 use stm32f4xx_hal::serial::{Event, Flag, Serial};
@@ -42,6 +46,10 @@ const WATCHDOG_MS: u32 = 8_000;
 /// The processor's clock, MHz.
 const CLOCK_MHZ: u32 = 168;
 
+/// How often it is looked whether the crystal swings: for 50 ms at least, where the data sheet has 2 ms (DS8626, table
+/// 33).
+const CRYSTAL_LOOKS: u32 = 100_000;
+
 /// The line, bauds.
 const BAUDS: u32 = 921_600;
 
@@ -55,7 +63,7 @@ pub struct Board {
     /// The accelerometer's bus.
     pub spi: AccelerometerBus,
     /// The bus of the slow instruments.
-    pub i2c: I2c<I2C1>,
+    pub i2c: SlowBus,
     /// Settings' memory.
     pub flash: Blocking<InternalFlash>,
     /// The lamp.
@@ -68,10 +76,16 @@ pub struct Board {
 pub fn start() -> Option<Board> {
     let device = pac::Peripherals::take()?;
     let reset = reset_cause(&device.RCC);
-    let clocks = Config::hse(8.MHz()).sysclk(CLOCK_MHZ.MHz()).require_pll48clk();
-    let mut rcc = device.RCC.freeze(clocks);
     let mut watchdog = IndependentWatchdog::new(device.IWDG);
     watchdog.start(WATCHDOG_MS.millis());
+    // The HAL waits for a crystal for good.
+    device.RCC.cr().modify(|_, w| w.hseon().set_bit());
+    let swings = || device.RCC.cr().read().hserdy().bit_is_set();
+    let has_crystal = (0..CRYSTAL_LOOKS).any(|_| swings());
+    let mut rcc = device.RCC.constrain();
+    if has_crystal {
+        rcc = rcc.freeze(Config::hse(8.MHz()).sysclk(CLOCK_MHZ.MHz()).require_pll48clk());
+    }
     let (a, b, c) = (
         device.GPIOA.split(&mut rcc),
         device.GPIOB.split(&mut rcc),
@@ -123,16 +137,22 @@ pub fn start() -> Option<Board> {
     let mut select = a.pa4.into_push_pull_output();
     select.set_high();
     let Ok(spi) = ExclusiveDevice::new(spi, select, Cycles);
-    let i2c = I2c::new(device.I2C1, (b.pb8, b.pb9), 100.kHz(), &mut rcc);
-    let random = device.RNG.constrain(&mut rcc).release();
-    // Its first word takes 40 cycles of 48 MHz; one that never comes leaves the watchdog to speak.
-    while random.sr().read().drdy().bit_is_clear() {}
-    let entropy = random.dr().read().rndata().bits();
+    let i2c = SlowBus(I2c::new(device.I2C1, (b.pb8, b.pb9), 100.kHz(), &mut rcc));
+    // The generator has its clock from the crystal; without one the boot counter alone tells boots apart.
+    let entropy = if has_crystal {
+        let random = device.RNG.constrain(&mut rcc).release();
+        // Its first word takes 40 cycles of 48 MHz; one that never comes leaves the watchdog to speak.
+        while random.sr().read().drdy().bit_is_clear() {}
+        random.dr().read().rndata().bits()
+    } else {
+        0
+    };
     Some(Board {
         who: Who {
             id: node_id(),
             entropy,
             reset,
+            has_crystal,
             wiring: strapped(strap.is_low()),
             line_bytes_per_s: BAUDS / 10,
         },
@@ -159,17 +179,18 @@ fn reset_cause(rcc: &pac::RCC) -> ResetCause {
     ])
 }
 
+/// The part's unique id (RM0090, section 39.1).
+const UNIQUE_ID: *const [u32; 3] = 0x1FFF_7A10 as *const _;
+
 /// The part's unique id of 96 bits, folded to 64: two parts of a plant have the same with a probability of 2^-64.
+#[allow(unsafe_code, reason = "memory that the part has beside the program's")]
 fn node_id() -> u64 {
-    // The HAL shows it as text and coordinates; as bytes it tells the same.
-    let id = stm32f4xx_hal::signature::Uid::get();
+    // SAFETY: every part has these words, and nothing writes them.
+    let words = unsafe { UNIQUE_ID.read_volatile() };
     let mut bytes = [0; 12];
-    bytes[..2].copy_from_slice(&id.x().to_le_bytes());
-    bytes[2..4].copy_from_slice(&id.y().to_le_bytes());
-    bytes[4] = id.waf_num();
-    let lot = id.lot_num().as_bytes();
-    let length = lot.len().min(7);
-    bytes[5..5 + length].copy_from_slice(&lot[..length]);
+    for (bytes, word) in bytes.chunks_exact_mut(4).zip(words) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
     let high = crc32c(&bytes);
     bytes.reverse();
     u64::from(high) << 32 | u64::from(crc32c(&bytes))
@@ -208,6 +229,32 @@ pub struct Cycles;
 impl DelayNs for Cycles {
     fn delay_ns(&mut self, ns: u32) {
         cortex_m::asm::delay((ns / 1_000 + 1) * CLOCK_MHZ);
+    }
+}
+
+/// The bus of the slow instruments, as long as nothing holds a wire of it down: the HAL would wait for good.
+pub struct SlowBus(I2c<I2C1>);
+
+impl SlowBus {
+    #[allow(unsafe_code, reason = "the level of pins that the HAL has taken")]
+    fn free(&mut self) -> Result<&mut I2c<I2C1>, BusError> {
+        // SAFETY: reading the register of the inputs changes nothing.
+        let levels = unsafe { (*GPIOB::ptr()).idr().read() };
+        if levels.idr8().bit_is_set() && levels.idr9().bit_is_set() {
+            Ok(&mut self.0)
+        } else {
+            Err(BusError::Bus)
+        }
+    }
+}
+
+impl i2c::ErrorType for SlowBus {
+    type Error = BusError;
+}
+
+impl i2c::I2c for SlowBus {
+    fn transaction(&mut self, address: u8, operations: &mut [Operation<'_>]) -> Result<(), BusError> {
+        i2c::I2c::transaction(self.free()?, address, operations)
     }
 }
 
@@ -273,6 +320,8 @@ pub fn send(bytes: &[u8]) {
         if !line.waiting.is_empty() {
             port.driver.set_high();
             port.serial.listen(Event::TxEmpty);
+            // An emulated port takes bytes at once, and its interrupt tells of arrivals alone.
+            NVIC::pend(pac::Interrupt::USART1);
         }
     });
 }
@@ -285,12 +334,16 @@ fn USART1() {
                 let _ = line.arrived.push_back(byte);
             }
         }
-        if !serial.is_tx_empty() {
+        while serial.is_tx_empty() {
+            let Some(byte) = line.waiting.pop_front() else {
+                break;
+            };
+            let _ = serial.write(byte);
+        }
+        if !line.waiting.is_empty() {
             return;
         }
-        if let Some(byte) = line.waiting.pop_front() {
-            let _ = serial.write(byte);
-        } else if serial.flags().contains(Flag::TransmissionComplete) {
+        if serial.flags().contains(Flag::TransmissionComplete) {
             serial.unlisten(Event::TxEmpty | Event::TransmissionComplete);
             driver.set_low();
         } else {

@@ -62,12 +62,13 @@ where
     let (flash, place) = board.flash;
     let mut life = Life::begin(life::begin(), flash, place).await;
     let bus = RefCell::new(board.i2c);
-    let accelerometer = accelerometer(board.spi, &bus, &mut Delay, ticks);
+    let accelerometer = accelerometer(&board.who, board.spi, &bus, &mut Delay, ticks);
     let mut instruments = Instruments::new(&bus);
     let mut made = life.station(board.who, accelerometer, instruments.slow(), waveform, ticks());
     let Ok(station) = &mut made else {
         unreachable!("the board brings memory enough, and every rate is not 0");
     };
+    life.restore(board.who, station.node());
 
     let (received, to_send) = (Received::new(), ToSend::new());
     let check_ins = CheckIns::new(TASKS);
