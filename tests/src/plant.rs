@@ -359,6 +359,18 @@ impl Plant {
         Ok(())
     }
 
+    /// As [`Plant::start_agent`], with the line called `name` alone, which several nodes share.
+    pub fn start_agent_on_wires(&mut self, name: &str, baud: u32) -> Result<()> {
+        let path = path_value(&self.line(name));
+        self.start_agent_with(&[], |config| {
+            let mut shared = toml::Table::new();
+            shared.insert("path".to_owned(), path);
+            shared.insert("baud".to_owned(), i64::from(baud).into());
+            shared.insert("kind".to_owned(), "rs485".into());
+            config.insert("port".to_owned(), vec![toml::Value::Table(shared)].into());
+        })
+    }
+
     /// Starts another agent under the gateway's own certificate, over the lines of these nodes: a mistake
     /// that plants make when they copy a gateway.
     pub fn start_twin(&self, nodes: &[NodeSpec]) -> Result<Process> {

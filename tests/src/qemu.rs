@@ -1,12 +1,14 @@
 //! A node in QEMU: the firmware's image on an emulated Cortex-M4F, whose UART is the agent's port.
 //!
 //! The record is preloaded into memory, the thermometer is an emulated TMP105 on I2C whose temperature is
-//! set from outside, and settings are kept in an emulated EEPROM, which is a file.
+//! set from outside, and settings are kept in an emulated EEPROM, which is a file. The image of a real part runs
+//! too, without anything on its buses ([`netduino`]).
 
 pub mod figures;
 pub mod image;
 pub mod layout;
 pub mod line;
+pub mod netduino;
 pub mod scene;
 pub mod size;
 
@@ -48,11 +50,14 @@ const EEPROM_BYTES: u64 = 32 << 10;
 /// The number of the interrupt that the image's executor runs in, among the exceptions.
 const EXECUTOR_EXCEPTION: u32 = 16 + 30;
 
-/// The emulator with an image on the board, and nothing that shows on a screen.
-fn machine(image: &Path) -> Command {
+/// What QEMU calls the machine of [`BOARD`].
+const MACHINE: &str = "mps2-an386";
+
+/// The emulator with an image on a machine, and nothing that shows on a screen.
+fn machine(name: &str, image: &Path) -> Command {
     let mut command = Command::new(PROGRAM);
     command
-        .args(["-M", "mps2-an386", "-display", "none", "-monitor", "none"])
+        .args(["-M", name, "-display", "none", "-monitor", "none"])
         .arg("-kernel")
         .arg(image);
     command
@@ -106,6 +111,8 @@ pub struct Qemu {
     line: Line,
     monitor: Monitor,
     debugger: PathBuf,
+    /// Whether it is a real part's image.
+    is_part: bool,
 }
 
 impl Qemu {
@@ -119,21 +126,8 @@ impl Qemu {
             .open(&eeprom)
             .context("the EEPROM's file")?;
         file.set_len(EEPROM_BYTES)?;
-        let [uart, qmp, debugger] = ["uart", "qmp", "gdb"].map(|name| dir.join(name));
-        for socket in [&uart, &qmp, &debugger] {
-            let _ = std::fs::remove_file(socket);
-        }
-        let mut command = machine(image);
+        let mut command = machine(MACHINE, image);
         command
-            .arg("-chardev")
-            .arg(format!(
-                "socket,id=line,path={},server=on,wait=off",
-                uart.display()
-            ))
-            .args(["-serial", "chardev:line", "-qmp"])
-            .arg(format!("unix:{},server=on,wait=off", qmp.display()))
-            .arg("-gdb")
-            .arg(format!("unix:{},server=on,wait=off", debugger.display()))
             .args(["-device", "tmp105,id=thermometer,address=0x48,bus=i2c"])
             .arg("-drive")
             .arg(format!("if=none,id=eeprom,format=raw,file={}", eeprom.display()))
@@ -152,6 +146,37 @@ impl Qemu {
                 "loader,addr={address:#x},data={data:#x},data-len={length}"
             ));
         }
+        Self::power(command, dir, link)
+    }
+
+    /// Powers a STM32F405 with that unique id up in `dir`, with no crystal, nothing on its buses and a shaft that stands;
+    /// its line appears as `link`.
+    pub fn start_part(dir: &Path, image: &Path, id: [u8; 12], link: &Path) -> Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        let (image, memory) = netduino::prepare(dir, image, id)?;
+        let mut command = machine(netduino::MACHINE, &image);
+        command.args(memory);
+        let mut node = Self::power(command, dir, link)?;
+        node.is_part = true;
+        netduino::set_timer(&node.debugger)?;
+        Ok(node)
+    }
+
+    fn power(mut command: Command, dir: &Path, link: &Path) -> Result<Self> {
+        let [uart, qmp, debugger] = ["uart", "qmp", "gdb"].map(|name| dir.join(name));
+        for socket in [&uart, &qmp, &debugger] {
+            let _ = std::fs::remove_file(socket);
+        }
+        command
+            .arg("-chardev")
+            .arg(format!(
+                "socket,id=line,path={},server=on,wait=off",
+                uart.display()
+            ))
+            .args(["-serial", "chardev:line", "-qmp"])
+            .arg(format!("unix:{},server=on,wait=off", qmp.display()))
+            .arg("-gdb")
+            .arg(format!("unix:{},server=on,wait=off", debugger.display()));
         let process = Process::start("qemu", command, &dir.join("qemu.log"))?;
         let connect = |path: &Path| {
             await_some(START_LIMIT, || UnixStream::connect(path).ok())
@@ -164,6 +189,7 @@ impl Qemu {
             line,
             monitor,
             debugger,
+            is_part: false,
         })
     }
 
@@ -184,7 +210,11 @@ impl Qemu {
 
     /// Presses the reset button.
     pub fn reset(&mut self) -> Result<()> {
-        self.monitor.execute("system_reset", &json!({})).map(|_| ())
+        self.monitor.execute("system_reset", &json!({}))?;
+        if self.is_part {
+            netduino::set_timer(&self.debugger)?;
+        }
+        Ok(())
     }
 
     /// Lets the image's tasks hang: from now on a jump to itself is where they begin.
@@ -262,7 +292,7 @@ impl Monitor {
     }
 }
 
-/// As much of GDB's remote protocol as it takes to change memory. The machine stands still meanwhile.
+/// As much of GDB's remote protocol as it takes to change memory and devices. The machine stands still meanwhile.
 struct Debugger {
     stream: UnixStream,
 }
@@ -275,20 +305,56 @@ impl Debugger {
     }
 
     fn read_word(&mut self, address: u32) -> Result<u32> {
-        let answer = self.exchange(&format!("m{address:x},4"))?;
+        self.word(&format!("m{address:x},4"))
+    }
+
+    fn word(&mut self, question: &str) -> Result<u32> {
+        let answer = self.exchange(question)?;
         let word = u32::from_str_radix(&answer, 16).with_context(|| format!("no word: {answer}"))?;
         Ok(word.swap_bytes())
     }
 
     fn write(&mut self, address: u32, bytes: &[u8]) -> Result<()> {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        match self
-            .exchange(&format!("M{address:x},{:x}:{hex}", bytes.len()))?
-            .as_str()
-        {
+        self.expect_ok(&format!("M{address:x},{:x}:{hex}", bytes.len()))
+    }
+
+    fn expect_ok(&mut self, order: &str) -> Result<()> {
+        match self.exchange(order)?.as_str() {
             "OK" => Ok(()),
-            other => bail!("memory at {address:#x} was not written: {other}"),
+            other => bail!("QEMU answers {order} with {other}"),
         }
+    }
+
+    fn set_registers(&mut self, values: [(u8, u32); 4]) -> Result<()> {
+        values.into_iter().try_for_each(|(number, value)| {
+            self.expect_ok(&format!("P{number:x}={:08x}", value.swap_bytes()))
+        })
+    }
+
+    /// Lets the processor carry out one instruction.
+    fn step(&mut self) -> Result<()> {
+        self.send("s")?;
+        while !self.answer()?.starts_with('T') {}
+        Ok(())
+    }
+
+    /// Has the processor write a word: what the debugger itself writes reaches memory, and no device. `scratch` is memory
+    /// that nobody uses.
+    fn store(&mut self, address: u32, value: u32, scratch: u32) -> Result<()> {
+        // r0, r1, pc and xPSR by their numbers in QEMU; `str r0, [r1]`, in Thumb and in no IT block.
+        const REGISTERS: [u8; 4] = [0, 1, 15, 25];
+        // QEMU has single registers for those alone who have asked which there are.
+        self.exchange("qXfer:features:read:target.xml:0,fff")?;
+        self.write(scratch, &0x6008_u16.to_le_bytes())?;
+        let mut saved = REGISTERS.map(|number| (number, 0));
+        for (number, value) in &mut saved {
+            *value = self.word(&format!("p{number:x}"))?;
+        }
+        let [r0, r1, pc, xpsr] = REGISTERS;
+        self.set_registers([(r0, value), (r1, address), (pc, scratch), (xpsr, 1 << 24)])?;
+        self.step()?;
+        self.set_registers(saved)
     }
 
     /// Lets the machine go on.
@@ -297,8 +363,7 @@ impl Debugger {
     }
 
     fn exchange(&mut self, packet: &str) -> Result<String> {
-        let sum = packet.bytes().fold(0_u8, u8::wrapping_add);
-        write!(self.stream, "${packet}#{sum:02x}")?;
+        self.send(packet)?;
         loop {
             let answer = self.answer()?;
             // That the machine stands still is told unasked.
@@ -306,6 +371,11 @@ impl Debugger {
                 return Ok(answer);
             }
         }
+    }
+
+    fn send(&mut self, packet: &str) -> Result<()> {
+        let sum = packet.bytes().fold(0_u8, u8::wrapping_add);
+        Ok(write!(self.stream, "${packet}#{sum:02x}")?)
     }
 
     fn answer(&mut self) -> Result<String> {

@@ -15,7 +15,7 @@ use trunnion_tests::process::await_some;
 use trunnion_tests::qemu::image::{TARGET, TARGET_M33, Toolchain, has, target_dir};
 use trunnion_tests::qemu::layout::{self, Map};
 use trunnion_tests::qemu::size::{Size, budgets, stack_used};
-use trunnion_tests::qemu::{BOARD, DEBIAN_PACKAGE, PROGRAM, Qemu, Spec, Stimulus, Wiring, figures};
+use trunnion_tests::qemu::{BOARD, DEBIAN_PACKAGE, PROGRAM, Qemu, Spec, Stimulus, Wiring, figures, netduino};
 
 /// A board that there is an image for.
 struct Board {
@@ -150,13 +150,17 @@ fn image_of(board: &Board, toolchain: Toolchain) -> Result<PathBuf> {
 
 /// Runs the image until it is interrupted; an agent can open its line.
 fn play(board: &str) -> Result<()> {
-    ensure!(board == BOARD, "QEMU plays {BOARD}, not {board}");
+    ensure!(
+        EMULATED.contains(&board),
+        "QEMU plays {}, not {board}",
+        EMULATED.join(" and ")
+    );
     let image = toolchain()?.build(board, &target_dir())?;
     if !has(PROGRAM) {
         install(&[DEBIAN_PACKAGE])?;
     }
     let dir = tempfile::Builder::new().prefix("trunnion-node-").tempdir()?;
-    let mut node = Qemu::start(dir.path(), &image, &silence(), &dir.path().join("line"))?;
+    let mut node = emulate(board, dir.path(), &image)?;
     println!("the node's line: {}", dir.path().join("line").display());
     println!("Ctrl-C ends it");
     let mut interrupt = Interrupt::install()?;
@@ -165,6 +169,18 @@ fn play(board: &str) -> Result<()> {
         let _: Option<()> = await_some(Duration::from_millis(200), || None);
     }
     Ok(())
+}
+
+/// The boards whose images QEMU runs.
+const EMULATED: [&str; 2] = [BOARD, netduino::BOARD];
+
+/// A board's image in QEMU, with its line in `dir`.
+fn emulate(board: &str, dir: &Path, image: &Path) -> Result<Qemu> {
+    let line = dir.join("line");
+    if board == netduino::BOARD {
+        return Qemu::start_part(dir, image, [0xA1; 12], &line);
+    }
+    Qemu::start(dir, image, &silence(), &line)
 }
 
 /// A machine at rest, felt at 12 kHz.
@@ -194,12 +210,12 @@ fn size(skips: &mut Skips) -> Result<()> {
             .with_context(|| format!("firmware/budget.toml has no budget for {name}"))?;
         let image = image_of(board, toolchain)?;
         let size = Size::of(&image)?;
-        let stack = if name == BOARD && has(PROGRAM) {
-            Some(stack_in_qemu(&image, &size)?)
+        let stack = if EMULATED.contains(&name) && has(PROGRAM) {
+            Some(stack_in_qemu(name, &image, &size)?)
         } else {
             skips.add(
                 &format!("stack of {name}"),
-                "only QEMU shows it, for its own board",
+                &format!("only QEMU shows it, of {}", EMULATED.join(" and ")),
             );
             None
         };
@@ -235,9 +251,9 @@ fn size(skips: &mut Skips) -> Result<()> {
 }
 
 /// How much stack the image has used after a while.
-fn stack_in_qemu(image: &Path, size: &Size) -> Result<u64> {
+fn stack_in_qemu(board: &str, image: &Path, size: &Size) -> Result<u64> {
     let dir = tempfile::Builder::new().prefix("trunnion-node-").tempdir()?;
-    let mut node = Qemu::start(dir.path(), image, &silence(), &dir.path().join("line"))?;
+    let mut node = emulate(board, dir.path(), image)?;
     let _: Option<()> = await_some(STACK_TIME, || None);
     let (end, start) = size.stack_place;
     Ok(stack_used(&node.memory(end, start - end)?))

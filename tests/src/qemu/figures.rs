@@ -1,7 +1,7 @@
 //! What computations of the node cost on the emulated processor, and what they come to there.
 
 use super::image::{Toolchain, target_dir};
-use super::{BOARD, Stimulus, machine};
+use super::{BOARD, MACHINE, Stimulus, machine};
 use crate::host_node::quantised;
 use crate::process::Process;
 use crate::sim_machine::{MachineSpec, SimMachine};
@@ -49,7 +49,7 @@ enum Line {
 pub fn measure(dir: &Path, toolchain: Toolchain, stimulus: &Stimulus) -> Result<Told> {
     let image = toolchain.build_program(BOARD, IMAGE, &target_dir())?;
     std::fs::create_dir_all(dir)?;
-    let mut command = machine(&image);
+    let mut command = machine(MACHINE, &image);
     command
         .args(["-serial", "stdio"])
         // An instruction takes a nanosecond, and nothing waits for real time: always the same counts.

@@ -37,7 +37,7 @@ impl Map {
         Ok(Self(regions))
     }
 
-    fn region(&self, name: &str) -> Result<&Range<u64>> {
+    pub(super) fn region(&self, name: &str) -> Result<&Range<u64>> {
         self.0
             .get(name)
             .with_context(|| format!("the memory map has no {name}"))

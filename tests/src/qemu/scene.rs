@@ -13,6 +13,7 @@ use std::cell::RefCell;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use trunnion_common::codec::crc32c;
 use trunnion_diagnosis::bearing::Element;
 
 /// How long anything may take on a busy machine; nothing here is asserted to be fast.
@@ -29,6 +30,20 @@ pub const VIBRATION: u64 = 0;
 
 /// The thermometer's channel.
 pub const TEMPERATURE: u64 = 1;
+
+/// The thermometer's channel of a part with an accelerometer of three axes.
+pub const BROKEN_TEMPERATURE: u64 = 3;
+/// The current loop's.
+pub const BROKEN_CURRENT: u64 = 4;
+/// The tachometer's.
+pub const BROKEN_SPEED: u64 = 5;
+
+/// Its line, and how fast that is.
+const WIRES: &str = "wires";
+const BAUD: u32 = 921_600;
+
+/// Speed that is declared of its shaft.
+const BROKEN_RPM: f64 = 1_500.0;
 
 /// Sample rate of the accelerometer, Hz.
 pub const RATE_HZ: f64 = 12_000.0;
@@ -86,18 +101,27 @@ impl Felt {
     }
 }
 
-fn fleet(rpm: f64) -> String {
+/// The unique id of a microcontroller that QEMU has besides, and the node's id that the image makes of it.
+const PART: [u8; 12] = *b"trunnion f40";
+
+fn id_of(mut part: [u8; 12]) -> u64 {
+    let high = crc32c(&part);
+    part.reverse();
+    u64::from(high) << 32 | u64::from(crc32c(&part))
+}
+
+fn fleet(node: u64, rpm: f64, thermometer: u64) -> String {
     let machine = Machine {
         asset: ASSET.to_owned(),
-        node: format!("{NODE:016x}"),
+        node: format!("{node:016x}"),
         rpm,
         bearing: Some("6205".to_owned()),
         range_g: RANGE_G,
         band_high_hz: 4_800.0,
     };
     let temperature = format!(
-        "\n[[site.area.asset.point.channel]]\nid = \"t\"\nnode = \"{NODE:016x}\"\n\
-         channel = {TEMPERATURE}\nquantity = \"temperature\"\nunit = \"degC\"\nrange = 128.0\n\
+        "\n[[site.area.asset.point.channel]]\nid = \"t\"\nnode = \"{node:016x}\"\n\
+         channel = {thermometer}\nquantity = \"temperature\"\nunit = \"degC\"\nrange = 128.0\n\
          band_hz = [0.0, 0.5]\n"
     );
     fleet_text(&[machine]) + &temperature
@@ -116,7 +140,7 @@ impl<'a> Scene<'a> {
     /// Starts everything in `dir`. When `has_left` says that nobody looks any more, whatever is waited for ends
     /// as an error.
     pub fn begin(dir: &Path, image: &Path, felt: Felt, has_left: impl FnMut() -> bool + 'a) -> Result<Self> {
-        let mut plant = Plant::found(dir, &fleet(felt.rpm))?;
+        let mut plant = Plant::found(dir, &fleet(NODE, felt.rpm, TEMPERATURE))?;
         plant.start_collector()?;
         let spec = Spec {
             node: NODE,
@@ -139,6 +163,21 @@ impl<'a> Scene<'a> {
             plant,
             node,
             has_left,
+        })
+    }
+
+    /// Starts a part whose instruments are all broken, and its crystal, too ([`Qemu::start_part`]), on wires that others
+    /// could share.
+    pub fn broken(dir: &Path, image: &Path) -> Result<Self> {
+        let fleet = fleet(id_of(PART), BROKEN_RPM, BROKEN_TEMPERATURE);
+        let mut plant = Plant::found(dir, &fleet)?;
+        plant.start_collector()?;
+        let node = Qemu::start_part(&dir.join("node"), image, PART, &plant.line(WIRES))?;
+        plant.start_agent_on_wires(WIRES, BAUD)?;
+        Ok(Self {
+            plant,
+            node,
+            has_left: RefCell::new(Box::new(|| false)),
         })
     }
 
@@ -219,6 +258,15 @@ impl<'a> Scene<'a> {
     /// Waits for an alarm of a kind.
     pub fn await_alarm(&self, kind: &str) -> Result<Value> {
         self.wait(kind, || self.entry("alarms", |alarm| alarm["kind"] == kind))
+    }
+
+    /// Waits for an alarm of a kind on a channel.
+    pub fn await_alarm_of(&self, kind: &str, channel: u64) -> Result<Value> {
+        self.wait(&format!("{kind} on channel {channel}"), || {
+            self.entry("alarms", |alarm| {
+                alarm["kind"] == kind && alarm["channel"] == channel
+            })
+        })
     }
 
     /// Waits for an advisory that names a bearing's element.

@@ -3,6 +3,7 @@
 
 mod features_are_those_of_the_host;
 mod microcontroller_is_heard;
+mod part_says_what_it_lacks;
 
 use trunnion_tests::qemu::PROGRAM;
 use trunnion_tests::qemu::image::{Toolchain, has};

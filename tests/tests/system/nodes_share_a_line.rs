@@ -76,16 +76,7 @@ impl Story {
         warm(&degrees, 40.0).unwrap();
         let wires = Wires::open(&plant.line(WIRES), BAUD).unwrap();
         plant.start_collector().unwrap();
-        let port = plant.line(WIRES);
-        plant
-            .start_agent_with(&[], |config| {
-                let mut shared = toml::Table::new();
-                shared.insert("path".into(), port.to_str().unwrap().into());
-                shared.insert("baud".into(), i64::from(BAUD).into());
-                shared.insert("kind".into(), "rs485".into());
-                config.insert("port".into(), vec![toml::Value::Table(shared)].into());
-            })
-            .unwrap();
+        plant.start_agent_on_wires(WIRES, BAUD).unwrap();
         Self {
             plant,
             wires,
