@@ -5,6 +5,9 @@
 //! comes as history may have been overtaken by one that is still on its way: it is raised as now only once no
 //! more history has come from its gateway for [`HISTORY_QUIET_NS`]. What was over by then is told as past.
 //!
+//! What a gateway and the collector hold alike is one advisory, since the earlier of the two, until neither holds
+//! it. What is suspected of a shaft explains how much its machine vibrates, whoever suspects it.
+//!
 //! Of a bearing, gateway and collector say the same of the same windows, one of them first: the advisory is one,
 //! since the earlier of the two. It is over when the gateway has given it up and the windows seen here no longer
 //! show it. What a gateway has told is not told again as found in history.
@@ -224,7 +227,7 @@ impl Pipeline {
         match word.told.condition {
             Condition::Bearing(element) => self.tell_bearing(place, word, element),
             Condition::Severity | Condition::Deviation(_) | Condition::Instrument => {
-                self.notice(&place.series, observation(place, word));
+                self.hear(&place.series, observation(place, word), word.told.raised);
             }
             Condition::Suspected(_) => self.tell_suspicion(place, word),
         }
@@ -249,7 +252,7 @@ impl Pipeline {
     fn tell_suspicion(&mut self, place: &Place, word: &LocalWord) {
         let SeriesKey { asset, point, .. } = &place.series;
         let before = self.explanation(asset, point);
-        self.notice(&place.series, observation(place, word));
+        self.hear(&place.series, observation(place, word), word.told.raised);
         self.explain_anew(asset, point, before.as_ref(), |_| true);
     }
 
