@@ -162,6 +162,24 @@ pub enum Lines {
     Shaft(ShaftClaim),
 }
 
+impl Lines {
+    /// Those of a bearing, if they are.
+    pub fn of_bearing(self) -> Option<Claim> {
+        match self {
+            Self::Bearing(claim) => Some(claim),
+            Self::Shaft(_) => None,
+        }
+    }
+
+    /// Those of a shaft, if they are.
+    pub fn of_shaft(self) -> Option<ShaftClaim> {
+        match self {
+            Self::Shaft(claim) => Some(claim),
+            Self::Bearing(_) => None,
+        }
+    }
+}
+
 impl From<LocalCondition> for LocalWord {
     fn from(told: LocalCondition) -> Self {
         Self { told, lines: None }

@@ -293,7 +293,11 @@ fn what_is_watched_no_more_is_forgotten_and_what_has_not_changed_goes_on() {
         (machine.watches.channels(), machine.watches.standing().len()),
         (0, 0)
     );
-    assert!(machine.run(3..8, 3.0).is_empty());
+    assert_eq!(
+        changes(&machine.run(3..8, 3.0)),
+        [(Level::Alert, Level::Normal)],
+        "what was held is given up, and nothing else is told"
+    );
 }
 
 #[test]
