@@ -39,7 +39,7 @@ pub use self::search::{Examinations, SAMPLES_MAX, Searched, Searches, Searching,
 
 use self::examination::{Examining, ShaftHunt};
 use self::readings::Readings;
-use self::search::{Change, Hunt, Queue};
+use self::search::{BearingHunt, Change, Hunt, Queue};
 use self::witnesses::{Waiting, Witnesses};
 use crate::derive::features;
 use crate::intake::BootKey;
@@ -50,6 +50,7 @@ use trunnion_common::block::Kind;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::definition::{BANDS_MAX, Basis, SpeedSource};
 use trunnion_common::feature::moments::Moments;
+use trunnion_common::feature::statistics::Statistics;
 use trunnion_common::feature::velocity::{Passband, VelocityFilter, VelocityMeter};
 use trunnion_common::frame::{ChannelDescriptor, Describe, Scalar, Waveform};
 use trunnion_common::id::{BootId, ChannelId, NodeId};
@@ -142,11 +143,29 @@ struct Point {
     waiting: Waiting,
     /// Of each condition: as it was last told, or would be.
     held: Vec<LocalCondition>,
-    /// Decided windows since this began to watch, no more than matter.
-    decided: u8,
-    is_told: bool,
+    /// Of what is judged when a window closes.
+    telling: Telling,
+    /// Of what only its spectra tell.
+    spectral: Telling,
     /// What it is searched for, besides.
     hunt: Option<Hunt>,
+}
+
+/// Once enough windows have been decided on, it is told what does not hold, too.
+#[derive(Clone, Copy, Debug, Default)]
+struct Telling {
+    /// Decided windows since it began, no more than matter.
+    decided: u8,
+    is_told: bool,
+}
+
+impl Telling {
+    /// Whether it is to be told with this window.
+    fn note(&mut self, is_decided: bool) -> bool {
+        self.decided = self.decided.saturating_add(u8::from(is_decided));
+        let is_due = usize::from(self.decided) >= trunnion_common::level::Latch::CLEAR_WINDOWS;
+        is_due && !std::mem::replace(&mut self.is_told, is_due)
+    }
 }
 
 /// The samples of one boot under one table.
@@ -199,6 +218,7 @@ struct JudgedStretch {
     /// How its machine was operated.
     operating: Operating,
     values: Vec<(FeatureKind, f32)>,
+    statistics: Option<Statistics>,
     assessment: Assessment,
 }
 
@@ -235,6 +255,7 @@ impl Watches {
             let stays = |condition: Condition| match condition {
                 Condition::Bearing(_) => is_searched,
                 Condition::Suspected(_) => is_examined,
+                condition if is_measured(condition) => is_examined,
                 Condition::Severity | Condition::Deviation(_) | Condition::Instrument => is_watched,
             };
             self.give_up(name, stays, now);
@@ -250,7 +271,8 @@ impl Watches {
                 && !point.hunts(search, spectra)
             {
                 self.queue.forget(*name);
-                point.hunt = self.queue.begin(search, spectra);
+                let (bearing, shaft) = point.hunts_for(search, spectra);
+                point.hunt = self.queue.begin(bearing, shaft);
             }
         }
         self.witnesses.configure(plan);
@@ -314,7 +336,8 @@ impl Watches {
             self.tally.note(judged.is_decided);
             let conditions = &judged.assessment.judged;
             let at = (judged.end, arrival.mono);
-            let news = point.tell(name, key.1, conditions, judged.is_decided, at);
+            let is_due = point.telling.note(judged.is_decided);
+            let news = point.tell(name, key.1, conditions, is_due, at);
             self.news.extend(news);
             point.seek(name, &mut stretch, judged, arrival.mono, &mut self.queue);
         }
@@ -349,8 +372,15 @@ impl Watches {
             return;
         };
         let (hunt, interval_ns) = (point.hunt.as_mut(), point.settings.interval_ns);
-        let changes = hunt.map_or_else(Vec::new, |hunt| hunt.handle_window(searched, interval_ns));
-        for change in changes {
+        let found = hunt.map(|hunt| hunt.handle_window(searched, interval_ns));
+        let found = found.unwrap_or_default();
+        if !found.judged.is_empty() {
+            let is_due = point.spectral.note(found.is_decided);
+            let at = (searched.end, searched.closed);
+            let news = point.tell(searched.name, searched.boot, &found.judged, is_due, at);
+            self.news.extend(news);
+        }
+        for change in found.changes {
             let news = point.note_found(searched, change);
             self.news.push_back(news);
         }
@@ -491,23 +521,50 @@ impl Watches {
 
 impl Point {
     fn new(watch: Watch) -> Self {
-        let mut monitor = Monitor::default();
-        for (regime, normals, accepted) in &watch.baselines {
-            // There are as many places as a watch can hold.
-            let _ = monitor.adopt(*regime, normals, *accepted);
+        let mut settings = watch.settings.clone();
+        if watch.slow.is_none() {
+            settings
+                .watched
+                .retain(|watched| !examination::is_spectral(watched.kind));
         }
         Self {
-            settings: watch.settings.clone(),
+            settings,
+            monitor: monitor(&watch),
             watch,
-            monitor,
             stream: None,
             readings: Readings::default(),
             waiting: Waiting::default(),
             held: Vec::new(),
-            decided: 0,
-            is_told: false,
+            telling: Telling::default(),
+            spectral: Telling::default(),
             hunt: None,
         }
+    }
+
+    /// What is to look for that: what did before goes on.
+    fn hunts_for(
+        &mut self,
+        search: Option<&BearingSearch>,
+        spectra: Option<&SpectrumWatch>,
+    ) -> (Option<BearingHunt>, Option<ShaftHunt>) {
+        let (bearing, shaft) = self
+            .hunt
+            .take()
+            .map_or((None, None), |hunt| (hunt.bearing, hunt.shaft));
+        let bearing = search.map(|search| {
+            let same = bearing.filter(|bearing| bearing.search == *search);
+            same.unwrap_or_else(|| BearingHunt::new(search.clone()))
+        });
+        let shaft = spectra.map(|spectra| {
+            let same = shaft.filter(|shaft| shaft.spectra == *spectra);
+            same.unwrap_or_else(|| {
+                // Another monitor knows nothing of what the one before held, and says so after some windows.
+                self.held.retain(|held| !is_measured(held.condition));
+                self.spectral = Telling::default();
+                ShaftHunt::new(spectra.clone(), &self.watch, monitor(&self.watch))
+            })
+        });
+        (bearing, shaft)
     }
 
     /// Whether it is searched for that, and no more.
@@ -577,7 +634,8 @@ impl Point {
         let kept = stream.open.values().filter(|stretch| stretch.samples.is_some());
         let kept = waiting + kept.count() as u64;
         let size = stream.size;
-        let places = self.hunt.as_mut().map(|hunt| hunt.places(size, kept, taken));
+        let hunt = self.hunt.as_mut().filter(|hunt| !hunt.is_idle());
+        let places = hunt.map(|hunt| hunt.places(size, kept, taken));
         stream.take(waveform, arrival, places.unwrap_or(0))
     }
 
@@ -593,6 +651,9 @@ impl Point {
         let (Some(hunt), Some(stream)) = (&self.hunt, &self.stream) else {
             return;
         };
+        if hunt.is_idle() {
+            return;
+        }
         let Some(samples) = stretch.samples.take() else {
             let tally = &mut queue.tally;
             *if hunt.room.is_none() {
@@ -632,9 +693,13 @@ impl Point {
     /// With what a stretch is examined that was judged so.
     fn examining(&self, hunt: &ShaftHunt, stream: &Stream, judged: JudgedStretch) -> Examining {
         let regime = judged.assessment.regime;
-        let limits = self.monitor.limits(Level::Alert, regime, &self.settings);
+        let limits = self.monitor.limits(Level::Alert, regime, &self.watch.settings);
         let [low_hz, high_hz] = hunt.spectra.band_hz;
-        let speed_hz = judged.operating.speed_hz.or(self.watch.speed_hz);
+        let speed_hz = self.watch.speed_hz;
+        let mut bands = [None; BANDS_MAX];
+        for (place, band) in bands.iter_mut().zip(&hunt.spectra.bands) {
+            *place = Some(*band);
+        }
         Examining {
             examination: Examination::new(&limits, &hunt.train),
             basis: Basis {
@@ -645,10 +710,13 @@ impl Point {
                 usable_high_hz: high_hz.min(stream.high_hz),
                 shaft_hz: f64::from(speed_hz.unwrap_or(0.0)),
                 speed: speed_hz.map_or(SpeedSource::Unknown, |_| SpeedSource::Declared),
-                envelope_hz: None,
-                bands: [None; BANDS_MAX],
+                envelope_hz: hunt.spectra.envelope_hz.map(<(f32, f32)>::from),
+                bands,
             },
+            is_measured: hunt.is_measured(),
             values: judged.values,
+            statistics: judged.statistics,
+            operating: judged.operating,
             assessment: judged.assessment,
         }
     }
@@ -700,6 +768,7 @@ impl Point {
             is_decided: window.is_decided,
             operating,
             values,
+            statistics,
             assessment,
         })
     }
@@ -752,34 +821,36 @@ impl Point {
             let judged: Vec<Judged> = assessed.others().copied().chain(limits).collect();
             let is_decided = window.summary.is_some();
             tally.note(is_decided);
-            news.extend(self.tell(name, boot, &judged, is_decided, (window.end, mono)));
+            let is_due = self.telling.note(is_decided);
+            news.extend(self.tell(name, boot, &judged, is_due, (window.end, mono)));
         }
         news
     }
 
-    /// Keeps how conditions stand after a window, which ended and closed then; what is to be told of them.
+    /// Keeps how conditions stand after a window, which ended and closed then; what is to be told of them. Once it is
+    /// due, that is also what does not hold.
     fn tell(
         &mut self,
         name: Name,
         boot: BootId,
         judged: &[Judged],
-        is_decided: bool,
+        is_due: bool,
         (end, closed): (EventTime, Duration),
     ) -> Vec<News> {
-        self.decided = self.decided.saturating_add(u8::from(is_decided));
         let mut news: Vec<News> = judged
             .iter()
             .filter_map(|judged| self.note(name, boot, judged, end, closed))
             .collect();
-        if !self.is_told && usize::from(self.decided) >= trunnion_common::level::Latch::CLEAR_WINDOWS {
-            self.is_told = true;
-            let told = |condition: Condition| move |news: &News| news.condition.condition == condition;
+        if is_due {
+            let is_told = |condition| news.iter().any(|news| news.condition.condition == condition);
+            let is_meant = |held: &&LocalCondition| {
+                let mut judged = judged.iter();
+                held.level == Level::Normal && judged.any(|judged| judged.condition == held.condition)
+            };
             let untold: Vec<News> = self
                 .held
                 .iter()
-                .filter(|held| held.level == Level::Normal && !news.iter().any(told(held.condition)))
-                // The search says by itself what it does not find.
-                .filter(|held| !matches!(held.condition, Condition::Bearing(_) | Condition::Suspected(_)))
+                .filter(|held| is_meant(held) && !is_told(held.condition))
                 .map(|held| News {
                     condition: LocalCondition { at: end, ..*held },
                     lines: None,
@@ -870,6 +941,21 @@ impl Point {
             closed: searched.closed,
         }
     }
+}
+
+/// Whether a condition is of a feature that only spectra tell.
+const fn is_measured(condition: Condition) -> bool {
+    matches!(condition, Condition::Deviation(kind) if examination::is_spectral(kind))
+}
+
+/// What judges by a watch, before any window.
+fn monitor(watch: &Watch) -> Monitor {
+    let mut monitor = Monitor::default();
+    for (regime, normals, accepted) in &watch.baselines {
+        // There are as many places as a watch can hold.
+        let _ = monitor.adopt(*regime, normals, *accepted);
+    }
+    monitor
 }
 
 /// Up to where a channel's samples show anything, Hz: its sensor's band, and what sampling leaves of it.

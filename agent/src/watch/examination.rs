@@ -1,5 +1,8 @@
-//! What is suspected of a shaft, and of what hangs on it, at a watched channel. Pure; the spectra are looked at where
-//! windows are searched ([`super::search`]).
+//! What the spectra of a watched channel show: features that are judged by their limits and the baseline, the point's
+//! own bands among them, and what is suspected of a shaft and of what hangs on it. Pure; the spectra are looked at
+//! where windows are searched ([`super::search`]).
+//!
+//! What only a spectrum tells has a [`Monitor`] of its own, since it comes after the rest of its window was judged.
 //!
 //! A stretch is examined when one of its features is near its limit, and weighed by how it was judged: what the last
 //! ones say together ([`Diagnosed`]) holds while a condition does that it explains, as bad as that is.
@@ -8,11 +11,13 @@ use super::search::Change;
 use std::collections::BTreeMap;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::definition::Basis;
+use trunnion_common::feature::statistics::Statistics;
 use trunnion_common::level::{Latch, Level};
-use trunnion_common::monitor::{Assessment, Condition};
+use trunnion_common::monitor::{Assessment, Condition, Judged, Monitor, Settings, Watched, Window};
+use trunnion_common::operating::Operating;
 use trunnion_common::shaft::Cause;
 use trunnion_common::time::EventTime;
-use trunnion_common::watch::{Lines, SpectrumWatch};
+use trunnion_common::watch::{Lines, SpectrumWatch, Watch};
 use trunnion_diagnosis::detection::MINIMUM_COVERAGE;
 use trunnion_diagnosis::diagnosis::{
     Diagnosed, Examination, Held, Outcome, Suspicion, Train, is_judged, weigh,
@@ -24,9 +29,16 @@ use trunnion_diagnosis::features::Analyzer;
 pub(super) struct Examining {
     /// When it is examined; none where there is nothing to look for.
     pub(super) examination: Option<Examination>,
+    /// At the declared speed of the shaft.
     pub(super) basis: Basis,
+    /// Whether features that only spectra tell are judged.
+    pub(super) is_measured: bool,
     /// Features of the window.
     pub(super) values: Vec<(FeatureKind, f32)>,
+    /// In the time domain.
+    pub(super) statistics: Option<Statistics>,
+    /// How its machine was operated.
+    pub(super) operating: Operating,
     /// How it was judged.
     pub(super) assessment: Assessment,
 }
@@ -38,25 +50,64 @@ pub(super) struct Examined {
     pub(super) outcome: Option<Outcome>,
     /// Whether that took an examination.
     pub(super) is_examined: bool,
+    /// Features that only spectra tell.
+    measured: Vec<(FeatureKind, f32)>,
+    statistics: Option<Statistics>,
+    operating: Operating,
     assessment: Assessment,
 }
 
 impl Examining {
-    pub(super) fn run(self, analyzer: &mut Analyzer, samples: &[f32], coverage: f32) -> Examined {
-        let examination = self.examination.filter(|_| coverage >= MINIMUM_COVERAGE);
+    /// What its spectra say; `measured` is what was measured of it by the way.
+    pub(super) fn run(
+        self,
+        analyzer: &mut Analyzer,
+        (samples, coverage): (&[f32], f32),
+        measured: &[(FeatureKind, f32)],
+    ) -> Examined {
+        let is_enough = coverage >= MINIMUM_COVERAGE;
+        let examination = self.examination.filter(|_| is_enough);
+        let measured = measured
+            .iter()
+            .filter(|(kind, _)| is_enough && is_spectral(*kind));
+        let measured: Vec<_> = measured.copied().collect();
+        let values = [&self.values[..], &measured].concat();
         let is_examined = examination
             .as_ref()
-            .is_some_and(|examination| examination.is_worth(&self.values));
+            .is_some_and(|examination| examination.is_worth(&values));
+        // What hangs on the shaft is looked for at the speed that it had.
+        let basis = Basis {
+            shaft_hz: self.operating.speed_hz.map_or(self.basis.shaft_hz, f64::from),
+            ..self.basis
+        };
         let outcome = examination.map(|examination| match is_examined {
-            true => analyzer.examine(samples, &self.basis, examination.train()),
+            true => analyzer.examine(samples, &basis, examination.train()),
             false => Outcome::Quiet,
         });
         Examined {
-            outcome: weigh(outcome, &self.assessment),
+            outcome,
             is_examined,
+            measured,
+            statistics: self.statistics.filter(|_| is_enough),
+            operating: self.operating,
             assessment: self.assessment,
         }
     }
+}
+
+/// Whether a feature of a vibration takes a spectrum, or an envelope: others are judged when the window closes.
+pub(super) const fn is_spectral(kind: FeatureKind) -> bool {
+    !matches!(
+        kind,
+        FeatureKind::Mean
+            | FeatureKind::Rms
+            | FeatureKind::Peak
+            | FeatureKind::PeakToPeak
+            | FeatureKind::CrestFactor
+            | FeatureKind::KurtosisExcess
+            | FeatureKind::Skewness
+            | FeatureKind::VelocityRms
+    )
 }
 
 /// What is looked for in the spectra of one channel, and what is suspected there.
@@ -64,6 +115,10 @@ impl Examining {
 pub(super) struct ShaftHunt {
     pub(super) spectra: SpectrumWatch,
     pub(super) train: Train,
+    /// What judges the features that only spectra tell, and by what; none where none is watched.
+    monitor: Option<(Monitor, Settings)>,
+    /// Whether anything is judged that a cause may explain.
+    is_limited: bool,
     diagnosed: Diagnosed,
     standing: BTreeMap<Cause, Standing>,
     /// Judged windows since it began, no more than matter.
@@ -80,8 +135,27 @@ struct Standing {
 }
 
 impl ShaftHunt {
-    pub(super) fn new(spectra: SpectrumWatch) -> Self {
+    /// Beside how the channel is watched, with a monitor of that which has judged nothing yet.
+    pub(super) fn new(spectra: SpectrumWatch, watch: &Watch, monitor: Monitor) -> Self {
+        let normals = || watch.baselines.iter().flat_map(|(_, normals, _)| normals);
+        // What there is nothing to compare with need not be measured.
+        let is_judged = |watched: &&Watched| {
+            let is_learned = || normals().any(|normal| normal.kind == watched.kind);
+            is_spectral(watched.kind) && (watched.absolute.is_some() || is_learned())
+        };
+        let watched = watch.settings.watched.iter().filter(is_judged);
+        let settings = Settings {
+            severity: None,
+            watched: watched.copied().collect(),
+            ..watch.settings.clone()
+        };
+        let Settings {
+            severity, watched, ..
+        } = &watch.settings;
+        let has_wheel = spectra.teeth.is_some() && !watched.is_empty();
         Self {
+            is_limited: severity.is_some() || has_wheel,
+            monitor: (!settings.watched.is_empty()).then_some((monitor, settings)),
             train: Train {
                 teeth: spectra.teeth,
                 blades: spectra.blades,
@@ -98,17 +172,52 @@ impl ShaftHunt {
         }
     }
 
-    /// Takes what a window says; what has changed with it. Once enough windows have been judged, it is also told what
+    /// Whether features are judged that only spectra tell.
+    pub(super) const fn is_measured(&self) -> bool {
+        self.monitor.is_some()
+    }
+
+    /// Whether there is nothing to look for.
+    pub(super) const fn is_idle(&self) -> bool {
+        !self.is_limited && !self.is_measured()
+    }
+
+    /// Judges what a window's spectra tell; how those features stand, and whether that could be decided.
+    pub(super) fn judge(
+        &mut self,
+        (start, end): (EventTime, EventTime),
+        examined: &Examined,
+    ) -> (Vec<Judged>, bool) {
+        let Some((monitor, settings)) = &mut self.monitor else {
+            return (Vec::new(), false);
+        };
+        let window = Window {
+            start,
+            end,
+            is_decided: examined.statistics.is_some(),
+            statistics: examined.statistics.as_ref(),
+            values: &examined.measured,
+        };
+        let assessment = monitor.handle_window(&window, &examined.operating, settings);
+        let is_feature = |judged: &&Judged| matches!(judged.condition, Condition::Deviation(_));
+        let judged = assessment.judged.iter().filter(is_feature).copied();
+        (judged.collect(), window.is_decided)
+    }
+
+    /// Takes what a window says, and how features stand that only its spectra tell; what has changed with it. Once enough windows have been judged, it is also told what
     /// does not hold: a former start of the agent may have told that it does.
     pub(super) fn handle_window(
         &mut self,
         end: EventTime,
         interval_ns: i64,
         examined: &Examined,
+        spectral: &[Judged],
     ) -> Vec<Change> {
-        let Examined {
-            outcome, assessment, ..
-        } = examined;
+        let mut assessment = examined.assessment.clone();
+        // There is a place for each feature that is watched.
+        assessment.judged.extend(spectral.iter().copied());
+        let assessment = &assessment;
+        let outcome = weigh(examined.outcome.clone(), assessment);
         let held = self
             .diagnosed
             .handle_window(end, interval_ns, outcome.as_ref(), assessment);
@@ -185,7 +294,6 @@ const fn over(cause: Cause, raised: EventTime) -> Change {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trunnion_common::monitor::Judged;
     use trunnion_common::operating::{Regime, Run};
     use trunnion_common::severity::Zone;
 
@@ -201,11 +309,22 @@ mod tests {
         }
     }
 
+    fn watch() -> Watch {
+        Watch {
+            settings: Settings::default(),
+            gain: 1.0,
+            speed_hz: Some(25.0),
+            baselines: Default::default(),
+            operation: Default::default(),
+            slow: None,
+        }
+    }
+
     /// Windows of a second: what each shows (`u` unbalance, `.` nothing, `-` not looked at), and the level of severity
     /// that is held and reached with it (`a` ALERT, `l` ALARM, `.` normal). What has changed after each: the level's
     /// letter, `o` when it is over, `-` when nothing has.
     fn changes(windows: &str, levels: &str) -> String {
-        let mut hunt = ShaftHunt::new(spectra());
+        let mut hunt = ShaftHunt::new(spectra(), &watch(), Monitor::default());
         let told = windows
             .chars()
             .zip(levels.chars())
@@ -244,13 +363,16 @@ mod tests {
                     _ => None,
                 };
                 let examined = Examined {
-                    outcome: weigh(outcome, &assessment),
+                    outcome,
                     is_examined: true,
+                    measured: Vec::new(),
+                    statistics: None,
+                    operating: Operating::default(),
                     assessment,
                 };
                 let end = EventTime((second as i64 + 1) * 1_000_000_000);
                 let is_held = hunt.standing.contains_key(&Cause::Unbalance);
-                let changes = hunt.handle_window(end, 1_000_000_000, &examined);
+                let changes = hunt.handle_window(end, 1_000_000_000, &examined, &[]);
                 let of_unbalance = |change: &&Change| {
                     change.condition == Condition::Suspected(Cause::Unbalance)
                         && (is_held || change.level > Level::Normal)
@@ -291,7 +413,7 @@ mod tests {
 
     #[test]
     fn what_does_not_hold_is_told_once() {
-        let mut hunt = ShaftHunt::new(spectra());
+        let mut hunt = ShaftHunt::new(spectra(), &watch(), Monitor::default());
         let assessment = Assessment {
             run: Some(Run::Steady),
             regime: Regime::default(),
@@ -314,10 +436,13 @@ mod tests {
                 let examined = Examined {
                     outcome: Some(Outcome::Quiet),
                     is_examined: false,
+                    measured: Vec::new(),
+                    statistics: None,
+                    operating: Operating::default(),
                     assessment: assessment.clone(),
                 };
                 let end = EventTime(second * 1_000_000_000);
-                hunt.handle_window(end, 1_000_000_000, &examined).len()
+                hunt.handle_window(end, 1_000_000_000, &examined, &[]).len()
             })
             .collect();
         assert_eq!(told, [0, 0, 0, 0, 0, 0, 0, 0, 0, Cause::ALL.len(), 0, 0]);

@@ -19,7 +19,7 @@ use std::time::Duration;
 use trunnion_common::bearing::Element;
 use trunnion_common::id::BootId;
 use trunnion_common::level::Level;
-use trunnion_common::monitor::Condition;
+use trunnion_common::monitor::{Condition, Judged};
 use trunnion_common::time::EventTime;
 use trunnion_common::watch::{BearingSearch, Lines, SpectrumWatch};
 use trunnion_diagnosis::bearing::{BearingOrders, Neighbours};
@@ -87,15 +87,23 @@ struct Heard {
 impl Searching {
     /// Searches it: some milliseconds of work.
     pub fn run(self, analyzer: &mut Analyzer) -> Searched {
-        let bearing = self.context.bearing.map(|_| {
-            let found = analyzer.analyze(&self.samples, self.rate_hz, &self.context, Depth::Full);
-            Heard {
-                verdict: Verdict::of(self.coverage, &found),
-                envelope: found.envelope,
-            }
+        let (samples, context) = (&self.samples, &self.context);
+        let measuring = self.examining.as_ref().filter(|examining| examining.is_measured);
+        let found = match measuring {
+            Some(examining) => Some(analyzer.measure(samples, &examining.basis, context, Depth::Full)),
+            None => context
+                .bearing
+                .map(|_| analyzer.analyze(samples, self.rate_hz, context, Depth::Full)),
+        };
+        let searched = found.as_ref().filter(|_| context.bearing.is_some());
+        let bearing = searched.map(|found| Heard {
+            verdict: Verdict::of(self.coverage, found),
+            envelope: found.envelope.clone(),
         });
-        let examining = self.examining;
-        let examined = examining.map(|examining| examining.run(analyzer, &self.samples, self.coverage));
+        let values = found.map(|found| found.values).unwrap_or_default();
+        let examined = self
+            .examining
+            .map(|examining| examining.run(analyzer, (&self.samples, self.coverage), &values));
         Searched {
             name: self.name,
             boot: self.boot,
@@ -145,20 +153,16 @@ pub(super) struct Queue {
 
 impl Queue {
     /// A hunt for that; none where there is nothing to look for.
-    pub(super) fn begin(
-        &mut self,
-        search: Option<&BearingSearch>,
-        spectra: Option<&SpectrumWatch>,
-    ) -> Option<Hunt> {
-        if search.is_none() && spectra.is_none() {
+    pub(super) fn begin(&mut self, bearing: Option<BearingHunt>, shaft: Option<ShaftHunt>) -> Option<Hunt> {
+        if bearing.is_none() && shaft.is_none() {
             return None;
         }
         self.hunts += 1;
         Some(Hunt {
             number: self.hunts,
             room: None,
-            bearing: search.cloned().map(BearingHunt::new),
-            shaft: spectra.cloned().map(ShaftHunt::new),
+            bearing,
+            shaft,
         })
     }
 
@@ -250,6 +254,16 @@ pub(super) struct Change {
     pub(super) lines: Option<Lines>,
 }
 
+/// What has come of a window.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) struct Found {
+    pub(super) changes: Vec<Change>,
+    /// How features stand that only spectra tell.
+    pub(super) judged: Vec<Judged>,
+    /// Whether those could be judged.
+    pub(super) is_decided: bool,
+}
+
 impl Change {
     fn of_bearing(element: Option<Element>, raised: EventTime, finding: Option<&Finding>) -> Self {
         Self {
@@ -267,6 +281,11 @@ impl Hunt {
         let bearing = self.bearing.as_ref().map(|bearing| &bearing.search);
         let shaft = self.shaft.as_ref().map(|shaft| &shaft.spectra);
         (bearing, shaft) == (search, spectra)
+    }
+
+    /// Whether nothing is looked for in the channel's samples.
+    pub(super) fn is_idle(&self) -> bool {
+        self.bearing.is_none() && self.shaft.as_ref().is_none_or(ShaftHunt::is_idle)
     }
 
     /// How many more stretches of `size` samples may be kept, beside so many of this channel; others have set aside
@@ -312,18 +331,22 @@ impl Hunt {
         }
     }
 
-    /// Takes what a window says; what has changed with it, if it was this hunt's.
-    pub(super) fn handle_window(&mut self, searched: &Searched, interval_ns: i64) -> Vec<Change> {
+    /// Takes what a window says; what has come of it, if it was this hunt's.
+    pub(super) fn handle_window(&mut self, searched: &Searched, interval_ns: i64) -> Found {
+        let mut found = Found::default();
         if searched.hunt != self.number {
-            return Vec::new();
+            return found;
         }
-        let heard = self.bearing.as_mut().zip(searched.bearing.as_ref());
         let span = (searched.start, searched.end);
-        let of_bearing = heard.map(|(bearing, heard)| bearing.handle_window(span, heard));
-        let examined = self.shaft.as_mut().zip(searched.examined.as_ref());
-        let of_shaft =
-            examined.map(|(shaft, examined)| shaft.handle_window(searched.end, interval_ns, examined));
-        of_bearing.into_iter().chain(of_shaft).flatten().collect()
+        if let Some((bearing, heard)) = self.bearing.as_mut().zip(searched.bearing.as_ref()) {
+            found.changes = bearing.handle_window(span, heard);
+        }
+        if let Some((shaft, examined)) = self.shaft.as_mut().zip(searched.examined.as_ref()) {
+            (found.judged, found.is_decided) = shaft.judge(span, examined);
+            let changes = shaft.handle_window(searched.end, interval_ns, examined, &found.judged);
+            found.changes.extend(changes);
+        }
+        found
     }
 
     /// What a condition that is held rests on.
@@ -340,7 +363,7 @@ impl Hunt {
 }
 
 impl BearingHunt {
-    fn new(search: BearingSearch) -> Self {
+    pub(super) fn new(search: BearingSearch) -> Self {
         Self {
             orders: search.bearing.into(),
             neighbours: search
@@ -468,7 +491,9 @@ mod tests {
     /// Windows by letter: `i` inner race, `u` a fault without an element, `.` healthy, `?` undecided. What has changed
     /// after each: `I` and `U` held, `i` and `u` over; what is only told to be sound is left out.
     fn changes(windows: &str) -> String {
-        let mut hunt = Queue::default().begin(Some(&search()), None).unwrap();
+        let mut hunt = Queue::default()
+            .begin(Some(BearingHunt::new(search())), None)
+            .unwrap();
         let fault = |element| {
             Verdict::Fault(Finding {
                 element,
@@ -488,7 +513,7 @@ mod tests {
                 '.' => Verdict::Healthy,
                 _ => Verdict::Undecided { coverage: 0.5 },
             };
-            let changes = hunt.handle_window(&searched(at as i64, verdict), SECOND);
+            let changes = hunt.handle_window(&searched(at as i64, verdict), SECOND).changes;
             let element = |change: &Change| match change.condition {
                 Condition::Bearing(element) => element,
                 _ => panic!("{change:?}"),
@@ -538,9 +563,9 @@ mod tests {
     #[test]
     fn a_window_of_another_hunt_says_nothing() {
         let mut queue = Queue::default();
-        queue.begin(Some(&search()), None);
-        let mut hunt = queue.begin(Some(&search()), None).unwrap();
+        queue.begin(Some(BearingHunt::new(search())), None);
+        let mut hunt = queue.begin(Some(BearingHunt::new(search())), None).unwrap();
         let window = |at| searched(at, Verdict::Healthy);
-        (0..20).for_each(|at| assert_eq!(hunt.handle_window(&window(at), SECOND), []));
+        (0..20).for_each(|at| assert_eq!(hunt.handle_window(&window(at), SECOND), Found::default()));
     }
 }

@@ -20,11 +20,13 @@ use super::Pipeline;
 use super::firing::advisories;
 use super::waiting::Origin;
 use crate::advisory::{Advisory, AdvisoryChange, Cause, Evidence, LimitEvidence, Observation};
-use crate::fleet::{Fleet, SlowJudging};
+use crate::fleet::{ChannelSite, Fleet, SlowJudging};
 use crate::history::REACH_NS;
 use crate::state::SeriesKey;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use trunnion_common::feature::FeatureKind;
+use trunnion_common::feature::definition::WatchedBand;
 use trunnion_common::id::{ChannelId, GatewayId, NodeId};
 use trunnion_common::level::Level;
 use trunnion_common::monitor::{self, Condition};
@@ -220,6 +222,7 @@ impl Pipeline {
         Some(Place {
             series: site.series.clone(),
             slow: site.slow.clone(),
+            band: own_band(site, told.condition),
         })
     }
 
@@ -275,6 +278,14 @@ struct Place {
     series: SeriesKey,
     /// How it is judged, if it is a slow channel.
     slow: Option<SlowJudging>,
+    /// Which part of the spectrum is meant, where a band of the point's own is.
+    band: Option<WatchedBand>,
+}
+
+fn own_band(site: &ChannelSite, condition: Condition) -> Option<WatchedBand> {
+    let mut bands = FeatureKind::BANDS.into_iter().zip(&site.bands);
+    let (_, band) = bands.find(|(kind, _)| condition == Condition::Deviation(*kind))?;
+    Some(band.watched)
 }
 
 fn observation(place: &Place, word: &LocalWord) -> Observation {
@@ -340,8 +351,7 @@ fn evidence(place: &Place, told: &LocalCondition, found: monitor::Evidence) -> O
         basis: found.basis,
         zone: limits.map(|limits| limits.zone(found.value)),
         standard: standard.map(|standard| standard.edition().to_owned()),
-        // A gateway judges no bands of the spectrum.
-        band: None,
+        band: place.band,
     }))
 }
 
@@ -352,7 +362,6 @@ mod tests {
     use super::*;
     use trunnion_common::bearing::Claim;
     use trunnion_common::block::{Kind, Lane};
-    use trunnion_common::feature::FeatureKind;
     use trunnion_common::id::ChannelId;
     use trunnion_common::monitor::Basis;
     use trunnion_common::watch::LocalFinding;

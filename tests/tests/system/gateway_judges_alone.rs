@@ -83,6 +83,25 @@ fn bearing(dir: &Path, id: &str, name: &str, damaged: Option<Element>) -> NodeSp
     }
 }
 
+/// A collector, two machines, and the gateway that hears them.
+fn started(dir: &Path, fleet: &str, machines: [NodeSpec; 2]) -> Plant {
+    let mut plant = Plant::found(dir, fleet).unwrap();
+    plant.start_collector().unwrap();
+    machines
+        .iter()
+        .for_each(|machine| plant.start_endless_node(machine).unwrap());
+    plant.start_agent_with(&machines, |_| {}).unwrap();
+    plant
+}
+
+/// The collector has seen so many further windows of the machines itself.
+fn see(plant: &Plant, windows: f64) {
+    let fired = || plant.metric("trunnion_collector_windows_fired_total").ok();
+    let before = fired().unwrap();
+    await_some(LIMIT, || fired().filter(|fired| *fired >= before + windows))
+        .expect("the collector sees the machines itself");
+}
+
 /// Whether so many channels are watched, as the gateway confirms.
 fn are_watched(plant: &Plant, channels: usize) -> Option<()> {
     are_in_effect(plant, "watch", channels)
@@ -174,10 +193,7 @@ fn an_advisory_raised_while_the_uplink_is_cut_is_one_advisory_when_it_is_back() 
         (told[0]["asset"].as_str(), told[0]["active"].as_bool()),
         (Some(ASSET), Some(true))
     );
-    let fired = || plant.metric("trunnion_collector_windows_fired_total").ok();
-    let before = fired().unwrap();
-    await_some(LIMIT, || fired().filter(|fired| *fired >= before + WINDOWS))
-        .expect("the collector sees the machine itself");
+    see(&plant, WINDOWS);
     let after = at_collector(&plant, "severity");
     assert_eq!(after.len(), 1, "{after:#?}");
     assert_eq!(
@@ -251,10 +267,7 @@ fn a_hot_housing_is_told_and_a_machine_that_is_switched_off_is_not_with_the_upli
         Some(at_collector(&plant, "deviation")).filter(|told| !told.is_empty())
     })
     .expect("the collector hears of it");
-    let fired = || plant.metric("trunnion_collector_windows_fired_total").ok();
-    let before = fired().unwrap();
-    await_some(LIMIT, || fired().filter(|fired| *fired >= before + 4.0 * WINDOWS))
-        .expect("the collector sees the machines itself");
+    see(&plant, 4.0 * WINDOWS);
     let after = at_collector(&plant, "deviation");
     assert_eq!(after.len(), 1, "{after:#?}");
     assert_eq!(
@@ -273,11 +286,7 @@ fn a_bearing_that_is_damaged_while_the_uplink_is_cut_is_named_by_the_gateway_and
     let sound = bearing(dir.path(), NODE, "sound.f32", None);
     let damaged = bearing(dir.path(), NODE, "damaged.f32", Some(Element::InnerRace));
     let beside = bearing(dir.path(), OTHER.1, "beside.f32", None);
-    let mut plant = Plant::found(dir.path(), &fleet).unwrap();
-    plant.start_collector().unwrap();
-    plant.start_endless_node(&sound).unwrap();
-    plant.start_endless_node(&beside).unwrap();
-    plant.start_agent_with(&[sound, beside], |_| {}).unwrap();
+    let mut plant = started(dir.path(), &fleet, [sound, beside]);
     await_some(LIMIT, || are_in_effect(&plant, "search", 2)).expect("the gateway is told for what to search");
     let searched = || plant.agent_metric("trunnion_agent_windows_searched_total").ok();
     await_some(LIMIT, || searched().filter(|searched| *searched >= 6.0)).expect("the gateway searches");
@@ -304,10 +313,7 @@ fn a_bearing_that_is_damaged_while_the_uplink_is_cut_is_named_by_the_gateway_and
         bearings().into_iter().find(|told| is_as_old(told, &held))
     })
     .unwrap_or_else(|| panic!("{held:#}, {:#?}", bearings()));
-    let fired = || plant.metric("trunnion_collector_windows_fired_total").ok();
-    let before = fired().unwrap();
-    await_some(LIMIT, || fired().filter(|fired| *fired >= before + 2.0 * WINDOWS))
-        .expect("the collector sees the machines itself");
+    see(&plant, 2.0 * WINDOWS);
     let after = bearings();
     assert_eq!(after.len(), 1, "{after:#?}");
     assert_eq!(
@@ -337,11 +343,8 @@ fn a_rotor_that_loses_its_balance_while_the_uplink_is_cut_is_suspected_by_the_ga
     let balanced = turning(dir.path(), NODE, "balanced.f32", 1.0);
     let unbalanced = turning(dir.path(), NODE, "unbalanced.f32", 5.0);
     let beside = turning(dir.path(), OTHER.1, "beside.f32", 1.0);
-    let mut plant = Plant::found(dir.path(), &fleet(&[(ASSET, NODE), OTHER])).unwrap();
-    plant.start_collector().unwrap();
-    plant.start_endless_node(&balanced).unwrap();
-    plant.start_endless_node(&beside).unwrap();
-    plant.start_agent_with(&[balanced, beside], |_| {}).unwrap();
+    let fleet = fleet(&[(ASSET, NODE), OTHER]);
+    let mut plant = started(dir.path(), &fleet, [balanced, beside]);
     await_some(LIMIT, || are_in_effect(&plant, "examine", 2)).expect("the gateway is told what to look for");
     let counted = |name: &str| {
         plant
@@ -385,10 +388,7 @@ fn a_rotor_that_loses_its_balance_while_the_uplink_is_cut_is_suspected_by_the_ga
         (&Value::from("unbalance"), &Value::from(ASSET)),
         "{told:#}"
     );
-    let fired = || plant.metric("trunnion_collector_windows_fired_total").ok();
-    let before = fired().unwrap();
-    await_some(LIMIT, || fired().filter(|fired| *fired >= before + 2.0 * WINDOWS))
-        .expect("the collector sees the machines itself");
+    see(&plant, 2.0 * WINDOWS);
     let after = suspected();
     assert_eq!(after.len(), 1, "{after:#?}");
     assert_eq!(

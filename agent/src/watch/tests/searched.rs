@@ -3,6 +3,8 @@
 use super::*;
 use std::collections::BTreeSet;
 use trunnion_common::bearing::Element;
+use trunnion_common::feature::band::Band;
+use trunnion_common::feature::definition::WatchedBand;
 use trunnion_common::operation::{Operation, Witness};
 use trunnion_common::shaft::Cause;
 use trunnion_common::watch::{BearingSearch, LocalSuspicion, LocalWord, SpectrumWatch};
@@ -371,16 +373,8 @@ const UNBALANCE: Condition = Condition::Suspected(Cause::Unbalance);
 /// A machine graded by a standard, whose spectra are looked at, and no bearing.
 fn graded() -> Plant {
     let mut plant = Plant::new(1, RATE);
-    let standard = Standard::Iso20816Part3(Group::Medium, Support::Rigid);
-    let severity = Severity {
-        criterion: Criterion::of(standard).unwrap(),
-        kind: FeatureKind::VelocityRms,
-        unit: Some(Unit::MillimetrePerSecond),
-        band_hz: Some([10.0, 1_000.0]),
-        trip: None,
-    };
     let settings = Settings {
-        severity: Some(severity),
+        severity: Some(severity()),
         ..Settings::default()
     };
     let plan = Plan::from([(name(1), Watch { settings, ..quiet() })]);
@@ -444,12 +438,76 @@ fn an_unbalanced_rotor_is_suspected_as_bad_as_it_vibrates_and_over_when_it_is_ba
 }
 
 #[test]
+fn samples_are_kept_only_where_there_is_something_to_look_for_in_them() {
+    let mut plant = Plant::new(1, RATE);
+    plant.is_searching = false;
+    let plan = Plan::from([(name(1), quiet())]);
+    let examinations = Examinations::from([(name(1), spectra())]);
+    plant
+        .watches
+        .configure(&plan, &Searches::new(), &examinations, Duration::ZERO);
+    plant.play(0..3, |plant, at| turning(plant, at, &UNBALANCED));
+    assert_eq!(plant.watches.poll_search(Duration::ZERO), None);
+    let tally = plant.watches.take_search_tally();
+    assert_eq!((tally.no_room, tally.behind), (0, 0), "nobody wanted to look");
+}
+
+#[test]
 fn a_balanced_rotor_is_told_as_sound_once_and_nothing_else() {
     let mut plant = graded();
     let news = plant.play(0..25, |plant, at| turning(plant, at, &BALANCED));
     assert!(news.iter().all(|news| news.condition.level == Level::Normal));
     assert_eq!(news.len(), Cause::ALL.len());
     assert_eq!(plant.watches.take_search_tally().examined, 0);
+}
+
+#[test]
+fn a_band_of_the_points_own_is_judged_by_its_limits_and_told_as_any_feature_is() {
+    const BAND: Condition = Condition::Deviation(FeatureKind::Band1);
+    let mut plant = Plant::new(1, RATE);
+    let watched = Watched {
+        kind: FeatureKind::Band1,
+        absolute: Some([1.0, 2.0]),
+        relative: None,
+    };
+    let settings = Settings {
+        watched: [watched].into_iter().collect(),
+        ..Settings::default()
+    };
+    let band = WatchedBand {
+        band: Band::Orders { low: 5.5, high: 7.5 },
+        velocity: true,
+    };
+    let spectra = SpectrumWatch {
+        bands: [band].into_iter().collect(),
+        ..spectra()
+    };
+    let plan = Plan::from([(name(1), Watch { settings, ..quiet() })]);
+    let examinations = Examinations::from([(name(1), spectra)]);
+    plant
+        .watches
+        .configure(&plan, &Searches::new(), &examinations, Duration::ZERO);
+    let mut of_band = |seconds: std::ops::Range<u64>, height: f64| {
+        plant.play(seconds, |plant, at| {
+            turning(plant, at, &[(1.0, 1.0), (7.0, height)])
+        });
+        let body = plant.body(Kind::Condition);
+        let told = Records::<LocalCondition>::new(&body).map(Result::unwrap);
+        let told: Vec<_> = told.filter(|told| told.condition == BAND).collect();
+        told
+    };
+    assert_eq!(of_band(0..4, 0.5), []);
+    let told = of_band(4..8, 1.5);
+    assert_eq!(
+        (told.len(), told[0].level, told[0].at),
+        (1, Level::Alert, second(7))
+    );
+    let evidence = told[0].evidence.unwrap();
+    assert_eq!((evidence.kind, evidence.limit), (Some(FeatureKind::Band1), 1.0));
+    assert!((evidence.value - 1.5).abs() < 0.05, "{evidence:?}");
+    let told = of_band(8..20, 0.5);
+    assert_eq!((told.len(), told[0].level), (1, Level::Normal));
+    assert_eq!(told[0].raised, second(7));
 }
 
 #[test]
