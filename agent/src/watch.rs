@@ -259,6 +259,9 @@ impl Watches {
                 Condition::Severity | Condition::Deviation(_) | Condition::Instrument => is_watched,
             };
             self.give_up(name, stays, now);
+            if !is_watched {
+                self.queue.forget(name);
+            }
         }
         self.points.retain(|name, _| plan.contains_key(name));
         for (name, watch) in plan.iter().take(WATCHES_MAX) {
