@@ -5,14 +5,15 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use trunnion_common::time::EventTime;
-use trunnion_common::watch::LocalFinding;
+use trunnion_common::watch::{Lines, LocalWord};
 
 /// One of them.
 #[derive(Serialize)]
 struct Shown {
     node: String,
     channel: u16,
-    /// `severity`, `instrument`, the feature that is off, the part of a bearing, or `bearing`.
+    /// `severity`, `instrument`, the feature that is off, the part of a bearing, `bearing`, or what is suspected of a
+    /// shaft.
     about: &'static str,
     level: &'static str,
     raised: String,
@@ -25,23 +26,33 @@ struct Shown {
     basis: Option<&'static str>,
     standard: Option<&'static str>,
     fault: Option<&'static str>,
-    /// Of a bearing: the order that was found, in multiples of the shaft's speed.
+    /// Of a bearing: the order that was found, in multiples of the shaft's speed. Of what is suspected of a shaft: the
+    /// order of its highest line.
     order: Option<f32>,
-    /// Of a bearing: how high its lines stand over what is about them.
+    /// Of a bearing: how high its lines stand over what is about them. Of what is suspected of a shaft: how much of
+    /// the whole its lines are.
     score: Option<f32>,
     /// Of a bearing: whether the band that rings most shows it, too.
     confirmed: Option<bool>,
 }
 
 /// The page.
-pub fn page(standing: &[LocalFinding]) -> String {
+pub fn page(standing: &[LocalWord]) -> String {
     let shown: Vec<Shown> = standing.iter().map(show).collect();
     serde_json::json!({ "advisories": shown }).to_string()
 }
 
-fn show(finding: &LocalFinding) -> Shown {
-    let LocalFinding { told: held, claim } = finding;
-    let claim = claim.as_ref();
+fn show(word: &LocalWord) -> Shown {
+    let LocalWord { told: held, lines } = word;
+    let (order, score, confirmed) = match lines {
+        Some(Lines::Bearing(claim)) => (
+            Some(claim.order),
+            Some(claim.score),
+            Some(claim.confirmed.is_some()),
+        ),
+        Some(Lines::Shaft(claim)) => (claim.highest().map(|line| line.order), Some(claim.score), None),
+        None => (None, None, None),
+    };
     let evidence = held.evidence.filter(|evidence| evidence.fault.is_none());
     Shown {
         node: held.node.to_string(),
@@ -59,9 +70,9 @@ fn show(finding: &LocalFinding) -> Shown {
             .evidence
             .and_then(|evidence| evidence.fault)
             .map(|fault| fault.label()),
-        order: claim.map(|claim| claim.order).filter(|order| *order > 0.0),
-        score: claim.map(|claim| claim.score),
-        confirmed: claim.map(|claim| claim.confirmed.is_some()),
+        order: order.filter(|order| *order > 0.0),
+        score,
+        confirmed,
     }
 }
 

@@ -9,6 +9,7 @@ use trunnion_common::feature::FeatureKind;
 use trunnion_common::frame::Class;
 use trunnion_common::level::Level;
 use trunnion_common::monitor::{Basis, Condition};
+use trunnion_common::watch::Lines;
 
 impl Gateway {
     /// Says what has changed, first here and then to the collector.
@@ -24,7 +25,7 @@ impl Gateway {
             }
         }
         if let Some(closed) = closed {
-            let standing = self.watches.findings();
+            let standing = self.watches.words();
             self.metrics.advisories_standing.set(standing.len() as i64);
             self.actions.push_back(Action::Advise { standing, closed });
         }
@@ -65,11 +66,19 @@ fn tell(news: &News) {
         tracing::info!(%node, channel, about, before, "an advisory of this gateway is over");
         return;
     }
-    if let Some(claim) = &news.claim {
-        let (order, score) = (claim.order, claim.score);
-        let is_confirmed = claim.confirmed.is_some();
-        tracing::warn!(%node, channel, about, level, before, order, score, is_confirmed, "advisory of this gateway, by lines of the bearing");
-        return;
+    match &news.lines {
+        Some(Lines::Bearing(claim)) => {
+            let (order, score) = (claim.order, claim.score);
+            let is_confirmed = claim.confirmed.is_some();
+            tracing::warn!(%node, channel, about, level, before, order, score, is_confirmed, "advisory of this gateway, by lines of the bearing");
+            return;
+        }
+        Some(Lines::Shaft(claim)) => {
+            let (order, score) = (claim.highest().map(|line| line.order), claim.score);
+            tracing::warn!(%node, channel, about, level, before, order, score, "advisory of this gateway, suspected by lines of the shaft");
+            return;
+        }
+        None => {}
     }
     let Some(evidence) = condition.evidence else {
         return;
@@ -105,5 +114,6 @@ pub(crate) const fn about(condition: Condition) -> &'static str {
         Condition::Instrument => "instrument",
         Condition::Bearing(Some(element)) => element.label(),
         Condition::Bearing(None) => "bearing",
+        Condition::Suspected(cause) => cause.label(),
     }
 }

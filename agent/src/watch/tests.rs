@@ -61,6 +61,19 @@ fn watch() -> Watch {
     }
 }
 
+/// By the zones of a standard.
+const STANDARD: Standard = Standard::Iso20816Part3(Group::Medium, Support::Rigid);
+
+fn severity() -> Severity {
+    Severity {
+        criterion: Criterion::of(STANDARD).unwrap(),
+        kind: FeatureKind::VelocityRms,
+        unit: Some(Unit::MillimetrePerSecond),
+        band_hz: Some([10.0, 1_000.0]),
+        trip: None,
+    }
+}
+
 fn plan(watch: Watch) -> Plan {
     Plan::from([((key(1).0, channel()), watch)])
 }
@@ -84,7 +97,12 @@ struct Machine {
 impl Machine {
     fn new(watch: Watch) -> Self {
         let mut watches = Watches::default();
-        watches.configure(&plan(watch), &Searches::new(), Duration::ZERO);
+        watches.configure(
+            &plan(watch),
+            &Searches::new(),
+            &Examinations::new(),
+            Duration::ZERO,
+        );
         watches.handle_describe(key(1), &table());
         Self { watches }
     }
@@ -267,22 +285,32 @@ fn of_what_was_not_told_in_time_only_the_latest_is() {
 fn what_is_watched_no_more_is_forgotten_and_what_has_not_changed_goes_on() {
     let mut machine = Machine::new(watch());
     machine.run(0..2, 1.0);
-    machine
-        .watches
-        .configure(&plan(watch()), &Searches::new(), Duration::ZERO);
+    machine.watches.configure(
+        &plan(watch()),
+        &Searches::new(),
+        &Examinations::new(),
+        Duration::ZERO,
+    );
     assert_eq!(
         changes(&machine.run(2..3, 1.0)),
         [(Level::Normal, Level::Alert)],
         "the two windows before still count"
     );
-    machine
-        .watches
-        .configure(&Plan::new(), &Searches::new(), Duration::ZERO);
+    machine.watches.configure(
+        &Plan::new(),
+        &Searches::new(),
+        &Examinations::new(),
+        Duration::ZERO,
+    );
     assert_eq!(
         (machine.watches.channels(), machine.watches.standing().len()),
         (0, 0)
     );
-    assert!(machine.run(3..8, 3.0).is_empty());
+    assert_eq!(
+        changes(&machine.run(3..8, 3.0)),
+        [(Level::Alert, Level::Normal)],
+        "what was held is given up, and nothing else is told"
+    );
 }
 
 #[test]
@@ -314,18 +342,10 @@ fn a_channel_that_falls_silent_is_an_instrument_fault() {
 #[test]
 fn without_a_baseline_the_zones_of_the_standard_judge_and_are_named() {
     const RATE: u64 = 5_120;
-    let standard = Standard::Iso20816Part3(Group::Medium, Support::Rigid);
-    let severity = Severity {
-        criterion: Criterion::of(standard).unwrap(),
-        kind: FeatureKind::VelocityRms,
-        unit: Some(Unit::MillimetrePerSecond),
-        band_hz: Some([10.0, 1_000.0]),
-        trip: None,
-    };
     let judged = |millimetres: f64| {
         let mut machine = Machine::new(Watch {
             settings: Settings {
-                severity: Some(severity),
+                severity: Some(severity()),
                 ..Settings::default()
             },
             ..watch()
@@ -367,7 +387,7 @@ fn without_a_baseline_the_zones_of_the_standard_judge_and_are_named() {
         (alert.condition, alert.level),
         (Condition::Severity, Level::Alert)
     );
-    assert_eq!(alert.standard, Some(standard));
+    assert_eq!(alert.standard, Some(STANDARD));
     let evidence = alert.evidence.unwrap();
     assert_eq!(evidence.basis, Basis::Absolute);
     assert!((evidence.value - 3.5).abs() < 0.05, "{} mm/s", evidence.value);

@@ -5,6 +5,9 @@
 //! comes as history may have been overtaken by one that is still on its way: it is raised as now only once no
 //! more history has come from its gateway for [`HISTORY_QUIET_NS`]. What was over by then is told as past.
 //!
+//! What a gateway and the collector hold alike is one advisory, since the earlier of the two, until neither holds
+//! it. What is suspected of a shaft explains how much its machine vibrates, whoever suspects it.
+//!
 //! Of a bearing, gateway and collector say the same of the same windows, one of them first: the advisory is one,
 //! since the earlier of the two. It is over when the gateway has given it up and the windows seen here no longer
 //! show it. What a gateway has told is not told again as found in history.
@@ -17,17 +20,20 @@ use super::Pipeline;
 use super::firing::advisories;
 use super::waiting::Origin;
 use crate::advisory::{Advisory, AdvisoryChange, Cause, Evidence, LimitEvidence, Observation};
-use crate::fleet::{Fleet, SlowJudging};
+use crate::fleet::{ChannelSite, Fleet, SlowJudging};
 use crate::history::REACH_NS;
 use crate::state::SeriesKey;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use trunnion_common::feature::FeatureKind;
+use trunnion_common::feature::definition::WatchedBand;
 use trunnion_common::id::{ChannelId, GatewayId, NodeId};
 use trunnion_common::level::Level;
 use trunnion_common::monitor::{self, Condition};
 use trunnion_common::time::EventTime;
-use trunnion_common::watch::{LocalCondition, LocalFinding};
+use trunnion_common::watch::{Lines, LocalCondition, LocalWord};
 use trunnion_diagnosis::bearing::Element;
+use trunnion_diagnosis::diagnosis::Suspicion;
 use trunnion_diagnosis::features::Finding;
 
 /// Without history from a gateway for so long on the journal's clock, its backlog counts as told: several times
@@ -40,7 +46,7 @@ type WordKey = (NodeId, ChannelId, Condition);
 /// What agents have told last.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Words {
-    latest: BTreeMap<WordKey, LocalFinding>,
+    latest: BTreeMap<WordKey, LocalWord>,
     /// Those that came as history and are not raised yet: from whom, and when history was last heard from there.
     waiting: BTreeMap<WordKey, (GatewayId, EventTime)>,
 }
@@ -60,7 +66,7 @@ enum Verdict {
 
 impl Words {
     /// Takes a word in, and what it ends that was never raised.
-    fn take(&mut self, word: &LocalFinding, history: Option<&GatewayId>, now: EventTime) -> Verdict {
+    fn take(&mut self, word: &LocalWord, history: Option<&GatewayId>, now: EventTime) -> Verdict {
         let told = &word.told;
         let key = (told.node, told.channel, told.condition);
         let before = self.latest.get(&key).map(|before| before.told);
@@ -91,7 +97,7 @@ impl Words {
     }
 
     /// What came before a word and still waits: the word says that it is over.
-    fn ended_by(&self, told: &LocalCondition) -> Option<LocalFinding> {
+    fn ended_by(&self, told: &LocalCondition) -> Option<LocalWord> {
         let key = (told.node, told.channel, told.condition);
         let before = self.latest.get(&key).filter(|before| before.told.at < told.at)?;
         let ends = told.level == Level::Normal && self.waiting.contains_key(&key);
@@ -115,7 +121,7 @@ impl Words {
     }
 
     /// Words that have not been overtaken.
-    fn poll(&mut self, now: EventTime) -> Vec<LocalFinding> {
+    fn poll(&mut self, now: EventTime) -> Vec<LocalWord> {
         let is_due = |heard: &EventTime| now.nanos_since(*heard) >= HISTORY_QUIET_NS;
         let due = self.waiting.iter().filter(|(_, (_, heard))| is_due(heard));
         let due: Vec<WordKey> = due.map(|(key, _)| *key).collect();
@@ -172,7 +178,7 @@ impl Words {
 
 impl Pipeline {
     /// What an agent holds, as it tells of it.
-    pub(super) fn take_condition(&mut self, origin: &Origin, word: LocalFinding) {
+    pub(super) fn take_condition(&mut self, origin: &Origin, word: LocalWord) {
         self.state.counters.conditions_told += 1;
         // A channel that no file names has no asset to tell of.
         let told = &word.told;
@@ -216,35 +222,45 @@ impl Pipeline {
         Some(Place {
             series: site.series.clone(),
             slow: site.slow.clone(),
+            band: own_band(site, told.condition),
         })
     }
 
-    fn tell_condition(&mut self, place: &Place, word: &LocalFinding) {
+    fn tell_condition(&mut self, place: &Place, word: &LocalWord) {
         match word.told.condition {
             Condition::Bearing(element) => self.tell_bearing(place, word, element),
             Condition::Severity | Condition::Deviation(_) | Condition::Instrument => {
-                self.notice(&place.series, observation(place, word));
+                self.hear(&place.series, observation(place, word), word.told.raised);
             }
+            Condition::Suspected(_) => self.tell_suspicion(place, word),
         }
         self.concern(&place.series.asset);
     }
 
     /// The advisory of the bearing is one, whoever has found out first.
-    fn tell_bearing(&mut self, place: &Place, word: &LocalFinding, element: Option<Element>) {
+    fn tell_bearing(&mut self, place: &Place, word: &LocalWord, element: Option<Element>) {
         let LocalCondition {
             level, raised, at, ..
         } = word.told;
         let advisories = advisories(&mut self.state.advisories, &place.series);
-        let change = match &word.claim {
+        let change = match &word.lines {
             _ if level == Level::Normal => advisories.give_up(at, element),
-            Some(claim) => advisories.hold((raised, at), &Finding::heard(element, claim)),
-            None => None,
+            Some(Lines::Bearing(claim)) => advisories.hold((raised, at), &Finding::heard(element, claim)),
+            _ => None,
         };
         self.tell_of_bearing(&place.series, change.into_iter().collect());
     }
 
+    /// What is suspected is one advisory, too, and explains how much the machine vibrates.
+    fn tell_suspicion(&mut self, place: &Place, word: &LocalWord) {
+        let SeriesKey { asset, point, .. } = &place.series;
+        let before = self.explanation(asset, point);
+        self.hear(&place.series, observation(place, word), word.told.raised);
+        self.explain_anew(asset, point, before.as_ref(), |_| true);
+    }
+
     /// It held, and is over: nothing is raised or cleared by it.
-    fn tell_past(&mut self, place: &Place, word: &LocalFinding, over: EventTime) {
+    fn tell_past(&mut self, place: &Place, word: &LocalWord, over: EventTime) {
         let observation = Observation {
             at: word.told.raised,
             ..observation(place, word)
@@ -262,9 +278,17 @@ struct Place {
     series: SeriesKey,
     /// How it is judged, if it is a slow channel.
     slow: Option<SlowJudging>,
+    /// Which part of the spectrum is meant, where a band of the point's own is.
+    band: Option<WatchedBand>,
 }
 
-fn observation(place: &Place, word: &LocalFinding) -> Observation {
+fn own_band(site: &ChannelSite, condition: Condition) -> Option<WatchedBand> {
+    let mut bands = FeatureKind::BANDS.into_iter().zip(&site.bands);
+    let (_, band) = bands.find(|(kind, _)| condition == Condition::Deviation(*kind))?;
+    Some(band.watched)
+}
+
+fn observation(place: &Place, word: &LocalWord) -> Observation {
     let told = &word.told;
     Observation {
         // Another voice than the collector's own of that channel: neither takes back what the other says.
@@ -273,10 +297,14 @@ fn observation(place: &Place, word: &LocalFinding) -> Observation {
         at: told.at,
         held: told.level,
         is_seen: told.level > Level::Normal,
-        evidence: match (told.condition, &word.claim) {
-            (Condition::Bearing(element), Some(claim)) => {
+        evidence: match (told.condition, &word.lines) {
+            (Condition::Bearing(element), Some(Lines::Bearing(claim))) => {
                 Some(Evidence::Lines(Finding::heard(element, claim)))
             }
+            (Condition::Suspected(cause), Some(Lines::Shaft(claim))) => Some(Evidence::Orders {
+                channel: place.series.channel.clone(),
+                suspicion: Suspicion::heard(cause, claim),
+            }),
             _ => told.evidence.and_then(|found| evidence(place, told, found)),
         },
     }
@@ -298,6 +326,7 @@ pub(super) const fn cause(condition: Condition) -> Cause {
         Condition::Deviation(kind) => Cause::Deviation(kind),
         Condition::Instrument => Cause::Instrument,
         Condition::Bearing(element) => Cause::Bearing(element),
+        Condition::Suspected(cause) => Cause::Suspected(cause),
     }
 }
 
@@ -322,8 +351,7 @@ fn evidence(place: &Place, told: &LocalCondition, found: monitor::Evidence) -> O
         basis: found.basis,
         zone: limits.map(|limits| limits.zone(found.value)),
         standard: standard.map(|standard| standard.edition().to_owned()),
-        // A gateway judges no bands of the spectrum.
-        band: None,
+        band: place.band,
     }))
 }
 
@@ -334,9 +362,9 @@ mod tests {
     use super::*;
     use trunnion_common::bearing::Claim;
     use trunnion_common::block::{Kind, Lane};
-    use trunnion_common::feature::FeatureKind;
     use trunnion_common::id::ChannelId;
     use trunnion_common::monitor::Basis;
+    use trunnion_common::watch::LocalFinding;
 
     fn told(node: &Node, second: i64, level: Level) -> Vec<u8> {
         let at = START.plus_nanos(second * SECOND);
