@@ -59,7 +59,6 @@ mod remade;
 mod replayed;
 mod reports;
 mod restated;
-mod rows;
 mod runner;
 #[cfg(test)]
 pub(crate) mod script;

@@ -3,7 +3,7 @@
 //! | looked at | by | told when | normal is |
 //! |---|---|---|---|
 //! | one channel | [`Scalar`], on means over `unusual_alone_s` | a mean, or the level of the last ones, is rarer than anything of late | what it was of late: the densities follow the channel, so nobody is asked to agree |
-//! | a group | [`Multivariate`], on rows of `unusual_together_s` ([`super::rows`]) | T-squared is beyond its limit, in as many rows as the asset's persistence asks for | the rows that it learned from, once a person has accepted them; maintenance begins anew |
+//! | a group | [`Multivariate`], on rows of `unusual_together_s` ([`trunnion_diagnosis::rows`]) | T-squared is beyond its limit, in as many rows as the asset's persistence asks for | the rows that it learned from, once a person has accepted them; maintenance begins anew |
 //!
 //! The detectors and their settings are those that `eval` judges. Both are evidence and no verdict: nothing says
 //! that it is bad, so the level is never above ALERT. Beside T-squared stand its contributions, Q, and what
@@ -19,7 +19,6 @@
 //! | channels of a group | [`CHANNELS_MAX`] | a fleet file with more is refused |
 
 use super::condition::Conditions;
-use super::rows::{Row, Rows};
 use super::{Output, Pipeline};
 use crate::advisory::{Cause, Evidence, Observation, UnusualEvidence};
 use crate::fleet::{Fleet, Group, GroupKey};
@@ -35,6 +34,7 @@ use trunnion_common::detection::trees::{HalfSpaceTrees, Range};
 use trunnion_common::level::{Latch, Level, Persistence};
 use trunnion_common::slow::Window;
 use trunnion_common::time::EventTime;
+use trunnion_diagnosis::rows::{Row, Rows};
 
 /// Readings after an anomaly for which its advisory is held: as many windows as a level is cleared on.
 const HELD_READINGS: u8 = Latch::CLEAR_WINDOWS as u8;
