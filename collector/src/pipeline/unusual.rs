@@ -212,7 +212,7 @@ impl Together {
     }
 
     fn plant(&self) -> Option<Box<HalfSpaceTrees<TREES, CHANNELS_MAX>>> {
-        let model = self.detector.model()?;
+        let model = self.detector.learned()?.model();
         let range = |(mean, scale): (&f64, &f64)| Range {
             low: (mean - TREES_REACH * scale) as f32,
             high: (mean + TREES_REACH * scale) as f32,
@@ -236,10 +236,11 @@ impl Together {
     }
 
     fn row(&self, key: &GroupKey, closed: Option<(EventTime, &str)>) -> BaselineRow {
-        let model = self.detector.model();
-        let learned = model
-            .into_iter()
-            .flat_map(|model| model.means().iter().zip(model.scales()));
+        let learned = self.detector.learned();
+        let learned = learned.into_iter().flat_map(|learned| {
+            let model = learned.model();
+            model.means().iter().zip(model.scales())
+        });
         let normal = |(channel, (mean, scale)): (&String, (&f64, &f64))| NormalRow {
             feature: channel.clone(),
             centre: *mean as f32,

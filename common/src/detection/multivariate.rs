@@ -76,6 +76,48 @@ pub struct Judgement {
     pub change: Option<Change>,
 }
 
+/// What was learned of an asset: all that rows are judged by.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Learned {
+    model: Model,
+    /// Of T-squared.
+    limit: f64,
+    /// The largest Q learned.
+    residual: f64,
+}
+
+impl Learned {
+    /// Means, scales and how the channels go together.
+    pub const fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The next smoothed row; changes of level are somebody else's.
+    fn judge(&self, at: EventTime, smoothed: &[f64], clear: f64, state: &mut Hysteresis) -> Judgement {
+        let t_squared = self.model.t_squared(smoothed);
+        let limits = Limits {
+            raise: self.limit,
+            clear: self.limit * clear,
+            raise_after: 1,
+            clear_after: 1,
+        };
+        let edge = state.push(t_squared.value, &limits);
+        let sum = t_squared.value.max(f64::MIN_POSITIVE);
+        let shares = || t_squared.contributions.iter().map(|each| each / sum).collect();
+        Judgement {
+            at,
+            distance: t_squared.value / self.limit,
+            residual: self.model.q(smoothed).value / self.residual,
+            outside: state.is_raised(),
+            departure: edge.map(|edge| Departure {
+                edge,
+                contributions: shares(),
+            }),
+            change: None,
+        }
+    }
+}
+
 /// The detector of one asset. Rows of the same channels go in in the order of their time.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Multivariate<const CELLS: usize = LEARNING_CELLS> {
@@ -93,11 +135,7 @@ enum Phase<const CELLS: usize> {
     /// Row by row, as read.
     Learning(Vec<f32, CELLS>),
     Judging {
-        model: Model,
-        /// Of T-squared.
-        limit: f64,
-        /// The largest Q learned.
-        residual: f64,
+        learned: Learned,
         state: Hysteresis,
         changes: ChangePoints,
     },
@@ -138,42 +176,21 @@ impl<const CELLS: usize> Multivariate<CELLS> {
                 None
             }
             Phase::Judging {
-                model,
-                limit,
-                residual,
+                learned,
                 state,
                 changes,
-            } => {
-                let t_squared = model.t_squared(&smoothed);
-                let limits = Limits {
-                    raise: *limit,
-                    clear: *limit * self.settings.clear,
-                    raise_after: 1,
-                    clear_after: 1,
-                };
-                let edge = state.push(t_squared.value, &limits);
-                let sum = t_squared.value.max(f64::MIN_POSITIVE);
-                let shares = || t_squared.contributions.iter().map(|each| each / sum).collect();
-                Some(Judgement {
-                    at,
-                    distance: t_squared.value / *limit,
-                    residual: model.q(&smoothed).value / *residual,
-                    outside: state.is_raised(),
-                    departure: edge.map(|edge| Departure {
-                        edge,
-                        contributions: shares(),
-                    }),
-                    change: changes.handle_row(row),
-                })
-            }
+            } => Some(Judgement {
+                change: changes.handle_row(row),
+                ..learned.judge(at, &smoothed, self.settings.clear, state)
+            }),
             Phase::Blind => None,
         }
     }
 
     /// What was learned of the channels, once it was.
-    pub const fn model(&self) -> Option<&Model> {
+    pub const fn learned(&self) -> Option<&Learned> {
         match &self.phase {
-            Phase::Judging { model, .. } => Some(model),
+            Phase::Judging { learned, .. } => Some(learned),
             Phase::Learning(_) | Phase::Blind => None,
         }
     }
@@ -226,13 +243,16 @@ fn learn<const CELLS: usize>(settings: &Settings, cells: &[f32], channels: usize
             residual.max(model.q(&row).value),
         )
     });
-    Phase::Judging {
+    let learned = Learned {
+        model,
         // An asset that stood still has no distance to multiply: one learned deviation of one channel.
         limit: settings.factor * t_squared.max(1.0),
         residual: residual.max(f64::MIN_POSITIVE),
+    };
+    Phase::Judging {
+        learned,
         state: Hysteresis::default(),
         changes: ChangePoints::learn(rows(), covariance.mean()),
-        model,
     }
 }
 
