@@ -15,3 +15,4 @@ pub mod detection;
 pub mod diagnosis;
 pub mod features;
 pub mod rows;
+pub mod unusual;

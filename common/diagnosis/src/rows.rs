@@ -51,6 +51,11 @@ impl Rows {
         }
     }
 
+    /// The same rows from the beginning: event time was set back.
+    pub fn begin_anew(&mut self) {
+        *self = Self::new(self.every_ns, self.width());
+    }
+
     /// From one row to the next, nanoseconds.
     pub const fn every_ns(&self) -> i64 {
         self.every_ns
@@ -173,5 +178,12 @@ mod tests {
         // What comes for a row that is over is late, and changes none.
         add(&mut rows, 1, 20, 5.0);
         assert_eq!(polled(&mut rows), []);
+        rows.begin_anew();
+        (0..2).for_each(|channel| add(&mut rows, channel, 20, 5.0));
+        assert_eq!(
+            polled(&mut rows),
+            [(30, vec![5.0, 5.0])],
+            "event time was set back"
+        );
     }
 }

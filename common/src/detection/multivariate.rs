@@ -92,6 +92,12 @@ impl Learned {
         &self.model
     }
 
+    /// Whether it is of so many channels and rows can be judged by it: what comes from elsewhere may be anything.
+    pub fn is_sound(&self, channels: usize) -> bool {
+        let is_distance = |number: f64| number.is_finite() && number > 0.0;
+        self.model.is_sound(channels) && is_distance(self.limit) && is_distance(self.residual)
+    }
+
     /// The next smoothed row; changes of level are somebody else's.
     fn judge(&self, at: EventTime, smoothed: &[f64], clear: f64, state: &mut Hysteresis) -> Judgement {
         let t_squared = self.model.t_squared(smoothed);
@@ -206,6 +212,49 @@ impl<const CELLS: usize> Multivariate<CELLS> {
     /// Whether rows are judged yet.
     pub const fn is_judging(&self) -> bool {
         matches!(self.phase, Phase::Judging { .. })
+    }
+}
+
+/// Judges rows by what somebody else has learned.
+///
+/// Smoothing begins at the means that were learned: a start shows nothing by itself, and what was off before is
+/// seen once rows have said so, [`Self::run_in`] of them where it is little.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Judge {
+    learned: Learned,
+    /// As in [`Settings`].
+    clear: f64,
+    smooth: Vec<Ewma, CHANNELS_MAX>,
+    state: Hysteresis,
+}
+
+impl Judge {
+    /// By what was learned with those settings.
+    pub fn new(learned: Learned, settings: &Settings) -> Self {
+        let average = Ewma::new(settings.weight);
+        let smooth = learned.model.means().iter();
+        Self {
+            smooth: smooth.map(|mean| average.starting_at(*mean)).collect(),
+            clear: settings.clear,
+            state: Hysteresis::default(),
+            learned,
+        }
+    }
+
+    /// Rows after which a start counts for a twentieth at most, with those settings.
+    pub fn run_in(settings: &Settings) -> u32 {
+        let left = libm::log1p(-settings.weight.clamp(1e-6, 1.0 - 1e-6));
+        libm::ceil(libm::log(0.05) / left) as u32
+    }
+
+    /// Takes the next row, as [`Multivariate::handle_row`] does. Changes of level are not looked for.
+    pub fn handle_row(&mut self, at: EventTime, row: &[f32]) -> Option<Judgement> {
+        let row = row.get(..self.smooth.len())?;
+        if row.is_empty() || row.iter().any(|value| !value.is_finite()) {
+            return None;
+        }
+        let smoothed = smoothed(&mut self.smooth, row);
+        Some(self.learned.judge(at, &smoothed, self.clear, &mut self.state))
     }
 }
 
@@ -329,6 +378,39 @@ mod tests {
             .collect();
         assert_eq!(edges, [Edge::Raised, Edge::Cleared]);
         assert!(judged.iter().any(|(_, judgement)| judgement.change.is_some()));
+    }
+
+    #[test]
+    fn who_judges_by_what_another_has_learned_says_the_same_once_both_have_heard_enough() {
+        let settings = Settings::default();
+        let mut detector: Multivariate = Multivariate::new(3, settings);
+        (0..400).for_each(|index| {
+            detector.handle_row(EventTime(0), &pump(index));
+        });
+        let learned = detector.learned().unwrap().clone();
+        assert!(learned.is_sound(3) && !learned.is_sound(2));
+        let mut judge = Judge::new(learned, &settings);
+        assert_eq!(Judge::run_in(&settings), 59);
+        let choked = |index| {
+            let [flow, current, temperature] = pump(index);
+            [if index < 800 { flow } else { flow - 7.0 }, current, temperature]
+        };
+        for index in 400..1_200 {
+            let at = EventTime(index.into());
+            let [own, other] = [
+                detector.handle_row(at, &choked(index)),
+                judge.handle_row(at, &choked(index)),
+            ]
+            .map(Option::unwrap);
+            if index >= 700 {
+                assert!((own.distance - other.distance).abs() < 1e-3, "{index}");
+                assert_eq!(own.outside, other.outside, "{index}");
+            }
+            if index < 800 {
+                assert!(other.distance < 1.0, "a start shows nothing: {index}");
+            }
+        }
+        assert_eq!(judge.handle_row(EventTime(0), &[1.0, f32::NAN, 2.0]), None);
     }
 
     #[test]
