@@ -62,6 +62,7 @@ pub mod reject;
 pub mod sample;
 pub mod sequence;
 pub mod severity;
+pub mod shaft;
 pub mod shared_line;
 pub mod slow;
 pub mod time;

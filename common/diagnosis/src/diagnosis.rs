@@ -36,6 +36,7 @@ mod persistence;
 mod shaft;
 
 pub use persistence::Persistence;
+pub use trunnion_common::shaft::Cause;
 
 use criteria::Criteria;
 use serde::{Deserialize, Serialize};
@@ -67,73 +68,6 @@ pub struct Evidence<'a> {
     pub shaft_hz: f64,
     /// The band in which the sensor can be used, Hz.
     pub usable_hz: (f64, f64),
-}
-
-/// What may be wrong.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Cause {
-    /// Mass off the axis.
-    Unbalance,
-    /// Two coupled shafts out of line.
-    Misalignment,
-    /// A loose foot, cap or fit.
-    Looseness,
-    /// A worn, cracked or badly set wheel of teeth.
-    GearMesh,
-    /// A flow that the blades cut badly.
-    BladePass,
-    /// A field that pulls unevenly.
-    Electrical,
-}
-
-impl Cause {
-    /// Every cause.
-    pub const ALL: [Self; 6] = [
-        Self::Unbalance,
-        Self::Misalignment,
-        Self::Looseness,
-        Self::GearMesh,
-        Self::BladePass,
-        Self::Electrical,
-    ];
-
-    /// The name in the API.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Unbalance => "unbalance",
-            Self::Misalignment => "misalignment",
-            Self::Looseness => "looseness",
-            Self::GearMesh => "gear_mesh",
-            Self::BladePass => "blade_pass",
-            Self::Electrical => "electrical",
-        }
-    }
-
-    /// Whether it shows in the overall velocity, and so explains a severe one; what does not is told by the
-    /// acceleration.
-    pub const fn shows_in_velocity(self) -> bool {
-        !matches!(self, Self::GearMesh)
-    }
-
-    /// What a person should look at, beside what the name says: the rivals that phase would tell apart.
-    pub const fn recommended_check(self) -> &'static str {
-        match self {
-            Self::Unbalance => {
-                "Look for deposits and lost balance weights; measure phase before balancing, as a bent \
-                 shaft or a resonance looks alike."
-            }
-            Self::Misalignment => {
-                "Check the coupling and the alignment, warm; measure phase across the coupling."
-            }
-            Self::Looseness => "Check foundation bolts, bearing caps and fits; a rub looks alike.",
-            Self::GearMesh => "Look at the teeth of this wheel and at its backlash and lubrication.",
-            Self::BladePass => "Check the operating point, inlet, dampers and the clearance of the wheel.",
-            Self::Electrical => {
-                "Check supply symmetry, air gap and soft foot; it is gone at once when the supply is cut."
-            }
-        }
-    }
 }
 
 /// A line that supports a claim.
