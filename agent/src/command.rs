@@ -22,9 +22,11 @@ use crate::enrolment::Enrolment;
 use crate::intake::BootKey;
 use record::Record;
 use signature::{Refusal, Verifier};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::time::Duration;
+use trunnion_common::feature::band::Band;
+use trunnion_common::feature::definition::WatchedBand;
 use trunnion_common::frame::{
     Calibrate, Capture, Identify, Payload, Settings, SettingsOutcome, SettingsResult,
 };
@@ -34,10 +36,10 @@ use trunnion_common::message::{
 };
 use trunnion_common::reject::RejectReason;
 use trunnion_common::time::EventTime;
-use trunnion_common::watch::{BearingSearch, WATCHES_MAX, Watch};
+use trunnion_common::watch::{BearingSearch, SpectrumWatch, WATCHES_MAX, Watch};
 
 use crate::clock::Now;
-use crate::watch::{Name, Plan, Searches};
+use crate::watch::{Examinations, Name, Plan, Searches};
 
 /// From one try to tell the node to the next: it needs a poll or two to answer, and flash takes its time.
 const RETRY: Duration = Duration::from_secs(1);
@@ -67,8 +69,8 @@ pub enum Effect {
     Answer(CommandResult),
     /// Work like this from now on.
     Configure(GatewaySettings),
-    /// Watch this from now on, and search it for that.
-    Watch(Plan, Searches),
+    /// Watch this from now on, search it for that, and look for that in its spectra.
+    Watch(Plan, Searches, Examinations),
 }
 
 /// Why a message was refused without an answer.
@@ -262,6 +264,7 @@ impl Commands {
             settings: self.record.settings,
             watches: self.record.watches.clone(),
             searches: self.record.searches.clone(),
+            examinations: self.record.examinations.clone(),
         }));
         self.phase = Phase::Beginning(command);
     }
@@ -283,14 +286,16 @@ impl Commands {
                 channel,
                 search,
             } => {
-                let name = (node, channel);
-                let searches = &mut self.record.searches;
-                match search {
-                    Some(search) => searches.insert(name, search),
-                    None => searches.remove(&name),
-                };
-                self.watch_as_recorded();
-                return self.end(number, CommandOutcome::Done);
+                set(&mut self.record.searches, (node, channel), search);
+                return self.end_watching(number);
+            }
+            Action::Examine {
+                node,
+                channel,
+                spectra,
+            } => {
+                set(&mut self.record.examinations, (node, channel), spectra);
+                return self.end_watching(number);
             }
             Action::Settings { node, plans } => {
                 let command = node_number(number);
@@ -342,20 +347,24 @@ impl Commands {
     }
 
     fn watch(&mut self, number: u64, name: Name, watch: Option<Watch>) {
-        let watches = &mut self.record.watches;
-        match watch {
-            Some(watch) => watches.insert(name, watch),
-            None => watches.remove(&name),
-        };
+        set(&mut self.record.watches, name, watch);
+        self.end_watching(number);
+    }
+
+    /// Another watch is recorded, and takes effect.
+    fn end_watching(&mut self, number: u64) {
         self.watch_as_recorded();
         self.end(number, CommandOutcome::Done);
     }
 
     fn watch_as_recorded(&mut self) {
         let Record {
-            watches, searches, ..
+            watches,
+            searches,
+            examinations,
+            ..
         } = &self.record;
-        let effect = Effect::Watch(watches.clone(), searches.clone());
+        let effect = Effect::Watch(watches.clone(), searches.clone(), examinations.clone());
         self.effects.push_back(effect);
     }
 
@@ -397,23 +406,46 @@ const fn node_number(number: u64) -> u32 {
     number as u32
 }
 
+/// Keeps what is wanted of a channel; nothing where none is.
+fn set<T>(wanted: &mut BTreeMap<Name, T>, name: Name, value: Option<T>) {
+    match value {
+        Some(value) => wanted.insert(name, value),
+        None => wanted.remove(&name),
+    };
+}
+
+/// Whether something may be wanted of a channel beside what is.
+fn has_room<T>(wanted: &BTreeMap<Name, T>, name: Name) -> bool {
+    wanted.contains_key(&name) || wanted.len() < WATCHES_MAX
+}
+
 fn is_supported(action: &Action, record: &Record) -> bool {
-    let Record {
-        watches, searches, ..
-    } = record;
-    let has_room = |name: Name| watches.contains_key(&name) || watches.len() < WATCHES_MAX;
     match action {
-        Action::WatchPlain { node, channel, watch } => watch.is_none() || has_room((*node, *channel)),
-        Action::Watch { node, channel, watch } => watch.is_none() || has_room((*node, *channel)),
+        Action::WatchPlain { node, channel, watch } => {
+            watch.is_none() || has_room(&record.watches, (*node, *channel))
+        }
+        Action::Watch { node, channel, watch } => {
+            watch.is_none() || has_room(&record.watches, (*node, *channel))
+        }
         Action::Search {
             node,
             channel,
             search,
         } => {
-            let has_room = searches.contains_key(&(*node, *channel)) || searches.len() < WATCHES_MAX;
+            let has_room = has_room(&record.searches, (*node, *channel));
             search
                 .as_ref()
                 .is_none_or(|search| has_room && is_sensible(search))
+        }
+        Action::Examine {
+            node,
+            channel,
+            spectra,
+        } => {
+            let has_room = has_room(&record.examinations, (*node, *channel));
+            spectra
+                .as_ref()
+                .is_none_or(|spectra| has_room && is_orderly(spectra))
         }
         Action::Settings { .. }
         | Action::Identify { .. }
@@ -435,6 +467,17 @@ fn is_sensible(search: &BearingSearch) -> bool {
     let mut numbers = bearings.flatten().chain([&search.band_high_hz]);
     let is_positive = |number: &f64| number.is_finite() && *number > 0.0;
     numbers.all(is_positive) && (0.0..1.0).contains(&search.speed_tolerance)
+}
+
+/// Whether every number is one that can be looked for.
+fn is_orderly(spectra: &SpectrumWatch) -> bool {
+    let rises = |[low, high]: [f64; 2]| low.is_finite() && high.is_finite() && 0.0 <= low && low < high;
+    let edges = |band: &WatchedBand| match band.band {
+        Band::Hz { low, high } | Band::Orders { low, high } => [low, high],
+    };
+    let bands = spectra.bands.iter().map(edges).chain(spectra.envelope_hz);
+    let mut bands = bands.map(|edges| edges.map(f64::from)).chain([spectra.band_hz]);
+    bands.all(rises) && spectra.line_hz.is_none_or(|hz| hz.is_finite() && hz > 0.0)
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ mod readings;
 mod search;
 mod witnesses;
 
-pub use self::search::{SAMPLES_MAX, Searched, Searches, Searching, Tally as SearchTally};
+pub use self::search::{Examinations, SAMPLES_MAX, Searched, Searches, Searching, Tally as SearchTally};
 
 use self::readings::Readings;
 use self::search::{Change, Hunt, Queue};
@@ -197,7 +197,7 @@ const MICROS_MILLI: u64 = 1_000_000_000;
 impl Watches {
     /// Watches this from now on, and searches it for that. What has not changed goes on; what was held against a
     /// bearing that is sought no more is given up.
-    pub fn configure(&mut self, plan: &Plan, searches: &Searches, now: Duration) {
+    pub fn configure(&mut self, plan: &Plan, searches: &Searches, _: &Examinations, now: Duration) {
         let known: Vec<Name> = self.points.keys().copied().collect();
         for name in known {
             if !plan.contains_key(&name) || !searches.contains_key(&name) {

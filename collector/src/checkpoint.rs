@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use trunnion_common::codec::crc32c_parts;
 
 const MAGIC: [u8; 4] = *b"TRCP";
-const VERSION: u16 = 18;
+const VERSION: u16 = 19;
 const HEAD_BYTES: usize = 10;
 
 /// Most bytes of a part: small against what a transaction of outputs writes, and far below what a row of

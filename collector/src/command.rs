@@ -40,14 +40,14 @@ use trunnion_common::frame::ChannelPlan;
 use trunnion_common::id::{BootId, ChannelId, GatewayId, NodeId};
 use trunnion_common::message::{Action, Command, CommandOutcome, CommandResult, GatewaySettings};
 use trunnion_common::time::EventTime;
-use trunnion_common::watch::{BearingSearch, WATCHES_MAX, Watch};
+use trunnion_common::watch::{BearingSearch, SpectrumWatch, WATCHES_MAX, Watch};
 
 /// Nodes of one gateway that can be commanded.
 pub const NODES_MAX: usize = 256;
 
 /// What one gateway's commands were last about: its nodes twice (settings, orders), the channels that it
-/// watches twice (how, and for what they are searched), and itself.
-pub const SUBJECTS_MAX: usize = 2 * NODES_MAX + 2 * WATCHES_MAX + 1;
+/// watches three times (how, for what they are searched, and for what in their spectra), and itself.
+pub const SUBJECTS_MAX: usize = 2 * NODES_MAX + 3 * WATCHES_MAX + 1;
 
 /// Orders of people that wait for their gateway.
 pub const ORDERS_MAX: usize = 64;
@@ -86,6 +86,8 @@ pub struct Wanted {
     pub watches: BTreeMap<(NodeId, ChannelId), Watch>,
     /// Of those, for what it searches them.
     pub searches: BTreeMap<(NodeId, ChannelId), BearingSearch>,
+    /// Of those, what it looks for in their spectra.
+    pub examinations: BTreeMap<(NodeId, ChannelId), SpectrumWatch>,
 }
 
 /// What a command is about: the next one about the same takes its place.
@@ -101,6 +103,8 @@ pub enum Subject {
     Watch(NodeId, ChannelId),
     /// For what a channel is searched by its gateway.
     Search(NodeId, ChannelId),
+    /// What is looked for in the spectra of a channel by its gateway.
+    Examine(NodeId, ChannelId),
 }
 
 impl Subject {
@@ -111,6 +115,7 @@ impl Subject {
                 Self::Watch(*node, *channel)
             }
             Action::Search { node, channel, .. } => Self::Search(*node, *channel),
+            Action::Examine { node, channel, .. } => Self::Examine(*node, *channel),
             Action::Settings { node, .. } => Self::Settings(*node),
             Action::Identify { node, .. } | Action::Capture { node, .. } | Action::Calibrate { node, .. } => {
                 Self::Order(*node)
@@ -286,6 +291,7 @@ impl GatewayLog {
     /// What is wanted of a subject now, if anything.
     fn wish(&self, gateway: &GatewayId, subject: Subject, wanted: &Wanted) -> Option<Action> {
         let is_managed = self.subjects.contains_key(&subject);
+        let is_watching = wanted.watching.contains(gateway);
         match subject {
             Subject::Gateway => match wanted.gateways.get(gateway) {
                 Some(settings) => Some(Action::Gateway(*settings)),
@@ -300,19 +306,27 @@ impl GatewayLog {
                 })
             }
             Subject::Watch(node, channel) => {
-                let is_watching = wanted.watching.contains(gateway);
                 let watch = wanted.watches.get(&(node, channel)).filter(|_| is_watching);
                 let watch = watch.cloned();
                 (watch.is_some() || is_managed).then_some(Action::Watch { node, channel, watch })
             }
             Subject::Search(node, channel) => {
-                let is_watching = wanted.watching.contains(gateway);
                 let search = wanted.searches.get(&(node, channel)).filter(|_| is_watching);
                 let search = search.cloned();
                 (search.is_some() || is_managed).then_some(Action::Search {
                     node,
                     channel,
                     search,
+                })
+            }
+            Subject::Examine(node, channel) => {
+                let examinations = &wanted.examinations;
+                let spectra = examinations.get(&(node, channel)).filter(|_| is_watching);
+                let spectra = spectra.cloned();
+                (spectra.is_some() || is_managed).then_some(Action::Examine {
+                    node,
+                    channel,
+                    spectra,
                 })
             }
             Subject::Order(_) => None,
@@ -332,31 +346,46 @@ impl GatewayLog {
         let wished = of_kind(false).chain(of_kind(true)).take(WATCHES_MAX).copied();
         let managed = self.subjects.keys().filter_map(|subject| match subject {
             Subject::Watch(node, channel) => Some((*node, *channel)),
-            Subject::Gateway | Subject::Settings(_) | Subject::Search(..) | Subject::Order(_) => None,
+            Subject::Gateway
+            | Subject::Settings(_)
+            | Subject::Search(..)
+            | Subject::Examine(..)
+            | Subject::Order(_) => None,
         });
         wished.chain(managed).collect()
     }
 
-    /// Of those, the channels that it is to search, or was told to.
-    fn searched(&self, watched: &BTreeSet<(NodeId, ChannelId)>, wanted: &Wanted) -> Vec<Subject> {
-        let search = |(node, channel): &(NodeId, ChannelId)| Subject::Search(*node, *channel);
-        let is_wished = |name: &&(NodeId, ChannelId)| {
-            wanted.searches.contains_key(*name) || self.subjects.contains_key(&search(name))
-        };
-        watched.iter().filter(is_wished).map(search).collect()
+    /// What it is to do with those beside watching them, or was told to.
+    fn looked_into(&self, watched: &BTreeSet<(NodeId, ChannelId)>, wanted: &Wanted) -> Vec<Subject> {
+        let subjects = watched.iter().flat_map(|&(node, channel)| {
+            let name = (node, channel);
+            [
+                (
+                    Subject::Search(node, channel),
+                    wanted.searches.contains_key(&name),
+                ),
+                (
+                    Subject::Examine(node, channel),
+                    wanted.examinations.contains_key(&name),
+                ),
+            ]
+        });
+        let wished =
+            subjects.filter(|(subject, is_wished)| *is_wished || self.subjects.contains_key(subject));
+        wished.map(|(subject, _)| subject).collect()
     }
 
     /// The first wish that is neither in effect nor has to wait.
     fn next_wish(&self, gateway: &GatewayId, wanted: &Wanted, now: EventTime) -> Option<Action> {
         let nodes = self.nodes.keys().map(|node| Subject::Settings(*node));
         let watched = self.watched(gateway, wanted);
-        let searched = self.searched(&watched, wanted);
+        let looked_into = self.looked_into(&watched, wanted);
         let watched = watched.into_iter();
         let watched = watched.map(|(node, channel)| Subject::Watch(node, channel));
         let mut subjects = std::iter::once(Subject::Gateway)
             .chain(nodes)
             .chain(watched)
-            .chain(searched);
+            .chain(looked_into);
         subjects.find_map(|subject| {
             let action = self.wish(gateway, subject, wanted)?;
             let boot = action.node().and_then(|node| self.nodes.get(&node).copied());

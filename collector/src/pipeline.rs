@@ -116,7 +116,6 @@ use trunnion_common::reject::RejectReason;
 use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::Range;
 use trunnion_common::time::{ClockFix, EventTime};
-use trunnion_common::watch::LocalFinding;
 use trunnion_diagnosis::detection::Sequence;
 use trunnion_diagnosis::features::Depth;
 use waiting::{Content, Held, Origin, Waiting};
@@ -502,12 +501,19 @@ impl Pipeline {
                 });
             }
             Body::Condition(records) => {
-                self.take_records(origin, records, bytes, |pipeline, origin, told| {
-                    pipeline.take_condition(origin, LocalFinding { told, claim: None });
+                self.take_records(origin, records, bytes, |pipeline, origin, word| {
+                    pipeline.take_condition(origin, word.into());
                 });
             }
             Body::Finding(records) => {
-                self.take_records(origin, records, bytes, Self::take_condition);
+                self.take_records(origin, records, bytes, |pipeline, origin, word| {
+                    pipeline.take_condition(origin, word.into());
+                });
+            }
+            Body::Suspicion(records) => {
+                self.take_records(origin, records, bytes, |pipeline, origin, word| {
+                    pipeline.take_condition(origin, word.into());
+                });
             }
             Body::Describe(_) => {}
             Body::Status(records) => {

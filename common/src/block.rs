@@ -18,7 +18,7 @@
 //!
 //! The gateway is not in it: it comes from the certificate-bound topic. Bodies are postcard; the body
 //! of [`Kind::Frames`], [`Kind::Derived`], [`Kind::Advisory`], [`Kind::Status`],
-//! [`Kind::Condition`] and [`Kind::Finding`] is records back to back until it ends ([`Records`]).
+//! [`Kind::Condition`], [`Kind::Finding`] and [`Kind::Suspicion`] is records back to back until it ends ([`Records`]).
 
 use crate::codec::crc32c_parts;
 use crate::feature::FeatureKind;
@@ -30,7 +30,7 @@ use crate::sample::{LossCause, Reading};
 use crate::sequence::{Range, Ranges};
 use crate::time::{ClockFix, EventTime, NodeTicks};
 use crate::version;
-use crate::watch::{LocalCondition, LocalFinding};
+use crate::watch::{LocalCondition, LocalFinding, LocalSuspicion};
 use core::marker::PhantomData;
 use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
@@ -91,11 +91,13 @@ pub enum Kind {
     Condition = 10,
     /// [`LocalFinding`]s.
     Finding = 11,
+    /// [`LocalSuspicion`]s.
+    Suspicion = 12,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Frames,
         Self::Readings,
         Self::ClockFix,
@@ -107,6 +109,7 @@ impl Kind {
         Self::Status,
         Self::Condition,
         Self::Finding,
+        Self::Suspicion,
     ];
 
     /// The kind of that number.
@@ -268,6 +271,7 @@ impl<'a> Block<'a> {
             Kind::Status => Body::Status(Records::new(self.body)),
             Kind::Condition => Body::Condition(Records::new(self.body)),
             Kind::Finding => Body::Finding(Records::new(self.body)),
+            Kind::Suspicion => Body::Suspicion(Records::new(self.body)),
         })
     }
 }
@@ -301,6 +305,8 @@ pub enum Body<'a> {
     Condition(Records<'a, LocalCondition>),
     /// What it holds against bearings.
     Finding(Records<'a, LocalFinding>),
+    /// What it suspects of shafts and what hangs on them.
+    Suspicion(Records<'a, LocalSuspicion>),
 }
 
 /// Postcard records back to back until the bytes end. A record that does not decode ends the list

@@ -37,7 +37,7 @@
 //!
 //! Beside the contract stands what all three judge a machine by, so that they judge alike: [`feature`]s of
 //! windows, how the machine is [`operating`] and who tells that ([`operation`]), the [`severity`] of its vibration, the [`baseline`] of what is
-//! normal for it, faults of the [`instrument`], and the [`monitor`] that joins them, of [`slow`] channels too; what a gateway is told to
+//! normal for it, faults of the [`instrument`], what a [`bearing`] and a [`shaft`] may have, and the [`monitor`] that joins them, of [`slow`] channels too; what a gateway is told to
 //! [`watch`] with that, and what it then says.
 #![cfg_attr(not(test), no_std)]
 

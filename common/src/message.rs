@@ -5,7 +5,7 @@ use crate::id::{CHANNELS_MAX, ChannelId, GatewayId, NodeId};
 use crate::reject::RejectReason;
 use crate::time::EventTime;
 use crate::version;
-use crate::watch::{BearingSearch, PlainWatch, Watch};
+use crate::watch::{BearingSearch, PlainWatch, SpectrumWatch, Watch};
 use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
 
@@ -183,6 +183,15 @@ pub enum Action {
         /// For what; none: not any more.
         search: Option<BearingSearch>,
     },
+    /// The gateway looks at the spectra of a channel that it watches, from now on, through restarts too.
+    Examine {
+        /// Of which node.
+        node: NodeId,
+        /// Which channel.
+        channel: ChannelId,
+        /// For what; none: not any more.
+        spectra: Option<SpectrumWatch>,
+    },
 }
 
 impl Action {
@@ -193,7 +202,11 @@ impl Action {
             | Self::Identify { node, .. }
             | Self::Capture { node, .. }
             | Self::Calibrate { node, .. } => Some(*node),
-            Self::Gateway(_) | Self::WatchPlain { .. } | Self::Watch { .. } | Self::Search { .. } => None,
+            Self::Gateway(_)
+            | Self::WatchPlain { .. }
+            | Self::Watch { .. }
+            | Self::Search { .. }
+            | Self::Examine { .. } => None,
         }
     }
 }

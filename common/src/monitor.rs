@@ -29,6 +29,7 @@ use crate::level::{Latch, Level, Persistence};
 use crate::operating::{Gate, GateSettings, Operating, Regime, Regimes, Run};
 use crate::quantity::Unit;
 use crate::severity::{Criterion, NotGraded, Overall, Zone};
+use crate::shaft::Cause;
 use crate::time::EventTime;
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
@@ -222,6 +223,9 @@ pub enum Condition {
     /// that is named takes the place of the one without. No monitor judges it: it is sought, and what it rests on
     /// is a [`Claim`](crate::bearing::Claim).
     Bearing(Option<Element>),
+    /// What a shaft, or what hangs on it, may have. No monitor judges it: spectra suspect it while a condition holds
+    /// that it explains, and what it rests on is a [`ShaftClaim`](crate::shaft::ShaftClaim).
+    Suspected(Cause),
 }
 
 /// What a judgement rests on.

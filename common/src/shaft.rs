@@ -1,5 +1,6 @@
-//! What a shaft, and what hangs on it, may have.
+//! What a shaft, and what hangs on it, may have, and what is claimed of that.
 
+use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 /// What may be wrong.
@@ -67,4 +68,32 @@ impl Cause {
             }
         }
     }
+}
+
+/// Lines of a [`ShaftClaim`], at most: ten orders and four half ones of a loose machine, and some to spare.
+pub const SHAFT_LINES_MAX: usize = 16;
+
+/// What lines of a spectrum show of a shaft, or of what hangs on it, as a gateway tells it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ShaftClaim {
+    /// How much of the whole its lines are: for shafts the share of the power of the overall velocity, 0 to 1, for
+    /// gears the sidebands over the mesh.
+    pub score: f32,
+    /// The band that was looked at, Hz.
+    pub band_hz: [f32; 2],
+    /// Its lines.
+    pub lines: Vec<ShaftLine, SHAFT_LINES_MAX>,
+}
+
+/// A line of a [`ShaftClaim`].
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ShaftLine {
+    /// Where it was found, in orders of the shaft's speed.
+    pub order: f32,
+    /// The same, Hz.
+    pub frequency_hz: f32,
+    /// How high: mm/s RMS, and for gears RMS in the channel's unit.
+    pub rms: f32,
+    /// Height over what is about it.
+    pub prominence: f32,
 }

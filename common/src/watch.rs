@@ -8,6 +8,7 @@
 
 use crate::baseline::Normals;
 use crate::bearing::Claim;
+use crate::feature::definition::{BANDS_MAX, WatchedBand};
 use crate::id::{BootId, ChannelId, NodeId};
 use crate::level::Level;
 use crate::monitor::{Condition, Evidence, REGIMES_MAX, Settings};
@@ -15,6 +16,7 @@ use crate::operating::Regime;
 use crate::operation::Operation;
 use crate::quantity::Unit;
 use crate::severity::Standard;
+use crate::shaft::ShaftClaim;
 use crate::time::EventTime;
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
@@ -72,6 +74,25 @@ pub struct BearingSearch {
     pub band_high_hz: f64,
 }
 
+/// What a gateway looks for in the spectra of a channel, beside what its [`Watch`] says.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct SpectrumWatch {
+    /// Teeth of the wheel on the shaft.
+    pub teeth: Option<u16>,
+    /// Blades of the wheel on the shaft.
+    pub blades: Option<u16>,
+    /// Frequency of the electric supply, Hz.
+    pub line_hz: Option<f64>,
+    /// Whether the sensor looks along the shaft.
+    pub axial: bool,
+    /// The band that sensor and mounting are good for, as far as that is declared, Hz.
+    pub band_hz: [f64; 2],
+    /// The band whose envelope is trended, Hz, where one is declared.
+    pub envelope_hz: Option<[f32; 2]>,
+    /// Bands of the point's own, as [`FeatureKind::BANDS`](crate::feature::FeatureKind::BANDS) has them.
+    pub bands: Vec<WatchedBand, BANDS_MAX>,
+}
+
 /// A [`Watch`] of before gateways heard witnesses and slow channels, as it stands in journals, and in what
 /// gateways keep.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -112,6 +133,53 @@ pub struct LocalFinding {
     pub told: LocalCondition,
     /// What that rests on; none when it is over.
     pub claim: Option<Claim>,
+}
+
+/// What a gateway suspects of a shaft or of what hangs on it, told as a [`LocalCondition`] is.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LocalSuspicion {
+    /// Of which cause, since when, and how bad.
+    pub told: LocalCondition,
+    /// What that rests on; none when it is over.
+    pub claim: Option<ShaftClaim>,
+}
+
+/// What a gateway says of a condition, in whichever of these it is told.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LocalWord {
+    /// Which condition, since when, and how bad.
+    pub told: LocalCondition,
+    /// The lines that it rests on; none where it rests on none, or is over.
+    pub lines: Option<Lines>,
+}
+
+/// Lines of spectra that a condition rests on.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Lines {
+    /// Of a bearing.
+    Bearing(Claim),
+    /// Of a shaft, or of what hangs on it.
+    Shaft(ShaftClaim),
+}
+
+impl From<LocalCondition> for LocalWord {
+    fn from(told: LocalCondition) -> Self {
+        Self { told, lines: None }
+    }
+}
+
+impl From<LocalFinding> for LocalWord {
+    fn from(LocalFinding { told, claim }: LocalFinding) -> Self {
+        let lines = claim.map(Lines::Bearing);
+        Self { told, lines }
+    }
+}
+
+impl From<LocalSuspicion> for LocalWord {
+    fn from(LocalSuspicion { told, claim }: LocalSuspicion) -> Self {
+        let lines = claim.map(Lines::Shaft);
+        Self { told, lines }
+    }
 }
 
 /// What a gateway holds against a machine, told whenever it changes, and once when it has begun to watch.

@@ -16,6 +16,8 @@ use trunnion_common::bearing::{Claim, ClaimBand, ClaimLine, Element};
 use trunnion_common::block::*;
 use trunnion_common::codec::{Decoder, LINE_FRAME_MAX, stuff};
 use trunnion_common::feature::FeatureKind;
+use trunnion_common::feature::band::Band;
+use trunnion_common::feature::definition::WatchedBand;
 use trunnion_common::frame::*;
 use trunnion_common::id::*;
 use trunnion_common::level::Level;
@@ -30,8 +32,11 @@ use trunnion_common::reject::{Reject, RejectReason};
 use trunnion_common::sample::{LossCause, NoData};
 use trunnion_common::sequence::{Range, SequenceSet};
 use trunnion_common::severity::{Group, Standard, Support};
+use trunnion_common::shaft::{Cause, ShaftClaim, ShaftLine};
 use trunnion_common::time::{ClockFix, ClockQuality, EventTime, NodeTicks};
-use trunnion_common::watch::{BearingSearch, LocalCondition, LocalFinding, SlowWatch, Watch};
+use trunnion_common::watch::{
+    BearingSearch, LocalCondition, LocalFinding, LocalSuspicion, SlowWatch, SpectrumWatch, Watch,
+};
 
 fn node() -> NodeId {
     NodeId::new(0x0011_2233_4455_6677).unwrap()
@@ -507,6 +512,33 @@ fn bodies() -> Vec<(&'static str, Kind, Vec<u8>)> {
             }),
         ),
         (
+            "block.suspicion",
+            Kind::Suspicion,
+            body(&LocalSuspicion {
+                told: LocalCondition {
+                    node: node(),
+                    boot: boot(),
+                    channel: channel(0),
+                    condition: Condition::Suspected(Cause::Unbalance),
+                    level: Level::Alarm,
+                    raised: utc(),
+                    at: utc().plus_nanos(5),
+                    evidence: None,
+                    standard: None,
+                },
+                claim: Some(ShaftClaim {
+                    score: 0.875,
+                    band_hz: [5.0, 1_000.0],
+                    lines: list(&[ShaftLine {
+                        order: 1.0,
+                        frequency_hz: 25.0,
+                        rms: 5.5,
+                        prominence: 80.0,
+                    }]),
+                }),
+            }),
+        ),
+        (
             "block.describe",
             Kind::Describe,
             body(&GatewayDescribe {
@@ -763,6 +795,25 @@ fn actions() -> Vec<(&'static str, Action)> {
             },
         ),
         (
+            "examine",
+            Action::Examine {
+                node: node(),
+                channel: channel(1),
+                spectra: Some(SpectrumWatch {
+                    teeth: Some(23),
+                    blades: None,
+                    line_hz: Some(50.0),
+                    axial: true,
+                    band_hz: [1.0, 5_000.0],
+                    envelope_hz: Some([2_000.0, 4_000.0]),
+                    bands: list(&[WatchedBand {
+                        band: Band::Orders { low: 5.5, high: 7.5 },
+                        velocity: true,
+                    }]),
+                }),
+            },
+        ),
+        (
             "gateway",
             Action::Gateway(GatewaySettings {
                 heartbeat_interval_ms: Some(5_000),
@@ -830,6 +881,7 @@ fn current() -> BTreeMap<String, String> {
             Body::Advisory(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
             Body::Condition(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
             Body::Finding(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
+            Body::Suspicion(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
             _ => {}
         }
         golden.insert(name.to_owned(), hex(&bytes));

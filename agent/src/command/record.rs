@@ -13,7 +13,7 @@ use trunnion_common::codec::{CRC_BYTES, crc32c};
 use trunnion_common::message::{CommandOutcome, GatewaySettings};
 use trunnion_common::watch::PlainWatch;
 
-use crate::watch::{Name, Plan, Searches};
+use crate::watch::{Examinations, Name, Plan, Searches};
 
 /// What must survive a restart.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -28,14 +28,19 @@ pub struct Record {
     pub watches: Plan,
     /// For what the collector wants it searched.
     pub searches: Searches,
+    /// What the collector wants looked for in their spectra.
+    pub examinations: Examinations,
 }
 
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 
-/// The version before, which searched for nothing.
+/// The version before, which looked at no spectra.
+const VERSION_UNEXAMINED: u8 = 4;
+
+/// The one before that, which searched for nothing.
 const VERSION_UNSEARCHED: u8 = 3;
 
-/// The one before that, whose watches heard no witnesses and no slow channels.
+/// The one before, whose watches heard no witnesses and no slow channels.
 const VERSION_PLAIN: u8 = 2;
 
 /// The first, which had no watches.
@@ -101,6 +106,13 @@ fn decode(bytes: &[u8]) -> Option<Record> {
     }
     match version {
         VERSION => postcard::from_bytes(record).ok(),
+        VERSION_UNEXAMINED => {
+            let (highest, outcome, settings, watches, searches) = postcard::from_bytes(record).ok()?;
+            Some(Record {
+                searches,
+                ..former(highest, outcome, settings, watches)
+            })
+        }
         VERSION_UNSEARCHED => {
             let (highest, outcome, settings, watches) = postcard::from_bytes(record).ok()?;
             Some(former(highest, outcome, settings, watches))
@@ -128,6 +140,7 @@ fn former(highest: u64, outcome: Option<CommandOutcome>, settings: GatewaySettin
         settings,
         watches,
         searches: Searches::new(),
+        examinations: Examinations::new(),
     }
 }
 
@@ -136,6 +149,7 @@ mod tests {
     use super::*;
     use trunnion_common::id::{ChannelId, NodeId};
     use trunnion_common::monitor::Settings;
+    use trunnion_common::watch::BearingSearch;
 
     const RECORD: Record = Record {
         highest: 300,
@@ -148,6 +162,7 @@ mod tests {
         },
         watches: Plan::new(),
         searches: Searches::new(),
+        examinations: Examinations::new(),
     };
 
     fn sealed<T: Serialize>(version: u8, former: &T) -> Vec<u8> {
@@ -178,7 +193,23 @@ mod tests {
 
         let former = (300_u64, RECORD.outcome, RECORD.settings, &watches);
         let read = decode(&sealed(VERSION_UNSEARCHED, &former)).unwrap();
-        assert_eq!((read.watches, read.searches), (watches, Searches::new()));
+        assert_eq!(
+            (&read.watches, &read.searches),
+            (&watches, &Searches::new()),
+            "nothing was sought"
+        );
+
+        let search = BearingSearch {
+            speed_tolerance: 0.005,
+            bearing: [3.585, 5.415, 4.713, 0.398],
+            neighbours: Default::default(),
+            band_high_hz: 5_000.0,
+        };
+        let searches = Searches::from([(name, search)]);
+        let former = (300_u64, RECORD.outcome, RECORD.settings, &watches, &searches);
+        let read = decode(&sealed(VERSION_UNEXAMINED, &former)).unwrap();
+        assert_eq!((read.watches, read.searches), (watches, searches));
+        assert_eq!(read.examinations, Examinations::new());
     }
 
     #[test]

@@ -149,6 +149,7 @@ struct World {
     configured: Vec<GatewaySettings>,
     watched: Plan,
     searched: Searches,
+    examined: Examinations,
 }
 
 impl World {
@@ -168,6 +169,7 @@ impl World {
             configured: Vec::new(),
             watched: Plan::new(),
             searched: Searches::new(),
+            examined: Examinations::new(),
         }
     }
 
@@ -196,7 +198,9 @@ impl World {
             Effect::Send(_, payload) => self.sent.push(payload),
             Effect::Answer(result) => self.answers.push((result.number, result.outcome, result.highest)),
             Effect::Configure(settings) => self.configured.push(settings),
-            Effect::Watch(plan, searches) => (self.watched, self.searched) = (plan, searches),
+            Effect::Watch(plan, searches, examinations) => {
+                (self.watched, self.searched, self.examined) = (plan, searches, examinations);
+            }
         }
         true
     }
@@ -628,6 +632,56 @@ fn for_what_a_channel_is_searched_holds_through_restarts_until_it_is_taken_back(
     }
     world.order(2, order(None));
     assert!(world.searched.is_empty() && world.disk.searches.is_empty());
+}
+
+#[test]
+fn what_is_looked_for_in_spectra_holds_through_restarts_until_it_is_taken_back() {
+    let mut world = World::new();
+    let name = (NodeId::new(7).unwrap(), ChannelId::new(0).unwrap());
+    let order = |spectra: Option<&SpectrumWatch>| Action::Examine {
+        node: name.0,
+        channel: name.1,
+        spectra: spectra.cloned(),
+    };
+    let band = |low, high| WatchedBand {
+        band: Band::Orders { low, high },
+        velocity: true,
+    };
+    let spectra = SpectrumWatch {
+        teeth: Some(23),
+        blades: None,
+        line_hz: Some(50.0),
+        axial: false,
+        band_hz: [1.0, 5_000.0],
+        envelope_hz: None,
+        bands: [band(5.5, 7.5)].into_iter().collect(),
+    };
+    world.order(1, order(Some(&spectra)));
+    let wanted = Examinations::from([(name, spectra.clone())]);
+    assert_eq!((&world.examined, &world.disk.examinations), (&wanted, &wanted));
+    world.examined.clear();
+    world.restart();
+    assert_eq!(world.examined, wanted);
+    let senseless = [
+        SpectrumWatch {
+            band_hz: [1.0, f64::NAN],
+            ..spectra.clone()
+        },
+        SpectrumWatch {
+            line_hz: Some(0.0),
+            ..spectra.clone()
+        },
+        SpectrumWatch {
+            bands: [band(7.5, 5.5)].into_iter().collect(),
+            ..spectra.clone()
+        },
+    ];
+    for senseless in &senseless {
+        world.order(2, order(Some(senseless)));
+        assert_eq!(world.answers.pop().unwrap().1, CommandOutcome::Unsupported);
+    }
+    world.order(2, order(None));
+    assert!(world.examined.is_empty() && world.disk.examinations.is_empty());
 }
 
 #[test]

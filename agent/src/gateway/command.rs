@@ -46,8 +46,8 @@ impl Gateway {
                 self.publish(topic::Kind::Result, &result);
             }
             Effect::Configure(settings) => self.configure(settings, now),
-            Effect::Watch(plan, searches) => {
-                self.watches.configure(&plan, &searches, now.mono);
+            Effect::Watch(plan, searches, examinations) => {
+                self.watches.configure(&plan, &searches, &examinations, now.mono);
                 self.metrics.watched_channels.set(self.watches.channels() as i64);
             }
         }

@@ -105,5 +105,6 @@ pub(crate) const fn about(condition: Condition) -> &'static str {
         Condition::Instrument => "instrument",
         Condition::Bearing(Some(element)) => element.label(),
         Condition::Bearing(None) => "bearing",
+        Condition::Suspected(cause) => cause.label(),
     }
 }

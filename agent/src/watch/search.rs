@@ -18,7 +18,7 @@ use std::time::Duration;
 use trunnion_common::bearing::Element;
 use trunnion_common::id::BootId;
 use trunnion_common::time::EventTime;
-use trunnion_common::watch::BearingSearch;
+use trunnion_common::watch::{BearingSearch, SpectrumWatch};
 use trunnion_diagnosis::bearing::{BearingOrders, Neighbours};
 use trunnion_diagnosis::detection::{Sequence, Support, Verdict, standing_for};
 use trunnion_diagnosis::features::{Analyzer, Depth, Envelope, Finding, PointContext, ShaftSpeed};
@@ -34,6 +34,9 @@ const REST: u32 = 4;
 
 /// For what channels are searched.
 pub type Searches = BTreeMap<Name, BearingSearch>;
+
+/// What is looked for in spectra of channels.
+pub type Examinations = BTreeMap<Name, SpectrumWatch>;
 
 /// A window that is to be searched.
 #[derive(Clone, PartialEq, Debug)]

@@ -84,7 +84,12 @@ struct Machine {
 impl Machine {
     fn new(watch: Watch) -> Self {
         let mut watches = Watches::default();
-        watches.configure(&plan(watch), &Searches::new(), Duration::ZERO);
+        watches.configure(
+            &plan(watch),
+            &Searches::new(),
+            &Examinations::new(),
+            Duration::ZERO,
+        );
         watches.handle_describe(key(1), &table());
         Self { watches }
     }
@@ -267,17 +272,23 @@ fn of_what_was_not_told_in_time_only_the_latest_is() {
 fn what_is_watched_no_more_is_forgotten_and_what_has_not_changed_goes_on() {
     let mut machine = Machine::new(watch());
     machine.run(0..2, 1.0);
-    machine
-        .watches
-        .configure(&plan(watch()), &Searches::new(), Duration::ZERO);
+    machine.watches.configure(
+        &plan(watch()),
+        &Searches::new(),
+        &Examinations::new(),
+        Duration::ZERO,
+    );
     assert_eq!(
         changes(&machine.run(2..3, 1.0)),
         [(Level::Normal, Level::Alert)],
         "the two windows before still count"
     );
-    machine
-        .watches
-        .configure(&Plan::new(), &Searches::new(), Duration::ZERO);
+    machine.watches.configure(
+        &Plan::new(),
+        &Searches::new(),
+        &Examinations::new(),
+        Duration::ZERO,
+    );
     assert_eq!(
         (machine.watches.channels(), machine.watches.standing().len()),
         (0, 0)

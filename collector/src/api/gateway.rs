@@ -33,7 +33,7 @@ use serde::Serialize;
 use trunnion_common::frame::{ChannelPlan, SettingsOutcome};
 use trunnion_common::id::{ChannelId, GatewayId};
 use trunnion_common::message::{Action, CommandOutcome, GatewayHealth, GatewaySettings};
-use trunnion_common::watch::{BearingSearch, Watch};
+use trunnion_common::watch::{BearingSearch, SpectrumWatch, Watch};
 
 /// Most gateways in one answer.
 pub const GATEWAYS_MAX: usize = 1_000;
@@ -129,6 +129,7 @@ fn command(row: &CommandRow) -> Command {
         }
         Action::Watch { channel, watch, .. } => ("watch", watched(*channel, watch.as_ref())),
         Action::Search { channel, search, .. } => ("search", searched(*channel, search.as_ref())),
+        Action::Examine { channel, spectra, .. } => ("examine", examined(*channel, spectra.as_ref())),
     };
     Command {
         kind,
@@ -176,6 +177,25 @@ fn searched(channel: ChannelId, search: Option<&BearingSearch>) -> String {
         "channel {channel} for a bearing of outer race {outer_race:.3}, inner race {inner_race:.3}, ball {ball:.3}, \
          cage {cage:.3}"
     )
+}
+
+fn examined(channel: ChannelId, spectra: Option<&SpectrumWatch>) -> String {
+    let Some(spectra) = spectra else {
+        return format!("channel {channel} not examined");
+    };
+    let wheel = |of: &str, number: Option<u16>| number.map(|number| format!("{number} {of}"));
+    let known = [
+        wheel("teeth", spectra.teeth),
+        wheel("blades", spectra.blades),
+        spectra.line_hz.map(|hz| format!("a supply of {hz} Hz")),
+    ];
+    let known: Vec<String> = known.into_iter().flatten().collect();
+    let known = match known.is_empty() {
+        true => String::new(),
+        false => format!(" with {}", known.join(", ")),
+    };
+    let bands = spectra.bands.len();
+    format!("channel {channel} for what its shaft may have{known}, and {bands} band(s) of its own")
 }
 
 fn gateway_settings(settings: &GatewaySettings) -> String {

@@ -10,7 +10,7 @@
 
 use super::Pipeline;
 use super::condition::Conditions;
-use crate::advisory::{Cause, Evidence, Explanation, Observation};
+use crate::advisory::{Advisory, Cause, Evidence, Explanation, Observation};
 use crate::fleet::ChannelSite;
 use crate::state::SeriesKey;
 use serde::{Deserialize, Serialize};
@@ -173,10 +173,22 @@ impl Pipeline {
         let Some(before) = suspected.before else {
             return;
         };
-        let after = self.explanation(&series.asset, &series.point);
-        if is_other(before.as_ref(), after.as_ref()) {
-            self.retell(&series.asset, &series.point, |standing| {
-                standing.cause == Cause::Severity && standing.raised < end
+        let is_older = |standing: &Advisory| standing.raised < end;
+        self.explain_anew(&series.asset, &series.point, before.as_ref(), is_older);
+    }
+
+    /// Tells the severity of a point again that `is_meant`, where something else explains it than before.
+    pub(super) fn explain_anew(
+        &mut self,
+        asset: &str,
+        point: &str,
+        before: Option<&Explanation>,
+        is_meant: impl Fn(&Advisory) -> bool,
+    ) {
+        let after = self.explanation(asset, point);
+        if is_other(before, after.as_ref()) {
+            self.retell(asset, point, |standing| {
+                standing.cause == Cause::Severity && is_meant(standing)
             });
         }
     }
@@ -191,12 +203,7 @@ impl Pipeline {
         for (cause, _) in causes {
             self.conclude(series, Cause::Suspected(cause), at);
         }
-        let after = self.explanation(&series.asset, &series.point);
-        if is_other(before.as_ref(), after.as_ref()) {
-            self.retell(&series.asset, &series.point, |standing| {
-                standing.cause == Cause::Severity
-            });
-        }
+        self.explain_anew(&series.asset, &series.point, before.as_ref(), |_| true);
     }
 }
 
@@ -220,7 +227,7 @@ fn worst_explained(
     let explains = |judged: &&Judged| match judged.condition {
         Condition::Severity => true,
         Condition::Deviation(_) => !cause.shows_in_velocity(),
-        Condition::Instrument | Condition::Bearing(_) => false,
+        Condition::Instrument | Condition::Bearing(_) | Condition::Suspected(_) => false,
     };
     assessment.judged.iter().filter(explains).filter_map(level).max()
 }

@@ -26,8 +26,9 @@ use trunnion_common::id::{ChannelId, GatewayId, NodeId};
 use trunnion_common::level::Level;
 use trunnion_common::monitor::{self, Condition};
 use trunnion_common::time::EventTime;
-use trunnion_common::watch::{LocalCondition, LocalFinding};
+use trunnion_common::watch::{Lines, LocalCondition, LocalWord};
 use trunnion_diagnosis::bearing::Element;
+use trunnion_diagnosis::diagnosis::Suspicion;
 use trunnion_diagnosis::features::Finding;
 
 /// Without history from a gateway for so long on the journal's clock, its backlog counts as told: several times
@@ -40,7 +41,7 @@ type WordKey = (NodeId, ChannelId, Condition);
 /// What agents have told last.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Words {
-    latest: BTreeMap<WordKey, LocalFinding>,
+    latest: BTreeMap<WordKey, LocalWord>,
     /// Those that came as history and are not raised yet: from whom, and when history was last heard from there.
     waiting: BTreeMap<WordKey, (GatewayId, EventTime)>,
 }
@@ -60,7 +61,7 @@ enum Verdict {
 
 impl Words {
     /// Takes a word in, and what it ends that was never raised.
-    fn take(&mut self, word: &LocalFinding, history: Option<&GatewayId>, now: EventTime) -> Verdict {
+    fn take(&mut self, word: &LocalWord, history: Option<&GatewayId>, now: EventTime) -> Verdict {
         let told = &word.told;
         let key = (told.node, told.channel, told.condition);
         let before = self.latest.get(&key).map(|before| before.told);
@@ -91,7 +92,7 @@ impl Words {
     }
 
     /// What came before a word and still waits: the word says that it is over.
-    fn ended_by(&self, told: &LocalCondition) -> Option<LocalFinding> {
+    fn ended_by(&self, told: &LocalCondition) -> Option<LocalWord> {
         let key = (told.node, told.channel, told.condition);
         let before = self.latest.get(&key).filter(|before| before.told.at < told.at)?;
         let ends = told.level == Level::Normal && self.waiting.contains_key(&key);
@@ -115,7 +116,7 @@ impl Words {
     }
 
     /// Words that have not been overtaken.
-    fn poll(&mut self, now: EventTime) -> Vec<LocalFinding> {
+    fn poll(&mut self, now: EventTime) -> Vec<LocalWord> {
         let is_due = |heard: &EventTime| now.nanos_since(*heard) >= HISTORY_QUIET_NS;
         let due = self.waiting.iter().filter(|(_, (_, heard))| is_due(heard));
         let due: Vec<WordKey> = due.map(|(key, _)| *key).collect();
@@ -172,7 +173,7 @@ impl Words {
 
 impl Pipeline {
     /// What an agent holds, as it tells of it.
-    pub(super) fn take_condition(&mut self, origin: &Origin, word: LocalFinding) {
+    pub(super) fn take_condition(&mut self, origin: &Origin, word: LocalWord) {
         self.state.counters.conditions_told += 1;
         // A channel that no file names has no asset to tell of.
         let told = &word.told;
@@ -219,32 +220,41 @@ impl Pipeline {
         })
     }
 
-    fn tell_condition(&mut self, place: &Place, word: &LocalFinding) {
+    fn tell_condition(&mut self, place: &Place, word: &LocalWord) {
         match word.told.condition {
             Condition::Bearing(element) => self.tell_bearing(place, word, element),
             Condition::Severity | Condition::Deviation(_) | Condition::Instrument => {
                 self.notice(&place.series, observation(place, word));
             }
+            Condition::Suspected(_) => self.tell_suspicion(place, word),
         }
         self.concern(&place.series.asset);
     }
 
     /// The advisory of the bearing is one, whoever has found out first.
-    fn tell_bearing(&mut self, place: &Place, word: &LocalFinding, element: Option<Element>) {
+    fn tell_bearing(&mut self, place: &Place, word: &LocalWord, element: Option<Element>) {
         let LocalCondition {
             level, raised, at, ..
         } = word.told;
         let advisories = advisories(&mut self.state.advisories, &place.series);
-        let change = match &word.claim {
+        let change = match &word.lines {
             _ if level == Level::Normal => advisories.give_up(at, element),
-            Some(claim) => advisories.hold((raised, at), &Finding::heard(element, claim)),
-            None => None,
+            Some(Lines::Bearing(claim)) => advisories.hold((raised, at), &Finding::heard(element, claim)),
+            _ => None,
         };
         self.tell_of_bearing(&place.series, change.into_iter().collect());
     }
 
+    /// What is suspected is one advisory, too, and explains how much the machine vibrates.
+    fn tell_suspicion(&mut self, place: &Place, word: &LocalWord) {
+        let SeriesKey { asset, point, .. } = &place.series;
+        let before = self.explanation(asset, point);
+        self.notice(&place.series, observation(place, word));
+        self.explain_anew(asset, point, before.as_ref(), |_| true);
+    }
+
     /// It held, and is over: nothing is raised or cleared by it.
-    fn tell_past(&mut self, place: &Place, word: &LocalFinding, over: EventTime) {
+    fn tell_past(&mut self, place: &Place, word: &LocalWord, over: EventTime) {
         let observation = Observation {
             at: word.told.raised,
             ..observation(place, word)
@@ -264,7 +274,7 @@ struct Place {
     slow: Option<SlowJudging>,
 }
 
-fn observation(place: &Place, word: &LocalFinding) -> Observation {
+fn observation(place: &Place, word: &LocalWord) -> Observation {
     let told = &word.told;
     Observation {
         // Another voice than the collector's own of that channel: neither takes back what the other says.
@@ -273,10 +283,14 @@ fn observation(place: &Place, word: &LocalFinding) -> Observation {
         at: told.at,
         held: told.level,
         is_seen: told.level > Level::Normal,
-        evidence: match (told.condition, &word.claim) {
-            (Condition::Bearing(element), Some(claim)) => {
+        evidence: match (told.condition, &word.lines) {
+            (Condition::Bearing(element), Some(Lines::Bearing(claim))) => {
                 Some(Evidence::Lines(Finding::heard(element, claim)))
             }
+            (Condition::Suspected(cause), Some(Lines::Shaft(claim))) => Some(Evidence::Orders {
+                channel: place.series.channel.clone(),
+                suspicion: Suspicion::heard(cause, claim),
+            }),
             _ => told.evidence.and_then(|found| evidence(place, told, found)),
         },
     }
@@ -298,6 +312,7 @@ pub(super) const fn cause(condition: Condition) -> Cause {
         Condition::Deviation(kind) => Cause::Deviation(kind),
         Condition::Instrument => Cause::Instrument,
         Condition::Bearing(element) => Cause::Bearing(element),
+        Condition::Suspected(cause) => Cause::Suspected(cause),
     }
 }
 
@@ -337,6 +352,7 @@ mod tests {
     use trunnion_common::feature::FeatureKind;
     use trunnion_common::id::ChannelId;
     use trunnion_common::monitor::Basis;
+    use trunnion_common::watch::LocalFinding;
 
     fn told(node: &Node, second: i64, level: Level) -> Vec<u8> {
         let at = START.plus_nanos(second * SECOND);

@@ -34,6 +34,7 @@ mod gear;
 mod orders;
 mod persistence;
 mod shaft;
+mod told;
 
 pub use persistence::Persistence;
 pub use trunnion_common::shaft::Cause;

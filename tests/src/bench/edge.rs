@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use std::f64::consts::{SQRT_2, TAU};
 use std::path::Path;
 use std::time::Duration;
-use trunnion_agent::watch::{Arrival, Plan, Searches, Watches};
+use trunnion_agent::watch::{Arrival, Examinations, Plan, Searches, Watches};
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::frame::{ChannelDescriptor, Describe, Packing, Waveform};
 use trunnion_common::id::{BootId, ChannelId, NodeId};
@@ -120,7 +120,7 @@ fn search_ms() -> Result<f64> {
         Plan::from([(name()?, watch)]),
         Searches::from([(name()?, search)]),
     );
-    watches.configure(&plan, &searches, Duration::ZERO);
+    watches.configure(&plan, &searches, &Examinations::new(), Duration::ZERO);
     let mut analyzer = Analyzer::new();
     let mut spent_s = 0.0;
     play(&mut watches, &second, |watches| {
@@ -143,7 +143,7 @@ fn search_ms() -> Result<f64> {
 fn window_ms() -> Result<f64> {
     let mut watches = Watches::default();
     let plan = Plan::from([(name()?, watch()?)]);
-    watches.configure(&plan, &Searches::new(), Duration::ZERO);
+    watches.configure(&plan, &Searches::new(), &Examinations::new(), Duration::ZERO);
     let second: Vec<f32> = (0..RATE)
         .map(|n| sample_g(n as f64 / RATE as f64) as f32)
         .collect();

@@ -96,9 +96,12 @@ impl Machine {
         let mut machine = Self {
             watches: Watches::default(),
         };
-        machine
-            .watches
-            .configure(&plan.collect(), &Searches::new(), Duration::ZERO);
+        machine.watches.configure(
+            &plan.collect(),
+            &Searches::new(),
+            &Examinations::new(),
+            Duration::ZERO,
+        );
         machine.watches.handle_describe(key(1), &whole_table());
         machine
     }
@@ -275,9 +278,12 @@ fn what_was_heard_of_a_witness_counts_on_when_a_watch_changes() {
     machine.run(0..2, 0.1);
     let mut changed = operated(by_current());
     changed.settings.range = Some(16.0);
-    machine
-        .watches
-        .configure(&plan(changed), &Searches::new(), Duration::ZERO);
+    machine.watches.configure(
+        &plan(changed),
+        &Searches::new(),
+        &Examinations::new(),
+        Duration::ZERO,
+    );
     assert_eq!(changes(&machine.run(2..6, 3.0)), [(Level::Normal, Level::Alarm)]);
 }
 

@@ -53,7 +53,7 @@ impl Plant {
         let plan: Plan = names().map(|name| (name, quiet())).collect();
         let searches: Searches = names().map(|name| (name, search())).collect();
         let mut watches = Watches::default();
-        watches.configure(&plan, &searches, Duration::ZERO);
+        watches.configure(&plan, &searches, &Examinations::new(), Duration::ZERO);
         for (node, _) in names() {
             let mut table = table();
             table.channels[0].rate_mhz = 1_000 * rate as u32;
@@ -285,7 +285,9 @@ fn a_machine_that_stands_still_is_not_searched() {
     };
     let plan = Plan::from([(name(1), Watch { operation, ..quiet() })]);
     let searches = Searches::from([(name(1), search())]);
-    plant.watches.configure(&plan, &searches, Duration::ZERO);
+    plant
+        .watches
+        .configure(&plan, &searches, &Examinations::new(), Duration::ZERO);
     let key = (current.node, BootId::from_u64(1));
     let mut table = table();
     table.channels[0].unit = Unit::Ampere;
@@ -320,9 +322,12 @@ fn what_is_sought_no_more_is_given_up() {
     assert_eq!(plant.watches.findings().len(), 1);
     plant.findings();
     let plan = Plan::from([(name(1), quiet())]);
-    plant
-        .watches
-        .configure(&plan, &Searches::new(), Duration::from_secs(5));
+    plant.watches.configure(
+        &plan,
+        &Searches::new(),
+        &Examinations::new(),
+        Duration::from_secs(5),
+    );
     let news = plant.news();
     assert_eq!((news.len(), news[0].condition.level), (1, Level::Normal));
     assert!(news[0].condition.at > news[0].condition.raised);
