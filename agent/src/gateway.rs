@@ -55,7 +55,7 @@ use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::SequenceSet;
 use trunnion_common::time::{ClockQuality, EventTime};
 use trunnion_common::topic;
-use trunnion_common::watch::LocalFinding;
+use trunnion_common::watch::LocalWord;
 
 mod command;
 mod lines;
@@ -122,7 +122,7 @@ pub enum Action {
     /// Show what is held against machines now, and switch the relay.
     Advise {
         /// The conditions, the worst first.
-        standing: Vec<LocalFinding>,
+        standing: Vec<LocalWord>,
         /// When the window closed that changed them.
         closed: Duration,
     },

@@ -93,7 +93,7 @@ use tokio::sync::watch as latest;
 use tokio::time::timeout;
 use trunnion_common::id::{Epoch, MasterId};
 use trunnion_common::time::{ClockQuality, EventTime};
-use trunnion_common::watch::LocalFinding;
+use trunnion_common::watch::LocalWord;
 
 /// Chunks of bytes from ports that may wait; beyond, ports are not read and nodes hold on to theirs.
 const PORT_EVENTS_MAX: usize = 64;
@@ -507,7 +507,7 @@ impl Shell {
     }
 
     /// Shows what this gateway holds against machines; `closed` is when the window closed that changed it.
-    fn advise(&self, standing: &[LocalFinding], closed: Duration) {
+    fn advise(&self, standing: &[LocalWord], closed: Duration) {
         self.advisories.send_replace(advisory::page(standing).into());
         if let (Some(relay), Some(settings)) = (&self.relay, &self.config.relay) {
             relay.send_replace(settings.is_on(standing));

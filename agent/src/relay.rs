@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use trunnion_common::level::Level;
-use trunnion_common::watch::LocalFinding;
+use trunnion_common::watch::LocalWord;
 
 /// How long a command may take.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,7 +34,7 @@ pub struct Settings {
 
 impl Settings {
     /// Whether it must be on while these are held.
-    pub fn is_on(&self, standing: &[LocalFinding]) -> bool {
+    pub fn is_on(&self, standing: &[LocalWord]) -> bool {
         standing.iter().any(|held| held.told.level >= self.level)
     }
 }

@@ -15,6 +15,8 @@
 //! once it has been judged (`watch/search.rs`): [`Watches::poll_search`] hands it out, and
 //! [`Watches::handle_searched`] takes what was found.
 //!
+//! Whether slow channels are as they were, alone and together, `watch/unusual.rs` says of the same windows.
+//!
 //! What changes is handed out at once ([`Watches::poll`]), with the time at which the window closed. After a
 //! start each condition is told once, when it has been judged on as many windows as its persistence asks
 //! for: so what a former start of the agent held and this one does not is given up by whoever hears of it.
@@ -25,25 +27,28 @@
 //! | open stretches of a channel | [`OPEN_BEHIND`] + 1 | the first is judged by what it has |
 //! | witnesses and their readings | see `watch/witnesses.rs` | see there |
 //! | open windows of a slow channel | see `watch/readings.rs` | see there |
+//! | what is unusual of slow channels | see `watch/unusual.rs` | see there |
 //! | samples that are kept to be searched | see `watch/search.rs` | see there |
 //! | changes not fetched | [`NEWS_MAX`] | the oldest is dropped, counted: the state shown is still right |
 //! | conditions not told | one for each there is | a newer one takes its place |
 
 mod readings;
 mod search;
+mod unusual;
 mod witnesses;
 
 pub use self::search::{Examinations, SAMPLES_MAX, Searched, Searches, Searching, Tally as SearchTally};
+pub use self::unusual::Unusuals;
 
 use self::readings::Readings;
 use self::search::{Change, Hunt, Queue};
+use self::unusual::Unusual;
 use self::witnesses::{Waiting, Witnesses};
 use crate::derive::features;
 use crate::intake::BootKey;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
-use trunnion_common::bearing::Claim;
 use trunnion_common::block::Kind;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::moments::Moments;
@@ -54,7 +59,9 @@ use trunnion_common::level::Level;
 use trunnion_common::monitor::{Condition, Judged, Monitor, Settings, Window};
 use trunnion_common::slow;
 use trunnion_common::time::{ClockFix, EventTime, NodeTicks};
-use trunnion_common::watch::{LocalCondition, LocalFinding, SlowWatch, WATCHES_MAX, Watch};
+use trunnion_common::watch::{
+    Lines, LocalCondition, LocalFinding, LocalUnusual, LocalWord, SlowWatch, WATCHES_MAX, Watch,
+};
 use trunnion_diagnosis::detection::BEARING_LEVEL;
 use trunnion_diagnosis::features::{Finding, NYQUIST_MARGIN, ShaftSpeed};
 
@@ -84,6 +91,9 @@ pub struct Watches {
     untold: BTreeMap<(Name, Condition), LocalCondition>,
     /// The same of bearings.
     untold_findings: BTreeMap<(Name, Condition), LocalFinding>,
+    /// The same of what is unusual.
+    untold_unusual: BTreeMap<(Name, Condition), LocalUnusual>,
+    unusual: Unusual,
     queue: Queue,
     tally: Tally,
 }
@@ -93,8 +103,8 @@ pub struct Watches {
 pub struct News {
     /// As it is now.
     pub condition: LocalCondition,
-    /// What it rests on, where a bearing is meant.
-    pub claim: Option<Claim>,
+    /// What it rests on, where a bearing or what is unusual is meant.
+    pub lines: Option<Lines>,
     /// The level before.
     pub before: Level,
     /// When the last byte of the window arrived that changed it.
@@ -137,6 +147,21 @@ struct Point {
     is_told: bool,
     /// What it is searched for, besides.
     hunt: Option<Hunt>,
+}
+
+/// Windows of a slow channel that were judged.
+#[derive(Debug, Default)]
+struct JudgedReadings {
+    news: Vec<News>,
+    windows: Vec<JudgedWindow>,
+}
+
+#[derive(Debug)]
+struct JudgedWindow {
+    boot: BootId,
+    readings: slow::Window,
+    /// Whether the machine stood still.
+    is_off: bool,
 }
 
 /// The samples of one boot under one table.
@@ -220,6 +245,13 @@ impl Watches {
         self.witnesses.configure(plan);
     }
 
+    /// Judges from now on whether slow channels that are watched are as they were.
+    pub fn follow(&mut self, unusuals: &Unusuals, now: Duration) {
+        let news = self.unusual.configure(unusuals, now);
+        self.news.extend(news);
+        self.bound_news();
+    }
+
     fn give_up_search(&mut self, name: Name, now: Duration) {
         self.queue.forget(name);
         let Some(point) = self.points.get_mut(&name) else {
@@ -235,7 +267,7 @@ impl Watches {
             (held.level, held.at) = (Level::Normal, held.at.plus_nanos(1));
             self.news.push_back(News {
                 condition: *held,
-                claim: None,
+                lines: None,
                 before,
                 closed: now,
             });
@@ -348,8 +380,12 @@ impl Watches {
             return;
         };
         point.take_readings(key.1, &slow, descriptor, readings(), &arrival);
-        let news = point.judge_readings(name, &slow, &self.witnesses, arrival.mono, &mut self.tally);
-        self.news.extend(news);
+        let judged = point.judge_readings(name, &slow, &self.witnesses, arrival.mono, &mut self.tally);
+        self.news.extend(judged.news);
+        for window in judged.windows {
+            let news = self.unusual.handle_window(name, &window, arrival.mono);
+            self.news.extend(news);
+        }
         self.bound_news();
     }
 
@@ -357,8 +393,12 @@ impl Watches {
     pub fn handle_time(&mut self, utc: EventTime, mono: Duration) {
         for (name, point) in &mut self.points {
             if let Some(slow) = point.watch.slow {
-                let news = point.judge_readings(*name, &slow, &self.witnesses, mono, &mut self.tally);
-                self.news.extend(news);
+                let judged = point.judge_readings(*name, &slow, &self.witnesses, mono, &mut self.tally);
+                self.news.extend(judged.news);
+                for window in judged.windows {
+                    let news = self.unusual.handle_window(*name, &window, mono);
+                    self.news.extend(news);
+                }
             }
             if let Some(judged) = point.monitor.handle_time(utc, &point.settings)
                 && let Some(boot) = point.boot()
@@ -380,46 +420,71 @@ impl Watches {
                 // It takes the place of the one of which no element showed.
                 self.untold_findings.remove(&(name, Condition::Bearing(None)));
             }
-            let claim = news.claim.clone();
+            let claim = match &news.lines {
+                Some(Lines::Bearing(claim)) => Some(claim.clone()),
+                _ => None,
+            };
             let finding = LocalFinding { told, claim };
             self.untold_findings.insert((name, told.condition), finding);
+        } else if matches!(told.condition, Condition::Unusual | Condition::UnusualTogether) {
+            let shown = match &news.lines {
+                Some(Lines::Unusual(row)) => Some(row.clone()),
+                _ => None,
+            };
+            let unusual = LocalUnusual { told, shown };
+            self.untold_unusual.insert((name, told.condition), unusual);
         } else {
             self.untold.insert((name, told.condition), told);
         }
         Some(news)
     }
 
-    /// The bodies of the next blocks of [`LocalCondition`]s and [`LocalFinding`]s, once changes have been fetched.
+    /// The bodies of the next blocks of [`LocalCondition`]s, [`LocalFinding`]s and [`LocalUnusual`]s, once changes have
+    /// been fetched.
     pub fn poll_bodies(&mut self) -> impl Iterator<Item = (Kind, Vec<u8>)> + use<> {
         let conditions = encoded(std::mem::take(&mut self.untold).values());
         let findings = encoded(std::mem::take(&mut self.untold_findings).values());
-        let bodies = [(Kind::Condition, conditions), (Kind::Finding, findings)];
+        let unusual = encoded(std::mem::take(&mut self.untold_unusual).values());
+        let bodies = [
+            (Kind::Condition, conditions),
+            (Kind::Finding, findings),
+            (Kind::Unusual, unusual),
+        ];
         bodies.into_iter().filter(|(_, body)| !body.is_empty())
     }
 
     /// What is held against machines now, the worst first.
     pub fn standing(&self) -> Vec<LocalCondition> {
         let held = self.points.values().flat_map(|point| &point.held);
-        let mut standing: Vec<_> = held.filter(|held| held.level > Level::Normal).copied().collect();
+        let held = held.filter(|held| held.level > Level::Normal).copied();
+        let unusual = self.unusual.standing().map(|word| word.told);
+        let mut standing: Vec<_> = held.chain(unusual).collect();
         standing.sort_by_key(|held| (std::cmp::Reverse(held.level), held.raised));
         standing
     }
 
-    /// The same, with what it rests on where a bearing is meant.
-    pub fn findings(&self) -> Vec<LocalFinding> {
-        let claim = |told: &LocalCondition| {
-            let Condition::Bearing(element) = told.condition else {
-                return None;
-            };
-            let hunt = self.points.get(&(told.node, told.channel))?.hunt.as_ref()?;
-            hunt.finding(element).map(Finding::told)
-        };
+    /// The same, with what it rests on where a bearing or what is unusual is meant.
+    pub fn words(&self) -> Vec<LocalWord> {
         let standing = self.standing().into_iter();
-        let findings = standing.map(|told| LocalFinding {
-            claim: claim(&told),
+        let findings = standing.map(|told| LocalWord {
+            lines: self.lines(&told),
             told,
         });
         findings.collect()
+    }
+
+    fn lines(&self, told: &LocalCondition) -> Option<Lines> {
+        match told.condition {
+            Condition::Bearing(element) => {
+                let hunt = self.points.get(&(told.node, told.channel))?.hunt.as_ref()?;
+                hunt.finding(element).map(Finding::told).map(Lines::Bearing)
+            }
+            Condition::Unusual | Condition::UnusualTogether => {
+                let mut held = self.unusual.standing();
+                held.find(|word| word.told == *told)?.lines.clone()
+            }
+            _ => None,
+        }
     }
 
     /// How many channels are watched.
@@ -640,7 +705,7 @@ impl Point {
         }
     }
 
-    /// Judges the windows of readings that are due.
+    /// Judges the windows of readings that are due: what is new, and the windows.
     fn judge_readings(
         &mut self,
         name: Name,
@@ -648,11 +713,11 @@ impl Point {
         witnesses: &Witnesses,
         mono: Duration,
         tally: &mut Tally,
-    ) -> Vec<News> {
+    ) -> JudgedReadings {
+        let mut windows = JudgedReadings::default();
         let Some(boot) = self.readings.boot else {
-            return Vec::new();
+            return windows;
         };
-        let mut news = Vec::new();
         while let Some(window) = self.readings.next_window(slow, mono) {
             let Readings { rate_mhz, delay, .. } = &self.readings;
             let declared = self.watch.settings.interval_ns;
@@ -665,9 +730,15 @@ impl Point {
             let judged: Vec<Judged> = assessed.others().copied().chain(limits).collect();
             let is_decided = window.summary.is_some();
             tally.note(is_decided);
-            news.extend(self.tell(name, boot, &judged, is_decided, (window.end, mono)));
+            let news = self.tell(name, boot, &judged, is_decided, (window.end, mono));
+            windows.news.extend(news);
+            windows.windows.push(JudgedWindow {
+                boot,
+                readings: window,
+                is_off,
+            });
         }
-        news
+        windows
     }
 
     /// Keeps how conditions stand after a window, which ended and closed then; what is to be told of them.
@@ -695,7 +766,7 @@ impl Point {
                 .filter(|held| !matches!(held.condition, Condition::Bearing(_)))
                 .map(|held| News {
                     condition: LocalCondition { at: end, ..*held },
-                    claim: None,
+                    lines: None,
                     before: Level::Normal,
                     closed,
                 })
@@ -743,7 +814,7 @@ impl Point {
         }
         has_changed.then_some(News {
             condition: now,
-            claim: None,
+            lines: None,
             before,
             closed,
         })
@@ -776,7 +847,7 @@ impl Point {
         self.held.push(now);
         News {
             condition: now,
-            claim: change.finding.as_ref().map(Finding::told),
+            lines: change.finding.as_ref().map(Finding::told).map(Lines::Bearing),
             before,
             closed: searched.closed,
         }

@@ -515,6 +515,11 @@ impl Pipeline {
                     pipeline.take_condition(origin, word.into());
                 });
             }
+            Body::Unusual(records) => {
+                self.take_records(origin, records, bytes, |pipeline, origin, word| {
+                    pipeline.take_condition(origin, word.into());
+                });
+            }
             Body::Describe(_) => {}
             Body::Status(records) => {
                 // Where one cannot be read, the boots behind it are not known.

@@ -95,7 +95,7 @@ struct World {
     lanes: Vec<Lane>,
     connects: Vec<usize>,
     connection: u64,
-    advised: Vec<(Vec<LocalFinding>, Duration)>,
+    advised: Vec<(Vec<LocalWord>, Duration)>,
     /// What acknowledgements say that it is.
     utc: i64,
     /// Which journal they come from.

@@ -4,11 +4,13 @@ use super::{Action, Gateway};
 use crate::block::Index;
 use crate::clock::Now;
 use crate::watch::{News, Searched};
+use std::fmt;
 use std::time::Duration;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::frame::Class;
 use trunnion_common::level::Level;
 use trunnion_common::monitor::{Basis, Condition};
+use trunnion_common::watch::{Lines, UnusualRow};
 
 impl Gateway {
     /// Says what has changed, first here and then to the collector.
@@ -24,7 +26,7 @@ impl Gateway {
             }
         }
         if let Some(closed) = closed {
-            let standing = self.watches.findings();
+            let standing = self.watches.words();
             self.metrics.advisories_standing.set(standing.len() as i64);
             self.actions.push_back(Action::Advise { standing, closed });
         }
@@ -65,7 +67,12 @@ fn tell(news: &News) {
         tracing::info!(%node, channel, about, before, "an advisory of this gateway is over");
         return;
     }
-    if let Some(claim) = &news.claim {
+    if let Some(Lines::Unusual(row)) = &news.lines {
+        let (value, limit, contributions) = (row.value, row.limit, Contributions(row));
+        tracing::warn!(%node, channel, about, level, before, value, limit, %contributions, "advisory of this gateway, by slow channels that are not as they were");
+        return;
+    }
+    if let Some(Lines::Bearing(claim)) = &news.lines {
         let (order, score) = (claim.order, claim.score);
         let is_confirmed = claim.confirmed.is_some();
         tracing::warn!(%node, channel, about, level, before, order, score, is_confirmed, "advisory of this gateway, by lines of the bearing");
@@ -97,6 +104,16 @@ fn tell(news: &News) {
     }
 }
 
+/// The share of each channel, as `node/channel share`; nothing of a channel by itself.
+struct Contributions<'a>(&'a UnusualRow);
+
+impl fmt::Display for Contributions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shares = self.0.contributions.iter();
+        shares.try_for_each(|((node, channel), share)| write!(f, "{node}/{channel} {share:.2} "))
+    }
+}
+
 /// What a condition is about, in a word.
 pub(crate) const fn about(condition: Condition) -> &'static str {
     match condition {
@@ -106,5 +123,7 @@ pub(crate) const fn about(condition: Condition) -> &'static str {
         Condition::Bearing(Some(element)) => element.label(),
         Condition::Bearing(None) => "bearing",
         Condition::Suspected(cause) => cause.label(),
+        Condition::Unusual => "unusual",
+        Condition::UnusualTogether => "unusual_together",
     }
 }

@@ -86,6 +86,25 @@ impl Notices {
         Some(change)
     }
 
+    /// Takes what a gateway says in, which has held it since `raised`: what stands is as old.
+    pub fn hear(&mut self, observation: Observation, raised: EventTime) -> Option<AdvisoryChange> {
+        let (cause, is_held) = (observation.cause, observation.held > Level::Normal);
+        let change = self.handle(observation);
+        let is_younger = |notice: &&mut Notice| {
+            let advisory = &notice.advisory;
+            is_held && advisory.cause == cause && advisory.raised > raised
+        };
+        let Some(notice) = self.standing.iter_mut().find(is_younger) else {
+            return change;
+        };
+        notice.advisory.raised = raised;
+        let advisory = notice.advisory.clone();
+        Some(match change {
+            Some(AdvisoryChange::Raised(_)) => AdvisoryChange::Raised(advisory),
+            _ => AdvisoryChange::Updated(advisory),
+        })
+    }
+
     fn raise(&mut self, observation: Observation) -> Option<AdvisoryChange> {
         let (channel, held, at) = (observation.channel.clone(), observation.held, observation.at);
         let advisory = observation.advisory(&self.asset, &self.point)?;
@@ -291,6 +310,30 @@ mod tests {
         assert_eq!(told("h", 6, Level::Normal, 1.0), "cleared alert");
         assert_eq!(told("h", 7, Level::Normal, 1.0), "");
         assert_eq!(notices.standing().count(), 0);
+    }
+
+    #[test]
+    fn what_a_gateway_has_held_for_longer_is_as_old() {
+        let mut notices = Notices::new("fan-3", "de");
+        notices.handle(severity("h", 5, Level::Alert, 3.0));
+        let mut hear = |second, held, raised: i64| {
+            let observation = severity("h@gateway", second, held, 3.0);
+            let change = notices.hear(observation, EventTime(raised * SECOND));
+            let raised = notices.standing().next().map(|told| told.raised.0 / SECOND);
+            (word(change), raised)
+        };
+        assert_eq!(hear(6, Level::Alert, 2), ("updated alert".to_owned(), Some(2)));
+        assert_eq!(hear(7, Level::Alert, 2), (String::new(), Some(2)));
+        assert_eq!(hear(8, Level::Alert, 4), (String::new(), Some(2)), "the earlier");
+        assert_eq!(
+            hear(9, Level::Normal, 4),
+            (String::new(), Some(2)),
+            "seen here, too"
+        );
+        let mut notices = Notices::new("fan-3", "de");
+        let told = notices.hear(severity("h@gateway", 9, Level::Alarm, 5.0), EventTime(4 * SECOND));
+        assert_eq!(told.as_ref().unwrap().advisory().raised, EventTime(4 * SECOND));
+        assert_eq!(word(told), "raised alarm");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::edge::{AT_GATEWAY, Words, cause};
 use super::prognosis::shown;
 use super::unusual::{self, Unusual};
 use super::{Output, Pipeline};
-use crate::advisory::{Cause, Evidence, LimitEvidence, Notices, Observation};
+use crate::advisory::{AdvisoryChange, Cause, Evidence, LimitEvidence, Notices, Observation};
 use crate::decision::{Decision, DecisionAction};
 use crate::health::{ChannelCondition, Health, HealthRow, assess};
 use crate::state::{BaselineRow, NormalRow, SeriesKey};
@@ -536,12 +536,25 @@ impl Pipeline {
     }
 
     pub(super) fn notice(&mut self, series: &SeriesKey, observation: Observation) {
+        self.change_notices(series, |notices| notices.handle(observation));
+    }
+
+    /// The same of what a gateway has held since `raised`.
+    pub(super) fn hear(&mut self, series: &SeriesKey, observation: Observation, raised: EventTime) {
+        self.change_notices(series, |notices| notices.hear(observation, raised));
+    }
+
+    fn change_notices(
+        &mut self,
+        series: &SeriesKey,
+        change: impl FnOnce(&mut Notices) -> Option<AdvisoryChange>,
+    ) {
         let point = (series.asset.clone(), series.point.clone());
         let notices = &mut self.state.conditions.notices;
         let standing = notices
             .entry(point.clone())
             .or_insert_with(|| Notices::new(series.asset.as_str(), series.point.as_str()));
-        let change = standing.handle(observation);
+        let change = change(standing);
         if standing.standing().next().is_none() {
             notices.remove(&point);
         }
@@ -639,5 +652,6 @@ fn row(
         closed: closed.map(|(at, _)| at),
         note: closed.map(|(_, why)| why.to_owned()),
         normals: baseline.normals().iter().map(normal).collect(),
+        group: None,
     }
 }

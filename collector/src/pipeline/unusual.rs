@@ -21,7 +21,7 @@
 use super::condition::Conditions;
 use super::{Output, Pipeline};
 use crate::advisory::{Cause, Evidence, Observation, UnusualEvidence};
-use crate::fleet::{Fleet, Group, GroupKey};
+use crate::fleet::{Fleet, Group, GroupKey, series_of};
 use crate::state::{ALL_CHANNELS, BaselineRow, NormalRow, SeriesKey};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -139,8 +139,8 @@ impl Together {
     }
 
     fn row(&self, key: &GroupKey, closed: Option<(EventTime, &str)>) -> BaselineRow {
-        let learned = self.detector.learned();
-        let learned = learned.into_iter().flat_map(|learned| {
+        let group = self.detector.learned();
+        let learned = group.into_iter().flat_map(|learned| {
             let model = learned.model();
             model.means().iter().zip(model.scales())
         });
@@ -162,6 +162,10 @@ impl Together {
             closed: closed.map(|(at, _)| at),
             note: closed.map(|(_, why)| why.to_owned()),
             normals: self.channels.iter().zip(learned).map(normal).collect(),
+            // As long as it judges: rows that are closed are kept for years.
+            group: group
+                .filter(|_| self.accepted.is_some() && closed.is_none())
+                .map(|learned| Box::new(learned.clone())),
         }
     }
 }
@@ -178,15 +182,6 @@ pub(super) fn evidence(channel: Option<&str>, group: &[String], shown: Shown) ->
         residual: shown.residual,
         rarity: shown.rarity,
         contributions,
-    }
-}
-
-/// Under what a group is told.
-fn series_of((asset, group): &GroupKey) -> SeriesKey {
-    SeriesKey {
-        asset: asset.clone(),
-        point: ALL_CHANNELS.to_owned(),
-        channel: group.clone(),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::health::{Health, HealthRow};
 use rusqlite::{Transaction, params};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use trunnion_common::detection::multivariate::Learned;
 use trunnion_common::time::EventTime;
 
 /// Closed baselines kept; beyond, those closed first go. Open ones are bounded by the fleet.
@@ -43,6 +44,9 @@ pub struct BaselineRow {
     pub note: Option<String>,
     /// What is normal, by feature.
     pub normals: Vec<NormalRow>,
+    /// Of a group of slow channels, what rows are judged by; gateways are given it. Rows of before that have none.
+    #[serde(default)]
+    pub group: Option<Box<Learned>>,
 }
 
 /// What is normal of one feature.

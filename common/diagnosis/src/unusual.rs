@@ -7,12 +7,15 @@
 
 use crate::rows::{Row, Rows};
 use serde::{Deserialize, Serialize};
+use trunnion_common::detection::hotelling::CHANNELS_MAX;
 use trunnion_common::detection::hysteresis::Edge;
 use trunnion_common::detection::multivariate::Judgement;
 use trunnion_common::detection::scalar::{self, Scalar};
+use trunnion_common::id::{ChannelId, NodeId};
 use trunnion_common::level::{Latch, Level, Persistence};
 use trunnion_common::slow::Window;
 use trunnion_common::time::EventTime;
+use trunnion_common::watch::UnusualRow;
 
 /// Readings after an anomaly for which it is held: as many windows as a level is cleared on.
 pub const HELD_READINGS: u8 = Latch::CLEAR_WINDOWS as u8;
@@ -45,6 +48,19 @@ pub struct Shown {
     pub rarity: Option<f32>,
     /// Of a group: the share of each channel in T-squared when it left what was learned, in the order of the row.
     pub contributions: Vec<f32>,
+}
+
+impl Shown {
+    /// As a gateway tells of it; of a group, with its channels in the order of the row.
+    pub fn told(&self, channels: &[(NodeId, ChannelId)]) -> UnusualRow {
+        let shares = channels.iter().copied().zip(self.contributions.iter().copied());
+        UnusualRow {
+            value: self.value,
+            limit: self.limit,
+            residual: self.residual,
+            contributions: shares.take(CHANNELS_MAX).collect(),
+        }
+    }
 }
 
 /// One channel.
@@ -174,4 +190,46 @@ pub fn judged(row: &Row, channels: usize, running: Option<(usize, f32)>) -> Opti
     let is_off = running.is_some_and(|(place, above)| value(place) <= above);
     let readings = row.values.get(..channels)?;
     (!is_off && readings.iter().all(|value| value.is_finite())).then_some(readings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_judged_when_all_channels_are_there_and_the_machine_is_not_known_to_stand_still() {
+        let is_judged = |values: [f32; 3], running| {
+            let row = Row {
+                end: EventTime(0),
+                values: values.to_vec(),
+            };
+            judged(&row, 2, running) == Some(&values[..2])
+        };
+        let witness = Some((2, 5.0));
+        assert!(is_judged([1.0, 2.0, f32::NAN], None) && is_judged([1.0, 2.0, 6.0], witness));
+        assert!(
+            is_judged([1.0, 2.0, f32::NAN], witness),
+            "nobody says that it stands still"
+        );
+        assert!(!is_judged([1.0, 2.0, 5.0], witness) && !is_judged([1.0, f32::NAN, 6.0], witness));
+        assert!(
+            !is_judged([1.0, 2.0, 6.0], Some((0, 1.0))),
+            "a channel may tell it itself"
+        );
+    }
+
+    #[test]
+    fn what_a_group_shows_is_told_by_the_channels_of_its_row() {
+        let name = |channel| (NodeId::new(7).unwrap(), ChannelId::new(channel).unwrap());
+        let shown = Shown {
+            value: 1.5,
+            limit: 1.0,
+            residual: Some(2.0),
+            rarity: None,
+            contributions: vec![0.25, 0.75],
+        };
+        let told = shown.told(&[name(3), name(1)]);
+        assert_eq!(told.contributions[..], [(name(3), 0.25), (name(1), 0.75)]);
+        assert!(shown.told(&[]).contributions.is_empty(), "a channel by itself");
+    }
 }

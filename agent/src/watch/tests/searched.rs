@@ -182,7 +182,8 @@ fn a_damaged_race_is_named_with_its_lines_and_given_up_when_it_no_longer_shows()
         claim.score > claim.runner_up && claim.lines.len() >= 3,
         "{claim:?}"
     );
-    assert_eq!(plant.watches.findings(), findings);
+    let words: Vec<LocalWord> = findings.into_iter().map(LocalWord::from).collect();
+    assert_eq!(plant.watches.words(), words);
 
     let over = plant.run(12..26, None);
     let over: Vec<_> = over
@@ -195,7 +196,7 @@ fn a_damaged_race_is_named_with_its_lines_and_given_up_when_it_no_longer_shows()
         (1, INNER, Level::Normal)
     );
     assert_eq!(over[0].raised, told.raised);
-    assert!(plant.watches.findings().is_empty());
+    assert!(plant.watches.words().is_empty());
 }
 
 #[test]
@@ -319,7 +320,7 @@ fn a_machine_that_stands_still_is_not_searched() {
 fn what_is_sought_no_more_is_given_up() {
     let mut plant = Plant::new(1, RATE);
     plant.run(0..5, Some(orders().inner_race));
-    assert_eq!(plant.watches.findings().len(), 1);
+    assert_eq!(plant.watches.words().len(), 1);
     plant.findings();
     let plan = Plan::from([(name(1), quiet())]);
     plant.watches.configure(
@@ -332,7 +333,7 @@ fn what_is_sought_no_more_is_given_up() {
     assert_eq!((news.len(), news[0].condition.level), (1, Level::Normal));
     assert!(news[0].condition.at > news[0].condition.raised);
     assert_eq!(plant.findings().len(), 1);
-    assert!(plant.watches.findings().is_empty());
+    assert!(plant.watches.words().is_empty());
     plant.run(5..8, Some(orders().inner_race));
     assert_eq!(plant.watches.take_search_tally().searched, 5);
 }
