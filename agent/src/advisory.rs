@@ -13,8 +13,9 @@ use trunnion_common::watch::{Lines, LocalWord, UnusualRow};
 struct Shown {
     node: String,
     channel: u16,
-    /// `severity`, `instrument`, the feature that is off, the part of a bearing, or `bearing`; `unusual` and
-    /// `unusual_together` of slow channels, the latter of the group that the channel is the first of.
+    /// `severity`, `instrument`, the feature that is off, the part of a bearing, `bearing`, or what is suspected of a
+    /// shaft; `unusual` and `unusual_together` of slow channels, the latter of the group that the channel is the first
+    /// of.
     about: &'static str,
     level: &'static str,
     raised: String,
@@ -28,9 +29,11 @@ struct Shown {
     basis: Option<&'static str>,
     standard: Option<&'static str>,
     fault: Option<&'static str>,
-    /// Of a bearing: the order that was found, in multiples of the shaft's speed.
+    /// Of a bearing: the order that was found, in multiples of the shaft's speed. Of what is suspected of a shaft: the
+    /// order of its highest line.
     order: Option<f32>,
-    /// Of a bearing: how high its lines stand over what is about them.
+    /// Of a bearing: how high its lines stand over what is about them. Of what is suspected of a shaft: how much of
+    /// the whole its lines are.
     score: Option<f32>,
     /// Of a bearing: whether the band that rings most shows it, too.
     confirmed: Option<bool>,
@@ -66,9 +69,14 @@ pub fn page(standing: &[LocalWord]) -> String {
 
 fn show(word: &LocalWord) -> Shown {
     let LocalWord { told: held, lines } = word;
-    let claim = match lines {
-        Some(Lines::Bearing(claim)) => Some(claim),
-        _ => None,
+    let (order, score, confirmed) = match lines {
+        Some(Lines::Bearing(claim)) => (
+            Some(claim.order),
+            Some(claim.score),
+            Some(claim.confirmed.is_some()),
+        ),
+        Some(Lines::Shaft(claim)) => (claim.highest().map(|line| line.order), Some(claim.score), None),
+        Some(Lines::Unusual(_)) | None => (None, None, None),
     };
     let row = match lines {
         Some(Lines::Unusual(row)) => Some(row),
@@ -95,9 +103,9 @@ fn show(word: &LocalWord) -> Shown {
             .evidence
             .and_then(|evidence| evidence.fault)
             .map(|fault| fault.label()),
-        order: claim.map(|claim| claim.order).filter(|order| *order > 0.0),
-        score: claim.map(|claim| claim.score),
-        confirmed: claim.map(|claim| claim.confirmed.is_some()),
+        order: order.filter(|order| *order > 0.0),
+        score,
+        confirmed,
         contributions: row.filter(|row| !row.contributions.is_empty()).map(contributions),
     }
 }

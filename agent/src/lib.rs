@@ -489,7 +489,7 @@ impl Shell {
             Action::Search(window) => {
                 if self.searches.try_send(*window).is_err() {
                     tracing::error!(
-                        "the thread that searches for faults of bearings has ended; start the agent again, and report it"
+                        "the thread that searches windows for what is wrong has ended; start the agent again, and report it"
                     );
                 }
             }

@@ -171,7 +171,9 @@ pub struct Metrics {
     pub advisory_seconds_max: Measure,
     /// Windows searched for what is wrong with a bearing.
     pub windows_searched: Counter,
-    /// Windows that were not searched although a bearing is beside their sensor, by reason.
+    /// Windows whose spectra were examined for what a shaft may have.
+    pub windows_examined: Counter,
+    /// Windows that were not searched although something is looked for in them, by reason.
     pub windows_not_searched: Family<ReasonLabel, Counter>,
     /// What a search took: the longest, seconds.
     pub search_seconds_max: Measure,
@@ -247,6 +249,7 @@ impl Metrics {
         self.windows_undecided.inc_by(judged.undecided);
         self.advisories_dropped.inc_by(judged.dropped);
         self.windows_searched.inc_by(searched.searched);
+        self.windows_examined.inc_by(searched.examined);
         for (reason, windows) in [("no_room", searched.no_room), ("behind", searched.behind)] {
             Self::label(&self.windows_not_searched, reason).inc_by(windows);
         }
@@ -366,6 +369,11 @@ impl Metrics {
                 "windows_searched",
                 "Windows searched for what is wrong with a bearing",
                 &self.windows_searched,
+            ),
+            (
+                "windows_examined",
+                "Windows whose spectra were examined for what a shaft may have",
+                &self.windows_examined,
             ),
             (
                 "advisories_dropped",
@@ -569,7 +577,7 @@ impl Metrics {
         );
         registry.register(
             "windows_not_searched",
-            "Windows not searched although a bearing is beside their sensor, by reason",
+            "Windows not searched although something is looked for in them, by reason",
             self.windows_not_searched.clone(),
         );
         registry.register(
@@ -670,7 +678,7 @@ impl Metrics {
         }
         registry.register_with_unit(
             "search_max",
-            "What the search of a window for what is wrong with a bearing took, the longest",
+            "What the search of a window took, the longest",
             Unit::Seconds,
             self.search_seconds_max.clone(),
         );

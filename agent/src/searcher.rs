@@ -1,4 +1,4 @@
-//! The thread that searches windows for what is wrong with a bearing. A shell around
+//! The thread that searches windows for what is wrong with a machine. A shell around
 //! [`Searching::run`]: one window at a time, and judging never waits for it.
 
 use crate::clock::Clock;

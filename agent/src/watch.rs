@@ -12,7 +12,8 @@
 //! (`watch/witnesses.rs`): of a window that closes, the readings count that have been heard by then.
 //!
 //! Where the collector says which bearing is beside the sensor, a stretch is searched for what is wrong with that
-//! once it has been judged (`watch/search.rs`): [`Watches::poll_search`] hands it out, and
+//! once it has been judged, and where it says what is known of the shaft, one near its limits is examined for what
+//! that may have (`watch/search.rs`, `watch/examination.rs`): [`Watches::poll_search`] hands it out, and
 //! [`Watches::handle_searched`] takes what was found.
 //!
 //! Whether slow channels are as they were, alone and together, `watch/unusual.rs` says of the same windows.
@@ -32,6 +33,7 @@
 //! | changes not fetched | [`NEWS_MAX`] | the oldest is dropped, counted: the state shown is still right |
 //! | conditions not told | one for each there is | a newer one takes its place |
 
+mod examination;
 mod readings;
 mod search;
 mod unusual;
@@ -40,8 +42,9 @@ mod witnesses;
 pub use self::search::{Examinations, SAMPLES_MAX, Searched, Searches, Searching, Tally as SearchTally};
 pub use self::unusual::Unusuals;
 
+use self::examination::{Examining, ShaftHunt};
 use self::readings::Readings;
-use self::search::{Change, Hunt, Queue};
+use self::search::{BearingHunt, Change, Hunt, Queue};
 use self::unusual::Unusual;
 use self::witnesses::{Waiting, Witnesses};
 use crate::derive::features;
@@ -51,19 +54,24 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use trunnion_common::block::Kind;
 use trunnion_common::feature::FeatureKind;
+use trunnion_common::feature::definition::{BANDS_MAX, Basis, SpeedSource};
 use trunnion_common::feature::moments::Moments;
+use trunnion_common::feature::statistics::Statistics;
 use trunnion_common::feature::velocity::{Passband, VelocityFilter, VelocityMeter};
 use trunnion_common::frame::{ChannelDescriptor, Describe, Scalar, Waveform};
 use trunnion_common::id::{BootId, ChannelId, NodeId};
 use trunnion_common::level::Level;
-use trunnion_common::monitor::{Condition, Judged, Monitor, Settings, Window};
+use trunnion_common::monitor::{Assessment, Condition, Judged, Monitor, Settings, Window};
+use trunnion_common::operating::Operating;
+use trunnion_common::quantity::Unit;
 use trunnion_common::slow;
 use trunnion_common::time::{ClockFix, EventTime, NodeTicks};
 use trunnion_common::watch::{
-    Lines, LocalCondition, LocalFinding, LocalUnusual, LocalWord, SlowWatch, WATCHES_MAX, Watch,
+    BearingSearch, Lines, LocalCondition, LocalFinding, LocalSuspicion, LocalUnusual, LocalWord, SlowWatch,
+    SpectrumWatch, WATCHES_MAX, Watch,
 };
-use trunnion_diagnosis::detection::BEARING_LEVEL;
-use trunnion_diagnosis::features::{Finding, NYQUIST_MARGIN, ShaftSpeed};
+use trunnion_diagnosis::diagnosis::Examination;
+use trunnion_diagnosis::features::{NYQUIST_MARGIN, ShaftSpeed};
 
 /// Stretches that stay open behind the newest one: a lost frame is repeated within a few polls.
 pub const OPEN_BEHIND: u64 = 2;
@@ -93,6 +101,8 @@ pub struct Watches {
     untold_findings: BTreeMap<(Name, Condition), LocalFinding>,
     /// The same of what is unusual.
     untold_unusual: BTreeMap<(Name, Condition), LocalUnusual>,
+    /// And of what is suspected of shafts.
+    untold_suspicions: BTreeMap<(Name, Condition), LocalSuspicion>,
     unusual: Unusual,
     queue: Queue,
     tally: Tally,
@@ -103,7 +113,7 @@ pub struct Watches {
 pub struct News {
     /// As it is now.
     pub condition: LocalCondition,
-    /// What it rests on, where a bearing or what is unusual is meant.
+    /// The lines, or the row of slow channels, that it rests on, where there are any.
     pub lines: Option<Lines>,
     /// The level before.
     pub before: Level,
@@ -142,11 +152,29 @@ struct Point {
     waiting: Waiting,
     /// Of each condition: as it was last told, or would be.
     held: Vec<LocalCondition>,
-    /// Decided windows since this began to watch, no more than matter.
-    decided: u8,
-    is_told: bool,
+    /// Of what is judged when a window closes.
+    telling: Telling,
+    /// Of what only its spectra tell.
+    spectral: Telling,
     /// What it is searched for, besides.
     hunt: Option<Hunt>,
+}
+
+/// Once enough windows have been decided on, it is told what does not hold, too.
+#[derive(Clone, Copy, Debug, Default)]
+struct Telling {
+    /// Decided windows since it began, no more than matter.
+    decided: u8,
+    is_told: bool,
+}
+
+impl Telling {
+    /// Whether it is to be told with this window.
+    fn note(&mut self, is_decided: bool) -> bool {
+        self.decided = self.decided.saturating_add(u8::from(is_decided));
+        let is_due = usize::from(self.decided) >= trunnion_common::level::Latch::CLEAR_WINDOWS;
+        is_due && !std::mem::replace(&mut self.is_told, is_due)
+    }
 }
 
 /// Windows of a slow channel that were judged.
@@ -169,6 +197,8 @@ struct JudgedWindow {
 struct Stream {
     boot: BootId,
     revision: u16,
+    /// The channel's.
+    unit: Unit,
     /// From samples to the channel's unit.
     scale: f64,
     rate_mhz: u32,
@@ -204,6 +234,18 @@ struct Stretch {
     samples: Option<Vec<f32>>,
 }
 
+/// How a stretch was judged.
+#[derive(Debug)]
+struct JudgedStretch {
+    end: EventTime,
+    is_decided: bool,
+    /// How its machine was operated.
+    operating: Operating,
+    values: Vec<(FeatureKind, f32)>,
+    statistics: Option<Statistics>,
+    assessment: Assessment,
+}
+
 /// Where samples came from, and when.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
@@ -220,14 +262,29 @@ pub struct Arrival<'a> {
 const MICROS_MILLI: u64 = 1_000_000_000;
 
 impl Watches {
-    /// Watches this from now on, and searches it for that. What has not changed goes on; what was held against a
-    /// bearing that is sought no more is given up.
-    pub fn configure(&mut self, plan: &Plan, searches: &Searches, _: &Examinations, now: Duration) {
+    /// Watches this from now on, searches it for that, and looks for that in its spectra. What has not changed goes
+    /// on; what was held by what is judged or sought no more is given up.
+    pub fn configure(
+        &mut self,
+        plan: &Plan,
+        searches: &Searches,
+        examinations: &Examinations,
+        now: Duration,
+    ) {
         let known: Vec<Name> = self.points.keys().copied().collect();
         for name in known {
-            if !plan.contains_key(&name) || !searches.contains_key(&name) {
-                self.give_up_search(name, now);
-            }
+            let is_watched = plan.contains_key(&name);
+            let is_searched = is_watched && searches.contains_key(&name);
+            let is_examined = is_watched && examinations.contains_key(&name);
+            let stays = |condition: Condition| match condition {
+                Condition::Bearing(_) => is_searched,
+                Condition::Suspected(_) => is_examined,
+                condition if is_measured(condition) => is_examined,
+                Condition::Severity | Condition::Deviation(_) | Condition::Instrument => is_watched,
+                // Held elsewhere.
+                Condition::Unusual | Condition::UnusualTogether => true,
+            };
+            self.give_up(name, stays, now);
         }
         self.points.retain(|name, _| plan.contains_key(name));
         for (name, watch) in plan.iter().take(WATCHES_MAX) {
@@ -235,11 +292,13 @@ impl Watches {
                 self.points.insert(*name, Point::new(watch.clone()));
             }
             let search = searches.get(name).filter(|_| watch.slow.is_none());
+            let spectra = examinations.get(name).filter(|_| watch.slow.is_none());
             if let Some(point) = self.points.get_mut(name)
-                && point.hunt.as_ref().map(|hunt| &hunt.search) != search
+                && !point.hunts(search, spectra)
             {
                 self.queue.forget(*name);
-                point.hunt = search.map(|search| self.queue.begin(search.clone()));
+                let (bearing, shaft) = point.hunts_for(search, spectra);
+                point.hunt = self.queue.begin(bearing, shaft);
             }
         }
         self.witnesses.configure(plan);
@@ -252,16 +311,13 @@ impl Watches {
         self.bound_news();
     }
 
-    fn give_up_search(&mut self, name: Name, now: Duration) {
-        self.queue.forget(name);
+    /// Gives up what is held against a channel and does not stay.
+    fn give_up(&mut self, name: Name, stays: impl Fn(Condition) -> bool, now: Duration) {
         let Some(point) = self.points.get_mut(&name) else {
             return;
         };
-        point.hunt = None;
-        let is_held = |held: &&mut LocalCondition| {
-            matches!(held.condition, Condition::Bearing(_)) && held.level > Level::Normal
-        };
-        for held in point.held.iter_mut().filter(is_held) {
+        let is_over = |held: &&mut LocalCondition| held.level > Level::Normal && !stays(held.condition);
+        for held in point.held.iter_mut().filter(is_over) {
             let before = held.level;
             // The latest word holds.
             (held.level, held.at) = (Level::Normal, held.at.plus_nanos(1));
@@ -307,9 +363,16 @@ impl Watches {
             return;
         }
         while let Some(mut stretch) = point.next_window() {
-            let news = point.judge(name, &stretch, &self.witnesses, arrival.mono, &mut self.tally);
+            let Some(judged) = point.judge(&stretch, &self.witnesses, arrival.mono) else {
+                break;
+            };
+            self.tally.note(judged.is_decided);
+            let conditions = &judged.assessment.judged;
+            let at = (judged.end, arrival.mono);
+            let is_due = point.telling.note(judged.is_decided);
+            let news = point.tell(name, key.1, conditions, is_due, at);
             self.news.extend(news);
-            point.seek(name, &mut stretch, &self.witnesses, arrival.mono, &mut self.queue);
+            point.seek(name, &mut stretch, judged, arrival.mono, &mut self.queue);
         }
         self.bound_news();
     }
@@ -337,14 +400,21 @@ impl Watches {
 
     /// What was found in the window that was handed out, and how long that took.
     pub fn handle_searched(&mut self, searched: &Searched, took: Duration, now: Duration) {
-        self.queue.handle_done(took, now);
+        self.queue.handle_done(searched, took, now);
         let Some(point) = self.points.get_mut(&searched.name) else {
             return;
         };
-        let hunt = point.hunt.as_mut();
-        let changes = hunt.map_or_else(Vec::new, |hunt| hunt.handle_window(searched));
-        for change in changes {
-            let news = point.note_bearing(searched, change);
+        let (hunt, interval_ns) = (point.hunt.as_mut(), point.settings.interval_ns);
+        let found = hunt.map(|hunt| hunt.handle_window(searched, interval_ns));
+        let found = found.unwrap_or_default();
+        if !found.judged.is_empty() {
+            let is_due = point.spectral.note(found.is_decided);
+            let at = (searched.end, searched.closed);
+            let news = point.tell(searched.name, searched.boot, &found.judged, is_due, at);
+            self.news.extend(news);
+        }
+        for change in found.changes {
+            let news = point.note_found(searched, change);
             self.news.push_back(news);
         }
         self.bound_news();
@@ -415,39 +485,42 @@ impl Watches {
         let news = self.news.pop_front()?;
         let told = news.condition;
         let name = (told.node, told.channel);
-        if let Condition::Bearing(element) = told.condition {
-            if element.is_some() && told.level > Level::Normal {
-                // It takes the place of the one of which no element showed.
-                self.untold_findings.remove(&(name, Condition::Bearing(None)));
+        let key = (name, told.condition);
+        match told.condition {
+            Condition::Bearing(element) => {
+                if element.is_some() && told.level > Level::Normal {
+                    // It takes the place of the one of which no element showed.
+                    self.untold_findings.remove(&(name, Condition::Bearing(None)));
+                }
+                let claim = news.lines.clone().and_then(Lines::of_bearing);
+                self.untold_findings.insert(key, LocalFinding { told, claim });
             }
-            let claim = match &news.lines {
-                Some(Lines::Bearing(claim)) => Some(claim.clone()),
-                _ => None,
-            };
-            let finding = LocalFinding { told, claim };
-            self.untold_findings.insert((name, told.condition), finding);
-        } else if matches!(told.condition, Condition::Unusual | Condition::UnusualTogether) {
-            let shown = match &news.lines {
-                Some(Lines::Unusual(row)) => Some(row.clone()),
-                _ => None,
-            };
-            let unusual = LocalUnusual { told, shown };
-            self.untold_unusual.insert((name, told.condition), unusual);
-        } else {
-            self.untold.insert((name, told.condition), told);
+            Condition::Suspected(_) => {
+                let claim = news.lines.clone().and_then(Lines::of_shaft);
+                self.untold_suspicions.insert(key, LocalSuspicion { told, claim });
+            }
+            Condition::Severity | Condition::Deviation(_) | Condition::Instrument => {
+                self.untold.insert(key, told);
+            }
+            Condition::Unusual | Condition::UnusualTogether => {
+                let shown = news.lines.clone().and_then(Lines::of_row);
+                self.untold_unusual.insert(key, LocalUnusual { told, shown });
+            }
         }
         Some(news)
     }
 
-    /// The bodies of the next blocks of [`LocalCondition`]s, [`LocalFinding`]s and [`LocalUnusual`]s, once changes have
-    /// been fetched.
+    /// The bodies of the next blocks of [`LocalCondition`]s, [`LocalFinding`]s, [`LocalSuspicion`]s and
+    /// [`LocalUnusual`]s, once changes have been fetched.
     pub fn poll_bodies(&mut self) -> impl Iterator<Item = (Kind, Vec<u8>)> + use<> {
         let conditions = encoded(std::mem::take(&mut self.untold).values());
         let findings = encoded(std::mem::take(&mut self.untold_findings).values());
+        let suspicions = encoded(std::mem::take(&mut self.untold_suspicions).values());
         let unusual = encoded(std::mem::take(&mut self.untold_unusual).values());
         let bodies = [
             (Kind::Condition, conditions),
             (Kind::Finding, findings),
+            (Kind::Suspicion, suspicions),
             (Kind::Unusual, unusual),
         ];
         bodies.into_iter().filter(|(_, body)| !body.is_empty())
@@ -463,27 +536,26 @@ impl Watches {
         standing
     }
 
-    /// The same, with what it rests on where a bearing or what is unusual is meant.
+    /// The same, with the lines or the row that it rests on.
     pub fn words(&self) -> Vec<LocalWord> {
         let standing = self.standing().into_iter();
-        let findings = standing.map(|told| LocalWord {
+        let words = standing.map(|told| LocalWord {
             lines: self.lines(&told),
             told,
         });
-        findings.collect()
+        words.collect()
     }
 
     fn lines(&self, told: &LocalCondition) -> Option<Lines> {
         match told.condition {
-            Condition::Bearing(element) => {
-                let hunt = self.points.get(&(told.node, told.channel))?.hunt.as_ref()?;
-                hunt.finding(element).map(Finding::told).map(Lines::Bearing)
-            }
             Condition::Unusual | Condition::UnusualTogether => {
                 let mut held = self.unusual.standing();
                 held.find(|word| word.told == *told)?.lines.clone()
             }
-            _ => None,
+            condition => {
+                let hunt = self.points.get(&(told.node, told.channel))?.hunt.as_ref()?;
+                hunt.lines(condition)
+            }
         }
     }
 
@@ -507,22 +579,57 @@ impl Watches {
 
 impl Point {
     fn new(watch: Watch) -> Self {
-        let mut monitor = Monitor::default();
-        for (regime, normals, accepted) in &watch.baselines {
-            // There are as many places as a watch can hold.
-            let _ = monitor.adopt(*regime, normals, *accepted);
+        let mut settings = watch.settings.clone();
+        if watch.slow.is_none() {
+            settings
+                .watched
+                .retain(|watched| !examination::is_spectral(watched.kind));
         }
         Self {
-            settings: watch.settings.clone(),
+            settings,
+            monitor: monitor(&watch),
             watch,
-            monitor,
             stream: None,
             readings: Readings::default(),
             waiting: Waiting::default(),
             held: Vec::new(),
-            decided: 0,
-            is_told: false,
+            telling: Telling::default(),
+            spectral: Telling::default(),
             hunt: None,
+        }
+    }
+
+    /// What is to look for that: what did before goes on.
+    fn hunts_for(
+        &mut self,
+        search: Option<&BearingSearch>,
+        spectra: Option<&SpectrumWatch>,
+    ) -> (Option<BearingHunt>, Option<ShaftHunt>) {
+        let (bearing, shaft) = self
+            .hunt
+            .take()
+            .map_or((None, None), |hunt| (hunt.bearing, hunt.shaft));
+        let bearing = search.map(|search| {
+            let same = bearing.filter(|bearing| bearing.search == *search);
+            same.unwrap_or_else(|| BearingHunt::new(search.clone()))
+        });
+        let shaft = spectra.map(|spectra| {
+            let same = shaft.filter(|shaft| shaft.spectra == *spectra);
+            same.unwrap_or_else(|| {
+                // Another monitor knows nothing of what the one before held, and says so after some windows.
+                self.held.retain(|held| !is_measured(held.condition));
+                self.spectral = Telling::default();
+                ShaftHunt::new(spectra.clone(), &self.watch, monitor(&self.watch))
+            })
+        });
+        (bearing, shaft)
+    }
+
+    /// Whether it is searched for that, and no more.
+    fn hunts(&self, search: Option<&BearingSearch>, spectra: Option<&SpectrumWatch>) -> bool {
+        match &self.hunt {
+            Some(hunt) => hunt.is_for(search, spectra),
+            None => search.is_none() && spectra.is_none(),
         }
     }
 
@@ -554,6 +661,7 @@ impl Point {
             self.stream = Some(Stream {
                 boot,
                 revision,
+                unit: descriptor.unit,
                 scale: f64::from(descriptor.scale) * f64::from(self.watch.gain),
                 rate_mhz: descriptor.rate_mhz,
                 high_hz: high_hz(descriptor),
@@ -584,22 +692,26 @@ impl Point {
         let kept = stream.open.values().filter(|stretch| stretch.samples.is_some());
         let kept = waiting + kept.count() as u64;
         let size = stream.size;
-        let places = self.hunt.as_mut().map(|hunt| hunt.places(size, kept, taken));
+        let hunt = self.hunt.as_mut().filter(|hunt| !hunt.is_idle());
+        let places = hunt.map(|hunt| hunt.places(size, kept, taken));
         stream.take(waveform, arrival, places.unwrap_or(0))
     }
 
-    /// Has a stretch searched that has been judged.
+    /// Has a stretch searched that has been judged so.
     fn seek(
         &self,
         name: Name,
         stretch: &mut Stretch,
-        witnesses: &Witnesses,
+        judged: JudgedStretch,
         closed: Duration,
         queue: &mut Queue,
     ) {
         let (Some(hunt), Some(stream)) = (&self.hunt, &self.stream) else {
             return;
         };
+        if hunt.is_idle() {
+            return;
+        }
         let Some(samples) = stretch.samples.take() else {
             let tally = &mut queue.tally;
             *if hunt.room.is_none() {
@@ -609,22 +721,62 @@ impl Point {
             } += 1;
             return;
         };
-        let end = stretch.start.plus_nanos(self.settings.interval_ns);
-        let operating = witnesses.operating(&self.watch, end);
+        let operating = judged.operating;
         // Nobody could judge by it.
         if self.waiting != Waiting::Over || operating.hides_orders() {
             return;
         }
         let declared_hz = f64::from(self.watch.speed_hz.unwrap_or(0.0));
-        let declared = ShaftSpeed::declared(declared_hz, hunt.search.speed_tolerance);
+        let tolerance = hunt
+            .bearing
+            .as_ref()
+            .map_or(0.0, |bearing| bearing.search.speed_tolerance);
+        let declared = ShaftSpeed::declared(declared_hz, tolerance);
         let shaft = ShaftSpeed::during(&operating, self.watch.operation.tells_speed(), declared);
+        let end = judged.end;
+        let examining = hunt
+            .shaft
+            .as_ref()
+            .map(|hunt| self.examining(hunt, stream, judged));
         queue.push(hunt.searching(
             (name, stream.boot),
             (stretch, samples),
             (end, closed),
             (f64::from(stream.rate_mhz) / 1e3, stream.high_hz),
             shaft,
+            examining,
         ));
+    }
+
+    /// With what a stretch is examined that was judged so.
+    fn examining(&self, hunt: &ShaftHunt, stream: &Stream, judged: JudgedStretch) -> Examining {
+        let regime = judged.assessment.regime;
+        let limits = self.monitor.limits(Level::Alert, regime, &self.watch.settings);
+        let [low_hz, high_hz] = hunt.spectra.band_hz;
+        let speed_hz = self.watch.speed_hz;
+        let mut bands = [None; BANDS_MAX];
+        for (place, band) in bands.iter_mut().zip(&hunt.spectra.bands) {
+            *place = Some(*band);
+        }
+        Examining {
+            examination: Examination::new(&limits, &hunt.train),
+            basis: Basis {
+                unit: stream.unit,
+                rate_hz: f64::from(stream.rate_mhz) / 1e3,
+                seconds: self.settings.interval_ns as f64 / 1e9,
+                usable_low_hz: low_hz,
+                usable_high_hz: high_hz.min(stream.high_hz),
+                shaft_hz: f64::from(speed_hz.unwrap_or(0.0)),
+                speed: speed_hz.map_or(SpeedSource::Unknown, |_| SpeedSource::Declared),
+                envelope_hz: hunt.spectra.envelope_hz.map(<(f32, f32)>::from),
+                bands,
+            },
+            is_measured: hunt.is_measured(),
+            values: judged.values,
+            statistics: judged.statistics,
+            operating: judged.operating,
+            assessment: judged.assessment,
+        }
     }
 
     /// A meter of the velocity, where that is judged and can be had.
@@ -650,18 +802,9 @@ impl Point {
         stream.open.pop_first().map(|(_, stretch)| stretch)
     }
 
-    fn judge(
-        &mut self,
-        name: Name,
-        stretch: &Stretch,
-        witnesses: &Witnesses,
-        closed: Duration,
-        tally: &mut Tally,
-    ) -> Vec<News> {
-        let Some(stream) = &self.stream else {
-            return Vec::new();
-        };
-        let boot = stream.boot;
+    /// Judges a stretch; none without the stream that it is of.
+    fn judge(&mut self, stretch: &Stretch, witnesses: &Witnesses, closed: Duration) -> Option<JudgedStretch> {
+        let stream = self.stream.as_ref()?;
         let is_early = self.waiting.is_early(witnesses, &self.watch.operation, closed);
         let statistics = stretch.moments.statistics(stream.scale);
         let is_enough = u64::from(stretch.moments.count()) * 100 >= ENOUGH_PERCENT * stream.size;
@@ -678,8 +821,14 @@ impl Point {
         };
         let operating = witnesses.operating(&self.watch, end);
         let assessment = self.monitor.handle_window(&window, &operating, &self.settings);
-        tally.note(window.is_decided);
-        self.tell(name, boot, &assessment.judged, window.is_decided, (end, closed))
+        Some(JudgedStretch {
+            end,
+            is_decided: window.is_decided,
+            operating,
+            values,
+            statistics,
+            assessment,
+        })
     }
 
     fn take_readings(
@@ -730,7 +879,8 @@ impl Point {
             let judged: Vec<Judged> = assessed.others().copied().chain(limits).collect();
             let is_decided = window.summary.is_some();
             tally.note(is_decided);
-            let news = self.tell(name, boot, &judged, is_decided, (window.end, mono));
+            let is_due = self.telling.note(is_decided);
+            let news = self.tell(name, boot, &judged, is_due, (window.end, mono));
             windows.news.extend(news);
             windows.windows.push(JudgedWindow {
                 boot,
@@ -741,29 +891,30 @@ impl Point {
         windows
     }
 
-    /// Keeps how conditions stand after a window, which ended and closed then; what is to be told of them.
+    /// Keeps how conditions stand after a window, which ended and closed then; what is to be told of them. Once it is
+    /// due, that is also what does not hold.
     fn tell(
         &mut self,
         name: Name,
         boot: BootId,
         judged: &[Judged],
-        is_decided: bool,
+        is_due: bool,
         (end, closed): (EventTime, Duration),
     ) -> Vec<News> {
-        self.decided = self.decided.saturating_add(u8::from(is_decided));
         let mut news: Vec<News> = judged
             .iter()
             .filter_map(|judged| self.note(name, boot, judged, end, closed))
             .collect();
-        if !self.is_told && usize::from(self.decided) >= trunnion_common::level::Latch::CLEAR_WINDOWS {
-            self.is_told = true;
-            let told = |condition: Condition| move |news: &News| news.condition.condition == condition;
+        if is_due {
+            let is_told = |condition| news.iter().any(|news| news.condition.condition == condition);
+            let is_meant = |held: &&LocalCondition| {
+                let mut judged = judged.iter();
+                held.level == Level::Normal && judged.any(|judged| judged.condition == held.condition)
+            };
             let untold: Vec<News> = self
                 .held
                 .iter()
-                .filter(|held| held.level == Level::Normal && !news.iter().any(told(held.condition)))
-                // The search says by itself what it does not find.
-                .filter(|held| !matches!(held.condition, Condition::Bearing(_)))
+                .filter(|held| is_meant(held) && !is_told(held.condition))
                 .map(|held| News {
                     condition: LocalCondition { at: end, ..*held },
                     lines: None,
@@ -820,9 +971,14 @@ impl Point {
         })
     }
 
-    /// Keeps how a fault of the bearing stands; what is to be told of it.
-    fn note_bearing(&mut self, searched: &Searched, change: Change) -> News {
-        let condition = Condition::Bearing(change.element);
+    /// Keeps how a fault or a suspicion stands that a search has found; what is to be told of it.
+    fn note_found(&mut self, searched: &Searched, change: Change) -> News {
+        let Change {
+            condition,
+            level,
+            raised,
+            lines,
+        } = change;
         let before = self.held.iter().find(|held| held.condition == condition);
         let before = before.map_or(Level::Normal, |held| held.level);
         let now = LocalCondition {
@@ -830,28 +986,40 @@ impl Point {
             boot: searched.boot,
             channel: searched.name.1,
             condition,
-            level: match change.finding {
-                Some(_) => BEARING_LEVEL,
-                None => Level::Normal,
-            },
-            raised: change.raised,
+            level,
+            raised,
             at: searched.end,
             evidence: None,
             standard: None,
         };
         let is_replaced = |held: &LocalCondition| {
-            let is_named = change.finding.is_some() && held.condition == Condition::Bearing(None);
-            is_named || held.condition == now.condition
+            let names = matches!(condition, Condition::Bearing(_)) && level > Level::Normal;
+            (names && held.condition == Condition::Bearing(None)) || held.condition == condition
         };
         self.held.retain(|held| !is_replaced(held));
         self.held.push(now);
         News {
             condition: now,
-            lines: change.finding.as_ref().map(Finding::told).map(Lines::Bearing),
+            lines,
             before,
             closed: searched.closed,
         }
     }
+}
+
+/// Whether a condition is of a feature that only spectra tell.
+const fn is_measured(condition: Condition) -> bool {
+    matches!(condition, Condition::Deviation(kind) if examination::is_spectral(kind))
+}
+
+/// What judges by a watch, before any window.
+fn monitor(watch: &Watch) -> Monitor {
+    let mut monitor = Monitor::default();
+    for (regime, normals, accepted) in &watch.baselines {
+        // There are as many places as a watch can hold.
+        let _ = monitor.adopt(*regime, normals, *accepted);
+    }
+    monitor
 }
 
 /// Up to where a channel's samples show anything, Hz: its sensor's band, and what sampling leaves of it.

@@ -405,6 +405,7 @@ impl Fleet {
         if !wanted.watching.is_empty() {
             wanted.watches = self.watches(windows).collect();
             wanted.searches = self.searches().collect();
+            wanted.examinations = self.examinations().collect();
             wanted.unusuals = self.unusuals().collect();
         }
         wanted

@@ -117,6 +117,7 @@ use trunnion_common::sample::LossCause;
 use trunnion_common::sequence::Range;
 use trunnion_common::time::{ClockFix, EventTime};
 use trunnion_diagnosis::detection::Sequence;
+use trunnion_diagnosis::diagnosis::Diagnosed;
 use trunnion_diagnosis::features::Depth;
 use waiting::{Content, Held, Origin, Waiting};
 
@@ -213,7 +214,7 @@ pub struct PipelineState {
     histories: BTreeMap<SeriesKey, History>,
     advisories: BTreeMap<(String, String), Advisories>,
     conditions: condition::Conditions,
-    diagnoses: BTreeMap<SeriesKey, diagnosis::Diagnosed>,
+    diagnoses: BTreeMap<SeriesKey, Diagnosed>,
     lives: BTreeMap<SeriesKey, Tracks>,
     learned: learned::Learned,
     fleets: BTreeMap<EventTime, String>,

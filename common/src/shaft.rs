@@ -85,6 +85,13 @@ pub struct ShaftClaim {
     pub lines: Vec<ShaftLine, SHAFT_LINES_MAX>,
 }
 
+impl ShaftClaim {
+    /// Its highest line; none where it has none.
+    pub fn highest(&self) -> Option<&ShaftLine> {
+        self.lines.iter().max_by(|a, b| a.rms.total_cmp(&b.rms))
+    }
+}
+
 /// A line of a [`ShaftClaim`].
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ShaftLine {

@@ -235,6 +235,32 @@ pub enum Lines {
     Unusual(UnusualRow),
 }
 
+impl Lines {
+    /// Those of a bearing, if they are.
+    pub fn of_bearing(self) -> Option<Claim> {
+        match self {
+            Self::Bearing(claim) => Some(claim),
+            Self::Shaft(_) | Self::Unusual(_) => None,
+        }
+    }
+
+    /// Those of a shaft, if they are.
+    pub fn of_shaft(self) -> Option<ShaftClaim> {
+        match self {
+            Self::Shaft(claim) => Some(claim),
+            Self::Bearing(_) | Self::Unusual(_) => None,
+        }
+    }
+
+    /// The row of slow channels, if it is one.
+    pub fn of_row(self) -> Option<UnusualRow> {
+        match self {
+            Self::Unusual(row) => Some(row),
+            Self::Bearing(_) | Self::Shaft(_) => None,
+        }
+    }
+}
+
 impl From<LocalCondition> for LocalWord {
     fn from(told: LocalCondition) -> Self {
         Self { told, lines: None }

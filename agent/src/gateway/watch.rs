@@ -67,16 +67,24 @@ fn tell(news: &News) {
         tracing::info!(%node, channel, about, before, "an advisory of this gateway is over");
         return;
     }
-    if let Some(Lines::Unusual(row)) = &news.lines {
-        let (value, limit, contributions) = (row.value, row.limit, Contributions(row));
-        tracing::warn!(%node, channel, about, level, before, value, limit, %contributions, "advisory of this gateway, by slow channels that are not as they were");
-        return;
-    }
-    if let Some(Lines::Bearing(claim)) = &news.lines {
-        let (order, score) = (claim.order, claim.score);
-        let is_confirmed = claim.confirmed.is_some();
-        tracing::warn!(%node, channel, about, level, before, order, score, is_confirmed, "advisory of this gateway, by lines of the bearing");
-        return;
+    match &news.lines {
+        Some(Lines::Bearing(claim)) => {
+            let (order, score) = (claim.order, claim.score);
+            let is_confirmed = claim.confirmed.is_some();
+            tracing::warn!(%node, channel, about, level, before, order, score, is_confirmed, "advisory of this gateway, by lines of the bearing");
+            return;
+        }
+        Some(Lines::Shaft(claim)) => {
+            let (order, score) = (claim.highest().map(|line| line.order), claim.score);
+            tracing::warn!(%node, channel, about, level, before, order, score, "advisory of this gateway, suspected by lines of the shaft");
+            return;
+        }
+        Some(Lines::Unusual(row)) => {
+            let (value, limit, contributions) = (row.value, row.limit, Contributions(row));
+            tracing::warn!(%node, channel, about, level, before, value, limit, %contributions, "advisory of this gateway, by slow channels that are not as they were");
+            return;
+        }
+        None => {}
     }
     let Some(evidence) = condition.evidence else {
         return;

@@ -1,9 +1,9 @@
-//! The search of watched channels for what is wrong with a bearing: which windows wait for it, and what the last
-//! ones of a channel say together. Pure; somebody else does the work ([`Searching::run`]), one window at a time,
-//! after the window has been judged.
+//! The search of watched channels for what is wrong with a bearing, and the examination of their spectra
+//! ([`super::examination`]): which windows wait for it, and what the last ones of a channel say together. Pure;
+//! somebody else does the work ([`Searching::run`]), one window at a time, after the window has been judged.
 //!
-//! The samples of a stretch are kept only where a bearing is to be searched for, and of a channel two stretches at
-//! a time: the one that fills and the one that waits. Between two searches [`REST`] times as long as the last one
+//! The samples of a stretch are kept only where something is to be looked for in them, and of a channel two stretches
+//! at a time: the one that fills and the one that waits. Between two searches [`REST`] times as long as the last one
 //! took is left for everything else.
 //!
 //! | memory | bound | what happens there |
@@ -12,15 +12,18 @@
 //! | windows that wait | one of each channel | the newer takes its place; it and a stretch that begins while two are kept count as behind |
 //! | what a channel's last windows said | see [`Sequence`] | a window that was not searched keeps its place and supports nothing |
 
+use super::examination::{Examined, Examining, ShaftHunt};
 use super::{Name, Stretch};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use trunnion_common::bearing::Element;
 use trunnion_common::id::BootId;
+use trunnion_common::level::Level;
+use trunnion_common::monitor::{Condition, Judged};
 use trunnion_common::time::EventTime;
-use trunnion_common::watch::{BearingSearch, SpectrumWatch};
+use trunnion_common::watch::{BearingSearch, Lines, SpectrumWatch};
 use trunnion_diagnosis::bearing::{BearingOrders, Neighbours};
-use trunnion_diagnosis::detection::{Sequence, Support, Verdict, standing_for};
+use trunnion_diagnosis::detection::{BEARING_LEVEL, Sequence, Support, Verdict, standing_for};
 use trunnion_diagnosis::features::{Analyzer, Depth, Envelope, Finding, PointContext, ShaftSpeed};
 
 /// Samples kept for the search, of all channels together: 8 MiB, enough for 40 channels of 25.6 kHz.
@@ -55,7 +58,9 @@ pub struct Searching {
     coverage: f32,
     /// In the channel's unit; a missing one is no number.
     samples: Vec<f32>,
+    /// With the bearing that is searched for, if one is.
     context: PointContext,
+    examining: Option<Examining>,
 }
 
 /// A window that has been searched.
@@ -67,6 +72,14 @@ pub struct Searched {
     start: EventTime,
     pub(super) end: EventTime,
     pub(super) closed: Duration,
+    /// What it says of the bearing, where one was searched for.
+    bearing: Option<Heard>,
+    examined: Option<Examined>,
+}
+
+/// What a window says of a bearing.
+#[derive(Clone, PartialEq, Debug)]
+struct Heard {
     verdict: Verdict,
     envelope: Option<Envelope>,
 }
@@ -74,7 +87,23 @@ pub struct Searched {
 impl Searching {
     /// Searches it: some milliseconds of work.
     pub fn run(self, analyzer: &mut Analyzer) -> Searched {
-        let found = analyzer.analyze(&self.samples, self.rate_hz, &self.context, Depth::Full);
+        let (samples, context) = (&self.samples, &self.context);
+        let measuring = self.examining.as_ref().filter(|examining| examining.is_measured);
+        let found = match measuring {
+            Some(examining) => Some(analyzer.measure(samples, &examining.basis, context, Depth::Full)),
+            None => context
+                .bearing
+                .map(|_| analyzer.analyze(samples, self.rate_hz, context, Depth::Full)),
+        };
+        let searched = found.as_ref().filter(|_| context.bearing.is_some());
+        let bearing = searched.map(|found| Heard {
+            verdict: Verdict::of(self.coverage, found),
+            envelope: found.envelope.clone(),
+        });
+        let values = found.map(|found| found.values).unwrap_or_default();
+        let examined = self
+            .examining
+            .map(|examining| examining.run(analyzer, (&self.samples, self.coverage), &values));
         Searched {
             name: self.name,
             boot: self.boot,
@@ -82,17 +111,27 @@ impl Searching {
             start: self.start,
             end: self.end,
             closed: self.closed,
-            verdict: Verdict::of(self.coverage, &found),
-            envelope: found.envelope,
+            bearing,
+            examined,
         }
+    }
+}
+
+impl Searched {
+    /// Whether it was searched for a fault of a bearing, and whether it was examined.
+    const fn work(&self) -> (bool, bool) {
+        let is_examined = matches!(&self.examined, Some(examined) if examined.is_examined);
+        (self.bearing.is_some(), is_examined)
     }
 }
 
 /// What was counted since this was last asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Tally {
-    /// Windows searched.
+    /// Windows searched for a fault of a bearing.
     pub searched: u64,
+    /// Windows whose spectra were examined.
+    pub examined: u64,
     /// Windows not searched since there was no room for the channel's samples.
     pub no_room: u64,
     /// Windows not searched since those before took too long.
@@ -113,9 +152,18 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn begin(&mut self, search: BearingSearch) -> Hunt {
+    /// A hunt for that; none where there is nothing to look for.
+    pub(super) fn begin(&mut self, bearing: Option<BearingHunt>, shaft: Option<ShaftHunt>) -> Option<Hunt> {
+        if bearing.is_none() && shaft.is_none() {
+            return None;
+        }
         self.hunts += 1;
-        Hunt::new(search, self.hunts)
+        Some(Hunt {
+            number: self.hunts,
+            room: None,
+            bearing,
+            shaft,
+        })
     }
 
     /// How many windows of a channel wait or are being searched.
@@ -148,10 +196,12 @@ impl Queue {
         (self.out.is_none() && !self.due.is_empty()).then_some(self.rests_until)
     }
 
-    pub(super) fn handle_done(&mut self, took: Duration, now: Duration) {
+    pub(super) fn handle_done(&mut self, searched: &Searched, took: Duration, now: Duration) {
         self.out = None;
         self.rests_until = now.saturating_add(took.saturating_mul(REST));
-        self.tally.searched += 1;
+        let (is_searched, is_examined) = searched.work();
+        self.tally.searched += u64::from(is_searched);
+        self.tally.examined += u64::from(is_examined);
     }
 
     /// A channel is searched no more, or for something else.
@@ -160,15 +210,22 @@ impl Queue {
     }
 }
 
-/// The search on one channel.
+/// What is looked for on one channel.
 #[derive(Debug)]
 pub(super) struct Hunt {
-    pub(super) search: BearingSearch,
     number: u64,
-    bearing: BearingOrders,
-    neighbours: Neighbours,
     /// Samples that are set aside for it; none while there is no room.
     pub(super) room: Option<u64>,
+    pub(super) bearing: Option<BearingHunt>,
+    pub(super) shaft: Option<ShaftHunt>,
+}
+
+/// The search for a fault of one bearing.
+#[derive(Debug)]
+pub(super) struct BearingHunt {
+    pub(super) search: BearingSearch,
+    orders: BearingOrders,
+    neighbours: Neighbours,
     sequence: Sequence,
     standing: Vec<Fault>,
     /// Decided windows since it began, no more than matter.
@@ -185,34 +242,50 @@ struct Fault {
     support: Support,
 }
 
-/// What has become of a fault, or of the lack of one.
+/// What has become of a fault or a suspicion, or of the lack of one.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Change {
-    pub(super) element: Option<Element>,
+    pub(super) condition: Condition,
+    /// Normal where it does not hold.
+    pub(super) level: Level,
     /// The end of the window that raised it.
     pub(super) raised: EventTime,
     /// What it rests on; none when it does not hold.
-    pub(super) finding: Option<Finding>,
+    pub(super) lines: Option<Lines>,
+}
+
+/// What has come of a window.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(super) struct Found {
+    pub(super) changes: Vec<Change>,
+    /// How features stand that only spectra tell.
+    pub(super) judged: Vec<Judged>,
+    /// Whether those could be judged.
+    pub(super) is_decided: bool,
+}
+
+impl Change {
+    fn of_bearing(element: Option<Element>, raised: EventTime, finding: Option<&Finding>) -> Self {
+        Self {
+            condition: Condition::Bearing(element),
+            level: finding.map_or(Level::Normal, |_| BEARING_LEVEL),
+            raised,
+            lines: finding.map(|finding| Lines::Bearing(finding.told())),
+        }
+    }
 }
 
 impl Hunt {
-    fn new(search: BearingSearch, number: u64) -> Self {
-        Self {
-            bearing: search.bearing.into(),
-            neighbours: search
-                .neighbours
-                .iter()
-                .copied()
-                .map(BearingOrders::from)
-                .collect(),
-            search,
-            number,
-            room: None,
-            sequence: Sequence::default(),
-            standing: Vec::new(),
-            decided: 0,
-            is_told: false,
-        }
+    /// Whether it is for that.
+    pub(super) fn is_for(&self, search: Option<&BearingSearch>, spectra: Option<&SpectrumWatch>) -> bool {
+        let bearing = self.bearing.as_ref().map(|bearing| &bearing.search);
+        let shaft = self.shaft.as_ref().map(|shaft| &shaft.spectra);
+        (bearing, shaft) == (search, spectra)
+    }
+
+    /// Whether nothing is looked for in the channel's samples.
+    pub(super) fn is_idle(&self) -> bool {
+        self.bearing.is_none() && self.shaft.as_ref().is_none_or(ShaftHunt::is_idle)
     }
 
     /// How many more stretches of `size` samples may be kept, beside so many of this channel; others have set aside
@@ -224,8 +297,8 @@ impl Hunt {
         }
         self.room.map_or(0, |_| STRETCHES_MAX.saturating_sub(kept))
     }
-
-    /// The search of a stretch of a channel, which closed then; `high_hz` is what its samples are good for.
+    /// The search of a stretch of a channel, which closed then, at the speed of its shaft; `high_hz` is what its samples
+    /// are good for.
     pub(super) fn searching(
         &self,
         (name, boot): (Name, BootId),
@@ -233,7 +306,11 @@ impl Hunt {
         (end, closed): (EventTime, Duration),
         (rate_hz, high_hz): (f64, f64),
         shaft: ShaftSpeed,
+        examining: Option<Examining>,
     ) -> Searching {
+        let bearing = self.bearing.as_ref();
+        let neighbours = bearing.map(|bearing| bearing.neighbours);
+        let declared_hz = bearing.map_or(f64::INFINITY, |bearing| bearing.search.band_high_hz);
         Searching {
             name,
             boot,
@@ -246,51 +323,87 @@ impl Hunt {
             samples,
             context: PointContext {
                 shaft,
-                bearing: Some(self.bearing),
-                neighbours: self.neighbours,
-                band_high_hz: high_hz.min(self.search.band_high_hz),
+                bearing: bearing.map(|bearing| bearing.orders),
+                neighbours: neighbours.unwrap_or_default(),
+                band_high_hz: high_hz.min(declared_hz),
             },
+            examining,
         }
     }
 
-    /// Takes what a window says; what has changed with it, if it was this hunt's. Once enough windows have been
-    /// decided on, it is also told what does not hold: a former start of the agent may have told that it does.
-    pub(super) fn handle_window(&mut self, searched: &Searched) -> Vec<Change> {
+    /// Takes what a window says; what has come of it, if it was this hunt's.
+    pub(super) fn handle_window(&mut self, searched: &Searched, interval_ns: i64) -> Found {
+        let mut found = Found::default();
         if searched.hunt != self.number {
-            return Vec::new();
+            return found;
         }
-        let Searched {
-            start,
-            end,
-            verdict,
-            envelope,
-            ..
-        } = searched;
+        let span = (searched.start, searched.end);
+        if let Some((bearing, heard)) = self.bearing.as_mut().zip(searched.bearing.as_ref()) {
+            found.changes = bearing.handle_window(span, heard);
+        }
+        if let Some((shaft, examined)) = self.shaft.as_mut().zip(searched.examined.as_ref()) {
+            (found.judged, found.is_decided) = shaft.judge(span, examined);
+            let changes = shaft.handle_window(searched.end, interval_ns, examined, &found.judged);
+            found.changes.extend(changes);
+        }
+        found
+    }
+
+    /// What a condition that is held rests on.
+    pub(super) fn lines(&self, condition: Condition) -> Option<Lines> {
+        match condition {
+            Condition::Bearing(element) => {
+                let finding = self.bearing.as_ref()?.finding(element)?;
+                Some(Lines::Bearing(finding.told()))
+            }
+            Condition::Suspected(cause) => self.shaft.as_ref()?.lines(cause),
+            Condition::Severity
+            | Condition::Deviation(_)
+            | Condition::Instrument
+            | Condition::Unusual
+            | Condition::UnusualTogether => None,
+        }
+    }
+}
+
+impl BearingHunt {
+    pub(super) fn new(search: BearingSearch) -> Self {
+        Self {
+            orders: search.bearing.into(),
+            neighbours: search
+                .neighbours
+                .iter()
+                .copied()
+                .map(BearingOrders::from)
+                .collect(),
+            search,
+            sequence: Sequence::default(),
+            standing: Vec::new(),
+            decided: 0,
+            is_told: false,
+        }
+    }
+
+    /// Takes what a window says; what has changed with it. Once enough windows have been decided on, it is also told
+    /// what does not hold: a former start of the agent may have told that it does.
+    fn handle_window(&mut self, (start, end): (EventTime, EventTime), heard: &Heard) -> Vec<Change> {
         let (verdict, detection) =
             self.sequence
-                .handle_window(*start, *end, verdict.clone(), envelope.as_ref());
+                .handle_window(start, end, heard.verdict.clone(), heard.envelope.as_ref());
         if !verdict.is_decided() {
             return Vec::new();
         }
         let mut changes = Vec::new();
-        changes.extend(
-            detection
-                .confirmed
-                .and_then(|finding| self.confirm(*end, finding)),
-        );
+        changes.extend(detection.confirmed.and_then(|finding| self.confirm(end, finding)));
         for fault in &mut self.standing {
             fault.support.note(verdict.supports(fault.element));
         }
         let over = self.standing.extract_if(.., |fault| fault.support.is_over());
-        changes.extend(over.map(|fault| Change {
-            element: fault.element,
-            raised: fault.raised,
-            finding: None,
-        }));
+        changes.extend(over.map(|fault| Change::of_bearing(fault.element, fault.raised, None)));
         self.decided = self.decided.saturating_add(1);
         if !self.is_told && self.decided >= Support::CLEAR_WINDOWS {
             self.is_told = true;
-            changes.extend(self.sound(*end, &changes));
+            changes.extend(self.sound(end, &changes));
         }
         changes
     }
@@ -299,14 +412,13 @@ impl Hunt {
     fn sound(&self, end: EventTime, changes: &[Change]) -> Vec<Change> {
         let elements = Element::ALL.into_iter().map(Some).chain([None]);
         let is_held = |element| self.standing.iter().any(|fault| fault.element == element);
-        let is_changed = |element| changes.iter().any(|change| change.element == element);
+        let is_changed = |element| {
+            let condition = Condition::Bearing(element);
+            changes.iter().any(|change| change.condition == condition)
+        };
         elements
             .filter(|element| !is_held(*element) && !is_changed(*element))
-            .map(|element| Change {
-                element,
-                raised: end,
-                finding: None,
-            })
+            .map(|element| Change::of_bearing(element, end, None))
             .collect()
     }
 
@@ -333,15 +445,11 @@ impl Hunt {
                 fault.raised
             }
         };
-        Some(Change {
-            element,
-            raised,
-            finding: Some(finding),
-        })
+        Some(Change::of_bearing(element, raised, Some(&finding)))
     }
 
     /// What a fault that is held rests on.
-    pub(super) fn finding(&self, element: Option<Element>) -> Option<&Finding> {
+    fn finding(&self, element: Option<Element>) -> Option<&Finding> {
         let fault = self.standing.iter().find(|fault| fault.element == element)?;
         Some(&fault.finding)
     }
@@ -354,6 +462,7 @@ mod tests {
     use trunnion_common::id::{ChannelId, NodeId};
 
     const INNER: Option<Element> = Some(Element::InnerRace);
+    const SECOND: i64 = 1_000_000_000;
 
     fn search() -> BearingSearch {
         BearingSearch {
@@ -366,6 +475,10 @@ mod tests {
 
     /// A window of the first hunt, which began at that second.
     fn searched(second: i64, verdict: Verdict) -> Searched {
+        let heard = Heard {
+            verdict,
+            envelope: None,
+        };
         let start = EventTime(second * 1_000_000_000);
         Searched {
             name: (NodeId::new(1).unwrap(), ChannelId::new(0).unwrap()),
@@ -374,15 +487,17 @@ mod tests {
             start,
             end: start.plus_nanos(1_000_000_000),
             closed: Duration::ZERO,
-            verdict,
-            envelope: None,
+            bearing: Some(heard),
+            examined: None,
         }
     }
 
     /// Windows by letter: `i` inner race, `u` a fault without an element, `.` healthy, `?` undecided. What has changed
     /// after each: `I` and `U` held, `i` and `u` over; what is only told to be sound is left out.
     fn changes(windows: &str) -> String {
-        let mut hunt = Hunt::new(search(), 1);
+        let mut hunt = Queue::default()
+            .begin(Some(BearingHunt::new(search())), None)
+            .unwrap();
         let fault = |element| {
             Verdict::Fault(Finding {
                 element,
@@ -402,12 +517,16 @@ mod tests {
                 '.' => Verdict::Healthy,
                 _ => Verdict::Undecided { coverage: 0.5 },
             };
-            let changes = hunt.handle_window(&searched(at as i64, verdict));
-            let is_news = |change: &&Change| change.finding.is_some() || held.contains(&change.element);
+            let changes = hunt.handle_window(&searched(at as i64, verdict), SECOND).changes;
+            let element = |change: &Change| match change.condition {
+                Condition::Bearing(element) => element,
+                _ => panic!("{change:?}"),
+            };
+            let is_news = |change: &&Change| change.lines.is_some() || held.contains(&element(change));
             let letters: Vec<_> = changes
                 .iter()
                 .filter(is_news)
-                .map(|change| match (change.element, &change.finding) {
+                .map(|change| match (element(change), &change.lines) {
                     (INNER, Some(_)) => 'I',
                     (INNER, None) => 'i',
                     (_, Some(_)) => 'U',
@@ -415,11 +534,11 @@ mod tests {
                 })
                 .collect();
             for change in &changes {
-                if change.finding.is_some() {
+                if change.lines.is_some() {
                     held.remove(&None);
-                    held.insert(change.element);
+                    held.insert(element(change));
                 } else {
-                    held.remove(&change.element);
+                    held.remove(&element(change));
                 }
             }
             told.extend(if letters.is_empty() { vec!['-'] } else { letters });
@@ -447,7 +566,10 @@ mod tests {
 
     #[test]
     fn a_window_of_another_hunt_says_nothing() {
-        let mut hunt = Hunt::new(search(), 2);
-        (0..20).for_each(|at| assert_eq!(hunt.handle_window(&searched(at, Verdict::Healthy)), []));
+        let mut queue = Queue::default();
+        queue.begin(Some(BearingHunt::new(search())), None);
+        let mut hunt = queue.begin(Some(BearingHunt::new(search())), None).unwrap();
+        let window = |at| searched(at, Verdict::Healthy);
+        (0..20).for_each(|at| assert_eq!(hunt.handle_window(&window(at), SECOND), Found::default()));
     }
 }

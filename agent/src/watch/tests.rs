@@ -61,6 +61,19 @@ fn watch() -> Watch {
     }
 }
 
+/// By the zones of a standard.
+const STANDARD: Standard = Standard::Iso20816Part3(Group::Medium, Support::Rigid);
+
+fn severity() -> Severity {
+    Severity {
+        criterion: Criterion::of(STANDARD).unwrap(),
+        kind: FeatureKind::VelocityRms,
+        unit: Some(Unit::MillimetrePerSecond),
+        band_hz: Some([10.0, 1_000.0]),
+        trip: None,
+    }
+}
+
 fn plan(watch: Watch) -> Plan {
     Plan::from([((key(1).0, channel()), watch)])
 }
@@ -293,7 +306,11 @@ fn what_is_watched_no_more_is_forgotten_and_what_has_not_changed_goes_on() {
         (machine.watches.channels(), machine.watches.standing().len()),
         (0, 0)
     );
-    assert!(machine.run(3..8, 3.0).is_empty());
+    assert_eq!(
+        changes(&machine.run(3..8, 3.0)),
+        [(Level::Alert, Level::Normal)],
+        "what was held is given up, and nothing else is told"
+    );
 }
 
 #[test]
@@ -325,18 +342,10 @@ fn a_channel_that_falls_silent_is_an_instrument_fault() {
 #[test]
 fn without_a_baseline_the_zones_of_the_standard_judge_and_are_named() {
     const RATE: u64 = 5_120;
-    let standard = Standard::Iso20816Part3(Group::Medium, Support::Rigid);
-    let severity = Severity {
-        criterion: Criterion::of(standard).unwrap(),
-        kind: FeatureKind::VelocityRms,
-        unit: Some(Unit::MillimetrePerSecond),
-        band_hz: Some([10.0, 1_000.0]),
-        trip: None,
-    };
     let judged = |millimetres: f64| {
         let mut machine = Machine::new(Watch {
             settings: Settings {
-                severity: Some(severity),
+                severity: Some(severity()),
                 ..Settings::default()
             },
             ..watch()
@@ -378,7 +387,7 @@ fn without_a_baseline_the_zones_of_the_standard_judge_and_are_named() {
         (alert.condition, alert.level),
         (Condition::Severity, Level::Alert)
     );
-    assert_eq!(alert.standard, Some(standard));
+    assert_eq!(alert.standard, Some(STANDARD));
     let evidence = alert.evidence.unwrap();
     assert_eq!(evidence.basis, Basis::Absolute);
     assert!((evidence.value - 3.5).abs() < 0.05, "{} mm/s", evidence.value);

@@ -2,11 +2,12 @@
 
 use super::*;
 use crate::ingest::dedup::SequenceSets;
+use crate::state::learned_of_two;
 use trunnion_common::block::{ChannelHolding, Envelope, Holding, Lane};
-use trunnion_common::detection::multivariate::{self, Multivariate};
+use trunnion_common::detection::multivariate;
 use trunnion_common::frame::SettingsOutcome;
 use trunnion_common::id::{ChannelId, Epoch, Name};
-use trunnion_common::watch::{BearingSearch, SlowWatch};
+use trunnion_common::watch::{BearingSearch, SlowWatch, SpectrumWatch};
 
 const START: EventTime = EventTime(1_800_000_000_000_000_000);
 const FEATURES: ChannelPlan = ChannelPlan::Features { window: 4_096 };
@@ -485,20 +486,51 @@ fn a_channel_is_searched_once_it_is_watched_until_the_file_says_no_more() {
 }
 
 #[test]
+fn spectra_are_looked_at_once_the_channel_is_watched_until_the_file_says_no_more() {
+    let mut world = World::new();
+    let name = (node(9), ChannelId::new(0).unwrap());
+    let watch = any_watch();
+    let spectra = SpectrumWatch {
+        teeth: None,
+        blades: Some(7),
+        line_hz: None,
+        axial: false,
+        band_hz: [1.0, 5_000.0],
+        envelope_hz: None,
+        bands: Default::default(),
+    };
+    let want = |world: &mut World, spectra: Option<&SpectrumWatch>| {
+        world.desk.want(Wanted {
+            watching: BTreeSet::from([gateway("gw-1")]),
+            watches: BTreeMap::from([(name, watch.clone())]),
+            examinations: spectra
+                .map(|spectra| (name, spectra.clone()))
+                .into_iter()
+                .collect(),
+            ..Wanted::default()
+        });
+    };
+    want(&mut world, Some(&spectra));
+    world.hold("gw-1", &[(9, 1)]);
+    assert!(matches!(world.issued()[..], [(1, Action::Watch { .. })]));
+    world.answer("gw-1", 1, CommandOutcome::Done, 1);
+    let action = |spectra: Option<&SpectrumWatch>| Action::Examine {
+        node: name.0,
+        channel: name.1,
+        spectra: spectra.cloned(),
+    };
+    assert_eq!(world.issued(), [(2, action(Some(&spectra)))]);
+    world.answer("gw-1", 2, CommandOutcome::Done, 2);
+    assert!(world.look().is_empty());
+    want(&mut world, None);
+    assert_eq!(world.issued(), [(3, action(None))]);
+}
+
+#[test]
 fn a_group_of_slow_channels_is_judged_by_the_gateway_that_hears_all_of_them() {
     let mut world = World::new();
     let channel = ChannelId::new(0).unwrap();
     let [first, second] = [9, 10].map(|number| (node(number), channel));
-    let mut detector: Multivariate = Multivariate::new(
-        2,
-        multivariate::Settings {
-            learning: 3,
-            ..multivariate::Settings::default()
-        },
-    );
-    for row in [[1.0, 2.0], [2.0, 5.0], [3.0, 4.0]] {
-        detector.handle_row(EventTime(0), &row);
-    }
     let group = GroupWatch {
         channels: [first, second].into_iter().collect(),
         running: None,
@@ -506,7 +538,7 @@ fn a_group_of_slow_channels_is_judged_by_the_gateway_that_hears_all_of_them() {
         settings: multivariate::Settings::default(),
         persistence: Default::default(),
         generation: 0,
-        learned: detector.learned().unwrap().clone(),
+        learned: learned_of_two(),
     };
     let want = |world: &mut World, alone_ns: Option<i64>, group: Option<&GroupWatch>| {
         let group = group.cloned();

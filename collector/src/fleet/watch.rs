@@ -11,7 +11,7 @@ use trunnion_common::feature::FeatureKind;
 use trunnion_common::id::{ChannelId, NodeId};
 use trunnion_common::monitor::{REGIMES_MAX, Settings};
 use trunnion_common::operating::Regime;
-use trunnion_common::watch::{BearingSearch, GroupWatch, SlowWatch, UnusualWatch, Watch};
+use trunnion_common::watch::{BearingSearch, GroupWatch, SlowWatch, SpectrumWatch, UnusualWatch, Watch};
 use trunnion_diagnosis::bearing::BearingOrders;
 
 /// Whether a gateway section has its gateway watch.
@@ -74,6 +74,22 @@ impl Fleet {
                 band_high_hz: site.band_high_hz,
             };
             site.is_vibration().then_some((*name, search))
+        })
+    }
+
+    /// What is looked for in the spectra of each channel by its gateway: as it is at the collector.
+    pub(super) fn examinations(&self) -> impl Iterator<Item = ((NodeId, ChannelId), SpectrumWatch)> {
+        self.channels.iter().filter_map(|(name, site)| {
+            let spectra = SpectrumWatch {
+                teeth: site.train.teeth,
+                blades: site.train.blades,
+                line_hz: site.train.line_hz,
+                axial: site.train.axial,
+                band_hz: [site.band_low_hz, site.band_high_hz],
+                envelope_hz: site.envelope_hz.map(<[f32; 2]>::from),
+                bands: site.bands.iter().map(|band| band.watched).collect(),
+            };
+            site.is_vibration().then_some((*name, spectra))
         })
     }
 
@@ -171,9 +187,8 @@ fn normal(row: &NormalRow) -> Option<Normal> {
 mod tests {
     use super::super::Fleet;
     use crate::command::Wanted;
-    use crate::state::{BaselineRow, NormalRow, SeriesKey};
+    use crate::state::{BaselineRow, NormalRow, SeriesKey, learned_of_two};
     use crate::window::WindowSettings;
-    use trunnion_common::detection::multivariate::{self, Multivariate};
     use trunnion_common::feature::FeatureKind;
     use trunnion_common::id::{GatewayId, Name};
     use trunnion_common::operating::Regime;
@@ -347,17 +362,7 @@ mod tests {
     fn a_gateway_is_given_what_was_accepted_of_a_group_and_how_channels_are_judged_by_themselves() {
         let fleet =
             operated_with("[site.area.asset.condition]\nunusual_alone_s = 300\nunusual_together_s = 20\n");
-        let mut detector: Multivariate = Multivariate::new(
-            2,
-            multivariate::Settings {
-                learning: 3,
-                ..multivariate::Settings::default()
-            },
-        );
-        for row in [[1.0, 2.0], [2.0, 5.0], [3.0, 4.0]] {
-            detector.handle_row(EventTime(0), &row);
-        }
-        let learned = detector.learned().unwrap();
+        let learned = learned_of_two();
         let given = |accepted, closed, features: [&str; 2]| {
             let normal = |feature: &str| NormalRow {
                 feature: feature.into(),
@@ -386,7 +391,7 @@ mod tests {
         let group = unusuals[0].group.as_ref().unwrap();
         let channels: Vec<_> = group.channels.iter().map(|(_, channel)| channel.get()).collect();
         assert_eq!((&channels[..], group.generation), (&[0, 1][..], 3));
-        assert_eq!((group.every_ns, &group.learned), (20_000_000_000, learned));
+        assert_eq!((group.every_ns, &group.learned), (20_000_000_000, &learned));
         let (witness, above) = group.running.unwrap();
         assert_eq!((witness, above), (group.channels[0], 5.0));
         assert!(unusuals[1].group.is_none(), "the first tells of it");
@@ -432,6 +437,33 @@ mod tests {
                 .searches
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn a_gateway_looks_for_in_spectra_what_the_collector_does() {
+        let band = "[[site.area.asset.point.band]]\norders = [5.5, 7.5]\nquantity = \"velocity\"\nalert = 1\nalarm = 2\n";
+        let text = format!(
+            "[[site]]\nid = \"plant\"\n[[site.gateway]]\nid = \"gw-1\"\nwatch = \"on\"\n\
+             [[site.area]]\nid = \"hall\"\n[[site.area.asset]]\nid = \"fan\"\nline_hz = 50\n\
+             [[site.area.asset.shaft]]\nid = \"s\"\nrpm = 1500\nteeth = 23\n\
+             [[site.area.asset.point]]\nid = \"p\"\nshaft = \"s\"\n{band}\
+             [[site.area.asset.point.channel]]\nnode = \"00000000000000a1\"\nchannel = 2\n\
+             quantity = \"acceleration\"\nunit = \"g\"\naxis = \"v\"\nrange = 16\nband_hz = [1, 5000]\n"
+        );
+        let fleet = Fleet::parse(&text, "fleet.toml").unwrap_or_else(|problems| panic!("{problems:#?}"));
+        let wanted = fleet.wanted(&WindowSettings::default());
+        let (key, spectra) = wanted.examinations.iter().next().unwrap();
+        let site = fleet.channel(key.0, key.1).unwrap();
+        assert_eq!((spectra.teeth, spectra.line_hz), (Some(23), Some(50.0)));
+        assert_eq!(
+            (spectra.blades, spectra.axial),
+            (site.train.blades, site.train.axial)
+        );
+        assert_eq!(spectra.band_hz, [1.0, 5_000.0]);
+        assert_eq!(spectra.bands[..], [site.bands[0].watched]);
+        // A thermometer has no spectrum.
+        let wanted = operated().wanted(&WindowSettings::default());
+        assert_eq!((wanted.watches.len(), wanted.examinations.len()), (3, 1));
     }
 
     #[test]

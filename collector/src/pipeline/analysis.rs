@@ -10,7 +10,6 @@
 //! | windows that wait | [`WINDOWS_MAX`], [`SAMPLES_MAX`] | they are computed before the next one is taken |
 
 use super::ChannelKey;
-use super::diagnosis::Examination;
 use super::firing::labelled;
 use super::streams::summarise;
 use crate::state::SeriesKey;
@@ -20,7 +19,7 @@ use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::definition::Basis;
 use trunnion_common::operating::Operating;
 use trunnion_diagnosis::detection::Verdict;
-use trunnion_diagnosis::diagnosis::Outcome;
+use trunnion_diagnosis::diagnosis::{Examination, Outcome};
 use trunnion_diagnosis::features::{Analyzer, Depth, Envelope, PointContext};
 
 /// Windows taken before they are computed.

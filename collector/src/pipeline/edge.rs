@@ -5,6 +5,9 @@
 //! comes as history may have been overtaken by one that is still on its way: it is raised as now only once no
 //! more history has come from its gateway for [`HISTORY_QUIET_NS`]. What was over by then is told as past.
 //!
+//! What a gateway and the collector hold alike is one advisory, since the earlier of the two, until neither holds
+//! it. What is suspected of a shaft explains how much its machine vibrates, whoever suspects it.
+//!
 //! Of a bearing, gateway and collector say the same of the same windows, one of them first: the advisory is one,
 //! since the earlier of the two. It is over when the gateway has given it up and the windows seen here no longer
 //! show it. What a gateway has told is not told again as found in history.
@@ -22,11 +25,13 @@ use super::waiting::Origin;
 use crate::advisory::{
     Advisory, AdvisoryChange, Cause, Evidence, LimitEvidence, Observation, UnusualEvidence,
 };
-use crate::fleet::{Fleet, SlowJudging, series_of};
+use crate::fleet::{ChannelSite, Fleet, SlowJudging, series_of};
 use crate::history::REACH_NS;
 use crate::state::SeriesKey;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use trunnion_common::feature::FeatureKind;
+use trunnion_common::feature::definition::WatchedBand;
 use trunnion_common::id::{ChannelId, GatewayId, NodeId};
 use trunnion_common::level::Level;
 use trunnion_common::monitor::{self, Condition};
@@ -229,6 +234,7 @@ impl Pipeline {
             series,
             slow: site.slow.clone(),
             shares: shares(fleet, word),
+            band: own_band(site, told.condition),
         })
     }
 
@@ -265,7 +271,7 @@ impl Pipeline {
     fn tell_suspicion(&mut self, place: &Place, word: &LocalWord) {
         let SeriesKey { asset, point, .. } = &place.series;
         let before = self.explanation(asset, point);
-        self.notice(&place.series, observation(place, word));
+        self.hear(&place.series, observation(place, word), word.told.raised);
         self.explain_anew(asset, point, before.as_ref(), |_| true);
     }
 
@@ -288,6 +294,8 @@ struct Place {
     series: SeriesKey,
     /// How it is judged, if it is a slow channel.
     slow: Option<SlowJudging>,
+    /// Which part of the spectrum is meant, where a band of the point's own is.
+    band: Option<WatchedBand>,
     /// Of a group, the share of each channel, the largest first.
     shares: Vec<(String, f32)>,
 }
@@ -304,6 +312,12 @@ fn shares(fleet: &Fleet, word: &LocalWord) -> Vec<(String, f32)> {
     let mut shares: Vec<_> = named.collect();
     shares.sort_by(|a, b| b.1.total_cmp(&a.1));
     shares
+}
+
+fn own_band(site: &ChannelSite, condition: Condition) -> Option<WatchedBand> {
+    let mut bands = FeatureKind::BANDS.into_iter().zip(&site.bands);
+    let (_, band) = bands.find(|(kind, _)| condition == Condition::Deviation(*kind))?;
+    Some(band.watched)
 }
 
 fn observation(place: &Place, word: &LocalWord) -> Observation {
@@ -378,8 +392,7 @@ fn evidence(place: &Place, told: &LocalCondition, found: monitor::Evidence) -> O
         basis: found.basis,
         zone: limits.map(|limits| limits.zone(found.value)),
         standard: standard.map(|standard| standard.edition().to_owned()),
-        // A gateway judges no bands of the spectrum.
-        band: None,
+        band: place.band,
     }))
 }
 
@@ -390,7 +403,6 @@ mod tests {
     use super::*;
     use trunnion_common::bearing::Claim;
     use trunnion_common::block::{Kind, Lane};
-    use trunnion_common::feature::FeatureKind;
     use trunnion_common::id::ChannelId;
     use trunnion_common::monitor::Basis;
     use trunnion_common::watch::LocalFinding;

@@ -141,3 +141,21 @@ impl StateReader {
             .collect()
     }
 }
+
+/// What may be learned of two channels.
+#[cfg(test)]
+pub(crate) fn learned_of_two() -> Learned {
+    use trunnion_common::detection::multivariate::{Multivariate, Settings};
+    let settings = Settings {
+        learning: 3,
+        ..Settings::default()
+    };
+    let mut detector: Multivariate = Multivariate::new(2, settings);
+    for row in [[1.0, 2.0], [2.0, 5.0], [3.0, 4.0]] {
+        detector.handle_row(EventTime(0), &row);
+    }
+    let learned = detector
+        .learned()
+        .expect("three rows are all that it learns from");
+    learned.clone()
+}

@@ -30,12 +30,14 @@
 //! part, or of a shaft that changes its speed while it is looked at: its line is wider than the window makes it.
 
 mod criteria;
+mod examination;
 mod gear;
 mod orders;
 mod persistence;
 mod shaft;
 mod told;
 
+pub use examination::{Diagnosed, Examination, Held, is_judged, weigh};
 pub use persistence::Persistence;
 pub use trunnion_common::shaft::Cause;
 

@@ -1,7 +1,7 @@
 //! A gateway that is cut off from its collector judges on: a machine comes back from a stop with a vibration in
-//! zone D, a housing gets hot, a bearing is damaged, two temperatures no longer go together, and one that is switched
-//! off is shaken by its neighbour. The gateway says at once what is to be said, and when the collector is there again
-//! each is one advisory.
+//! zone D, a housing gets hot, a bearing is damaged, a rotor loses its balance, two temperatures no longer go together,
+//! and one that is switched off is shaken by its neighbour. The gateway says at once what is to be said, and when the
+//! collector is there again each is one advisory.
 
 use serde_json::Value;
 use std::path::Path;
@@ -61,6 +61,11 @@ fn node(dir: &Path, id: &str, name: &str, velocity: f64) -> NodeSpec {
     NodeSpec::vibrating(dir, id, name, &[(velocity, 50.0)]).unwrap()
 }
 
+/// A node whose machine vibrates with so many mm/s RMS at the speed of its shaft, and a little at twice that.
+fn turning(dir: &Path, id: &str, name: &str, velocity: f64) -> NodeSpec {
+    NodeSpec::vibrating(dir, id, name, &[(velocity, 25.0), (0.3, 50.0)]).unwrap()
+}
+
 /// A node on a small motor, with or without a damage, whose seconds are played over and over.
 fn bearing(dir: &Path, id: &str, name: &str, damaged: Option<Element>) -> NodeSpec {
     const RATE_HZ: f64 = 12_800.0;
@@ -79,6 +84,25 @@ fn bearing(dir: &Path, id: &str, name: &str, damaged: Option<Element>) -> NodeSp
         range_g: 16.0,
         start_at_ms: 0,
     }
+}
+
+/// A collector, two machines, and the gateway that hears them.
+fn started(dir: &Path, fleet: &str, machines: [NodeSpec; 2]) -> Plant {
+    let mut plant = Plant::found(dir, fleet).unwrap();
+    plant.start_collector().unwrap();
+    machines
+        .iter()
+        .for_each(|machine| plant.start_endless_node(machine).unwrap());
+    plant.start_agent_with(&machines, |_| {}).unwrap();
+    plant
+}
+
+/// The collector has seen so many further windows of the machines itself.
+fn see(plant: &Plant, windows: f64) {
+    let fired = || plant.metric("trunnion_collector_windows_fired_total").ok();
+    let before = fired().unwrap();
+    await_some(LIMIT, || fired().filter(|fired| *fired >= before + windows))
+        .expect("the collector sees the machines itself");
 }
 
 /// Whether so many channels are watched, as the gateway confirms.
@@ -105,6 +129,13 @@ fn at_gateway(plant: &Plant, about: &str) -> Option<Value> {
 
 fn instant(rfc3339: &Value) -> OffsetDateTime {
     OffsetDateTime::parse(rfc3339.as_str().unwrap(), &Rfc3339).unwrap()
+}
+
+/// Whether the collector's advisory is as old as the gateway's. Both see the same windows but for where they begin: the
+/// earlier of the two holds.
+fn is_as_old(told: &Value, held: &Value) -> bool {
+    let [gateway_s, collector_s] = [held, told].map(|told| instant(&told["raised"]));
+    collector_s <= gateway_s && gateway_s - collector_s < Duration::from_secs(2)
 }
 
 /// What the collector tells of a cause, standing or over.
@@ -165,10 +196,7 @@ fn an_advisory_raised_while_the_uplink_is_cut_is_one_advisory_when_it_is_back() 
         (told[0]["asset"].as_str(), told[0]["active"].as_bool()),
         (Some(ASSET), Some(true))
     );
-    let fired = || plant.metric("trunnion_collector_windows_fired_total").ok();
-    let before = fired().unwrap();
-    await_some(LIMIT, || fired().filter(|fired| *fired >= before + WINDOWS))
-        .expect("the collector sees the machine itself");
+    see(&plant, WINDOWS);
     let after = at_collector(&plant, "severity");
     assert_eq!(after.len(), 1, "{after:#?}");
     assert_eq!(
@@ -242,10 +270,7 @@ fn a_hot_housing_is_told_and_a_machine_that_is_switched_off_is_not_with_the_upli
         Some(at_collector(&plant, "deviation")).filter(|told| !told.is_empty())
     })
     .expect("the collector hears of it");
-    let fired = || plant.metric("trunnion_collector_windows_fired_total").ok();
-    let before = fired().unwrap();
-    await_some(LIMIT, || fired().filter(|fired| *fired >= before + 4.0 * WINDOWS))
-        .expect("the collector sees the machines itself");
+    see(&plant, 4.0 * WINDOWS);
     let after = at_collector(&plant, "deviation");
     assert_eq!(after.len(), 1, "{after:#?}");
     assert_eq!(
@@ -264,11 +289,7 @@ fn a_bearing_that_is_damaged_while_the_uplink_is_cut_is_named_by_the_gateway_and
     let sound = bearing(dir.path(), NODE, "sound.f32", None);
     let damaged = bearing(dir.path(), NODE, "damaged.f32", Some(Element::InnerRace));
     let beside = bearing(dir.path(), OTHER.1, "beside.f32", None);
-    let mut plant = Plant::found(dir.path(), &fleet).unwrap();
-    plant.start_collector().unwrap();
-    plant.start_endless_node(&sound).unwrap();
-    plant.start_endless_node(&beside).unwrap();
-    plant.start_agent_with(&[sound, beside], |_| {}).unwrap();
+    let mut plant = started(dir.path(), &fleet, [sound, beside]);
     await_some(LIMIT, || are_in_effect(&plant, "search", 2)).expect("the gateway is told for what to search");
     let searched = || plant.agent_metric("trunnion_agent_windows_searched_total").ok();
     await_some(LIMIT, || searched().filter(|searched| *searched >= 6.0)).expect("the gateway searches");
@@ -291,17 +312,11 @@ fn a_bearing_that_is_damaged_while_the_uplink_is_cut_is_named_by_the_gateway_and
 
     plant.start_collector().unwrap();
     let bearings = || at_collector(&plant, "bearing");
-    // Both see the same windows but for where they begin: the earlier of the two holds.
-    let is_the_gateway_s = |told: &Value| {
-        let [gateway_s, collector_s] = [&held, told].map(|told| instant(&told["raised"]));
-        collector_s <= gateway_s && gateway_s - collector_s < Duration::from_secs(2)
-    };
-    let told = await_some(LIMIT, || bearings().into_iter().find(is_the_gateway_s))
-        .unwrap_or_else(|| panic!("{held:#}, {:#?}", bearings()));
-    let fired = || plant.metric("trunnion_collector_windows_fired_total").ok();
-    let before = fired().unwrap();
-    await_some(LIMIT, || fired().filter(|fired| *fired >= before + 2.0 * WINDOWS))
-        .expect("the collector sees the machines itself");
+    let told = await_some(LIMIT, || {
+        bearings().into_iter().find(|told| is_as_old(told, &held))
+    })
+    .unwrap_or_else(|| panic!("{held:#}, {:#?}", bearings()));
+    see(&plant, 2.0 * WINDOWS);
     let after = bearings();
     assert_eq!(after.len(), 1, "{after:#?}");
     assert_eq!(
@@ -319,7 +334,78 @@ fn a_bearing_that_is_damaged_while_the_uplink_is_cut_is_named_by_the_gateway_and
         ),
         "{after:#?}"
     );
-    assert!(is_the_gateway_s(&after[0]), "{after:#?}");
+    assert!(is_as_old(&after[0], &held), "{after:#?}");
+    plant.stop().unwrap();
+}
+
+#[test]
+fn a_rotor_that_loses_its_balance_while_the_uplink_is_cut_is_suspected_by_the_gateway_and_one_advisory_afterwards()
+ {
+    const OTHER: (&str, &str) = ("fan-2", "00000000000000a2");
+    let dir = tempfile::tempdir().unwrap();
+    let balanced = turning(dir.path(), NODE, "balanced.f32", 1.0);
+    let unbalanced = turning(dir.path(), NODE, "unbalanced.f32", 5.0);
+    let beside = turning(dir.path(), OTHER.1, "beside.f32", 1.0);
+    let fleet = fleet(&[(ASSET, NODE), OTHER]);
+    let mut plant = started(dir.path(), &fleet, [balanced, beside]);
+    await_some(LIMIT, || are_in_effect(&plant, "examine", 2)).expect("the gateway is told what to look for");
+    let counted = |name: &str| {
+        plant
+            .agent_metric(&format!("trunnion_agent_windows_{name}_total"))
+            .ok()
+    };
+    let judged = || counted("judged").filter(|judged| *judged >= 10.0);
+    await_some(LIMIT, judged).expect("the gateway judges");
+    assert_eq!(
+        counted("examined"),
+        Some(0.0),
+        "a sound machine is not looked into"
+    );
+
+    plant.collector.take().unwrap().kill().unwrap();
+    plant.unplug_node(NODE).unwrap();
+    plant.start_endless_node(&unbalanced).unwrap();
+    let held = await_some(LIMIT, || at_gateway(&plant, "unbalance")).expect("the gateway suspects it alone");
+    assert_eq!(
+        (held["node"].as_str(), held["level"].as_str()),
+        (Some(NODE), Some("alarm")),
+        "{held:#}"
+    );
+    assert!(
+        held["order"]
+            .as_f64()
+            .is_some_and(|order| (order - 1.0).abs() < 0.02),
+        "{held:#}"
+    );
+    let log = plant.agent.as_ref().unwrap().log();
+    assert!(log.contains("suspected by lines of the shaft"), "{log}");
+
+    plant.start_collector().unwrap();
+    let suspected = || at_collector(&plant, "suspected");
+    let told = await_some(LIMIT, || {
+        suspected().into_iter().find(|told| is_as_old(told, &held))
+    })
+    .unwrap_or_else(|| panic!("{held:#}, {:#?}", suspected()));
+    assert_eq!(
+        (&told["suspected"], &told["asset"]),
+        (&Value::from("unbalance"), &Value::from(ASSET)),
+        "{told:#}"
+    );
+    see(&plant, 2.0 * WINDOWS);
+    let after = suspected();
+    assert_eq!(after.len(), 1, "{after:#?}");
+    assert_eq!(
+        (&after[0]["id"], &after[0]["active"]),
+        (&told["id"], &Value::Bool(true)),
+        "{after:#?}"
+    );
+    assert!(is_as_old(&after[0], &held), "{after:#?}");
+    let severity = at_collector(&plant, "severity");
+    assert_eq!(severity.len(), 1, "{severity:#?}");
+    assert_eq!(
+        severity[0]["explanation"]["by"][0]["advisory"], told["id"],
+        "{severity:#?}"
+    );
     plant.stop().unwrap();
 }
 

@@ -3,8 +3,11 @@
 use super::*;
 use std::collections::BTreeSet;
 use trunnion_common::bearing::Element;
+use trunnion_common::feature::band::Band;
+use trunnion_common::feature::definition::WatchedBand;
 use trunnion_common::operation::{Operation, Witness};
-use trunnion_common::watch::BearingSearch;
+use trunnion_common::shaft::Cause;
+use trunnion_common::watch::{BearingSearch, LocalSuspicion, LocalWord, SpectrumWatch};
 use trunnion_diagnosis::bearing::BearingOrders;
 use trunnion_diagnosis::features::Analyzer;
 
@@ -130,10 +133,13 @@ impl Plant {
 
     /// Seconds of the first machine; what changed of its bearing.
     fn run(&mut self, seconds: std::ops::Range<u64>, order: Option<f64>) -> Vec<News> {
+        self.play(seconds, |plant, number| plant.sample(number, order))
+    }
+
+    fn play(&mut self, seconds: std::ops::Range<u64>, sample: impl Fn(&mut Self, u64) -> i16) -> Vec<News> {
         for first in (seconds.start * RATE..seconds.end * RATE).step_by(FRAME as usize) {
-            let samples: Vec<i16> = (first..first + FRAME)
-                .map(|number| self.sample(number, order))
-                .collect();
+            let numbers = first..first + FRAME;
+            let samples: Vec<i16> = numbers.map(|number| sample(self, number)).collect();
             self.frame(1, first, &samples);
         }
         self.news()
@@ -141,15 +147,27 @@ impl Plant {
 
     fn news(&mut self) -> Vec<News> {
         let news = std::iter::from_fn(|| self.watches.poll());
-        let of_bearing = |news: &News| matches!(news.condition.condition, Condition::Bearing(_));
-        news.filter(of_bearing).collect()
+        let is_found = |news: &News| {
+            let condition = news.condition.condition;
+            matches!(condition, Condition::Bearing(_) | Condition::Suspected(_))
+        };
+        news.filter(is_found).collect()
     }
 
     fn findings(&mut self) -> Vec<LocalFinding> {
-        let bodies: Vec<_> = self.watches.poll_bodies().collect();
-        let body = bodies.iter().find(|(kind, _)| *kind == Kind::Finding);
-        let records = body.map(|(_, body)| Records::<LocalFinding>::new(body).map(Result::unwrap));
-        records.into_iter().flatten().collect()
+        let body = self.body(Kind::Finding);
+        Records::new(&body).map(Result::unwrap).collect()
+    }
+
+    fn suspicions(&mut self) -> Vec<LocalSuspicion> {
+        let body = self.body(Kind::Suspicion);
+        Records::new(&body).map(Result::unwrap).collect()
+    }
+
+    fn body(&mut self, kind: Kind) -> Vec<u8> {
+        let mut bodies = self.watches.poll_bodies();
+        let body = bodies.find_map(|(of, body)| (of == kind).then_some(body));
+        body.unwrap_or_default()
     }
 }
 
@@ -336,6 +354,186 @@ fn what_is_sought_no_more_is_given_up() {
     assert!(plant.watches.words().is_empty());
     plant.run(5..8, Some(orders().inner_race));
     assert_eq!(plant.watches.take_search_tally().searched, 5);
+}
+
+/// Velocity along the shaft's orders, mm/s RMS; milli-g in a little noise.
+fn turning(plant: &mut Plant, number: u64, lines: &[(f64, f64)]) -> i16 {
+    let line = |&(order, velocity): &(f64, f64)| {
+        let omega = std::f64::consts::TAU * order * SHAFT_HZ;
+        std::f64::consts::SQRT_2 * velocity * omega / 9.806_65 * (omega * number as f64 / RATE as f64).sin()
+    };
+    let noise = 2.0 * plant.noise();
+    (lines.iter().map(line).sum::<f64>() + noise).round() as i16
+}
+
+const BALANCED: [(f64, f64); 3] = [(1.0, 1.0), (2.0, 0.4), (3.0, 0.2)];
+const UNBALANCED: [(f64, f64); 3] = [(1.0, 5.0), (2.0, 0.4), (3.0, 0.2)];
+const UNBALANCE: Condition = Condition::Suspected(Cause::Unbalance);
+
+/// A machine graded by a standard, whose spectra are looked at, and no bearing.
+fn graded() -> Plant {
+    let mut plant = Plant::new(1, RATE);
+    let settings = Settings {
+        severity: Some(severity()),
+        ..Settings::default()
+    };
+    let plan = Plan::from([(name(1), Watch { settings, ..quiet() })]);
+    let examinations = Examinations::from([(name(1), spectra())]);
+    plant
+        .watches
+        .configure(&plan, &Searches::new(), &examinations, Duration::ZERO);
+    plant
+}
+
+fn spectra() -> SpectrumWatch {
+    SpectrumWatch {
+        teeth: None,
+        blades: None,
+        line_hz: Some(50.0),
+        axial: false,
+        band_hz: [1.0, 5_000.0],
+        envelope_hz: None,
+        bands: Default::default(),
+    }
+}
+
+#[test]
+fn an_unbalanced_rotor_is_suspected_as_bad_as_it_vibrates_and_over_when_it_is_balanced() {
+    let mut plant = graded();
+    assert!(
+        plant
+            .play(0..4, |plant, at| turning(plant, at, &BALANCED))
+            .is_empty()
+    );
+    let tally = plant.watches.take_search_tally();
+    assert_eq!((tally.searched, tally.examined), (0, 0), "nobody had to look");
+    let mut news = plant.play(4..9, |plant, at| turning(plant, at, &UNBALANCED));
+    assert_eq!(news.len(), 1, "{news:?}");
+    let told = news.remove(0);
+    assert_eq!(
+        (told.condition.condition, told.condition.level),
+        (UNBALANCE, Level::Alarm)
+    );
+    assert_eq!((told.condition.raised, told.condition.at), (second(7), second(7)));
+    assert_eq!(told.closed, Duration::from_secs(7));
+    assert_eq!(plant.watches.take_search_tally().examined, 5);
+    let suspicions = plant.suspicions();
+    assert_eq!((suspicions.len(), suspicions[0].told), (1, told.condition));
+    let line = *suspicions[0].claim.as_ref().unwrap().highest().unwrap();
+    assert!(
+        (line.order - 1.0).abs() < 0.01 && (line.rms - 5.0).abs() < 0.2,
+        "{line:?}"
+    );
+    let held = plant.watches.words();
+    assert!(held.contains(&LocalWord::from(suspicions[0].clone())), "{held:?}");
+    let news = plant.play(9..24, |plant, at| turning(plant, at, &BALANCED));
+    let over: Vec<_> = news.iter().filter(|news| news.before > Level::Normal).collect();
+    assert_eq!(over.len(), 1, "{news:?}");
+    assert_eq!(
+        (over[0].condition.condition, over[0].condition.level),
+        (UNBALANCE, Level::Normal)
+    );
+    assert_eq!(over[0].condition.raised, second(7));
+    assert!(plant.watches.words().is_empty());
+}
+
+#[test]
+fn samples_are_kept_only_where_there_is_something_to_look_for_in_them() {
+    let mut plant = Plant::new(1, RATE);
+    plant.is_searching = false;
+    let plan = Plan::from([(name(1), quiet())]);
+    let examinations = Examinations::from([(name(1), spectra())]);
+    plant
+        .watches
+        .configure(&plan, &Searches::new(), &examinations, Duration::ZERO);
+    plant.play(0..3, |plant, at| turning(plant, at, &UNBALANCED));
+    assert_eq!(plant.watches.poll_search(Duration::ZERO), None);
+    let tally = plant.watches.take_search_tally();
+    assert_eq!((tally.no_room, tally.behind), (0, 0), "nobody wanted to look");
+}
+
+#[test]
+fn a_balanced_rotor_is_told_as_sound_once_and_nothing_else() {
+    let mut plant = graded();
+    let news = plant.play(0..25, |plant, at| turning(plant, at, &BALANCED));
+    assert!(news.iter().all(|news| news.condition.level == Level::Normal));
+    assert_eq!(news.len(), Cause::ALL.len());
+    assert_eq!(plant.watches.take_search_tally().examined, 0);
+}
+
+#[test]
+fn a_band_of_the_points_own_is_judged_by_its_limits_and_told_as_any_feature_is() {
+    const BAND: Condition = Condition::Deviation(FeatureKind::Band1);
+    let mut plant = Plant::new(1, RATE);
+    let watched = Watched {
+        kind: FeatureKind::Band1,
+        absolute: Some([1.0, 2.0]),
+        relative: None,
+    };
+    let settings = Settings {
+        watched: [watched].into_iter().collect(),
+        ..Settings::default()
+    };
+    let band = WatchedBand {
+        band: Band::Orders { low: 5.5, high: 7.5 },
+        velocity: true,
+    };
+    let spectra = SpectrumWatch {
+        bands: [band].into_iter().collect(),
+        ..spectra()
+    };
+    let plan = Plan::from([(name(1), Watch { settings, ..quiet() })]);
+    let examinations = Examinations::from([(name(1), spectra)]);
+    plant
+        .watches
+        .configure(&plan, &Searches::new(), &examinations, Duration::ZERO);
+    let mut of_band = |seconds: std::ops::Range<u64>, height: f64| {
+        plant.play(seconds, |plant, at| {
+            turning(plant, at, &[(1.0, 1.0), (7.0, height)])
+        });
+        let body = plant.body(Kind::Condition);
+        let told = Records::<LocalCondition>::new(&body).map(Result::unwrap);
+        let told: Vec<_> = told.filter(|told| told.condition == BAND).collect();
+        told
+    };
+    assert_eq!(of_band(0..4, 0.5), []);
+    let told = of_band(4..8, 1.5);
+    assert_eq!(
+        (told.len(), told[0].level, told[0].at),
+        (1, Level::Alert, second(7))
+    );
+    let evidence = told[0].evidence.unwrap();
+    assert_eq!((evidence.kind, evidence.limit), (Some(FeatureKind::Band1), 1.0));
+    assert!((evidence.value - 1.5).abs() < 0.05, "{evidence:?}");
+    let told = of_band(8..20, 0.5);
+    assert_eq!((told.len(), told[0].level), (1, Level::Normal));
+    assert_eq!(told[0].raised, second(7));
+}
+
+#[test]
+fn what_is_watched_no_more_is_given_up_whatever_it_is() {
+    let mut plant = graded();
+    plant.play(0..6, |plant, at| turning(plant, at, &UNBALANCED));
+    plant.body(Kind::Condition);
+    let held: Vec<_> = plant.watches.words().iter().map(|word| word.told).collect();
+    assert_eq!(held.len(), 2, "{held:?}");
+    let none = (Plan::new(), Searches::new(), Examinations::new());
+    plant
+        .watches
+        .configure(&none.0, &none.1, &none.2, Duration::from_secs(6));
+    let news: Vec<News> = std::iter::from_fn(|| plant.watches.poll()).collect();
+    assert_eq!(news.len(), 2, "{news:?}");
+    for told in news {
+        let before = held
+            .iter()
+            .find(|held| held.condition == told.condition.condition)
+            .unwrap();
+        assert_eq!((told.condition.level, told.before), (Level::Normal, before.level));
+        assert!(told.condition.at > before.at, "the latest word holds");
+    }
+    let kinds: Vec<_> = plant.watches.poll_bodies().map(|(kind, _)| kind).collect();
+    assert_eq!(kinds, [Kind::Condition, Kind::Suspicion]);
+    assert!(plant.watches.words().is_empty());
 }
 
 #[test]

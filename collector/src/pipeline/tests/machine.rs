@@ -8,6 +8,9 @@ use crate::prognosis::{Method, Outlook, RemainingLife};
 use std::f64::consts::TAU;
 use trunnion_common::feature::band::Band;
 use trunnion_common::level::Level;
+use trunnion_common::monitor::{self, Condition};
+use trunnion_common::shaft::{ShaftClaim, ShaftLine};
+use trunnion_common::watch::{LocalCondition, LocalSuspicion};
 use trunnion_diagnosis::diagnosis::{self, Undetermined};
 
 /// Frames of a second.
@@ -214,6 +217,109 @@ fn a_bearing_that_is_damaged_explains_what_no_lines_of_the_shaft_do() {
     };
     assert_eq!(by[0].advisory, bearing.id);
     assert!(severity.recommendation.contains(&bearing.recommendation));
+}
+
+/// What the machine's gateway says of its balance, held for two seconds then.
+fn told_at_gateway(node: &mut Node, second: i64, level: Level) -> Entry {
+    let at = START.plus_nanos(second * SECOND);
+    let told = LocalCondition {
+        node: node.id,
+        boot: node.boot,
+        channel: ChannelId::new(0).unwrap(),
+        condition: Condition::Suspected(diagnosis::Cause::Unbalance),
+        level,
+        raised: at.plus_nanos(-2 * SECOND),
+        at,
+        evidence: None,
+        standard: None,
+    };
+    let line = ShaftLine {
+        order: 1.0,
+        frequency_hz: SHAFT_HZ as f32,
+        rms: 5.0,
+        prominence: 80.0,
+    };
+    let claim = ShaftClaim {
+        score: 0.95,
+        band_hz: [5.0, 1_000.0],
+        lines: [line].into_iter().collect(),
+    };
+    let claim = (level > Level::Normal).then_some(claim);
+    let body = postcard::to_stdvec(&LocalSuspicion { told, claim }).unwrap();
+    node.block(Kind::Suspicion, &body)
+}
+
+#[test]
+fn what_gateway_and_collector_suspect_is_one_advisory_since_the_earlier_until_neither_does() {
+    let cause = Cause::Suspected(diagnosis::Cause::Unbalance);
+    for is_word_first in [true, false] {
+        let mut node = Node::new(1);
+        let mut entries = begin(&mut node, [GRADED, "", "", ""]);
+        entries.extend(run(&mut node, 3, |n| lines(&HEALTHY, n)));
+        let word = told_at_gateway(&mut node, 6, Level::Alarm);
+        let at = entries.len();
+        entries.extend(run(&mut node, 6, |n| lines(&UNBALANCED, n)));
+        entries.insert(if is_word_first { at } else { entries.len() }, word);
+        entries.extend(run(&mut node, 14, |n| lines(&HEALTHY, n)));
+        let (_, outputs) = play(&commits(entries.clone()));
+        let told = of_cause(&outputs, cause);
+        assert!(
+            told.iter().all(|(word, _)| *word != "cleared"),
+            "the gateway holds it"
+        );
+        let (_, last) = told.last().unwrap();
+        assert_eq!(last.raised, START.plus_nanos(4 * SECOND), "the gateway was first");
+        let raised = told.iter().filter(|(word, _)| *word == "raised");
+        assert_eq!((raised.count(), &last.id), (1, &told[0].1.id));
+        entries.push(told_at_gateway(&mut node, 40, Level::Normal));
+        let (_, outputs) = play(&commits(entries));
+        let told = of_cause(&outputs, cause);
+        let (word, last) = told.last().unwrap();
+        assert_eq!(
+            (*word, last.cleared),
+            ("cleared", Some(START.plus_nanos(40 * SECOND)))
+        );
+    }
+}
+
+#[test]
+fn what_a_gateway_suspects_explains_the_severity_that_it_told_before() {
+    let mut node = Node::new(1);
+    let mut entries = begin(&mut node, [GRADED, "", "", ""]);
+    let at = START.plus_nanos(6 * SECOND);
+    let severity = LocalCondition {
+        node: node.id,
+        boot: node.boot,
+        channel: ChannelId::new(0).unwrap(),
+        condition: Condition::Severity,
+        level: Level::Alarm,
+        raised: at,
+        at,
+        evidence: Some(monitor::Evidence {
+            kind: Some(FeatureKind::VelocityRms),
+            value: 5.0,
+            limit: 4.5,
+            normal: None,
+            basis: monitor::Basis::Absolute,
+            fault: None,
+        }),
+        standard: None,
+    };
+    let body = postcard::to_stdvec(&severity).unwrap();
+    entries.push(node.block(Kind::Condition, &body));
+    entries.push(told_at_gateway(&mut node, 6, Level::Alarm));
+    let (_, outputs) = play(&commits(entries));
+    let suspected = of_cause(&outputs, Cause::Suspected(diagnosis::Cause::Unbalance));
+    let Evidence::Orders { channel, suspicion } = &suspected[0].1.evidence else {
+        panic!("{suspected:?}");
+    };
+    assert_eq!((channel.as_str(), suspicion.lines.len()), ("v", 1));
+    let severity = of_cause(&outputs, Cause::Severity);
+    assert_eq!(severity[0].1.explanation, None, "told first");
+    let Some(Explanation::Suspected(by)) = &severity.last().unwrap().1.explanation else {
+        panic!("{severity:?}");
+    };
+    assert_eq!(by[0].advisory, suspected[0].1.id);
 }
 
 /// A wheel of 23 teeth whose mesh is modulated so deep, on a healthy shaft.
