@@ -4,8 +4,9 @@ use crate::gateway::about;
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use trunnion_common::id::{ChannelId, NodeId};
 use trunnion_common::time::EventTime;
-use trunnion_common::watch::{Lines, LocalWord};
+use trunnion_common::watch::{Lines, LocalWord, UnusualRow};
 
 /// One of them.
 #[derive(Serialize)]
@@ -13,12 +14,14 @@ struct Shown {
     node: String,
     channel: u16,
     /// `severity`, `instrument`, the feature that is off, the part of a bearing, `bearing`, or what is suspected of a
-    /// shaft.
+    /// shaft; `unusual` and `unusual_together` of slow channels, the latter of the group that the channel is the first
+    /// of.
     about: &'static str,
     level: &'static str,
     raised: String,
     /// End of the window that changed it last.
     changed: String,
+    /// Of what is unusual: how rare, nats, and T-squared over its limit.
     value: Option<f32>,
     limit: Option<f32>,
     normal: Option<f32>,
@@ -34,6 +37,28 @@ struct Shown {
     score: Option<f32>,
     /// Of a bearing: whether the band that rings most shows it, too.
     confirmed: Option<bool>,
+    /// Of slow channels that are unusual together: the share of each, the largest first.
+    contributions: Option<Vec<Contribution>>,
+}
+
+/// A channel of a group.
+#[derive(Serialize)]
+struct Contribution {
+    node: String,
+    channel: u16,
+    /// In T-squared, of 1.
+    share: f32,
+}
+
+fn contributions(row: &UnusualRow) -> Vec<Contribution> {
+    let contribution = |((node, channel), share): &((NodeId, ChannelId), f32)| Contribution {
+        node: node.to_string(),
+        channel: channel.get(),
+        share: *share,
+    };
+    let mut shown: Vec<Contribution> = row.contributions.iter().map(contribution).collect();
+    shown.sort_by(|a, b| b.share.total_cmp(&a.share));
+    shown
 }
 
 /// The page.
@@ -51,7 +76,11 @@ fn show(word: &LocalWord) -> Shown {
             Some(claim.confirmed.is_some()),
         ),
         Some(Lines::Shaft(claim)) => (claim.highest().map(|line| line.order), Some(claim.score), None),
-        None => (None, None, None),
+        Some(Lines::Unusual(_)) | None => (None, None, None),
+    };
+    let row = match lines {
+        Some(Lines::Unusual(row)) => Some(row),
+        _ => None,
     };
     let evidence = held.evidence.filter(|evidence| evidence.fault.is_none());
     Shown {
@@ -61,8 +90,12 @@ fn show(word: &LocalWord) -> Shown {
         level: held.level.label(),
         raised: rfc3339(held.raised),
         changed: rfc3339(held.at),
-        value: evidence.map(|evidence| evidence.value),
-        limit: evidence.map(|evidence| evidence.limit),
+        value: evidence
+            .map(|evidence| evidence.value)
+            .or(row.map(|row| row.value)),
+        limit: evidence
+            .map(|evidence| evidence.limit)
+            .or(row.map(|row| row.limit)),
         normal: evidence.and_then(|evidence| evidence.normal),
         basis: evidence.map(|evidence| evidence.basis.label()),
         standard: held.standard.map(|standard| standard.edition()),
@@ -73,6 +106,7 @@ fn show(word: &LocalWord) -> Shown {
         order: order.filter(|order| *order > 0.0),
         score,
         confirmed,
+        contributions: row.filter(|row| !row.contributions.is_empty()).map(contributions),
     }
 }
 

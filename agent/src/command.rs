@@ -36,10 +36,10 @@ use trunnion_common::message::{
 };
 use trunnion_common::reject::RejectReason;
 use trunnion_common::time::EventTime;
-use trunnion_common::watch::{BearingSearch, SpectrumWatch, WATCHES_MAX, Watch};
+use trunnion_common::watch::{BearingSearch, GroupWatch, SpectrumWatch, UnusualWatch, WATCHES_MAX, Watch};
 
 use crate::clock::Now;
-use crate::watch::{Examinations, Name, Plan, Searches};
+use crate::watch::{Examinations, Name, Plan, Searches, Unusuals};
 
 /// From one try to tell the node to the next: it needs a poll or two to answer, and flash takes its time.
 const RETRY: Duration = Duration::from_secs(1);
@@ -71,6 +71,8 @@ pub enum Effect {
     Configure(GatewaySettings),
     /// Watch this from now on, search it for that, and look for that in its spectra.
     Watch(Plan, Searches, Examinations),
+    /// Judge from now on whether these slow channels are as they were.
+    Follow(Unusuals),
 }
 
 /// Why a message was refused without an answer.
@@ -151,6 +153,7 @@ impl Commands {
         self.effects.push_back(Effect::Configure(record.settings));
         self.record = record;
         self.watch_as_recorded();
+        self.follow_as_recorded();
     }
 
     /// Takes a message of the command topic.
@@ -265,6 +268,7 @@ impl Commands {
             watches: self.record.watches.clone(),
             searches: self.record.searches.clone(),
             examinations: self.record.examinations.clone(),
+            unusuals: self.record.unusuals.clone(),
         }));
         self.phase = Phase::Beginning(command);
     }
@@ -296,6 +300,15 @@ impl Commands {
             } => {
                 set(&mut self.record.examinations, (node, channel), spectra);
                 return self.end_watching(number);
+            }
+            Action::Unusual {
+                node,
+                channel,
+                unusual,
+            } => {
+                set(&mut self.record.unusuals, (node, channel), unusual);
+                self.follow_as_recorded();
+                return self.end(number, CommandOutcome::Done);
             }
             Action::Settings { node, plans } => {
                 let command = node_number(number);
@@ -366,6 +379,11 @@ impl Commands {
         } = &self.record;
         let effect = Effect::Watch(watches.clone(), searches.clone(), examinations.clone());
         self.effects.push_back(effect);
+    }
+
+    fn follow_as_recorded(&mut self) {
+        self.effects
+            .push_back(Effect::Follow(self.record.unusuals.clone()));
     }
 
     fn end(&mut self, number: u64, outcome: CommandOutcome) {
@@ -447,6 +465,16 @@ fn is_supported(action: &Action, record: &Record) -> bool {
                 .as_ref()
                 .is_none_or(|spectra| has_room && is_orderly(spectra))
         }
+        Action::Unusual {
+            node,
+            channel,
+            unusual,
+        } => {
+            let has_room = has_room(&record.unusuals, (*node, *channel));
+            unusual
+                .as_ref()
+                .is_none_or(|unusual| has_room && is_sound(unusual))
+        }
         Action::Settings { .. }
         | Action::Identify { .. }
         | Action::Capture { .. }
@@ -467,6 +495,12 @@ fn is_sensible(search: &BearingSearch) -> bool {
     let mut numbers = bearings.flatten().chain([&search.band_high_hz]);
     let is_positive = |number: &f64| number.is_finite() && *number > 0.0;
     numbers.all(is_positive) && (0.0..1.0).contains(&search.speed_tolerance)
+}
+
+/// Whether rows can be cut and judged by it.
+fn is_sound(unusual: &UnusualWatch) -> bool {
+    let is_sound_group = |group: &GroupWatch| group.is_sound();
+    unusual.alone_ns.is_none_or(|every_ns| every_ns > 0) && unusual.group.as_ref().is_none_or(is_sound_group)
 }
 
 /// Whether every number is one that can be looked for.

@@ -16,6 +16,8 @@
 //! that may have (`watch/search.rs`, `watch/examination.rs`): [`Watches::poll_search`] hands it out, and
 //! [`Watches::handle_searched`] takes what was found.
 //!
+//! Whether slow channels are as they were, alone and together, `watch/unusual.rs` says of the same windows.
+//!
 //! What changes is handed out at once ([`Watches::poll`]), with the time at which the window closed. After a
 //! start each condition is told once, when it has been judged on as many windows as its persistence asks
 //! for: so what a former start of the agent held and this one does not is given up by whoever hears of it.
@@ -26,6 +28,7 @@
 //! | open stretches of a channel | [`OPEN_BEHIND`] + 1 | the first is judged by what it has |
 //! | witnesses and their readings | see `watch/witnesses.rs` | see there |
 //! | open windows of a slow channel | see `watch/readings.rs` | see there |
+//! | what is unusual of slow channels | see `watch/unusual.rs` | see there |
 //! | samples that are kept to be searched | see `watch/search.rs` | see there |
 //! | changes not fetched | [`NEWS_MAX`] | the oldest is dropped, counted: the state shown is still right |
 //! | conditions not told | one for each there is | a newer one takes its place |
@@ -33,13 +36,16 @@
 mod examination;
 mod readings;
 mod search;
+mod unusual;
 mod witnesses;
 
 pub use self::search::{Examinations, SAMPLES_MAX, Searched, Searches, Searching, Tally as SearchTally};
+pub use self::unusual::Unusuals;
 
 use self::examination::{Examining, ShaftHunt};
 use self::readings::Readings;
 use self::search::{BearingHunt, Change, Hunt, Queue};
+use self::unusual::Unusual;
 use self::witnesses::{Waiting, Witnesses};
 use crate::derive::features;
 use crate::intake::BootKey;
@@ -61,8 +67,8 @@ use trunnion_common::quantity::Unit;
 use trunnion_common::slow;
 use trunnion_common::time::{ClockFix, EventTime, NodeTicks};
 use trunnion_common::watch::{
-    BearingSearch, Lines, LocalCondition, LocalFinding, LocalSuspicion, LocalWord, SlowWatch, SpectrumWatch,
-    WATCHES_MAX, Watch,
+    BearingSearch, Lines, LocalCondition, LocalFinding, LocalSuspicion, LocalUnusual, LocalWord, SlowWatch,
+    SpectrumWatch, WATCHES_MAX, Watch,
 };
 use trunnion_diagnosis::diagnosis::Examination;
 use trunnion_diagnosis::features::{NYQUIST_MARGIN, ShaftSpeed};
@@ -93,8 +99,11 @@ pub struct Watches {
     untold: BTreeMap<(Name, Condition), LocalCondition>,
     /// The same of bearings.
     untold_findings: BTreeMap<(Name, Condition), LocalFinding>,
+    /// The same of what is unusual.
+    untold_unusual: BTreeMap<(Name, Condition), LocalUnusual>,
     /// And of what is suspected of shafts.
     untold_suspicions: BTreeMap<(Name, Condition), LocalSuspicion>,
+    unusual: Unusual,
     queue: Queue,
     tally: Tally,
 }
@@ -104,7 +113,7 @@ pub struct Watches {
 pub struct News {
     /// As it is now.
     pub condition: LocalCondition,
-    /// The lines that it rests on, where there are any.
+    /// The lines, or the row of slow channels, that it rests on, where there are any.
     pub lines: Option<Lines>,
     /// The level before.
     pub before: Level,
@@ -166,6 +175,21 @@ impl Telling {
         let is_due = usize::from(self.decided) >= trunnion_common::level::Latch::CLEAR_WINDOWS;
         is_due && !std::mem::replace(&mut self.is_told, is_due)
     }
+}
+
+/// Windows of a slow channel that were judged.
+#[derive(Debug, Default)]
+struct JudgedReadings {
+    news: Vec<News>,
+    windows: Vec<JudgedWindow>,
+}
+
+#[derive(Debug)]
+struct JudgedWindow {
+    boot: BootId,
+    readings: slow::Window,
+    /// Whether the machine stood still.
+    is_off: bool,
 }
 
 /// The samples of one boot under one table.
@@ -257,6 +281,8 @@ impl Watches {
                 Condition::Suspected(_) => is_examined,
                 condition if is_measured(condition) => is_examined,
                 Condition::Severity | Condition::Deviation(_) | Condition::Instrument => is_watched,
+                // Held elsewhere.
+                Condition::Unusual | Condition::UnusualTogether => true,
             };
             self.give_up(name, stays, now);
             if !is_watched {
@@ -279,6 +305,13 @@ impl Watches {
             }
         }
         self.witnesses.configure(plan);
+    }
+
+    /// Judges from now on whether slow channels that are watched are as they were.
+    pub fn follow(&mut self, unusuals: &Unusuals, now: Duration) {
+        let news = self.unusual.configure(unusuals, now);
+        self.news.extend(news);
+        self.bound_news();
     }
 
     /// Gives up what is held against a channel and does not stay.
@@ -420,8 +453,12 @@ impl Watches {
             return;
         };
         point.take_readings(key.1, &slow, descriptor, readings(), &arrival);
-        let news = point.judge_readings(name, &slow, &self.witnesses, arrival.mono, &mut self.tally);
-        self.news.extend(news);
+        let judged = point.judge_readings(name, &slow, &self.witnesses, arrival.mono, &mut self.tally);
+        self.news.extend(judged.news);
+        for window in judged.windows {
+            let news = self.unusual.handle_window(name, &window, arrival.mono);
+            self.news.extend(news);
+        }
         self.bound_news();
     }
 
@@ -429,8 +466,12 @@ impl Watches {
     pub fn handle_time(&mut self, utc: EventTime, mono: Duration) {
         for (name, point) in &mut self.points {
             if let Some(slow) = point.watch.slow {
-                let news = point.judge_readings(*name, &slow, &self.witnesses, mono, &mut self.tally);
-                self.news.extend(news);
+                let judged = point.judge_readings(*name, &slow, &self.witnesses, mono, &mut self.tally);
+                self.news.extend(judged.news);
+                for window in judged.windows {
+                    let news = self.unusual.handle_window(*name, &window, mono);
+                    self.news.extend(news);
+                }
             }
             if let Some(judged) = point.monitor.handle_time(utc, &point.settings)
                 && let Some(boot) = point.boot()
@@ -464,20 +505,26 @@ impl Watches {
             Condition::Severity | Condition::Deviation(_) | Condition::Instrument => {
                 self.untold.insert(key, told);
             }
+            Condition::Unusual | Condition::UnusualTogether => {
+                let shown = news.lines.clone().and_then(Lines::of_row);
+                self.untold_unusual.insert(key, LocalUnusual { told, shown });
+            }
         }
         Some(news)
     }
 
-    /// The bodies of the next blocks of [`LocalCondition`]s, [`LocalFinding`]s and [`LocalSuspicion`]s, once changes
-    /// have been fetched.
+    /// The bodies of the next blocks of [`LocalCondition`]s, [`LocalFinding`]s, [`LocalSuspicion`]s and
+    /// [`LocalUnusual`]s, once changes have been fetched.
     pub fn poll_bodies(&mut self) -> impl Iterator<Item = (Kind, Vec<u8>)> + use<> {
         let conditions = encoded(std::mem::take(&mut self.untold).values());
         let findings = encoded(std::mem::take(&mut self.untold_findings).values());
         let suspicions = encoded(std::mem::take(&mut self.untold_suspicions).values());
+        let unusual = encoded(std::mem::take(&mut self.untold_unusual).values());
         let bodies = [
             (Kind::Condition, conditions),
             (Kind::Finding, findings),
             (Kind::Suspicion, suspicions),
+            (Kind::Unusual, unusual),
         ];
         bodies.into_iter().filter(|(_, body)| !body.is_empty())
     }
@@ -485,23 +532,34 @@ impl Watches {
     /// What is held against machines now, the worst first.
     pub fn standing(&self) -> Vec<LocalCondition> {
         let held = self.points.values().flat_map(|point| &point.held);
-        let mut standing: Vec<_> = held.filter(|held| held.level > Level::Normal).copied().collect();
+        let held = held.filter(|held| held.level > Level::Normal).copied();
+        let unusual = self.unusual.standing().map(|word| word.told);
+        let mut standing: Vec<_> = held.chain(unusual).collect();
         standing.sort_by_key(|held| (std::cmp::Reverse(held.level), held.raised));
         standing
     }
 
-    /// The same, with the lines that it rests on.
+    /// The same, with the lines or the row that it rests on.
     pub fn words(&self) -> Vec<LocalWord> {
-        let lines = |told: &LocalCondition| {
-            let hunt = self.points.get(&(told.node, told.channel))?.hunt.as_ref()?;
-            hunt.lines(told.condition)
-        };
         let standing = self.standing().into_iter();
         let words = standing.map(|told| LocalWord {
-            lines: lines(&told),
+            lines: self.lines(&told),
             told,
         });
         words.collect()
+    }
+
+    fn lines(&self, told: &LocalCondition) -> Option<Lines> {
+        match told.condition {
+            Condition::Unusual | Condition::UnusualTogether => {
+                let mut held = self.unusual.standing();
+                held.find(|word| word.told == *told)?.lines.clone()
+            }
+            condition => {
+                let hunt = self.points.get(&(told.node, told.channel))?.hunt.as_ref()?;
+                hunt.lines(condition)
+            }
+        }
     }
 
     /// How many channels are watched.
@@ -799,7 +857,7 @@ impl Point {
         }
     }
 
-    /// Judges the windows of readings that are due.
+    /// Judges the windows of readings that are due: what is new, and the windows.
     fn judge_readings(
         &mut self,
         name: Name,
@@ -807,11 +865,11 @@ impl Point {
         witnesses: &Witnesses,
         mono: Duration,
         tally: &mut Tally,
-    ) -> Vec<News> {
+    ) -> JudgedReadings {
+        let mut windows = JudgedReadings::default();
         let Some(boot) = self.readings.boot else {
-            return Vec::new();
+            return windows;
         };
-        let mut news = Vec::new();
         while let Some(window) = self.readings.next_window(slow, mono) {
             let Readings { rate_mhz, delay, .. } = &self.readings;
             let declared = self.watch.settings.interval_ns;
@@ -825,9 +883,15 @@ impl Point {
             let is_decided = window.summary.is_some();
             tally.note(is_decided);
             let is_due = self.telling.note(is_decided);
-            news.extend(self.tell(name, boot, &judged, is_due, (window.end, mono)));
+            let news = self.tell(name, boot, &judged, is_due, (window.end, mono));
+            windows.news.extend(news);
+            windows.windows.push(JudgedWindow {
+                boot,
+                readings: window,
+                is_off,
+            });
         }
-        news
+        windows
     }
 
     /// Keeps how conditions stand after a window, which ended and closed then; what is to be told of them. Once it is

@@ -40,14 +40,15 @@ use trunnion_common::frame::ChannelPlan;
 use trunnion_common::id::{BootId, ChannelId, GatewayId, NodeId};
 use trunnion_common::message::{Action, Command, CommandOutcome, CommandResult, GatewaySettings};
 use trunnion_common::time::EventTime;
-use trunnion_common::watch::{BearingSearch, SpectrumWatch, WATCHES_MAX, Watch};
+use trunnion_common::watch::{BearingSearch, GroupWatch, SpectrumWatch, UnusualWatch, WATCHES_MAX, Watch};
 
 /// Nodes of one gateway that can be commanded.
 pub const NODES_MAX: usize = 256;
 
 /// What one gateway's commands were last about: its nodes twice (settings, orders), the channels that it
-/// watches three times (how, for what they are searched, and for what in their spectra), and itself.
-pub const SUBJECTS_MAX: usize = 2 * NODES_MAX + 3 * WATCHES_MAX + 1;
+/// watches four times (how, for what they are searched, for what in their spectra, and whether they are as they were),
+/// and itself.
+pub const SUBJECTS_MAX: usize = 2 * NODES_MAX + 4 * WATCHES_MAX + 1;
 
 /// Orders of people that wait for their gateway.
 pub const ORDERS_MAX: usize = 64;
@@ -88,6 +89,8 @@ pub struct Wanted {
     pub searches: BTreeMap<(NodeId, ChannelId), BearingSearch>,
     /// Of those, what it looks for in their spectra.
     pub examinations: BTreeMap<(NodeId, ChannelId), SpectrumWatch>,
+    /// Of the slow ones among those, by what it judges whether they are as they were.
+    pub unusuals: BTreeMap<(NodeId, ChannelId), UnusualWatch>,
 }
 
 /// What a command is about: the next one about the same takes its place.
@@ -105,6 +108,8 @@ pub enum Subject {
     Search(NodeId, ChannelId),
     /// What is looked for in the spectra of a channel by its gateway.
     Examine(NodeId, ChannelId),
+    /// Whether a slow channel is as it was, judged by its gateway.
+    Unusual(NodeId, ChannelId),
 }
 
 impl Subject {
@@ -115,6 +120,7 @@ impl Subject {
                 Self::Watch(*node, *channel)
             }
             Action::Search { node, channel, .. } => Self::Search(*node, *channel),
+            Action::Unusual { node, channel, .. } => Self::Unusual(*node, *channel),
             Action::Examine { node, channel, .. } => Self::Examine(*node, *channel),
             Action::Settings { node, .. } => Self::Settings(*node),
             Action::Identify { node, .. } | Action::Capture { node, .. } | Action::Calibrate { node, .. } => {
@@ -329,8 +335,27 @@ impl GatewayLog {
                     spectra,
                 })
             }
+            Subject::Unusual(node, channel) => {
+                let unusual = wanted.unusuals.get(&(node, channel)).filter(|_| is_watching);
+                let unusual = unusual.and_then(|unusual| self.heard_of(unusual));
+                (unusual.is_some() || is_managed).then_some(Action::Unusual {
+                    node,
+                    channel,
+                    unusual,
+                })
+            }
             Subject::Order(_) => None,
         }
+    }
+
+    /// What it can judge of that: a group only where it hears all of its channels.
+    fn heard_of(&self, unusual: &UnusualWatch) -> Option<UnusualWatch> {
+        let hears = |group: &&GroupWatch| group.row().all(|(node, _)| self.nodes.contains_key(&node));
+        let heard = UnusualWatch {
+            alone_ns: unusual.alone_ns,
+            group: unusual.group.as_ref().filter(hears).cloned(),
+        };
+        (heard.alone_ns.is_some() || heard.group.is_some()).then_some(heard)
     }
 
     /// Channels that the gateway is to watch, or was told to. Where there are more than it can watch, slow ones
@@ -350,6 +375,7 @@ impl GatewayLog {
             | Subject::Settings(_)
             | Subject::Search(..)
             | Subject::Examine(..)
+            | Subject::Unusual(..)
             | Subject::Order(_) => None,
         });
         wished.chain(managed).collect()
@@ -367,6 +393,10 @@ impl GatewayLog {
                 (
                     Subject::Examine(node, channel),
                     wanted.examinations.contains_key(&name),
+                ),
+                (
+                    Subject::Unusual(node, channel),
+                    wanted.unusuals.contains_key(&name),
                 ),
             ]
         });

@@ -130,7 +130,7 @@ mod watch;
 
 pub use band::PointBand;
 pub use condition::{ALARMS_MAX, Judging, Origin, Told};
-pub use slow::{Group, GroupKey, SlowJudging};
+pub use slow::{Group, GroupKey, SlowJudging, series_of};
 pub use trunnion_common::severity::Support;
 
 use crate::command::Wanted;
@@ -406,6 +406,7 @@ impl Fleet {
             wanted.watches = self.watches(windows).collect();
             wanted.searches = self.searches().collect();
             wanted.examinations = self.examinations().collect();
+            wanted.unusuals = self.unusuals().collect();
         }
         wanted
     }

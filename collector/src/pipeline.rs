@@ -59,7 +59,6 @@ mod remade;
 mod replayed;
 mod reports;
 mod restated;
-mod rows;
 mod runner;
 #[cfg(test)]
 pub(crate) mod script;
@@ -513,6 +512,11 @@ impl Pipeline {
                 });
             }
             Body::Suspicion(records) => {
+                self.take_records(origin, records, bytes, |pipeline, origin, word| {
+                    pipeline.take_condition(origin, word.into());
+                });
+            }
+            Body::Unusual(records) => {
                 self.take_records(origin, records, bytes, |pipeline, origin, word| {
                     pipeline.take_condition(origin, word.into());
                 });

@@ -806,6 +806,7 @@ mod tests {
             closed: closed.map(EventTime),
             note: None,
             normals: Vec::new(),
+            group: None,
         };
         Batch {
             baselines: vec![row],

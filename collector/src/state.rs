@@ -17,6 +17,8 @@ mod reports;
 mod values;
 
 pub use checkpoints::CheckpointId;
+#[cfg(test)]
+pub(crate) use conditions::learned_of_two;
 pub use conditions::{BASELINES_CLOSED_MAX, BaselineRow, NormalRow};
 pub use corrections::{CORRECTIONS_MAX, CorrectionQuery, CorrectionRow};
 pub use definitions::SeriesDefinition;

@@ -18,7 +18,8 @@
 //!
 //! The gateway is not in it: it comes from the certificate-bound topic. Bodies are postcard; the body
 //! of [`Kind::Frames`], [`Kind::Derived`], [`Kind::Advisory`], [`Kind::Status`],
-//! [`Kind::Condition`], [`Kind::Finding`] and [`Kind::Suspicion`] is records back to back until it ends ([`Records`]).
+//! [`Kind::Condition`], [`Kind::Finding`], [`Kind::Suspicion`] and [`Kind::Unusual`] is records back to back until it ends
+//! ([`Records`]).
 
 use crate::codec::crc32c_parts;
 use crate::feature::FeatureKind;
@@ -30,7 +31,7 @@ use crate::sample::{LossCause, Reading};
 use crate::sequence::{Range, Ranges};
 use crate::time::{ClockFix, EventTime, NodeTicks};
 use crate::version;
-use crate::watch::{LocalCondition, LocalFinding, LocalSuspicion};
+use crate::watch::{LocalCondition, LocalFinding, LocalSuspicion, LocalUnusual};
 use core::marker::PhantomData;
 use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
@@ -93,11 +94,13 @@ pub enum Kind {
     Finding = 11,
     /// [`LocalSuspicion`]s.
     Suspicion = 12,
+    /// [`LocalUnusual`]s.
+    Unusual = 13,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Frames,
         Self::Readings,
         Self::ClockFix,
@@ -110,6 +113,7 @@ impl Kind {
         Self::Condition,
         Self::Finding,
         Self::Suspicion,
+        Self::Unusual,
     ];
 
     /// The kind of that number.
@@ -272,6 +276,7 @@ impl<'a> Block<'a> {
             Kind::Condition => Body::Condition(Records::new(self.body)),
             Kind::Finding => Body::Finding(Records::new(self.body)),
             Kind::Suspicion => Body::Suspicion(Records::new(self.body)),
+            Kind::Unusual => Body::Unusual(Records::new(self.body)),
         })
     }
 }
@@ -307,6 +312,8 @@ pub enum Body<'a> {
     Finding(Records<'a, LocalFinding>),
     /// What it suspects of shafts and what hangs on them.
     Suspicion(Records<'a, LocalSuspicion>),
+    /// What it finds unusual of slow channels.
+    Unusual(Records<'a, LocalUnusual>),
 }
 
 /// Postcard records back to back until the bytes end. A record that does not decode ends the list

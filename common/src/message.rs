@@ -5,7 +5,7 @@ use crate::id::{CHANNELS_MAX, ChannelId, GatewayId, NodeId};
 use crate::reject::RejectReason;
 use crate::time::EventTime;
 use crate::version;
-use crate::watch::{BearingSearch, PlainWatch, SpectrumWatch, Watch};
+use crate::watch::{BearingSearch, PlainWatch, SpectrumWatch, UnusualWatch, Watch};
 use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
 
@@ -192,6 +192,16 @@ pub enum Action {
         /// For what; none: not any more.
         spectra: Option<SpectrumWatch>,
     },
+    /// The gateway judges whether a slow channel that it watches is as it was, and the group that it is the first
+    /// of, from now on, through restarts too.
+    Unusual {
+        /// Of which node.
+        node: NodeId,
+        /// Which channel.
+        channel: ChannelId,
+        /// How; none: not any more.
+        unusual: Option<UnusualWatch>,
+    },
 }
 
 impl Action {
@@ -206,7 +216,8 @@ impl Action {
             | Self::WatchPlain { .. }
             | Self::Watch { .. }
             | Self::Search { .. }
-            | Self::Examine { .. } => None,
+            | Self::Examine { .. }
+            | Self::Unusual { .. } => None,
         }
     }
 }

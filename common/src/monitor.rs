@@ -226,6 +226,10 @@ pub enum Condition {
     /// What a shaft, or what hangs on it, may have. No monitor judges it: spectra suspect it while a condition holds
     /// that it explains, and what it rests on is a [`ShaftClaim`](crate::shaft::ShaftClaim).
     Suspected(Cause),
+    /// A slow channel by itself. No monitor judges it: a detector follows it.
+    Unusual,
+    /// Slow channels together, of which this is the first. No monitor judges them: a detector knows what was accepted.
+    UnusualTogether,
 }
 
 /// What a judgement rests on.

@@ -8,9 +8,11 @@
 
 use crate::baseline::Normals;
 use crate::bearing::Claim;
+use crate::detection::hotelling::CHANNELS_MAX;
+use crate::detection::multivariate::{self, Learned};
 use crate::feature::definition::{BANDS_MAX, WatchedBand};
 use crate::id::{BootId, ChannelId, NodeId};
-use crate::level::Level;
+use crate::level::{Level, Persistence};
 use crate::monitor::{Condition, Evidence, REGIMES_MAX, Settings};
 use crate::operating::Regime;
 use crate::operation::Operation;
@@ -93,6 +95,53 @@ pub struct SpectrumWatch {
     pub bands: Vec<WatchedBand, BANDS_MAX>,
 }
 
+/// What a gateway judges of a slow channel that it watches, beside what its [`Watch`] says: whether it is as it was.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct UnusualWatch {
+    /// Over how long readings are averaged that are judged by themselves, nanoseconds; none: they are not. What is
+    /// normal of one channel follows it, so that each judge learns it alone.
+    pub alone_ns: Option<i64>,
+    /// The group that it is the first channel of, where a person has accepted what was learned of that.
+    pub group: Option<GroupWatch>,
+}
+
+/// Slow channels that a gateway judges together, all of which it hears: what the collector has learned, as long as a
+/// person agrees to it. 4,700 bytes at most, of the 65,536 of a message.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct GroupWatch {
+    /// Its channels, in the order of a row.
+    pub channels: Vec<(NodeId, ChannelId), CHANNELS_MAX>,
+    /// Which of them, or which channel besides, tells whether the machine runs, and above what it does.
+    pub running: Option<((NodeId, ChannelId), f32)>,
+    /// From one row to the next, nanoseconds.
+    pub every_ns: i64,
+    /// What the detector was set to when it learned.
+    pub settings: multivariate::Settings,
+    /// How many rows must agree.
+    pub persistence: Persistence,
+    /// Which in a row it is that was learned of the group.
+    pub generation: u32,
+    /// What was learned.
+    pub learned: Learned,
+}
+
+impl GroupWatch {
+    /// The channels of a row, by place: its own, and who tells whether the machine runs where that is none of them.
+    pub fn row(&self) -> impl Iterator<Item = (NodeId, ChannelId)> {
+        let own = &self.channels;
+        let running = self.running.map(|(witness, _)| witness);
+        let witness = running.filter(|witness| !own.contains(witness));
+        own.iter().copied().chain(witness)
+    }
+
+    /// Whether rows can be judged by it.
+    pub fn is_sound(&self) -> bool {
+        let is_share = |share: f64| share > 0.0 && share <= 1.0;
+        let is_set = is_share(self.settings.weight) && is_share(self.settings.clear);
+        self.every_ns > 0 && is_set && !self.channels.is_empty() && self.learned.is_sound(self.channels.len())
+    }
+}
+
 /// A [`Watch`] of before gateways heard witnesses and slow channels, as it stands in journals, and in what
 /// gateways keep.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -144,6 +193,28 @@ pub struct LocalSuspicion {
     pub claim: Option<ShaftClaim>,
 }
 
+/// What a gateway finds unusual of slow channels, told as a [`LocalCondition`] is.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LocalUnusual {
+    /// Of which channel or group, since when, and how bad.
+    pub told: LocalCondition,
+    /// What that rests on; none when it is over.
+    pub shown: Option<UnusualRow>,
+}
+
+/// A row of slow channels that is not as it was, as a gateway tells it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct UnusualRow {
+    /// Of one channel how rare the reading is, nats; of a group T-squared over its limit.
+    pub value: f32,
+    /// From where on it is told.
+    pub limit: f32,
+    /// Of a group: Q over the largest learned.
+    pub residual: Option<f32>,
+    /// Of a group: the share of each channel in T-squared.
+    pub contributions: Vec<((NodeId, ChannelId), f32), CHANNELS_MAX>,
+}
+
 /// What a gateway says of a condition, in whichever of these it is told.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct LocalWord {
@@ -160,6 +231,8 @@ pub enum Lines {
     Bearing(Claim),
     /// Of a shaft, or of what hangs on it.
     Shaft(ShaftClaim),
+    /// No lines, but a row of slow channels.
+    Unusual(UnusualRow),
 }
 
 impl Lines {
@@ -167,7 +240,7 @@ impl Lines {
     pub fn of_bearing(self) -> Option<Claim> {
         match self {
             Self::Bearing(claim) => Some(claim),
-            Self::Shaft(_) => None,
+            Self::Shaft(_) | Self::Unusual(_) => None,
         }
     }
 
@@ -175,7 +248,15 @@ impl Lines {
     pub fn of_shaft(self) -> Option<ShaftClaim> {
         match self {
             Self::Shaft(claim) => Some(claim),
-            Self::Bearing(_) => None,
+            Self::Bearing(_) | Self::Unusual(_) => None,
+        }
+    }
+
+    /// The row of slow channels, if it is one.
+    pub fn of_row(self) -> Option<UnusualRow> {
+        match self {
+            Self::Unusual(row) => Some(row),
+            Self::Bearing(_) | Self::Shaft(_) => None,
         }
     }
 }
@@ -196,6 +277,13 @@ impl From<LocalFinding> for LocalWord {
 impl From<LocalSuspicion> for LocalWord {
     fn from(LocalSuspicion { told, claim }: LocalSuspicion) -> Self {
         let lines = claim.map(Lines::Shaft);
+        Self { told, lines }
+    }
+}
+
+impl From<LocalUnusual> for LocalWord {
+    fn from(LocalUnusual { told, shown }: LocalUnusual) -> Self {
+        let lines = shown.map(Lines::Unusual);
         Self { told, lines }
     }
 }

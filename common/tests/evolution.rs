@@ -115,8 +115,8 @@ fn a_body_of_another_version_kind_or_codec_is_refused_for_a_reason_that_keeps_th
                 RejectReason::BodyVersion,
             );
         }
-        // 13 is the next one to be given out, and 0 never was.
-        for other in [0, 13, u8::MAX] {
+        // 14 is the next one to be given out, and 0 never was.
+        for other in [0, 14, u8::MAX] {
             check(&|envelope| envelope.kind = other, RejectReason::BodyKind);
         }
         check(&|envelope| envelope.codec = 1, RejectReason::BodyCodec);

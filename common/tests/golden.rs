@@ -15,12 +15,14 @@ use trunnion_common::ack::{Ack, AckLevel, Extent, HeldEpoch, Hello, JournalMark}
 use trunnion_common::bearing::{Claim, ClaimBand, ClaimLine, Element};
 use trunnion_common::block::*;
 use trunnion_common::codec::{Decoder, LINE_FRAME_MAX, stuff};
+use trunnion_common::detection::hotelling::CHANNELS_MAX;
+use trunnion_common::detection::multivariate;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::band::Band;
 use trunnion_common::feature::definition::WatchedBand;
 use trunnion_common::frame::*;
 use trunnion_common::id::*;
-use trunnion_common::level::Level;
+use trunnion_common::level::{Level, Persistence};
 use trunnion_common::message::{
     self, Action, BackfillOrder, Command, CommandOutcome, CommandResult, GatewayClock, GatewayHealth,
     GatewaySettings, GatewayStatus, MESSAGE_MAX, Phase, SignedCommand,
@@ -35,7 +37,8 @@ use trunnion_common::severity::{Group, Standard, Support};
 use trunnion_common::shaft::{Cause, ShaftClaim, ShaftLine};
 use trunnion_common::time::{ClockFix, ClockQuality, EventTime, NodeTicks};
 use trunnion_common::watch::{
-    BearingSearch, LocalCondition, LocalFinding, LocalSuspicion, SlowWatch, SpectrumWatch, Watch,
+    BearingSearch, GroupWatch, LocalCondition, LocalFinding, LocalSuspicion, LocalUnusual, SlowWatch,
+    SpectrumWatch, UnusualRow, UnusualWatch, Watch,
 };
 
 fn node() -> NodeId {
@@ -549,6 +552,29 @@ fn bodies() -> Vec<(&'static str, Kind, Vec<u8>)> {
             }),
         ),
         (
+            "block.unusual",
+            Kind::Unusual,
+            body(&LocalUnusual {
+                told: LocalCondition {
+                    node: node(),
+                    boot: boot(),
+                    channel: channel(1),
+                    condition: Condition::UnusualTogether,
+                    level: Level::Alert,
+                    raised: utc(),
+                    at: utc().plus_nanos(5),
+                    evidence: None,
+                    standard: None,
+                },
+                shown: Some(UnusualRow {
+                    value: 1.5,
+                    limit: 1.0,
+                    residual: Some(2.5),
+                    contributions: list(&[((node(), channel(1)), 0.75), ((node(), channel(2)), 0.25)]),
+                }),
+            }),
+        ),
+        (
             "block.describe",
             Kind::Describe,
             body(&GatewayDescribe {
@@ -739,6 +765,59 @@ fn slow_watch() -> Watch {
     }
 }
 
+/// So many slow channels, of which the first tells whether the machine runs, and what may be learned of them.
+fn group_watch(channels: u16) -> GroupWatch {
+    let numbers = |number: f64| Bounded::<f64, CHANNELS_MAX>::from_iter((0..channels).map(|_| number));
+    const CELLS_MAX: usize = CHANNELS_MAX * CHANNELS_MAX;
+    let cells = 0..channels.pow(2);
+    let matrix = |number: f64| {
+        let cells = cells.clone().map(|_| number);
+        (channels, Bounded::<f64, CELLS_MAX>::from_iter(cells))
+    };
+    // Mean, scale, metric and residual; the limit of T-squared, and the largest Q.
+    let learned = (
+        (numbers(40.5), numbers(1.5), matrix(0.75), matrix(0.25)),
+        30.0,
+        0.5,
+    );
+    let learned = postcard::to_slice(&learned, &mut [0; 8_192]).unwrap().to_vec();
+    GroupWatch {
+        channels: (0..channels).map(|place| (node(), channel(place))).collect(),
+        running: Some(((node(), channel(0)), 5.0)),
+        every_ns: 10_000_000_000,
+        settings: multivariate::Settings::default(),
+        persistence: Persistence::default(),
+        generation: 2,
+        learned: postcard::from_bytes(&learned).unwrap(),
+    }
+}
+
+#[test]
+fn a_group_of_the_most_channels_fits_many_times_into_a_message() {
+    let most = CHANNELS_MAX as u16;
+    let group = GroupWatch {
+        running: Some(((NodeId::new(u64::MAX).unwrap(), channel(0)), 5.0)),
+        channels: (0..most)
+            .map(|place| (NodeId::new(u64::MAX).unwrap(), channel(place)))
+            .collect(),
+        ..group_watch(most)
+    };
+    assert!(group.is_sound());
+    let action = Action::Unusual {
+        node: node(),
+        channel: channel(0),
+        unusual: Some(UnusualWatch {
+            alone_ns: Some(i64::MAX),
+            group: Some(group),
+        }),
+    };
+    let bytes = postcard::to_slice(&action, &mut [0; MESSAGE_MAX]).unwrap().len();
+    assert!(
+        (4_300..4_700).contains(&bytes) && 13 * bytes < MESSAGE_MAX,
+        "{bytes}"
+    );
+}
+
 /// Every action, as its bytes in a command.
 fn actions() -> Vec<(&'static str, Action)> {
     vec![
@@ -824,6 +903,17 @@ fn actions() -> Vec<(&'static str, Action)> {
             },
         ),
         (
+            "unusual",
+            Action::Unusual {
+                node: node(),
+                channel: channel(1),
+                unusual: Some(UnusualWatch {
+                    alone_ns: Some(300_000_000_000),
+                    group: Some(group_watch(2)),
+                }),
+            },
+        ),
+        (
             "gateway",
             Action::Gateway(GatewaySettings {
                 heartbeat_interval_ms: Some(5_000),
@@ -892,6 +982,7 @@ fn current() -> BTreeMap<String, String> {
             Body::Condition(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
             Body::Finding(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
             Body::Suspicion(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
+            Body::Unusual(records) => assert_eq!(records.map(Result::unwrap).count(), 1),
             _ => {}
         }
         golden.insert(name.to_owned(), hex(&bytes));
@@ -900,7 +991,7 @@ fn current() -> BTreeMap<String, String> {
         golden.insert(format!("message.{name}"), hex(&bytes));
     }
     for (name, action) in actions() {
-        let mut room = [0; 256];
+        let mut room = [0; 512];
         let bytes = postcard::to_slice(&action, &mut room).unwrap();
         assert_eq!(postcard::from_bytes::<Action>(bytes).unwrap(), action);
         golden.insert(format!("action.{name}"), hex(bytes));

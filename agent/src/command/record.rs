@@ -13,7 +13,7 @@ use trunnion_common::codec::{CRC_BYTES, crc32c};
 use trunnion_common::message::{CommandOutcome, GatewaySettings};
 use trunnion_common::watch::PlainWatch;
 
-use crate::watch::{Examinations, Name, Plan, Searches};
+use crate::watch::{Examinations, Name, Plan, Searches, Unusuals};
 
 /// What must survive a restart.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -30,24 +30,29 @@ pub struct Record {
     pub searches: Searches,
     /// What the collector wants looked for in their spectra.
     pub examinations: Examinations,
+    /// Which slow channels the collector wants judged by whether they are as they were.
+    pub unusuals: Unusuals,
 }
 
-const VERSION: u8 = 5;
+const VERSION: u8 = 6;
 
-/// The version before, which looked at no spectra.
+/// The version before, which did not ask what is unusual.
+const VERSION_UNFOLLOWED: u8 = 5;
+
+/// The one before that, which looked at no spectra.
 const VERSION_UNEXAMINED: u8 = 4;
 
 /// The one before that, which searched for nothing.
 const VERSION_UNSEARCHED: u8 = 3;
 
-/// The one before, whose watches heard no witnesses and no slow channels.
+/// Before that, watches heard no witnesses and no slow channels.
 const VERSION_PLAIN: u8 = 2;
 
 /// The first, which had no watches.
 const VERSION_UNWATCHED: u8 = 1;
 
-/// More than a record of any version needs: 256 watches take some kilobytes each.
-const FILE_BYTES_MAX: u64 = 2 << 20;
+/// More than a record of any version needs: 256 watches take some kilobytes each, and 128 groups 4.7.
+const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Where the record is kept.
 pub fn path(state_dir: &Path) -> PathBuf {
@@ -106,6 +111,15 @@ fn decode(bytes: &[u8]) -> Option<Record> {
     }
     match version {
         VERSION => postcard::from_bytes(record).ok(),
+        VERSION_UNFOLLOWED => {
+            let (highest, outcome, settings, watches, searches, examinations) =
+                postcard::from_bytes(record).ok()?;
+            Some(Record {
+                searches,
+                examinations,
+                ..former(highest, outcome, settings, watches)
+            })
+        }
         VERSION_UNEXAMINED => {
             let (highest, outcome, settings, watches, searches) = postcard::from_bytes(record).ok()?;
             Some(Record {
@@ -141,6 +155,7 @@ fn former(highest: u64, outcome: Option<CommandOutcome>, settings: GatewaySettin
         watches,
         searches: Searches::new(),
         examinations: Examinations::new(),
+        unusuals: Unusuals::new(),
     }
 }
 
@@ -149,7 +164,7 @@ mod tests {
     use super::*;
     use trunnion_common::id::{ChannelId, NodeId};
     use trunnion_common::monitor::Settings;
-    use trunnion_common::watch::BearingSearch;
+    use trunnion_common::watch::{BearingSearch, SpectrumWatch};
 
     const RECORD: Record = Record {
         highest: 300,
@@ -163,6 +178,7 @@ mod tests {
         watches: Plan::new(),
         searches: Searches::new(),
         examinations: Examinations::new(),
+        unusuals: Unusuals::new(),
     };
 
     fn sealed<T: Serialize>(version: u8, former: &T) -> Vec<u8> {
@@ -208,8 +224,33 @@ mod tests {
         let searches = Searches::from([(name, search)]);
         let former = (300_u64, RECORD.outcome, RECORD.settings, &watches, &searches);
         let read = decode(&sealed(VERSION_UNEXAMINED, &former)).unwrap();
-        assert_eq!((read.watches, read.searches), (watches, searches));
+        assert_eq!((&read.watches, &read.searches), (&watches, &searches));
         assert_eq!(read.examinations, Examinations::new());
+
+        let spectra = SpectrumWatch {
+            teeth: Some(23),
+            blades: None,
+            line_hz: None,
+            axial: false,
+            band_hz: [1.0, 5_000.0],
+            envelope_hz: None,
+            bands: Default::default(),
+        };
+        let examinations = Examinations::from([(name, spectra)]);
+        let settings = RECORD.settings;
+        let former = (
+            300_u64,
+            RECORD.outcome,
+            settings,
+            watches,
+            searches,
+            &examinations,
+        );
+        let read = decode(&sealed(VERSION_UNFOLLOWED, &former)).unwrap();
+        assert_eq!(
+            (read.examinations, read.unusuals),
+            (examinations, Unusuals::new())
+        );
     }
 
     #[test]

@@ -8,8 +8,10 @@ use rcgen::{
 };
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::sync::Arc;
+use trunnion_common::detection::multivariate::{self, Multivariate};
 use trunnion_common::frame::{Calibration, ChannelPlan};
 use trunnion_common::id::{BootId, ChannelId, GatewayId, Name};
+use trunnion_common::level::Persistence;
 use trunnion_common::message::{BackfillOrder, MESSAGE_MAX, signed_parts};
 use trunnion_common::watch::{PlainWatch, Watch};
 
@@ -150,6 +152,7 @@ struct World {
     watched: Plan,
     searched: Searches,
     examined: Examinations,
+    followed: Unusuals,
 }
 
 impl World {
@@ -170,6 +173,7 @@ impl World {
             watched: Plan::new(),
             searched: Searches::new(),
             examined: Examinations::new(),
+            followed: Unusuals::new(),
         }
     }
 
@@ -198,6 +202,7 @@ impl World {
             Effect::Send(_, payload) => self.sent.push(payload),
             Effect::Answer(result) => self.answers.push((result.number, result.outcome, result.highest)),
             Effect::Configure(settings) => self.configured.push(settings),
+            Effect::Follow(unusuals) => self.followed = unusuals,
             Effect::Watch(plan, searches, examinations) => {
                 (self.watched, self.searched, self.examined) = (plan, searches, examinations);
             }
@@ -682,6 +687,65 @@ fn what_is_looked_for_in_spectra_holds_through_restarts_until_it_is_taken_back()
     }
     world.order(2, order(None));
     assert!(world.examined.is_empty() && world.disk.examinations.is_empty());
+}
+
+#[test]
+fn whether_slow_channels_are_as_they_were_is_judged_through_restarts_until_that_is_taken_back() {
+    let mut world = World::new();
+    let name = (NodeId::new(7).unwrap(), ChannelId::new(0).unwrap());
+    let other = (NodeId::new(8).unwrap(), ChannelId::new(3).unwrap());
+    let order = |unusual: Option<&UnusualWatch>| Action::Unusual {
+        node: name.0,
+        channel: name.1,
+        unusual: unusual.cloned(),
+    };
+    let settings = multivariate::Settings {
+        learning: 4,
+        ..multivariate::Settings::default()
+    };
+    let mut detector: Multivariate = Multivariate::new(2, settings);
+    for row in [[1.0, 2.0], [2.0, 4.0], [3.0, 5.0], [2.0, 3.0]] {
+        detector.handle_row(UTC, &row);
+    }
+    let group = GroupWatch {
+        channels: [name, other].into_iter().collect(),
+        running: None,
+        every_ns: 10_000_000_000,
+        settings,
+        persistence: Persistence::default(),
+        generation: 0,
+        learned: detector.learned().unwrap().clone(),
+    };
+    let unusual = |group: &GroupWatch| UnusualWatch {
+        alone_ns: Some(300_000_000_000),
+        group: Some(group.clone()),
+    };
+    world.order(1, order(Some(&unusual(&group))));
+    let wanted = Unusuals::from([(name, unusual(&group))]);
+    assert_eq!((&world.followed, &world.disk.unusuals), (&wanted, &wanted));
+    world.followed.clear();
+    world.restart();
+    assert_eq!(world.followed, wanted);
+    let senseless = [
+        unusual(&GroupWatch {
+            every_ns: 0,
+            ..group.clone()
+        }),
+        unusual(&GroupWatch {
+            channels: [name].into_iter().collect(),
+            ..group.clone()
+        }),
+        UnusualWatch {
+            alone_ns: Some(0),
+            group: None,
+        },
+    ];
+    for senseless in &senseless {
+        world.order(2, order(Some(senseless)));
+        assert_eq!(world.answers.pop().unwrap().1, CommandOutcome::Unsupported);
+    }
+    world.order(2, order(None));
+    assert!(world.followed.is_empty() && world.disk.unusuals.is_empty());
 }
 
 #[test]

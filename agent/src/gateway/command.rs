@@ -46,6 +46,7 @@ impl Gateway {
                 self.publish(topic::Kind::Result, &result);
             }
             Effect::Configure(settings) => self.configure(settings, now),
+            Effect::Follow(unusuals) => self.watches.follow(&unusuals, now.mono),
             Effect::Watch(plan, searches, examinations) => {
                 self.watches.configure(&plan, &searches, &examinations, now.mono);
                 self.metrics.watched_channels.set(self.watches.channels() as i64);

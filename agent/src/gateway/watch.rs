@@ -4,12 +4,13 @@ use super::{Action, Gateway};
 use crate::block::Index;
 use crate::clock::Now;
 use crate::watch::{News, Searched};
+use std::fmt;
 use std::time::Duration;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::frame::Class;
 use trunnion_common::level::Level;
 use trunnion_common::monitor::{Basis, Condition};
-use trunnion_common::watch::Lines;
+use trunnion_common::watch::{Lines, UnusualRow};
 
 impl Gateway {
     /// Says what has changed, first here and then to the collector.
@@ -78,6 +79,11 @@ fn tell(news: &News) {
             tracing::warn!(%node, channel, about, level, before, order, score, "advisory of this gateway, suspected by lines of the shaft");
             return;
         }
+        Some(Lines::Unusual(row)) => {
+            let (value, limit, contributions) = (row.value, row.limit, Contributions(row));
+            tracing::warn!(%node, channel, about, level, before, value, limit, %contributions, "advisory of this gateway, by slow channels that are not as they were");
+            return;
+        }
         None => {}
     }
     let Some(evidence) = condition.evidence else {
@@ -106,6 +112,16 @@ fn tell(news: &News) {
     }
 }
 
+/// The share of each channel, as `node/channel share`; nothing of a channel by itself.
+struct Contributions<'a>(&'a UnusualRow);
+
+impl fmt::Display for Contributions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shares = self.0.contributions.iter();
+        shares.try_for_each(|((node, channel), share)| write!(f, "{node}/{channel} {share:.2} "))
+    }
+}
+
 /// What a condition is about, in a word.
 pub(crate) const fn about(condition: Condition) -> &'static str {
     match condition {
@@ -115,5 +131,7 @@ pub(crate) const fn about(condition: Condition) -> &'static str {
         Condition::Bearing(Some(element)) => element.label(),
         Condition::Bearing(None) => "bearing",
         Condition::Suspected(cause) => cause.label(),
+        Condition::Unusual => "unusual",
+        Condition::UnusualTogether => "unusual_together",
     }
 }

@@ -357,7 +357,11 @@ impl Hunt {
                 Some(Lines::Bearing(finding.told()))
             }
             Condition::Suspected(cause) => self.shaft.as_ref()?.lines(cause),
-            Condition::Severity | Condition::Deviation(_) | Condition::Instrument => None,
+            Condition::Severity
+            | Condition::Deviation(_)
+            | Condition::Instrument
+            | Condition::Unusual
+            | Condition::UnusualTogether => None,
         }
     }
 }

@@ -33,7 +33,7 @@ use serde::Serialize;
 use trunnion_common::frame::{ChannelPlan, SettingsOutcome};
 use trunnion_common::id::{ChannelId, GatewayId};
 use trunnion_common::message::{Action, CommandOutcome, GatewayHealth, GatewaySettings};
-use trunnion_common::watch::{BearingSearch, SpectrumWatch, Watch};
+use trunnion_common::watch::{BearingSearch, SpectrumWatch, UnusualWatch, Watch};
 
 /// Most gateways in one answer.
 pub const GATEWAYS_MAX: usize = 1_000;
@@ -129,6 +129,7 @@ fn command(row: &CommandRow) -> Command {
         }
         Action::Watch { channel, watch, .. } => ("watch", watched(*channel, watch.as_ref())),
         Action::Search { channel, search, .. } => ("search", searched(*channel, search.as_ref())),
+        Action::Unusual { channel, unusual, .. } => ("unusual", followed(*channel, unusual.as_ref())),
         Action::Examine { channel, spectra, .. } => ("examine", examined(*channel, spectra.as_ref())),
     };
     Command {
@@ -177,6 +178,24 @@ fn searched(channel: ChannelId, search: Option<&BearingSearch>) -> String {
         "channel {channel} for a bearing of outer race {outer_race:.3}, inner race {inner_race:.3}, ball {ball:.3}, \
          cage {cage:.3}"
     )
+}
+
+fn followed(channel: ChannelId, unusual: Option<&UnusualWatch>) -> String {
+    let alone = unusual.and_then(|unusual| unusual.alone_ns);
+    let alone = alone.map(|every_ns| format!("by itself over {} s", every_ns as f64 / 1e9));
+    let group = unusual.and_then(|unusual| unusual.group.as_ref());
+    let group = group.map(|group| {
+        let (others, rows) = (group.channels.len() - 1, group.every_ns as f64 / 1e9);
+        format!(
+            "with {others} other(s) in rows of {rows} s, by baseline {}",
+            group.generation
+        )
+    });
+    let how: Vec<String> = alone.into_iter().chain(group).collect();
+    match how.is_empty() {
+        true => format!("channel {channel} not followed"),
+        false => format!("channel {channel} followed {}", how.join(" and ")),
+    }
 }
 
 fn examined(channel: ChannelId, spectra: Option<&SpectrumWatch>) -> String {

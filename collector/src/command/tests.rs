@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::ingest::dedup::SequenceSets;
+use crate::state::learned_of_two;
 use trunnion_common::block::{ChannelHolding, Envelope, Holding, Lane};
+use trunnion_common::detection::multivariate;
 use trunnion_common::frame::SettingsOutcome;
 use trunnion_common::id::{ChannelId, Epoch, Name};
 use trunnion_common::watch::{BearingSearch, SlowWatch, SpectrumWatch};
@@ -522,6 +524,54 @@ fn spectra_are_looked_at_once_the_channel_is_watched_until_the_file_says_no_more
     assert!(world.look().is_empty());
     want(&mut world, None);
     assert_eq!(world.issued(), [(3, action(None))]);
+}
+
+#[test]
+fn a_group_of_slow_channels_is_judged_by_the_gateway_that_hears_all_of_them() {
+    let mut world = World::new();
+    let channel = ChannelId::new(0).unwrap();
+    let [first, second] = [9, 10].map(|number| (node(number), channel));
+    let group = GroupWatch {
+        channels: [first, second].into_iter().collect(),
+        running: None,
+        every_ns: 10 * SECOND,
+        settings: multivariate::Settings::default(),
+        persistence: Default::default(),
+        generation: 0,
+        learned: learned_of_two(),
+    };
+    let want = |world: &mut World, alone_ns: Option<i64>, group: Option<&GroupWatch>| {
+        let group = group.cloned();
+        world.desk.want(Wanted {
+            watching: BTreeSet::from([gateway("gw-1")]),
+            watches: BTreeMap::from([(first, any_watch())]),
+            unusuals: BTreeMap::from([(first, UnusualWatch { alone_ns, group })]),
+            ..Wanted::default()
+        });
+    };
+    let action = |unusual: Option<UnusualWatch>| Action::Unusual {
+        node: first.0,
+        channel,
+        unusual,
+    };
+    want(&mut world, None, Some(&group));
+    world.hold("gw-1", &[(9, 1)]);
+    assert!(matches!(world.issued()[..], [(1, Action::Watch { .. })]));
+    world.answer("gw-1", 1, CommandOutcome::Done, 1);
+    assert!(world.look().is_empty(), "the other comes through somebody else");
+    world.hold("gw-1", &[(9, 1), (10, 1)]);
+    let [alone, together] = [None, Some(group.clone())].map(|group| UnusualWatch {
+        alone_ns: group.is_none().then_some(300 * SECOND),
+        group,
+    });
+    assert_eq!(world.issued(), [(2, action(Some(together)))]);
+    world.answer("gw-1", 2, CommandOutcome::Done, 2);
+    // Maintenance closes what was accepted.
+    want(&mut world, Some(300 * SECOND), None);
+    assert_eq!(world.issued(), [(3, action(Some(alone)))]);
+    world.answer("gw-1", 3, CommandOutcome::Done, 3);
+    want(&mut world, None, None);
+    assert_eq!(world.issued(), [(4, action(None))]);
 }
 
 #[test]

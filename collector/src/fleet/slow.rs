@@ -71,6 +71,15 @@ impl Group {
 /// A group: its asset and name.
 pub type GroupKey = (String, String);
 
+/// Under what a group is told.
+pub fn series_of((asset, group): &GroupKey) -> SeriesKey {
+    SeriesKey {
+        asset: asset.clone(),
+        point: ALL_CHANNELS.to_owned(),
+        channel: group.clone(),
+    }
+}
+
 /// The groups of a fleet, and where each channel stands in them.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) struct Groups {
@@ -171,6 +180,12 @@ impl Fleet {
     /// In which groups a channel stands, and at which place of their rows.
     pub fn groups_of(&self, series: &SeriesKey) -> &[(GroupKey, usize)] {
         self.groups.places.get(series).map_or(&[], Vec::as_slice)
+    }
+
+    /// The group that a channel is the first of.
+    pub fn group_begun_by(&self, series: &SeriesKey) -> Option<&GroupKey> {
+        let mut groups = self.groups_of(series).iter();
+        groups.find_map(|(key, place)| (*place == 0).then_some(key))
     }
 
     /// Finds the groups of an asset, once its channels and their witnesses have been read.

@@ -1,7 +1,7 @@
 //! What a gateway judges the channels that it hears by, when the file wants it to: as the collector does.
 
-use super::Fleet;
 use super::section::Section;
+use super::{Fleet, Group, GroupKey, series_of};
 use crate::command::Wanted;
 use crate::state::{BaselineRow, NormalRow, SeriesKey};
 use crate::window::WindowSettings;
@@ -11,7 +11,7 @@ use trunnion_common::feature::FeatureKind;
 use trunnion_common::id::{ChannelId, NodeId};
 use trunnion_common::monitor::{REGIMES_MAX, Settings};
 use trunnion_common::operating::Regime;
-use trunnion_common::watch::{BearingSearch, SlowWatch, SpectrumWatch, Watch};
+use trunnion_common::watch::{BearingSearch, GroupWatch, SlowWatch, SpectrumWatch, UnusualWatch, Watch};
 use trunnion_diagnosis::bearing::BearingOrders;
 
 /// Whether a gateway section has its gateway watch.
@@ -93,6 +93,17 @@ impl Fleet {
         })
     }
 
+    /// Which slow channels a gateway judges by themselves, and over how long it averages them: as the collector does.
+    pub(super) fn unusuals(&self) -> impl Iterator<Item = ((NodeId, ChannelId), UnusualWatch)> {
+        self.channels.iter().filter_map(|(name, site)| {
+            let unusual = UnusualWatch {
+                alone_ns: Some(site.slow.as_ref()?.alone_ns?),
+                group: None,
+            };
+            Some((*name, unusual))
+        })
+    }
+
     /// Gives the gateways what people have accepted as normal; what is proposed or closed is none of it.
     pub fn adopt(&self, wanted: &mut Wanted, baselines: &[BaselineRow]) {
         let mut by_series: BTreeMap<&SeriesKey, Vec<&BaselineRow>> = BTreeMap::new();
@@ -114,6 +125,52 @@ impl Fleet {
             });
             watch.baselines = accepted.take(REGIMES_MAX).collect();
         }
+        for (key, group) in self.groups() {
+            let rows = by_series.get(&series_of(key)).into_iter().flatten();
+            let watches = rows.filter_map(|row| self.group_watch(key, group, row));
+            for watch in watches {
+                if let Some(first) = watch.channels.first().copied() {
+                    wanted.unusuals.entry(first).or_default().group = Some(watch);
+                }
+            }
+        }
+    }
+
+    /// How a gateway judges a group; none of what is not accepted, or was learned of other channels.
+    fn group_watch(&self, key: &GroupKey, group: &Group, row: &BaselineRow) -> Option<GroupWatch> {
+        row.accepted?;
+        let learned = row.normals.iter().map(|normal| &normal.feature);
+        if !learned.eq(&group.channels) {
+            return None;
+        }
+        let name = |channel: &String| {
+            let (point, channel) = channel.split_once('/')?;
+            let series = SeriesKey {
+                asset: key.0.clone(),
+                point: point.to_owned(),
+                channel: channel.to_owned(),
+            };
+            self.places.get(&series).copied()
+        };
+        let names: Option<Vec<_>> = group.channels.iter().map(name).collect();
+        let channels = heapless::Vec::from_slice(&names?).ok()?;
+        let running = match group.running {
+            Some((place, above)) => {
+                let witness = || Some(self.operation(&key.0)?.running?.0.name());
+                Some((channels.get(place).copied().or_else(witness)?, above))
+            }
+            None => None,
+        };
+        let watch = GroupWatch {
+            channels,
+            running,
+            every_ns: group.every_ns,
+            settings: group.settings,
+            persistence: group.persistence,
+            generation: row.generation,
+            learned: row.group.as_deref()?.clone(),
+        };
+        watch.is_sound().then_some(watch)
     }
 }
 
@@ -130,7 +187,7 @@ fn normal(row: &NormalRow) -> Option<Normal> {
 mod tests {
     use super::super::Fleet;
     use crate::command::Wanted;
-    use crate::state::{BaselineRow, NormalRow, SeriesKey};
+    use crate::state::{BaselineRow, NormalRow, SeriesKey, learned_of_two};
     use crate::window::WindowSettings;
     use trunnion_common::feature::FeatureKind;
     use trunnion_common::id::{GatewayId, Name};
@@ -177,6 +234,7 @@ mod tests {
                 centre: 0.4,
                 spread: 0.1,
             }],
+            group: None,
         }
     }
 
@@ -239,6 +297,10 @@ mod tests {
 
     /// A fan with a current that tells whether it runs, and a thermometer.
     fn operated() -> Fleet {
+        operated_with("")
+    }
+
+    fn operated_with(condition: &str) -> Fleet {
         let slow = |id: &str, channel: u8, quantity: &str, unit: &str, keys: &str| {
             format!(
                 "[[site.area.asset.point.channel]]\nid = \"{id}\"\nnode = \"00000000000000a1\"\n\
@@ -247,7 +309,7 @@ mod tests {
         };
         let text = format!(
             "[[site]]\nid = \"plant\"\n[[site.gateway]]\nid = \"gw-1\"\nwatch = \"on\"\n\
-             [[site.area]]\nid = \"hall\"\n[[site.area.asset]]\nid = \"fan\"\n\
+             [[site.area]]\nid = \"hall\"\n[[site.area.asset]]\nid = \"fan\"\n{condition}\
              [site.area.asset.operation]\nrunning = \"p/current\"\nrunning_above = 5\nfresh_s = 30\n\
              [[site.area.asset.shaft]]\nid = \"s\"\nrpm = 1500\n\
              [[site.area.asset.point]]\nid = \"p\"\nshaft = \"s\"\n{}{}\
@@ -294,6 +356,53 @@ mod tests {
             (slow.unit, slow.size_ns, slow.coverage_min_permille),
             (Unit::DegreeCelsius, 20_000_000_000, 950)
         );
+    }
+
+    #[test]
+    fn a_gateway_is_given_what_was_accepted_of_a_group_and_how_channels_are_judged_by_themselves() {
+        let fleet =
+            operated_with("[site.area.asset.condition]\nunusual_alone_s = 300\nunusual_together_s = 20\n");
+        let learned = learned_of_two();
+        let given = |accepted, closed, features: [&str; 2]| {
+            let normal = |feature: &str| NormalRow {
+                feature: feature.into(),
+                centre: 2.0,
+                spread: 1.0,
+            };
+            let row = BaselineRow {
+                series: SeriesKey {
+                    asset: "fan".into(),
+                    point: "*".into(),
+                    channel: "*".into(),
+                },
+                generation: 3,
+                normals: features.map(normal).into(),
+                group: Some(Box::new(learned.clone())),
+                ..baseline("", accepted, closed)
+            };
+            let mut wanted = fleet.wanted(&WindowSettings::default());
+            fleet.adopt(&mut wanted, &[row]);
+            wanted.unusuals.into_values().collect::<Vec<_>>()
+        };
+        let names = ["p/current", "p/warm"];
+        let unusuals = given(Some(7), None, names);
+        let alone: Vec<_> = unusuals.iter().map(|unusual| unusual.alone_ns).collect();
+        assert_eq!(alone, [Some(300_000_000_000); 2]);
+        let group = unusuals[0].group.as_ref().unwrap();
+        let channels: Vec<_> = group.channels.iter().map(|(_, channel)| channel.get()).collect();
+        assert_eq!((&channels[..], group.generation), (&[0, 1][..], 3));
+        assert_eq!((group.every_ns, &group.learned), (20_000_000_000, &learned));
+        let (witness, above) = group.running.unwrap();
+        assert_eq!((witness, above), (group.channels[0], 5.0));
+        assert!(unusuals[1].group.is_none(), "the first tells of it");
+        for (accepted, closed, names) in [
+            (None, None, names),
+            (Some(7), Some(9), names),
+            (Some(7), None, ["p/current", "p/cold"]),
+        ] {
+            let unusuals = given(accepted, closed, names);
+            assert!(unusuals.iter().all(|unusual| unusual.group.is_none()));
+        }
     }
 
     #[test]

@@ -652,5 +652,6 @@ fn row(
         closed: closed.map(|(at, _)| at),
         note: closed.map(|(_, why)| why.to_owned()),
         normals: baseline.normals().iter().map(normal).collect(),
+        group: None,
     }
 }

@@ -12,6 +12,9 @@
 //! since the earlier of the two. It is over when the gateway has given it up and the windows seen here no longer
 //! show it. What a gateway has told is not told again as found in history.
 //!
+//! What a gateway and the collector hold alike is one advisory, since the earlier of the two, until neither holds
+//! it. A group of slow channels a gateway names by its first one.
+//!
 //! | memory | bound | what happens there |
 //! |---|---|---|
 //! | the latest words | one for each condition of each channel of the fleet | those of others are not kept |
@@ -19,8 +22,10 @@
 use super::Pipeline;
 use super::firing::advisories;
 use super::waiting::Origin;
-use crate::advisory::{Advisory, AdvisoryChange, Cause, Evidence, LimitEvidence, Observation};
-use crate::fleet::{ChannelSite, Fleet, SlowJudging};
+use crate::advisory::{
+    Advisory, AdvisoryChange, Cause, Evidence, LimitEvidence, Observation, UnusualEvidence,
+};
+use crate::fleet::{ChannelSite, Fleet, SlowJudging, series_of};
 use crate::history::REACH_NS;
 use crate::state::SeriesKey;
 use serde::{Deserialize, Serialize};
@@ -182,7 +187,7 @@ impl Pipeline {
         self.state.counters.conditions_told += 1;
         // A channel that no file names has no asset to tell of.
         let told = &word.told;
-        let Some(place) = self.place_told(told) else {
+        let Some(place) = self.place_told(&word) else {
             return;
         };
         let now = self.state.now;
@@ -211,17 +216,24 @@ impl Pipeline {
     /// Raises what came as history and still holds.
     pub(super) fn settle_words(&mut self) {
         for word in self.state.conditions.words.poll(self.state.now) {
-            if let Some(place) = self.place_told(&word.told) {
+            if let Some(place) = self.place_told(&word) {
                 self.tell_condition(&place, &word);
             }
         }
     }
 
-    fn place_told(&self, told: &LocalCondition) -> Option<Place> {
+    fn place_told(&self, word: &LocalWord) -> Option<Place> {
+        let told = &word.told;
         let site = self.site_at(told.at, told.node, told.channel)?;
+        let (_, fleet) = self.fleets.range(..=told.at).next_back()?;
+        let series = match told.condition {
+            Condition::UnusualTogether => series_of(fleet.group_begun_by(&site.series)?),
+            _ => site.series.clone(),
+        };
         Some(Place {
-            series: site.series.clone(),
+            series,
             slow: site.slow.clone(),
+            shares: shares(fleet, word),
             band: own_band(site, told.condition),
         })
     }
@@ -229,7 +241,11 @@ impl Pipeline {
     fn tell_condition(&mut self, place: &Place, word: &LocalWord) {
         match word.told.condition {
             Condition::Bearing(element) => self.tell_bearing(place, word, element),
-            Condition::Severity | Condition::Deviation(_) | Condition::Instrument => {
+            Condition::Severity
+            | Condition::Deviation(_)
+            | Condition::Instrument
+            | Condition::Unusual
+            | Condition::UnusualTogether => {
                 self.hear(&place.series, observation(place, word), word.told.raised);
             }
             Condition::Suspected(_) => self.tell_suspicion(place, word),
@@ -280,6 +296,22 @@ struct Place {
     slow: Option<SlowJudging>,
     /// Which part of the spectrum is meant, where a band of the point's own is.
     band: Option<WatchedBand>,
+    /// Of a group, the share of each channel, the largest first.
+    shares: Vec<(String, f32)>,
+}
+
+/// The share of each channel, by its name in a fleet, in what is unusual of a group.
+fn shares(fleet: &Fleet, word: &LocalWord) -> Vec<(String, f32)> {
+    let Some(Lines::Unusual(row)) = &word.lines else {
+        return Vec::new();
+    };
+    let named = row.contributions.iter().filter_map(|((node, channel), share)| {
+        let SeriesKey { point, channel, .. } = &fleet.channel(*node, *channel)?.series;
+        Some((format!("{point}/{channel}"), *share))
+    });
+    let mut shares: Vec<_> = named.collect();
+    shares.sort_by(|a, b| b.1.total_cmp(&a.1));
+    shares
 }
 
 fn own_band(site: &ChannelSite, condition: Condition) -> Option<WatchedBand> {
@@ -305,6 +337,14 @@ fn observation(place: &Place, word: &LocalWord) -> Observation {
                 channel: place.series.channel.clone(),
                 suspicion: Suspicion::heard(cause, claim),
             }),
+            (_, Some(Lines::Unusual(row))) => Some(Evidence::Unusual(UnusualEvidence {
+                channel: (told.condition == Condition::Unusual).then(|| place.series.channel.clone()),
+                value: row.value,
+                limit: row.limit,
+                residual: row.residual,
+                rarity: None,
+                contributions: place.shares.clone(),
+            })),
             _ => told.evidence.and_then(|found| evidence(place, told, found)),
         },
     }
@@ -327,6 +367,7 @@ pub(super) const fn cause(condition: Condition) -> Cause {
         Condition::Instrument => Cause::Instrument,
         Condition::Bearing(element) => Cause::Bearing(element),
         Condition::Suspected(cause) => Cause::Suspected(cause),
+        Condition::Unusual | Condition::UnusualTogether => Cause::Unusual,
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! | looked at | by | told when | normal is |
 //! |---|---|---|---|
-//! | one channel | [`Scalar`], on means over `unusual_alone_s` | a mean, or the level of the last ones, is rarer than anything of late | what it was of late: the densities follow the channel, so nobody is asked to agree |
-//! | a group | [`Multivariate`], on rows of `unusual_together_s` ([`super::rows`]) | T-squared is beyond its limit, in as many rows as the asset's persistence asks for | the rows that it learned from, once a person has accepted them; maintenance begins anew |
+//! | one channel | [`Scalar`](trunnion_common::detection::scalar::Scalar), on means over `unusual_alone_s` | a mean, or the level of the last ones, is rarer than anything of late | what it was of late: the densities follow the channel, so nobody is asked to agree |
+//! | a group | [`Multivariate`], on rows of `unusual_together_s` ([`trunnion_diagnosis::rows`]) | T-squared is beyond its limit, in as many rows as the asset's persistence asks for | the rows that it learned from, once a person has accepted them; maintenance begins anew |
 //!
 //! The detectors and their settings are those that `eval` judges. Both are evidence and no verdict: nothing says
 //! that it is bad, so the level is never above ALERT. Beside T-squared stand its contributions, Q, and what
@@ -11,7 +11,7 @@
 //!
 //! While the machine is told to stand still nothing is learned or judged, and a group learns nothing while an
 //! advisory of its asset stands. An anomaly of one channel is told once, so its advisory is held for
-//! [`HELD_READINGS`] further ones.
+//! [`HELD_READINGS`](trunnion_diagnosis::unusual::HELD_READINGS) further ones.
 //!
 //! | memory | bound | what happens there |
 //! |---|---|---|
@@ -19,25 +19,21 @@
 //! | channels of a group | [`CHANNELS_MAX`] | a fleet file with more is refused |
 
 use super::condition::Conditions;
-use super::rows::{Row, Rows};
 use super::{Output, Pipeline};
 use crate::advisory::{Cause, Evidence, Observation, UnusualEvidence};
-use crate::fleet::{Fleet, Group, GroupKey};
+use crate::fleet::{Fleet, Group, GroupKey, series_of};
 use crate::state::{ALL_CHANNELS, BaselineRow, NormalRow, SeriesKey};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use trunnion_common::baseline::Stage;
 use trunnion_common::detection::hotelling::CHANNELS_MAX;
-use trunnion_common::detection::hysteresis::Edge;
-use trunnion_common::detection::multivariate::{Judgement, Multivariate, Settings};
-use trunnion_common::detection::scalar::{self, Scalar};
+use trunnion_common::detection::multivariate::{Multivariate, Settings};
 use trunnion_common::detection::trees::{HalfSpaceTrees, Range};
-use trunnion_common::level::{Latch, Level, Persistence};
+use trunnion_common::level::{Level, Persistence};
 use trunnion_common::slow::Window;
 use trunnion_common::time::EventTime;
-
-/// Readings after an anomaly for which its advisory is held: as many windows as a level is cleared on.
-const HELD_READINGS: u8 = Latch::CLEAR_WINDOWS as u8;
+use trunnion_diagnosis::rows::{Row, Rows};
+use trunnion_diagnosis::unusual::{self, Alone, Departed, Shown, Told};
 
 /// Trees of a group: fewer than the paper's 25, as the opinion is one beside others, and each takes 6 KiB.
 const TREES: usize = 10;
@@ -55,60 +51,6 @@ pub(super) struct Unusual {
     together: BTreeMap<GroupKey, Together>,
 }
 
-/// One channel.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-struct Alone {
-    rows: Rows,
-    detector: Box<Scalar>,
-    /// Readings since the last anomaly, while its advisory is held.
-    since: Option<u8>,
-}
-
-/// What is to be told.
-#[derive(Clone, PartialEq, Debug)]
-struct Told {
-    held: Level,
-    is_seen: bool,
-    evidence: Option<UnusualEvidence>,
-}
-
-impl Alone {
-    fn new(every_ns: i64) -> Self {
-        Self {
-            rows: Rows::new(every_ns, 1),
-            detector: Box::new(Scalar::new(scalar::Settings::default())),
-            since: None,
-        }
-    }
-
-    /// Takes the next reading; none is held over.
-    fn handle_row(&mut self, row: &Row, channel: &str) -> Option<Told> {
-        let value = *row.values.first()?;
-        if let Some(anomaly) = self.detector.handle_reading(row.end, value) {
-            self.since = Some(0);
-            return Some(Told {
-                held: Level::Alert,
-                is_seen: true,
-                evidence: Some(UnusualEvidence {
-                    channel: Some(channel.to_owned()),
-                    value: anomaly.score as f32,
-                    limit: scalar::Settings::default().threshold as f32,
-                    residual: None,
-                    rarity: None,
-                    contributions: Vec::new(),
-                }),
-            });
-        }
-        let since = self.since?.saturating_add(u8::from(value.is_finite()));
-        self.since = (since < HELD_READINGS).then_some(since);
-        self.since.is_none().then_some(Told {
-            held: Level::Normal,
-            is_seen: false,
-            evidence: None,
-        })
-    }
-}
-
 /// A group of channels.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 struct Together {
@@ -123,9 +65,7 @@ struct Together {
     /// First and last row learned from.
     learned: Option<(EventTime, EventTime)>,
     accepted: Option<EventTime>,
-    latch: Latch,
-    /// Of each channel, when the group last left what was learned.
-    contributions: Vec<f32>,
+    departed: Departed,
 }
 
 impl Together {
@@ -140,8 +80,7 @@ impl Together {
             generation,
             learned: None,
             accepted: None,
-            latch: Latch::default(),
-            contributions: Vec::new(),
+            departed: Departed::default(),
         }
     }
 
@@ -163,13 +102,10 @@ impl Together {
 
     /// Takes the next row; says what is to be told. Whether the stage has changed, [`Self::stage`] says.
     fn handle_row(&mut self, row: &Row, may_learn: bool, persistence: Persistence) -> Option<Told> {
-        let value = |place: usize| row.values.get(place).copied().unwrap_or(f32::NAN);
-        let is_off = self.running.is_some_and(|(place, above)| value(place) <= above);
-        let readings = row.values.get(..self.channels.len())?;
-        if is_off || readings.iter().any(|value| !value.is_finite()) {
-            self.latch.handle_window(None, persistence);
+        let Some(readings) = unusual::judged(row, self.channels.len(), self.running) else {
+            self.departed.handle_gap(persistence);
             return None;
-        }
+        };
         if let Some(rows) = self.detector.learning() {
             if !may_learn {
                 return None;
@@ -186,33 +122,14 @@ impl Together {
         }
         let rarity = self.trees.as_mut().and_then(|trees| trees.handle_row(readings));
         let judgement = judgement?;
-        if let Some(departure) = &judgement.departure
-            && departure.edge == Edge::Raised
-        {
-            self.contributions = departure
-                .contributions
-                .iter()
-                .map(|share| *share as f32)
-                .collect();
-        }
+        self.departed.note(&judgement);
         // Until a person agrees that it was normal, nothing is told by it.
         self.accepted?;
-        let reached = if judgement.outside {
-            Level::Alert
-        } else {
-            Level::Normal
-        };
-        let changed = self.latch.handle_window(Some(reached), persistence);
-        let is_news = changed.is_some() || self.latch.held() > Level::Normal;
-        is_news.then(|| Told {
-            held: self.latch.held(),
-            is_seen: judgement.outside,
-            evidence: judgement.outside.then(|| self.evidence(&judgement, rarity)),
-        })
+        self.departed.handle(&judgement, rarity, persistence)
     }
 
     fn plant(&self) -> Option<Box<HalfSpaceTrees<TREES, CHANNELS_MAX>>> {
-        let model = self.detector.model()?;
+        let model = self.detector.learned()?.model();
         let range = |(mean, scale): (&f64, &f64)| Range {
             low: (mean - TREES_REACH * scale) as f32,
             high: (mean + TREES_REACH * scale) as f32,
@@ -221,25 +138,12 @@ impl Together {
         Some(Box::new(HalfSpaceTrees::new(&ranges, TREES_SEED)))
     }
 
-    fn evidence(&self, judgement: &Judgement, rarity: Option<f64>) -> UnusualEvidence {
-        let shares = self.contributions.iter().copied();
-        let mut contributions: Vec<_> = self.channels.iter().cloned().zip(shares).collect();
-        contributions.sort_by(|a, b| b.1.total_cmp(&a.1));
-        UnusualEvidence {
-            channel: None,
-            value: judgement.distance as f32,
-            limit: 1.0,
-            residual: Some(judgement.residual as f32),
-            rarity: rarity.map(|rarity| rarity as f32),
-            contributions,
-        }
-    }
-
     fn row(&self, key: &GroupKey, closed: Option<(EventTime, &str)>) -> BaselineRow {
-        let model = self.detector.model();
-        let learned = model
-            .into_iter()
-            .flat_map(|model| model.means().iter().zip(model.scales()));
+        let group = self.detector.learned();
+        let learned = group.into_iter().flat_map(|learned| {
+            let model = learned.model();
+            model.means().iter().zip(model.scales())
+        });
         let normal = |(channel, (mean, scale)): (&String, (&f64, &f64))| NormalRow {
             feature: channel.clone(),
             centre: *mean as f32,
@@ -258,16 +162,26 @@ impl Together {
             closed: closed.map(|(at, _)| at),
             note: closed.map(|(_, why)| why.to_owned()),
             normals: self.channels.iter().zip(learned).map(normal).collect(),
+            // As long as it judges: rows that are closed are kept for years.
+            group: group
+                .filter(|_| self.accepted.is_some() && closed.is_none())
+                .map(|learned| Box::new(learned.clone())),
         }
     }
 }
 
-/// Under what a group is told.
-fn series_of((asset, group): &GroupKey) -> SeriesKey {
-    SeriesKey {
-        asset: asset.clone(),
-        point: ALL_CHANNELS.to_owned(),
-        channel: group.clone(),
+/// What is shown of one channel of a point, or of a group of these.
+pub(super) fn evidence(channel: Option<&str>, group: &[String], shown: Shown) -> UnusualEvidence {
+    let shares = shown.contributions.iter().copied();
+    let mut contributions: Vec<_> = group.iter().cloned().zip(shares).collect();
+    contributions.sort_by(|a, b| b.1.total_cmp(&a.1));
+    UnusualEvidence {
+        channel: channel.map(str::to_owned),
+        value: shown.value,
+        limit: shown.limit,
+        residual: shown.residual,
+        rarity: shown.rarity,
+        contributions,
     }
 }
 
@@ -303,24 +217,20 @@ impl Pipeline {
             return;
         };
         let all = &mut self.state.conditions.unusual.alone;
-        if all
-            .get(series)
-            .is_some_and(|alone| alone.rows.every_ns() != every_ns)
-        {
+        if all.get(series).is_some_and(|alone| alone.every_ns() != every_ns) {
             all.remove(series);
             self.conclude_unusual(series, window.end);
         }
         let all = &mut self.state.conditions.unusual.alone;
         let alone = all.entry(series.clone()).or_insert_with(|| Alone::new(every_ns));
-        let readings = window.readings().filter(|_| !is_off);
-        alone.rows.add(0, (window.start, window.end), readings);
+        alone.handle_window(window, is_off);
         let mut told = Vec::new();
-        while let Some(row) = alone.rows.poll() {
-            let found = alone.handle_row(&row, &series.channel);
+        while let Some((row, found)) = alone.poll() {
             told.extend(found.map(|found| (row.end, found)));
         }
         for (at, found) in told {
-            self.tell_unusual(series, at, found);
+            let evidence = |shown| evidence(Some(&series.channel), &[], shown);
+            self.tell_unusual(series, at, found.held, found.shown.map(evidence));
         }
     }
 
@@ -361,7 +271,8 @@ impl Pipeline {
             }
             let series = series_of(&key);
             for (at, found) in told {
-                self.tell_unusual(&series, at, found);
+                let evidence = |shown| evidence(None, &group.channels, shown);
+                self.tell_unusual(&series, at, found.held, found.shown.map(evidence));
             }
         }
     }
@@ -413,22 +324,23 @@ impl Pipeline {
         together.generation += 1;
         *together.detector = Multivariate::new(together.channels.len(), settings);
         (together.trees, together.learned, together.accepted) = (None, None, None);
-        together.latch = Latch::default();
+        together.departed.begin_anew();
         self.conclude_unusual(&series_of(key), now);
     }
 
     fn conclude_unusual(&mut self, series: &SeriesKey, now: EventTime) {
-        let over = Told {
-            held: Level::Normal,
-            is_seen: false,
-            evidence: None,
-        };
-        self.tell_unusual(series, now, over);
+        self.tell_unusual(series, now, Level::Normal, None);
     }
 
-    fn tell_unusual(&mut self, series: &SeriesKey, at: EventTime, told: Told) {
+    fn tell_unusual(
+        &mut self,
+        series: &SeriesKey,
+        at: EventTime,
+        held: Level,
+        evidence: Option<UnusualEvidence>,
+    ) {
         let point = (series.asset.clone(), series.point.clone());
-        if told.held == Level::Normal && !self.state.conditions.has_notice(&point) {
+        if held == Level::Normal && !self.state.conditions.has_notice(&point) {
             return;
         }
         self.notice(
@@ -437,9 +349,9 @@ impl Pipeline {
                 channel: series.channel.clone(),
                 cause: Cause::Unusual,
                 at,
-                held: told.held,
-                is_seen: told.is_seen,
-                evidence: told.evidence.map(Evidence::Unusual),
+                held,
+                is_seen: evidence.is_some(),
+                evidence: evidence.map(Evidence::Unusual),
             },
         );
         self.concern(&series.asset);

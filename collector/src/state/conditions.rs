@@ -6,6 +6,7 @@ use crate::health::{Health, HealthRow};
 use rusqlite::{Transaction, params};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use trunnion_common::detection::multivariate::Learned;
 use trunnion_common::time::EventTime;
 
 /// Closed baselines kept; beyond, those closed first go. Open ones are bounded by the fleet.
@@ -43,6 +44,9 @@ pub struct BaselineRow {
     pub note: Option<String>,
     /// What is normal, by feature.
     pub normals: Vec<NormalRow>,
+    /// Of a group of slow channels, what rows are judged by; gateways are given it. Rows of before that have none.
+    #[serde(default)]
+    pub group: Option<Box<Learned>>,
 }
 
 /// What is normal of one feature.
@@ -136,4 +140,22 @@ impl StateReader {
         rows.filter(|row| !matches!(row, Ok(row) if row.accepted.is_none()))
             .collect()
     }
+}
+
+/// What may be learned of two channels.
+#[cfg(test)]
+pub(crate) fn learned_of_two() -> Learned {
+    use trunnion_common::detection::multivariate::{Multivariate, Settings};
+    let settings = Settings {
+        learning: 3,
+        ..Settings::default()
+    };
+    let mut detector: Multivariate = Multivariate::new(2, settings);
+    for row in [[1.0, 2.0], [2.0, 5.0], [3.0, 4.0]] {
+        detector.handle_row(EventTime(0), &row);
+    }
+    let learned = detector
+        .learned()
+        .expect("three rows are all that it learns from");
+    learned.clone()
 }

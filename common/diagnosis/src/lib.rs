@@ -1,4 +1,5 @@
-//! What vibration says of the bearings, shafts and gears of a machine: one code for gateway and collector.
+//! What vibration says of the bearings, shafts and gears of a machine, and what is unusual of its slow channels:
+//! one code for gateway and collector.
 //!
 //! ```text
 //! window -> features (bearing's orders, shaft's speed) -> detection: the last windows together
@@ -13,3 +14,5 @@ pub mod bearing;
 pub mod detection;
 pub mod diagnosis;
 pub mod features;
+pub mod rows;
+pub mod unusual;

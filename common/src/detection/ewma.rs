@@ -26,6 +26,15 @@ impl Ewma {
         Self::new(2.0 / (f64::from(readings) + 1.0))
     }
 
+    /// The same, from a level on that was known before.
+    #[must_use]
+    pub const fn starting_at(self, level: f64) -> Self {
+        Self {
+            level: Some(level),
+            ..self
+        }
+    }
+
     /// Takes the next reading, which must be finite, and gives the level.
     pub fn push(&mut self, reading: f64) -> f64 {
         let level = self
@@ -52,6 +61,12 @@ mod tests {
         assert_eq!(average.push(8.0), 8.0);
         assert_eq!(average.push(0.0), 6.0);
         assert_eq!(average.push(0.0), 4.5);
+    }
+
+    #[test]
+    fn a_level_that_is_known_before_is_left_as_readings_say() {
+        let mut average = Ewma::new(0.25).starting_at(8.0);
+        assert_eq!([average.push(8.0), average.push(0.0)], [8.0, 6.0]);
     }
 
     #[test]

@@ -213,6 +213,21 @@ impl Model {
         (finite(&model.mean) && finite(&model.scale) && finite(&model.metric.cells)).then_some(model)
     }
 
+    /// Whether it is one of so many channels, all of its numbers finite.
+    pub fn is_sound(&self, channels: usize) -> bool {
+        let is_row = |row: &Row| row.len() == channels && row.iter().all(|value| value.is_finite());
+        let is_matrix = |matrix: &Matrix| {
+            let is_square = matrix.size == channels && matrix.cells.len() == channels * channels;
+            is_square && matrix.cells.iter().all(|cell| cell.is_finite())
+        };
+        let is_scale = self.scale.iter().all(|scale| *scale > 0.0);
+        is_row(&self.mean)
+            && is_row(&self.scale)
+            && is_scale
+            && is_matrix(&self.metric)
+            && is_matrix(&self.residual)
+    }
+
     /// Means by channel, as learned.
     pub fn means(&self) -> &[f64] {
         &self.mean

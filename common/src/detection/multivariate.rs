@@ -76,6 +76,54 @@ pub struct Judgement {
     pub change: Option<Change>,
 }
 
+/// What was learned of an asset: all that rows are judged by.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Learned {
+    model: Model,
+    /// Of T-squared.
+    limit: f64,
+    /// The largest Q learned.
+    residual: f64,
+}
+
+impl Learned {
+    /// Means, scales and how the channels go together.
+    pub const fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Whether it is of so many channels and rows can be judged by it: what comes from elsewhere may be anything.
+    pub fn is_sound(&self, channels: usize) -> bool {
+        let is_distance = |number: f64| number.is_finite() && number > 0.0;
+        self.model.is_sound(channels) && is_distance(self.limit) && is_distance(self.residual)
+    }
+
+    /// The next smoothed row; changes of level are somebody else's.
+    fn judge(&self, at: EventTime, smoothed: &[f64], clear: f64, state: &mut Hysteresis) -> Judgement {
+        let t_squared = self.model.t_squared(smoothed);
+        let limits = Limits {
+            raise: self.limit,
+            clear: self.limit * clear,
+            raise_after: 1,
+            clear_after: 1,
+        };
+        let edge = state.push(t_squared.value, &limits);
+        let sum = t_squared.value.max(f64::MIN_POSITIVE);
+        let shares = || t_squared.contributions.iter().map(|each| each / sum).collect();
+        Judgement {
+            at,
+            distance: t_squared.value / self.limit,
+            residual: self.model.q(smoothed).value / self.residual,
+            outside: state.is_raised(),
+            departure: edge.map(|edge| Departure {
+                edge,
+                contributions: shares(),
+            }),
+            change: None,
+        }
+    }
+}
+
 /// The detector of one asset. Rows of the same channels go in in the order of their time.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Multivariate<const CELLS: usize = LEARNING_CELLS> {
@@ -93,11 +141,7 @@ enum Phase<const CELLS: usize> {
     /// Row by row, as read.
     Learning(Vec<f32, CELLS>),
     Judging {
-        model: Model,
-        /// Of T-squared.
-        limit: f64,
-        /// The largest Q learned.
-        residual: f64,
+        learned: Learned,
         state: Hysteresis,
         changes: ChangePoints,
     },
@@ -138,42 +182,21 @@ impl<const CELLS: usize> Multivariate<CELLS> {
                 None
             }
             Phase::Judging {
-                model,
-                limit,
-                residual,
+                learned,
                 state,
                 changes,
-            } => {
-                let t_squared = model.t_squared(&smoothed);
-                let limits = Limits {
-                    raise: *limit,
-                    clear: *limit * self.settings.clear,
-                    raise_after: 1,
-                    clear_after: 1,
-                };
-                let edge = state.push(t_squared.value, &limits);
-                let sum = t_squared.value.max(f64::MIN_POSITIVE);
-                let shares = || t_squared.contributions.iter().map(|each| each / sum).collect();
-                Some(Judgement {
-                    at,
-                    distance: t_squared.value / *limit,
-                    residual: model.q(&smoothed).value / *residual,
-                    outside: state.is_raised(),
-                    departure: edge.map(|edge| Departure {
-                        edge,
-                        contributions: shares(),
-                    }),
-                    change: changes.handle_row(row),
-                })
-            }
+            } => Some(Judgement {
+                change: changes.handle_row(row),
+                ..learned.judge(at, &smoothed, self.settings.clear, state)
+            }),
             Phase::Blind => None,
         }
     }
 
     /// What was learned of the channels, once it was.
-    pub const fn model(&self) -> Option<&Model> {
+    pub const fn learned(&self) -> Option<&Learned> {
         match &self.phase {
-            Phase::Judging { model, .. } => Some(model),
+            Phase::Judging { learned, .. } => Some(learned),
             Phase::Learning(_) | Phase::Blind => None,
         }
     }
@@ -189,6 +212,49 @@ impl<const CELLS: usize> Multivariate<CELLS> {
     /// Whether rows are judged yet.
     pub const fn is_judging(&self) -> bool {
         matches!(self.phase, Phase::Judging { .. })
+    }
+}
+
+/// Judges rows by what somebody else has learned.
+///
+/// Smoothing begins at the means that were learned: a start shows nothing by itself, and what was off before is
+/// seen once rows have said so, [`Self::run_in`] of them where it is little.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Judge {
+    learned: Learned,
+    /// As in [`Settings`].
+    clear: f64,
+    smooth: Vec<Ewma, CHANNELS_MAX>,
+    state: Hysteresis,
+}
+
+impl Judge {
+    /// By what was learned with those settings.
+    pub fn new(learned: Learned, settings: &Settings) -> Self {
+        let average = Ewma::new(settings.weight);
+        let smooth = learned.model.means().iter();
+        Self {
+            smooth: smooth.map(|mean| average.starting_at(*mean)).collect(),
+            clear: settings.clear,
+            state: Hysteresis::default(),
+            learned,
+        }
+    }
+
+    /// Rows after which a start counts for a twentieth at most, with those settings.
+    pub fn run_in(settings: &Settings) -> u32 {
+        let left = libm::log1p(-settings.weight.clamp(1e-6, 1.0 - 1e-6));
+        libm::ceil(libm::log(0.05) / left) as u32
+    }
+
+    /// Takes the next row, as [`Multivariate::handle_row`] does. Changes of level are not looked for.
+    pub fn handle_row(&mut self, at: EventTime, row: &[f32]) -> Option<Judgement> {
+        let row = row.get(..self.smooth.len())?;
+        if row.is_empty() || row.iter().any(|value| !value.is_finite()) {
+            return None;
+        }
+        let smoothed = smoothed(&mut self.smooth, row);
+        Some(self.learned.judge(at, &smoothed, self.clear, &mut self.state))
     }
 }
 
@@ -226,13 +292,16 @@ fn learn<const CELLS: usize>(settings: &Settings, cells: &[f32], channels: usize
             residual.max(model.q(&row).value),
         )
     });
-    Phase::Judging {
+    let learned = Learned {
+        model,
         // An asset that stood still has no distance to multiply: one learned deviation of one channel.
         limit: settings.factor * t_squared.max(1.0),
         residual: residual.max(f64::MIN_POSITIVE),
+    };
+    Phase::Judging {
+        learned,
         state: Hysteresis::default(),
         changes: ChangePoints::learn(rows(), covariance.mean()),
-        model,
     }
 }
 
@@ -309,6 +378,39 @@ mod tests {
             .collect();
         assert_eq!(edges, [Edge::Raised, Edge::Cleared]);
         assert!(judged.iter().any(|(_, judgement)| judgement.change.is_some()));
+    }
+
+    #[test]
+    fn who_judges_by_what_another_has_learned_says_the_same_once_both_have_heard_enough() {
+        let settings = Settings::default();
+        let mut detector: Multivariate = Multivariate::new(3, settings);
+        (0..400).for_each(|index| {
+            detector.handle_row(EventTime(0), &pump(index));
+        });
+        let learned = detector.learned().unwrap().clone();
+        assert!(learned.is_sound(3) && !learned.is_sound(2));
+        let mut judge = Judge::new(learned, &settings);
+        assert_eq!(Judge::run_in(&settings), 59);
+        let choked = |index| {
+            let [flow, current, temperature] = pump(index);
+            [if index < 800 { flow } else { flow - 7.0 }, current, temperature]
+        };
+        for index in 400..1_200 {
+            let at = EventTime(index.into());
+            let [own, other] = [
+                detector.handle_row(at, &choked(index)),
+                judge.handle_row(at, &choked(index)),
+            ]
+            .map(Option::unwrap);
+            if index >= 700 {
+                assert!((own.distance - other.distance).abs() < 1e-3, "{index}");
+                assert_eq!(own.outside, other.outside, "{index}");
+            }
+            if index < 800 {
+                assert!(other.distance < 1.0, "a start shows nothing: {index}");
+            }
+        }
+        assert_eq!(judge.handle_row(EventTime(0), &[1.0, f32::NAN, 2.0]), None);
     }
 
     #[test]

@@ -241,6 +241,7 @@ fn look_at_block(bytes: &[u8], probe: &mut Probe) -> Result<(), String> {
         Body::Condition(records) => survive(records, probe),
         Body::Finding(records) => survive(records, probe),
         Body::Suspicion(records) => survive(records, probe),
+        Body::Unusual(records) => survive(records, probe),
         Body::Describe(describe) => survives(&describe),
     }
 }

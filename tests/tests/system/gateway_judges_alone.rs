@@ -1,16 +1,19 @@
 //! A gateway that is cut off from its collector judges on: a machine comes back from a stop with a vibration in
-//! zone D, a housing gets hot, a bearing is damaged, a rotor loses its balance, and one that is switched off is shaken by its neighbour. The gateway says at once
-//! what is to be said, and when the collector is there again each is one advisory.
+//! zone D, a housing gets hot, a bearing is damaged, a rotor loses its balance, two temperatures no longer go together,
+//! and one that is switched off is shaken by its neighbour. The gateway says at once what is to be said, and when the
+//! collector is there again each is one advisory.
 
 use serde_json::Value;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use trunnion_diagnosis::bearing::Element;
 use trunnion_tests::plant::{GATEWAY, Machine, NodeSpec, POINT, Plant, SITE, Source, fleet_text, set, warm};
-use trunnion_tests::process::await_some;
+use trunnion_tests::process::{await_some, run};
 use trunnion_tests::sim_machine::{MachineSpec, SimMachine};
+use trunnion_tests::workspace::binary;
 
 const LIMIT: Duration = Duration::from_secs(120);
 const NODE: &str = "00000000000000a1";
@@ -402,6 +405,114 @@ fn a_rotor_that_loses_its_balance_while_the_uplink_is_cut_is_suspected_by_the_ga
     assert_eq!(
         severity[0]["explanation"]["by"][0]["advisory"], told["id"],
         "{severity:#?}"
+    );
+    plant.stop().unwrap();
+}
+
+/// Two temperatures of a machine that rise and fall together, as often as they are told.
+struct Load<'a> {
+    files: [&'a Path; 2],
+    told: u32,
+}
+
+impl Load<'_> {
+    fn tell(&mut self) {
+        self.told += 1;
+        let wave = 3.0 * (self.told as f32 / 200.0).sin();
+        warm(self.files[0], 50.0 + wave).unwrap();
+        warm(self.files[1], 40.0 + 0.5 * wave).unwrap();
+    }
+}
+
+/// As long as a group takes to learn a hundred rows of a second.
+const LEARNING_LIMIT: Duration = Duration::from_secs(300);
+
+#[test]
+fn temperatures_that_leave_what_was_accepted_while_the_uplink_is_cut_are_told_with_the_share_of_each() {
+    const OTHER: &str = "00000000000000a2";
+    let dir = tempfile::tempdir().unwrap();
+    let limits = "alert = 80\nalarm = 95\n";
+    let fleet = watched(&[(ASSET, NODE)], None)
+        + &thermometer(NODE, limits)
+        + &thermometer(OTHER, limits).replacen("\"warm\"", "\"warm-2\"", 1)
+        + "\n[site.area.asset.condition]\nunusual_together_s = 1\nunusual_rows = 100\n";
+    let files = ["housing", "exhaust"].map(|name| dir.path().join(name));
+    let mut load = Load {
+        files: [&files[0], &files[1]],
+        told: 0,
+    };
+    load.tell();
+    let nodes = [NODE, OTHER].map(|id| node(dir.path(), id, "sound.f32", 1.0));
+    let mut plant = Plant::found(dir.path(), &fleet).unwrap();
+    plant
+        .edit_collector_config(|config| set(config, "window", "scalar_size_ms", 1_000))
+        .unwrap();
+    plant.start_collector().unwrap();
+    for (spec, file) in nodes.iter().zip(&files) {
+        plant.start_endless_node_with_thermometer(spec, file).unwrap();
+    }
+    plant.start_agent_with(&nodes, |_| {}).unwrap();
+    await_some(LEARNING_LIMIT, || {
+        load.tell();
+        let told = plant.get("/api/v1/baselines").ok()?;
+        let mut told = told["baselines"].as_array()?.iter();
+        told.find(|row| row["point"] == "*" && row["stage"] == "proposed")?;
+        Some(())
+    })
+    .expect("what is normal of both together is proposed");
+    assert!(are_in_effect(&plant, "unusual", 0).is_some(), "nobody has agreed");
+    run(Command::new(binary("trunnion-collector").unwrap())
+        .args(["baseline", "accept", ASSET, "--config"])
+        .arg(plant.collector_dir().join("collector.toml")))
+    .unwrap();
+    await_some(LIMIT, || {
+        load.tell();
+        are_in_effect(&plant, "unusual", 1)
+    })
+    .expect("the gateway is told what was accepted");
+
+    plant.collector.take().unwrap().kill().unwrap();
+    // Each alone as warm as it often was.
+    warm(&files[0], 47.5).unwrap();
+    warm(&files[1], 41.25).unwrap();
+    let held =
+        await_some(LIMIT, || at_gateway(&plant, "unusual_together")).expect("the gateway tells it alone");
+    assert_eq!(held["level"], "alert", "{held:#}");
+    let shares = held["contributions"].as_array().unwrap();
+    let mut nodes: Vec<_> = shares
+        .iter()
+        .map(|share| share["node"].as_str().unwrap())
+        .collect();
+    nodes.sort_unstable();
+    assert_eq!(nodes, [NODE, OTHER], "{held:#}");
+    let whole: f64 = shares.iter().filter_map(|share| share["share"].as_f64()).sum();
+    assert!((whole - 1.0).abs() < 1e-3, "{held:#}");
+    assert_eq!(at_gateway(&plant, "mean"), None, "each is within its limits");
+
+    plant.start_collector().unwrap();
+    let told = await_some(LIMIT, || {
+        let mut told = at_collector(&plant, "unusual").into_iter();
+        told.find(|told| told["raised"] == held["raised"])
+    })
+    .unwrap_or_else(|| panic!("{held:#}, {:#?}", at_collector(&plant, "unusual")));
+    assert_eq!(
+        (
+            told["asset"].as_str(),
+            told["point"].as_str(),
+            told["active"].as_bool()
+        ),
+        (Some(ASSET), Some("*"), Some(true)),
+        "{told:#}"
+    );
+    let fired = || plant.metric("trunnion_collector_windows_fired_total").ok();
+    let before = fired().unwrap();
+    await_some(LIMIT, || fired().filter(|fired| *fired >= before + 4.0 * WINDOWS))
+        .expect("the collector sees the machine itself");
+    let after = at_collector(&plant, "unusual");
+    assert_eq!(after.len(), 1, "{after:#?}");
+    assert_eq!(
+        (&after[0]["id"], &after[0]["raised"], &after[0]["active"]),
+        (&told["id"], &held["raised"], &Value::Bool(true))
     );
     plant.stop().unwrap();
 }

@@ -1,5 +1,7 @@
 //! A machine whose current and speed tell how it is operated, and its thermometer.
 
+mod unusual;
+
 use super::*;
 use trunnion_common::instrument::Fault;
 use trunnion_common::operating::{GateSettings, Regimes};

@@ -31,6 +31,7 @@ fn baseline(asset: &str, generation: u32, closed: bool) -> BaselineRow {
             centre: 1.25,
             spread: 0.5,
         }],
+        group: None,
     }
 }
 

@@ -11,7 +11,7 @@ use trunnion_common::feature::FeatureKind;
 use trunnion_common::instrument::Fault;
 use trunnion_common::level::Level;
 use trunnion_common::monitor;
-use trunnion_common::watch::LocalCondition;
+use trunnion_common::watch::{LocalCondition, LocalUnusual, UnusualRow};
 
 /// A fan with vibration, current and temperature of one node, and the temperature of another one; what its
 /// condition, its operation and the temperature's channel say.
@@ -556,4 +556,131 @@ fn a_level_that_stays_off_its_normal_below_every_limit_is_told_after_days() {
     };
     assert!(*deviations > 1.0, "{deviations}");
     assert_eq!(play_restarted(&commits), outputs);
+}
+
+/// What a gateway says of the group that the current is the first channel of.
+fn word_of_group(raised: EventTime, at: EventTime, level: Level) -> Vec<u8> {
+    let name = |channel| (NodeId::new(1).unwrap(), ChannelId::new(channel).unwrap());
+    let shown = UnusualRow {
+        value: 1.25,
+        limit: 1.0,
+        residual: Some(2.0),
+        contributions: [(name(1), 0.25), (name(2), 0.75)].into_iter().collect(),
+    };
+    let told = LocalCondition {
+        node: name(1).0,
+        boot: BootId::new(1, 7),
+        channel: name(1).1,
+        condition: monitor::Condition::UnusualTogether,
+        level,
+        raised,
+        at,
+        evidence: None,
+        standard: None,
+    };
+    let shown = (level > Level::Normal).then_some(shown);
+    postcard::to_stdvec(&LocalUnusual { told, shown }).unwrap()
+}
+
+#[test]
+fn what_a_gateway_and_the_collector_find_unusual_of_a_group_is_one_advisory_since_the_earlier_and_until_the_later()
+ {
+    let second = |second: i64| START.plus_nanos(second * SECOND);
+    let told = |heard_at: usize, over_at: Option<usize>| {
+        let mut gateway = Node::new(2);
+        let mut story = readings(fan(TOGETHER, "", ""), 400, &[CURRENT, WARM], load(200, 250));
+        story[150].1.push(decided(DecisionAction::AcceptBaseline));
+        let raised = second(1_990);
+        let word = word_of_group(raised, raised, Level::Alert);
+        story[heard_at].1.push(gateway.block(Kind::Unusual, &word));
+        if let Some(over_at) = over_at {
+            let over = word_of_group(raised, second(10 * over_at as i64), Level::Normal);
+            story[over_at].1.push(gateway.block(Kind::Unusual, &over));
+        }
+        let commits = committed(story);
+        let (_, outputs) = play(&commits);
+        assert_eq!(play_restarted(&commits), outputs);
+        let told = notices(&outputs).into_iter();
+        told.filter(|(_, told)| told.cause == Cause::Unusual)
+            .map(|(word, told)| (word, told.clone()))
+            .collect::<Vec<_>>()
+    };
+    // Told before the collector's own rows show it, and after.
+    for heard_at in [201, 240] {
+        let told = told(heard_at, Some(390));
+        let [first, .., last] = &told[..] else {
+            panic!("{told:#?}");
+        };
+        assert_eq!((first.0, last.0), ("raised", "cleared"), "{told:#?}");
+        let once = |word| told.iter().filter(|(said, _)| *said == word).count();
+        assert_eq!((once("raised"), once("cleared")), (1, 1), "{told:#?}");
+        assert_eq!(last.1.id, first.1.id);
+        assert_eq!(
+            (last.1.raised, last.1.cleared),
+            (second(1_990), Some(second(3_900)))
+        );
+        assert_eq!((last.1.asset.as_str(), last.1.point.as_str()), ("fan-1", "*"));
+    }
+    // The collector sees no more of it, and the gateway holds it.
+    let told = told(201, None);
+    assert!(told.iter().all(|(word, _)| *word != "cleared"), "{told:#?}");
+    let Evidence::Unusual(evidence) = &told[0].1.evidence else {
+        panic!("{told:#?}");
+    };
+    let shares = [("de/warm".to_owned(), 0.75), ("de/current".to_owned(), 0.25)];
+    assert_eq!((&evidence.contributions[..], evidence.value), (&shares[..], 1.25));
+}
+
+#[test]
+fn what_a_gateway_finds_rare_on_one_channel_is_the_advisory_of_its_point() {
+    let mut gateway = Node::new(2);
+    let mut story = readings(fan("unusual_alone_s = 10", "", ""), 60, &[WARM], |_, _| {
+        Some(40.0)
+    });
+    let word = |at: i64, level| {
+        let at = START.plus_nanos(at * SECOND);
+        let told = LocalCondition {
+            node: NodeId::new(1).unwrap(),
+            boot: BootId::new(1, 7),
+            channel: ChannelId::new(2).unwrap(),
+            condition: monitor::Condition::Unusual,
+            level,
+            raised: at,
+            at,
+            evidence: None,
+            standard: None,
+        };
+        let shown = UnusualRow {
+            value: 17.5,
+            limit: 15.5,
+            residual: None,
+            contributions: Default::default(),
+        };
+        let shown = (level > Level::Normal).then_some(shown);
+        postcard::to_stdvec(&LocalUnusual { told, shown }).unwrap()
+    };
+    story[10]
+        .1
+        .push(gateway.block(Kind::Unusual, &word(90, Level::Alert)));
+    story[30]
+        .1
+        .push(gateway.block(Kind::Unusual, &word(290, Level::Normal)));
+    let (_, outputs) = play(&committed(story));
+    assert_eq!(
+        words(&outputs, Cause::Unusual),
+        [("raised", Level::Alert), ("cleared", Level::Alert)]
+    );
+    let notices = notices(&outputs);
+    let (_, raised) = notices.iter().find(|(word, _)| *word == "raised").unwrap();
+    assert_eq!(
+        (raised.point.as_str(), raised.raised),
+        ("de", START.plus_nanos(90 * SECOND))
+    );
+    let Evidence::Unusual(evidence) = &raised.evidence else {
+        panic!("{raised:#?}");
+    };
+    assert_eq!(
+        (evidence.channel.as_deref(), evidence.value),
+        (Some("warm"), 17.5)
+    );
 }

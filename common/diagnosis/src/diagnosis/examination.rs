@@ -152,7 +152,11 @@ fn worst_explained(
     let explains = |judged: &&Judged| match judged.condition {
         Condition::Severity => true,
         Condition::Deviation(_) => !cause.shows_in_velocity(),
-        Condition::Instrument | Condition::Bearing(_) | Condition::Suspected(_) => false,
+        Condition::Instrument
+        | Condition::Bearing(_)
+        | Condition::Suspected(_)
+        | Condition::Unusual
+        | Condition::UnusualTogether => false,
     };
     assessment.judged.iter().filter(explains).filter_map(level).max()
 }

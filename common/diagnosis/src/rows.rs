@@ -15,15 +15,15 @@ use std::collections::BTreeMap;
 use trunnion_common::time::EventTime;
 
 /// Rows that wait for a channel: ten minutes of rows of ten seconds, longer than readings come late.
-pub(super) const ROWS_MAX: usize = 64;
+pub const ROWS_MAX: usize = 64;
 
 /// A row that is over.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) struct Row {
+pub struct Row {
     /// Where it ends (exclusive).
-    pub(super) end: EventTime,
+    pub end: EventTime,
     /// Of each channel; not a number where there is none.
-    pub(super) values: Vec<f32>,
+    pub values: Vec<f32>,
 }
 
 /// Sum and count of what a channel has in a row.
@@ -31,7 +31,7 @@ type Cell = (f64, u64);
 
 /// The rows of one group of channels.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub(super) struct Rows {
+pub struct Rows {
     every_ns: i64,
     /// Of each channel, the first row that it may still add to.
     next: Vec<i64>,
@@ -42,7 +42,7 @@ pub(super) struct Rows {
 
 impl Rows {
     /// Rows of that length, for so many channels.
-    pub(super) fn new(every_ns: i64, channels: usize) -> Self {
+    pub fn new(every_ns: i64, channels: usize) -> Self {
         Self {
             every_ns: every_ns.max(1),
             next: vec![i64::MIN; channels],
@@ -51,19 +51,24 @@ impl Rows {
         }
     }
 
+    /// The same rows from the beginning: event time was set back.
+    pub fn begin_anew(&mut self) {
+        *self = Self::new(self.every_ns, self.width());
+    }
+
     /// From one row to the next, nanoseconds.
-    pub(super) const fn every_ns(&self) -> i64 {
+    pub const fn every_ns(&self) -> i64 {
         self.every_ns
     }
 
     /// Places of a row.
-    pub(super) fn width(&self) -> usize {
+    pub fn width(&self) -> usize {
         self.next.len()
     }
 
     /// Takes a window of a channel: from when to when, and mean and count of its readings, none where there
     /// are too few.
-    pub(super) fn add(
+    pub fn add(
         &mut self,
         channel: usize,
         (start, end): (EventTime, EventTime),
@@ -86,7 +91,7 @@ impl Rows {
     }
 
     /// The next row that is over, if there is one.
-    pub(super) fn poll(&mut self) -> Option<Row> {
+    pub fn poll(&mut self) -> Option<Row> {
         let (&number, _) = self.open.first_key_value()?;
         let is_over = self.next.iter().all(|next| *next > number);
         if !is_over && self.open.len() <= ROWS_MAX {
@@ -173,5 +178,12 @@ mod tests {
         // What comes for a row that is over is late, and changes none.
         add(&mut rows, 1, 20, 5.0);
         assert_eq!(polled(&mut rows), []);
+        rows.begin_anew();
+        (0..2).for_each(|channel| add(&mut rows, channel, 20, 5.0));
+        assert_eq!(
+            polled(&mut rows),
+            [(30, vec![5.0, 5.0])],
+            "event time was set back"
+        );
     }
 }
