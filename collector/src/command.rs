@@ -113,7 +113,8 @@ pub enum Subject {
 }
 
 impl Subject {
-    fn of(action: &Action) -> Self {
+    /// What a command is about.
+    pub(crate) fn of(action: &Action) -> Self {
         match action {
             Action::Gateway(_) => Self::Gateway,
             Action::WatchPlain { node, channel, .. } | Action::Watch { node, channel, .. } => {

@@ -204,8 +204,9 @@ impl ShaftHunt {
         (judged.collect(), window.is_decided)
     }
 
-    /// Takes what a window says, and how features stand that only its spectra tell; what has changed with it. Once enough windows have been judged, it is also told what
-    /// does not hold: a former start of the agent may have told that it does.
+    /// Takes what a window says, and how features stand that only its spectra tell; what has changed with it. Once enough
+    /// windows have been judged, it is also told what does not hold: a former start of the agent may have told that it
+    /// does.
     pub(super) fn handle_window(
         &mut self,
         end: EventTime,

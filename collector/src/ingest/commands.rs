@@ -1,7 +1,7 @@
 //! What ingest journals beside blocks, since it alone writes: what others ask for, and commands to gateways.
 
 use super::{BlockSource, Ingest, SourceClosed};
-use crate::command::{LOOK_INTERVAL, Step, Wanted};
+use crate::command::{LOOK_INTERVAL, Step, Subject, Wanted};
 use crate::dead_letter::Letter;
 use crate::decision::Decision;
 use crate::journal::Entry;
@@ -110,7 +110,9 @@ impl<S: BlockSource, C: Fn() -> EventTime> Ingest<S, C> {
                 Step::Resend(gateway, command) => (gateway, command),
                 Step::Issue(gateway, command) => {
                     let number = command.number;
-                    tracing::info!(%gateway, number, action = ?command.action, "a command is given");
+                    // What was learned of a group of channels would be pages of numbers.
+                    let subject = Subject::of(&command.action);
+                    tracing::info!(%gateway, number, ?subject, "a command is given");
                     self.metrics.commands_issued.inc();
                     self.journal.append(&Entry::Command {
                         gateway: gateway.clone(),
