@@ -5,7 +5,7 @@
 //! |---|---|
 //! | has no clock tree: no crystal ever swings | the image goes on without, as on a board whose crystal is broken |
 //! | reads every pin as low | the strap says that others share the line, and both wires of the I2C bus are held down |
-//! | drives timers with 1 GHz | [`set_timer`] divides that by as much as the image would have to |
+//! | drives timers with 1 GHz | `set_timer` divides that by as much as the image would have to |
 //! | has no unique id, and does not tell the size of its flash | both lie in memory that the part does not have, and the image's words for their addresses lead there |
 //! | reads unwritten flash as zeros | the pages of the settings are loaded as erased |
 //! | lets nobody write flash | nothing: the image's settings do not outlive a reset |
