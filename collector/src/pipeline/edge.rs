@@ -6,14 +6,12 @@
 //! more history has come from its gateway for [`HISTORY_QUIET_NS`]. What was over by then is told as past.
 //!
 //! What a gateway and the collector hold alike is one advisory, since the earlier of the two, until neither holds
-//! it. What is suspected of a shaft explains how much its machine vibrates, whoever suspects it.
+//! it. What is suspected of a shaft explains how much its machine vibrates, whoever suspects it. A group of slow
+//! channels a gateway names by its first one.
 //!
 //! Of a bearing, gateway and collector say the same of the same windows, one of them first: the advisory is one,
 //! since the earlier of the two. It is over when the gateway has given it up and the windows seen here no longer
 //! show it. What a gateway has told is not told again as found in history.
-//!
-//! What a gateway and the collector hold alike is one advisory, since the earlier of the two, until neither holds
-//! it. A group of slow channels a gateway names by its first one.
 //!
 //! | memory | bound | what happens there |
 //! |---|---|---|
