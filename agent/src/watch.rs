@@ -36,15 +36,18 @@
 mod examination;
 mod readings;
 mod search;
+mod stream;
 mod unusual;
 mod witnesses;
 
 pub use self::search::{Examinations, SAMPLES_MAX, Searched, Searches, Searching, Tally as SearchTally};
+pub use self::stream::Arrival;
 pub use self::unusual::Unusuals;
 
 use self::examination::{Examining, ShaftHunt};
 use self::readings::Readings;
 use self::search::{BearingHunt, Change, Hunt, Queue};
+use self::stream::{ENOUGH_PERCENT, Stream, Stretch, Velocity};
 use self::unusual::Unusual;
 use self::witnesses::{Waiting, Witnesses};
 use crate::derive::features;
@@ -55,7 +58,6 @@ use std::time::Duration;
 use trunnion_common::block::Kind;
 use trunnion_common::feature::FeatureKind;
 use trunnion_common::feature::definition::{BANDS_MAX, Basis, SpeedSource};
-use trunnion_common::feature::moments::Moments;
 use trunnion_common::feature::statistics::Statistics;
 use trunnion_common::feature::velocity::{Passband, VelocityFilter, VelocityMeter};
 use trunnion_common::frame::{ChannelDescriptor, Describe, Scalar, Waveform};
@@ -63,9 +65,8 @@ use trunnion_common::id::{BootId, ChannelId, NodeId};
 use trunnion_common::level::Level;
 use trunnion_common::monitor::{Assessment, Condition, Judged, Monitor, Settings, Window};
 use trunnion_common::operating::Operating;
-use trunnion_common::quantity::Unit;
 use trunnion_common::slow;
-use trunnion_common::time::{ClockFix, EventTime, NodeTicks};
+use trunnion_common::time::EventTime;
 use trunnion_common::watch::{
     BearingSearch, Lines, LocalCondition, LocalFinding, LocalSuspicion, LocalUnusual, LocalWord, SlowWatch,
     SpectrumWatch, WATCHES_MAX, Watch,
@@ -78,9 +79,6 @@ pub const OPEN_BEHIND: u64 = 2;
 
 /// Changes that wait to be fetched.
 pub const NEWS_MAX: usize = 1_024;
-
-/// Share of a stretch's samples that must be there to decide on it, percent.
-const ENOUGH_PERCENT: u64 = 80;
 
 /// A channel of a node, whatever its boot.
 pub type Name = (NodeId, ChannelId);
@@ -192,48 +190,6 @@ struct JudgedWindow {
     is_off: bool,
 }
 
-/// The samples of one boot under one table.
-#[derive(Debug)]
-struct Stream {
-    boot: BootId,
-    revision: u16,
-    /// The channel's.
-    unit: Unit,
-    /// From samples to the channel's unit.
-    scale: f64,
-    rate_mhz: u32,
-    /// Up to where they show anything, Hz.
-    high_hz: f64,
-    /// Samples of a stretch.
-    size: u64,
-    /// Stretches below are through.
-    next: u64,
-    newest: u64,
-    /// By number, the open ones.
-    open: BTreeMap<u64, Stretch>,
-    velocity: Option<Velocity>,
-}
-
-/// The velocity of samples that come in their order; one that is late is not waited for.
-#[derive(Debug)]
-struct Velocity {
-    /// As it was before any sample.
-    fresh: VelocityMeter,
-    meter: VelocityMeter,
-    /// The sample that is to come.
-    next: u64,
-}
-
-#[derive(Debug)]
-struct Stretch {
-    start: EventTime,
-    moments: Moments,
-    /// RMS, mm/s, where enough of it was heard in order.
-    velocity: Option<f32>,
-    /// In the channel's unit, those that are missing no numbers, where they are kept to be searched.
-    samples: Option<Vec<f32>>,
-}
-
 /// How a stretch was judged.
 #[derive(Debug)]
 struct JudgedStretch {
@@ -245,21 +201,6 @@ struct JudgedStretch {
     statistics: Option<Statistics>,
     assessment: Assessment,
 }
-
-/// Where samples came from, and when.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrival<'a> {
-    /// The node's clock at the first of them.
-    pub ticks: NodeTicks,
-    /// The fix in force; none: they are dated by their arrival.
-    pub fix: Option<&'a ClockFix>,
-    /// When they arrived, by the gateway's clock.
-    pub utc: EventTime,
-    /// The same, since the start.
-    pub mono: Duration,
-}
-
-const MICROS_MILLI: u64 = 1_000_000_000;
 
 impl Watches {
     /// Watches this from now on, searches it for that, and looks for that in its spectra. What has not changed goes
@@ -1036,109 +977,6 @@ fn encoded<'a, T: Serialize + 'a>(records: impl Iterator<Item = &'a T>) -> Vec<u
     records.fold(Vec::new(), |body, record| {
         postcard::to_extend(record, body).expect("a vector takes any length, and the contract's types encode")
     })
-}
-
-impl Stream {
-    /// Adds a frame to the stretches that it reaches into. Of so many that begin with it, at most, the samples are
-    /// kept.
-    fn take(&mut self, waveform: &Waveform<'_>, arrival: &Arrival<'_>, mut places: u64) -> Option<()> {
-        let mut first = waveform.first_sample;
-        let end = first.checked_add(u64::from(waveform.count))?;
-        let mut samples = waveform.samples().ok()?;
-        while first < end {
-            let number = first / self.size;
-            let begin = number * self.size;
-            let upto = begin.saturating_add(self.size).min(end);
-            let count = (upto - first) as usize;
-            let open = self.open.get(&number);
-            let is_kept = open.map_or(places > 0, |stretch| stretch.samples.is_some());
-            let heard = is_kept.then(|| samples.clone().take(count));
-            let piece = Moments::of(samples.by_ref().take(count))?;
-            // What comes for a stretch that is through is too late.
-            if number >= self.next {
-                let start = self.date(begin, waveform.first_sample, arrival);
-                let stretch = self
-                    .open
-                    .entry(number)
-                    .and_modify(|stretch| stretch.moments.join(&piece))
-                    .or_insert_with(|| {
-                        places -= u64::from(is_kept);
-                        Stretch {
-                            start,
-                            moments: piece,
-                            velocity: None,
-                            samples: is_kept.then(|| vec![f32::NAN; self.size as usize]),
-                        }
-                    });
-                if let (Some(kept), Some(heard)) = (&mut stretch.samples, heard) {
-                    let at = (first - begin) as usize;
-                    for (place, sample) in kept[at..].iter_mut().zip(heard) {
-                        *place = (f64::from(sample) * self.scale) as f32;
-                    }
-                }
-            }
-            first = upto;
-        }
-        self.measure_velocity(waveform, end)?;
-        self.newest = self.newest.max((end - 1) / self.size);
-        Some(())
-    }
-
-    /// Takes the velocity of a frame that comes in its turn, and begins anew behind a gap.
-    fn measure_velocity(&mut self, waveform: &Waveform<'_>, end: u64) -> Option<()> {
-        let Some(velocity) = self.velocity.as_mut() else {
-            return Some(());
-        };
-        let first = waveform.first_sample;
-        if first < velocity.next {
-            return Some(());
-        }
-        if first > velocity.next {
-            velocity.meter = velocity.fresh;
-        }
-        for (index, sample) in (first..end).zip(waveform.samples().ok()?) {
-            velocity.meter.push((f64::from(sample) * self.scale) as f32);
-            if (index + 1) % self.size == 0 {
-                let is_enough = u64::from(velocity.meter.count()) * 100 >= ENOUGH_PERCENT * self.size;
-                if let Some(stretch) = self.open.get_mut(&(index / self.size)) {
-                    stretch.velocity = velocity.meter.rms().filter(|_| is_enough);
-                }
-                velocity.meter.restart();
-            }
-        }
-        velocity.next = end;
-        Some(())
-    }
-
-    /// When the sample `at` was taken, of which a frame is known that begins at `first`.
-    fn date(&self, at: u64, first: u64, arrival: &Arrival<'_>) -> EventTime {
-        let nanos = nanos_of(at.abs_diff(first), self.rate_mhz);
-        let begun = match arrival.fix {
-            Some(fix) => fix.event_time(arrival.ticks),
-            None => arrival.utc,
-        };
-        begun.plus_nanos(if at < first { -nanos } else { nanos })
-    }
-}
-
-impl Arrival<'_> {
-    /// When the reading `at` of a frame of `count` was taken. Readings of a slow channel may be sent many at a
-    /// time: without a fix, the last of them counts as taken when they came.
-    fn of_reading(&self, at: u64, count: u64, rate_mhz: u32) -> EventTime {
-        match self.fix {
-            Some(fix) => fix.event_time(self.ticks).plus_nanos(nanos_of(at, rate_mhz)),
-            None => {
-                let before = count.saturating_sub(1).saturating_sub(at);
-                self.utc.plus_nanos(-nanos_of(before, rate_mhz))
-            }
-        }
-    }
-}
-
-/// How long so many samples take, in whole microseconds.
-fn nanos_of(samples: u64, rate_mhz: u32) -> i64 {
-    let micros = samples.saturating_mul(MICROS_MILLI) / u64::from(rate_mhz.max(1));
-    i64::try_from(micros.saturating_mul(1_000)).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use trunnion_common::monitor::{Basis, Relative, Settings, Severity, Watched};
 use trunnion_common::operating::Regime;
 use trunnion_common::quantity::Unit;
 use trunnion_common::severity::{Criterion, Group, Standard, Support};
-use trunnion_common::time::ClockQuality;
+use trunnion_common::time::{ClockFix, ClockQuality, NodeTicks};
 
 const RATE: u64 = 1_000;
 const SECOND: i64 = 1_000_000_000;
